@@ -1,0 +1,68 @@
+"""Autoencoders in JAX: train on normal rows, score any number of rows by reconstruction error.
+
+Importing this package starts no JAX backend and loads no heavy library: settings
+come at once, everything else is loaded when its name is first used.
+
+Example:
+    >>> import aejax
+    >>> config = aejax.Config(model=aejax.Dense(hidden=(32, 16, 8)))
+    >>> detector = aejax.fit(config, x_train)  # doctest: +SKIP
+    >>> scores = detector.score(x)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aejax.config import Config, Conv, Dense, InputError, MeanStd, Quantile, Scale, Train
+
+if TYPE_CHECKING:
+    from aejax.data.schema import Schema
+    from aejax.detection.detector import Detector, fit, load
+    from aejax.scoring.stream import score_files
+
+    __version__: str
+else:
+    # Hidden from type checkers: to them a module `__getattr__` would make every
+    # misspelt name valid.
+    _HOMES = {
+        "Schema": "aejax.data.schema",
+        "Detector": "aejax.detection.detector",
+        "fit": "aejax.detection.detector",
+        "load": "aejax.detection.detector",
+        "score_files": "aejax.scoring.stream",
+    }
+
+    def __getattr__(name: str) -> object:
+        import importlib
+        import importlib.metadata
+
+        if name == "__version__":
+            value = importlib.metadata.version("aejax")
+        elif name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module 'aejax' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+__all__ = [
+    "Config",
+    "Conv",
+    "Dense",
+    "Detector",
+    "InputError",
+    "MeanStd",
+    "Quantile",
+    "Scale",
+    "Schema",
+    "Train",
+    "__version__",
+    "fit",
+    "load",
+    "score_files",
+]

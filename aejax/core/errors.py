@@ -1,0 +1,64 @@
+"""Reconstruction error: of a feature, of a row, of a batch. Training and scoring share this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from aejax.config import ErrorName
+
+
+def squared(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Squared difference of each feature, in squared units of the scaled row."""
+    return jnp.square(x - y)
+
+
+def absolute(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Absolute difference of each feature, in units of the scaled row."""
+    return jnp.abs(x - y)
+
+
+ERRORS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "squared": squared,
+    "absolute": absolute,
+}
+
+
+def feature_error(name: ErrorName, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Error of every feature.
+
+    Args:
+        name: which error.
+        x: the row, scaled, float32 [...].
+        y: its reconstruction, float32 of the same shape.
+
+    Returns:
+        float32 of the same shape, at least 0.
+    """
+    return ERRORS[name](x, y)
+
+
+def row_error(name: ErrorName, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Error of every row: the mean over its features.
+
+    Args:
+        name: which error.
+        x: rows, scaled, float32 [B, ...].
+        y: their reconstructions, float32 of the same shape.
+
+    Returns:
+        float32 [B].
+    """
+    return jnp.mean(feature_error(name, x, y), axis=tuple(range(1, x.ndim)))
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of the values whose mask is True; 0 where none is.
+
+    Args:
+        values: float32 [B].
+        mask: bool [B].
+    """
+    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)

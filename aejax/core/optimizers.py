@@ -1,0 +1,101 @@
+"""Optimisers and learning-rate schedules by name, with their numbers as traced values.
+
+Names are part of a compiled program; numbers are its arguments. So a second run with
+another learning rate compiles nothing, and a population's members may differ in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aejax.config import Train
+
+Number = jax.Array | np.ndarray | float
+Schedule = Callable[[jax.Array], jax.Array]
+
+# Keras's epsilon, since the published experiments were run with it.
+ADAM_EPSILON = 1e-7
+MOMENTUM = 0.9
+WARMUP_SHARE = 0.1
+
+
+class Numbers(NamedTuple):
+    """The numbers of a training run: scalars (float32, the seed uint32), or [members] in a population.
+
+    Attributes:
+        seed: of everything random on the device.
+        learning_rate: the schedule's highest value.
+        weight_decay: decoupled decay, per unit of learning rate.
+        clip_norm: largest global norm of a gradient; infinity where there is none.
+        noise: standard deviation of the noise added to scaled inputs.
+        steps: length of the schedule, in steps.
+    """
+
+    seed: Number
+    learning_rate: Number
+    weight_decay: Number
+    clip_norm: Number
+    noise: Number
+    steps: Number
+
+
+def numbers(train: Train, steps: int) -> Numbers:
+    """The numbers in a training configuration, for a run of `steps` steps."""
+    clip_norm = np.inf if train.clip_norm is None else train.clip_norm
+    values = (train.learning_rate, train.weight_decay, clip_norm, train.noise, max(steps, 1))
+    return Numbers(np.uint32(train.seed), *map(np.float32, values))
+
+
+def learning_rate(schedule: str, values: Numbers) -> Schedule:
+    """The schedule `schedule`, as a function of the step (from 0)."""
+    peak, steps = jnp.asarray(values.learning_rate), jnp.asarray(values.steps)
+
+    def constant(step: jax.Array) -> jax.Array:
+        return peak
+
+    def linear(step: jax.Array) -> jax.Array:
+        return peak * jnp.clip(1 - step / steps, 0, 1)
+
+    def cosine(step: jax.Array) -> jax.Array:
+        return peak * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(step / steps, 0, 1)))
+
+    def warmup_cosine(step: jax.Array) -> jax.Array:
+        warmup = jnp.maximum(WARMUP_SHARE * steps, 1)
+        rest = jnp.clip((step - warmup) / jnp.maximum(steps - warmup, 1), 0, 1)
+        return peak * jnp.minimum((step + 1) / warmup, 0.5 * (1 + jnp.cos(jnp.pi * rest)))
+
+    schedules = {
+        "constant": constant,
+        "linear": linear,
+        "cosine": cosine,
+        "warmup-cosine": warmup_cosine,
+    }
+    return schedules[schedule]
+
+
+def optimizer(
+    name: str, schedule: str, clips: bool, values: Numbers
+) -> optax.GradientTransformation:
+    """The optimiser `name`; called inside the compiled step, where `values` may be traced.
+
+    Args:
+        name: "adam", "adamw" or "sgd".
+        schedule: name of the learning-rate schedule.
+        clips: whether gradients are clipped to `values.clip_norm`; kept out of programs that don't.
+        values: the run's numbers.
+    """
+    rate = learning_rate(schedule, values)
+    direction = (
+        optax.trace(MOMENTUM) if name == "sgd" else optax.scale_by_adam(eps=ADAM_EPSILON)
+    )
+    stages = [optax.clip_by_global_norm(values.clip_norm)] if clips else []
+    stages.append(direction)
+    if name != "adam":
+        stages.append(optax.add_decayed_weights(values.weight_decay))
+    return optax.chain(*stages, optax.scale_by_learning_rate(rate))

@@ -1,0 +1,139 @@
+"""Scalers: fitted once by streaming over training rows, applied inside the compiled program.
+
+A scaler is a pytree of three arrays, so it travels with the parameters, is mapped with
+them over a population's members, and becomes part of an exported program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.config import InputError, Scale
+
+# A standard deviation this small beside the mean is rounding, not spread.
+_CONSTANT = 10 * float(np.finfo(np.float32).eps)
+
+
+class Scaler(NamedTuple):
+    """`clip((x - shift) * factor, -limit, limit)`.
+
+    Attributes:
+        shift: float32, of the row's shape, or a scalar.
+        factor: float32, of the row's shape, or a scalar.
+        limit: float32 scalar; infinity where nothing is clipped.
+    """
+
+    shift: jax.Array | np.ndarray
+    factor: jax.Array | np.ndarray
+    limit: jax.Array | np.ndarray
+
+
+def apply(scaler: Scaler, x: jax.Array) -> jax.Array:
+    """Scale rows of any stored type.
+
+    Args:
+        scaler: fitted on training rows.
+        x: [B, ...], float or integer.
+
+    Returns:
+        float32 of the same shape.
+    """
+    scaled = (x.astype(jnp.float32) - scaler.shift) * scaler.factor
+    return jnp.clip(scaled, -scaler.limit, scaler.limit)
+
+
+def invert(scaler: Scaler, x: np.ndarray) -> np.ndarray:
+    """Rows in the units they were stored in; what was clipped stays clipped."""
+    return np.asarray(x) / np.asarray(scaler.factor) + np.asarray(scaler.shift)
+
+
+class Moments(NamedTuple):
+    """What one pass over rows must remember, in float64 and of the row's shape."""
+
+    rows: int
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+
+
+def measure(blocks: Iterable[np.ndarray]) -> Moments:
+    """Extremes, mean and sum of squared deviations of rows that come in blocks.
+
+    Blocks are merged with the pairwise update of Chan, Golub and LeVeque (1979,
+    Stanford report STAN-CS-79-773), which does not lose digits where the mean is large.
+
+    Raises:
+        InputError: if there are no rows.
+    """
+    total: Moments | None = None
+    for block in blocks:
+        if not len(block):
+            continue
+        x = np.asarray(block, np.float64)
+        mean = x.mean(axis=0)
+        part = Moments(len(x), x.min(axis=0), x.max(axis=0), mean, np.square(x - mean).sum(axis=0))
+        total = part if total is None else _merge(total, part)
+    if total is None:
+        raise InputError("training rows: found 0; allowed: at least 1")
+    return total
+
+
+def _merge(a: Moments, b: Moments) -> Moments:
+    rows = a.rows + b.rows
+    gap = b.mean - a.mean
+    return Moments(
+        rows,
+        np.minimum(a.low, b.low),
+        np.maximum(a.high, b.high),
+        a.mean + gap * (b.rows / rows),
+        a.squares + b.squares + np.square(gap) * (a.rows * b.rows / rows),
+    )
+
+
+def constant_features(moments: Moments) -> np.ndarray:
+    """Flat positions of the features that never change."""
+    return np.flatnonzero(np.ravel(moments.low == moments.high))
+
+
+def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
+    """Fit a scaler in one pass.
+
+    A feature that never changes keeps its unit: it is shifted, not stretched.
+
+    Args:
+        scale: which scaler.
+        blocks: training rows, [n, ...] each.
+        dtype: the type in which rows are stored.
+
+    Raises:
+        InputError: if `scale.kind` is "unit" and rows are not integers, or there are no rows.
+    """
+    limit = np.float32(np.inf if scale.clip is None else scale.clip)
+    if scale.kind == "none":
+        return Scaler(np.float32(0), np.float32(1), limit)
+    if scale.kind == "unit":
+        if not np.issubdtype(dtype, np.integer):
+            raise InputError(f"Scale.kind is 'unit' but rows are {dtype}; allowed: integer rows")
+        return Scaler(np.float32(0), np.float32(1 / np.iinfo(dtype).max), limit)
+    moments = measure(blocks)
+    if scale.kind == "standard":
+        shift, spread = moments.mean, np.sqrt(moments.squares / moments.rows)
+        spread = np.where(spread <= _CONSTANT * np.abs(shift), 0, spread)
+    else:
+        low, high = moments.low, moments.high
+        if scale.kind == "min-max-all":
+            low, high = low.min(), high.max()
+        shift, spread = low, high - low
+    factor = 1 / np.where(spread > 0, spread, 1)
+    return Scaler(np.float32(shift), np.float32(factor), limit)
+
+
+def shape_of(scale: Scale, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a fitted scaler's shift and factor, for rows of one shape."""
+    return row_shape if scale.kind in ("min-max", "standard") else ()

@@ -1,0 +1,157 @@
+"""The published data sets by name: digits, mnist, fashion_mnist and ecg5000.
+
+`digits` ships with scikit-learn. The others are prepared once by TensorFlow Datasets,
+in a process of their own (`aejax.data.prepare`), and kept as NumPy arrays in the cache
+folder: `$AEJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/aejax`, else `~/.cache/aejax`.
+Raw files are taken from `$AEJAX_DATA_DIR/<name>/` where they are there, and downloaded
+otherwise; their SHA-256 is checked either way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from aejax.config import InputError, suggest
+from aejax.data.schema import Schema
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """The rows of one split of a data set.
+
+    Args:
+        x: rows, [n, *schema.shape] of schema.dtype.
+        y: the labels as published, int64 [n] (ecg5000: 1 is normal, 0 is abnormal).
+        schema: what one row is.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    schema: Schema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is known of a data set before it is read: its splits' rows and its rows' schema."""
+
+    rows: dict[str, int]
+    schema: Schema
+
+
+_GREY = Schema(shape=(28, 28, 1), dtype="uint8", kind="image")
+CATALOGUE: dict[str, Entry] = {
+    "digits": Entry(rows={"all": 1797}, schema=Schema(shape=(8, 8, 1), kind="image")),
+    "mnist": Entry(rows={"train": 60_000, "test": 10_000}, schema=_GREY),
+    "fashion_mnist": Entry(rows={"train": 60_000, "test": 10_000}, schema=_GREY),
+    "ecg5000": Entry(rows={"all": 4_998}, schema=Schema(shape=(140,), kind="series")),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows."""
+    return tuple(CATALOGUE)
+
+
+def load(name: str, split: str) -> Split:
+    """One split of a published data set, in the order of its published file.
+
+    The first load of `mnist` or `fashion_mnist` on a machine takes about a minute, because the
+    set is prepared then; later loads read one array from the cache folder.
+
+    Args:
+        name: one of `names()`.
+        split: "train" or "test" of mnist and fashion_mnist; "all" of digits and ecg5000.
+
+    Returns:
+        The rows: digits float32 [1797, 8, 8, 1] in [0, 1]; mnist and fashion_mnist uint8
+        [n, 28, 28, 1]; ecg5000 float32 [4998, 140].
+
+    Raises:
+        InputError: if the name or the split is unknown, a raw file has the wrong checksum, a
+            download fails, or TensorFlow is needed to prepare the set and isn't installed.
+
+    Sources:
+        digits: Alpaydin and Kaynak, 1998, by way of `sklearn.datasets.load_digits`.
+        mnist: LeCun et al., 1998. fashion_mnist: Xiao et al., 2017, arXiv:1708.07747.
+        ecg5000: Goldberger et al., 2000 (BIDMC chf07), in the file of TensorFlow's
+        autoencoder tutorial.
+
+    Example:
+        >>> load("digits", "all").x.shape
+        (1797, 8, 8, 1)
+    """
+    if name not in CATALOGUE:
+        raise InputError(f"data set is {name!r}; {suggest(name, CATALOGUE)}")
+    entry = CATALOGUE[name]
+    if split not in entry.rows:
+        raise InputError(f"split of {name} is {split!r}; {suggest(split, entry.rows)}")
+    if name == "digits":
+        return _digits(entry.schema)
+    folder = arrays_folder(name)
+    if not folder.is_dir():
+        _prepare(name)
+    x, y = (_read_array(folder / f"{split}_{part}.npy") for part in ("x", "y"))
+    if x.shape != (entry.rows[split], *entry.schema.shape) or y.shape != x.shape[:1]:
+        raise InputError(f"{folder} holds {split} rows of shape {x.shape}; delete it to prepare {name} again")
+    return Split(x=x, y=y, schema=entry.schema)
+
+
+def cache_folder() -> Path:
+    """The folder for prepared data sets; it may not exist yet."""
+    if chosen := os.environ.get("AEJAX_CACHE_DIR"):
+        return Path(chosen).expanduser()
+    parent = os.environ.get("XDG_CACHE_HOME")
+    return (Path(parent).expanduser() if parent else Path.home() / ".cache") / "aejax"
+
+
+def arrays_folder(name: str) -> Path:
+    """The folder of a data set's decoded arrays; it exists only when it is complete."""
+    return cache_folder() / "arrays" / name
+
+
+def _digits(schema: Schema) -> Split:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    x = (digits.images[..., np.newaxis] / 16).astype(np.float32)
+    return Split(x=x, y=digits.target.astype(np.int64), schema=schema)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is not readable: {error}; delete {path.parent} to prepare it again") from error
+
+
+def _prepare(name: str) -> None:
+    """Prepare a data set in another process, so that TensorFlow never lives in this one."""
+    _log.info("preparing %s in %s; this happens once and takes about a minute", name, cache_folder())
+    package_root = str(Path(__file__).parents[2])
+    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "aejax.data.prepare", name],
+        env={**os.environ, "PYTHONPATH": search_path, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if finished.returncode == 0:
+        return
+    last_line = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+    if finished.returncode == 2:
+        raise InputError(last_line)
+    _log.error("%s", finished.stderr)
+    raise RuntimeError(f"preparing {name} ended with exit code {finished.returncode}: {last_line}")

@@ -1,0 +1,335 @@
+"""The Python face: fit, calibrate, score, predict, explain, save, load."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aejax import config as settings
+from aejax.config import Config, InputError, Rule
+from aejax.core import optimizers, scaling, steps
+from aejax.core.scaling import Scaler
+from aejax.data import batches
+from aejax.data.schema import Schema
+from aejax.detection import artifact
+from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
+from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.models.build import build
+from aejax.training.loop import train
+
+
+class Reason(NamedTuple):
+    """One of the features that make up a row's score: its name, and its error in scaled units."""
+
+    feature: str
+    error: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detector:
+    """A trained model with everything that scoring needs. Immutable; methods return new ones.
+
+    Attributes:
+        config: all settings.
+        schema: the rows it takes.
+        scaler: fitted on training rows.
+        variables: parameters, and batch statistics where the model has any.
+        threshold: above which a row is flagged, or None.
+        provenance: what made it: data fingerprint, versions, rows, seed, seconds.
+        history: one dict an epoch.
+    """
+
+    config: Config
+    schema: Schema
+    scaler: Scaler
+    variables: dict[str, Any]
+    threshold: Threshold | None = None
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @functools.cached_property
+    def scorer(self) -> steps.Scorer:
+        """The static part of the scoring program."""
+        model = build(self.config.model, self.schema, precision=self.config.precision)
+        return steps.Scorer(model=model, error=self.config.error)
+
+    @functools.cached_property
+    def _placed(self) -> tuple[dict[str, Any], Scaler]:
+        return jax.device_put((self.variables, self.scaler))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
+        described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
+        arrays = artifact.digest({"scaler": self.scaler._asdict(), "variables": self.variables})
+        return hashlib.sha256(f"{described} {self.config.precision} {arrays}".encode()).hexdigest()
+
+    def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """Score rows; larger is more anomalous.
+
+        Args:
+            x: rows [n, ...] as the schema says, or a data frame with its columns.
+            batch_size: rows in a compiled batch; no score depends on it.
+
+        Returns:
+            float32 [n]: each row's mean error over its features, in scaled units.
+
+        Raises:
+            InputError: if rows don't fit the schema, or one holds NaN or infinity.
+        """
+        rows, _ = as_rows(x, self.schema)
+        return self.score_rows(rows, batch_size=batch_size, check=True)
+
+    def score_rows(
+        self, rows: np.ndarray, *, batch_size: int | None = None, check: bool = False
+    ) -> np.ndarray:
+        """Score rows that have the schema's type and shape; rows with NaN get NaN."""
+        variables, scaler = self._placed
+        score = functools.partial(steps.compiled_score, self.scorer, variables, scaler)
+        (scores,) = map_batches(lambda x: (score(x),), rows, self._batch_size(batch_size))
+        if check and not np.isfinite(scores).all():
+            # A wild value shows in its row's score, so rows are searched only where one does.
+            check_finite(rows, self.schema)
+            row = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise InputError(f"row {row} has score {scores[row]}; allowed: rows within float32's range")
+        return scores
+
+    def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """Which rows are flagged: bool [n], True where the score is above the threshold."""
+        return self._required_threshold().flags(self.score(x, batch_size=batch_size))
+
+    def explain(
+        self, x: Any, *, top: int = 3, batch_size: int | None = None
+    ) -> list[list[Reason]]:
+        """The features with the largest errors of every row, largest first."""
+        rows, _ = as_rows(x, self.schema)
+        check_finite(rows, self.schema)
+        features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)[1:]
+        return [
+            [Reason(self.schema.feature_name(int(i)), float(e)) for i, e in zip(*row, strict=True)]
+            for row in zip(features, errors, strict=True)
+        ]
+
+    def explain_rows(
+        self, rows: np.ndarray, *, top: int, batch_size: int | None = None
+    ) -> list[np.ndarray]:
+        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
+        if not 1 <= top <= self.schema.features:
+            raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
+        variables, scaler = self._placed
+        return map_batches(
+            lambda batch: steps.compiled_explain(self.scorer, variables, scaler, batch, top=top),
+            rows,
+            self._batch_size(batch_size),
+        )
+
+    def reconstruct(
+        self, x: Any, *, batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled rows and their reconstructions, both float32 [n, ...]."""
+        rows, _ = as_rows(x, self.schema)
+        variables, scaler = self._placed
+        scaled, found = map_batches(
+            lambda batch: steps.compiled_reconstruct(self.scorer, variables, scaler, batch),
+            rows,
+            self._batch_size(batch_size),
+        )
+        return scaled, found
+
+    def encode(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """Latent values of every row, float32 [n, ...]."""
+        rows, _ = as_rows(x, self.schema)
+        variables, scaler = self._placed
+        (latent,) = map_batches(
+            lambda batch: (steps.compiled_encode(self.scorer, variables, scaler, batch),),
+            rows,
+            self._batch_size(batch_size),
+        )
+        return latent
+
+    def calibrate(self, x: Any, *, rule: Rule | None = None) -> Detector:
+        """The same detector with a threshold found on the scores of these rows.
+
+        Args:
+            x: rows taken to be normal, best not seen in training.
+            rule: how; None takes the configuration's.
+        """
+        return self.with_threshold(fit_threshold(rule or self.config.rule, self.score(x)))
+
+    def with_threshold(self, threshold: Threshold) -> Detector:
+        """The same detector with another threshold."""
+        return dataclasses.replace(self, threshold=threshold)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the detector to a folder, replacing one that is there only when all is written."""
+        described = {
+            "config": settings.to_dict(self.config),
+            "schema": self.schema.to_dict(),
+            "threshold": None if self.threshold is None else self.threshold.to_dict(),
+            "provenance": self.provenance,
+            "history": self.history,
+        }
+        artifact.write(Path(folder), described, _arrays(self.scaler, self.variables))
+
+    def _batch_size(self, asked: int | None) -> int:
+        if asked is not None and asked < 1:
+            raise InputError(f"batch_size is {asked}; allowed: at least 1")
+        return asked or default_batch_size(self.schema)
+
+    def _required_threshold(self) -> Threshold:
+        if self.threshold is None:
+            raise InputError("the detector has no threshold; allowed: calibrate it first")
+        return self.threshold
+
+
+def _arrays(scaler: Any, variables: Any) -> dict[str, Any]:
+    return {"scaler": scaler._asdict(), "variables": variables}
+
+
+def load(folder: str | Path) -> Detector:
+    """The detector that `Detector.save` or a run wrote.
+
+    Args:
+        folder: a detector's folder, or a run's folder that holds one in `detector/`.
+
+    Raises:
+        InputError: if there is none, or it is damaged or of a newer format.
+    """
+    folder = Path(folder)
+    if not (folder / artifact.JSON_NAME).is_file() and (folder / "detector").is_dir():
+        folder = folder / "detector"
+    written = artifact.read_description(folder)
+    try:
+        config = settings.from_dict(written["config"])
+        schema = Schema.from_dict(written["schema"])
+        threshold = written["threshold"]
+        threshold = None if threshold is None else Threshold.from_dict(threshold)
+        provenance, history = dict(written["provenance"]), list(written["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
+    shape = scaling.shape_of(config.scale, schema.shape)
+    program = steps.program_of(config, build(config.model, schema))
+    like = jax.eval_shape(
+        lambda: steps.new_state(program, schema.shape, optimizers.numbers(config.train, 1))
+    )
+    scaler_like = Scaler(*(jax.ShapeDtypeStruct(s, np.float32) for s in (shape, shape, ())))
+    arrays = artifact.read_arrays(folder, written["arrays"], _arrays(scaler_like, like.variables))
+    return Detector(
+        config=config,
+        schema=schema,
+        scaler=Scaler(**arrays["scaler"]),
+        variables=arrays["variables"],
+        threshold=threshold,
+        provenance=provenance,
+        history=history,
+    )
+
+
+def fit(
+    config: Config,
+    x_train: Any,
+    *,
+    x_validation: Any = None,
+    x_scale: Any = None,
+    schema: Schema | None = None,
+    folder: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoint_seconds: float = 10.0,
+    provenance: dict[str, Any] | None = None,
+) -> Detector:
+    """Train a detector on normal rows and set its first threshold.
+
+    Args:
+        config: all settings.
+        x_train: normal rows, [n, features], [n, height, width, channels] or a data frame.
+        x_validation: rows for the validation loss; None holds out
+            `config.train.validation_fraction` of the training rows. Held-out rows are what
+            the threshold is set on; where there are none, or rows were given (they may
+            hold anomalies), the training rows are.
+        x_scale: rows that the scaler is fitted on; None takes the training rows.
+        schema: of the rows; None infers it.
+        folder: keeps checkpoints and history here, and continues the run that it holds.
+        tensorboard: folder for TensorBoard event files.
+        progress: whether to draw a progress bar on stderr.
+        should_stop: asked now and then; True checkpoints and raises `Interrupted`.
+        checkpoint_seconds: least time between two checkpoints.
+        provenance: more facts to keep with the detector.
+
+    Returns:
+        A detector with a threshold by `config.rule`.
+
+    Raises:
+        InputError: if rows are too few, not numbers, not finite or don't fit the model.
+        Diverged: at the first step whose loss is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+        >>> detector = fit(Config(train=settings.Train(epochs=2)), x)
+        >>> detector.score(x).shape
+        (500,)
+    """
+    started = time.monotonic()
+    rows, schema = as_rows(x_train, schema)
+    if len(rows) < 2:
+        raise InputError(f"training rows: found {len(rows)}; allowed: at least 2")
+    check_finite(rows, schema)
+    held: np.ndarray | None = None
+    if x_validation is None:
+        picked, left = batches.validation_split(
+            len(rows), config.train.validation_fraction, config.train.seed
+        )
+        if len(left):
+            rows, held = rows[picked], rows[left]
+        validation = held
+    else:
+        validation, _ = as_rows(x_validation, schema)
+        check_finite(validation, schema)
+    scale_rows = rows if x_scale is None else as_rows(x_scale, schema)[0]
+    check_finite(scale_rows, schema)
+    scaler = scaling.fit(config.scale, [scale_rows], scale_rows.dtype)
+    trained = train(
+        config,
+        build(config.model, schema),
+        scaler,
+        rows,
+        validation,
+        shape=schema.shape,
+        folder=None if folder is None else Path(folder),
+        tensorboard=None if tensorboard is None else Path(tensorboard),
+        progress=progress,
+        should_stop=should_stop,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    detector = Detector(
+        config=config,
+        schema=schema,
+        scaler=scaler,
+        variables=trained.variables,
+        history=trained.history,
+        provenance={
+            "data": data_fingerprint(rows),
+            "training_rows": len(rows),
+            "best_epoch": trained.best_epoch,
+            "train_seconds": round(time.monotonic() - started, 3),
+            **(provenance or {}),
+        },
+    )
+    return detector.calibrate(rows if held is None else held)
+
+
+def data_fingerprint(x: np.ndarray) -> str:
+    """SHA-256 of rows, their type and their shape, in hexadecimal."""
+    total = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
+    total.update(np.ascontiguousarray(x).data)
+    return total.hexdigest()

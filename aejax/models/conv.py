@@ -1,0 +1,125 @@
+"""The convolutional autoencoders of images, strided or pooled."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+
+from aejax.config import Activation, InputError, Precision
+from aejax.models import layers
+
+
+class ConvAutoencoder(nn.Module):
+    """Halves an image level by level, then doubles it back.
+
+    Args:
+        shape: height, width and channels of an image; height and width must be divisible
+            by 2 to the number of levels.
+        channels: channels of each level going down; mirrored going up.
+        kernel: height and width of every kernel, in pixels, odd.
+        down: "stride" (strided and transposed convolutions) or "pool" (2x2 max-pooling and
+            nearest up-sampling, with one more convolution at full size).
+        activation: after every hidden convolution.
+        output: after the last convolution.
+        batch_norm: normalise after the activation of every hidden convolution.
+        precision: type of the inputs of the products.
+
+    Raises:
+        InputError: when called, if `shape` isn't an image that can be halved so often.
+    """
+
+    shape: tuple[int, ...]
+    channels: tuple[int, ...]
+    kernel: int = 3
+    down: Literal["stride", "pool"] = "stride"
+    activation: Activation = "relu"
+    output: Activation = "sigmoid"
+    batch_norm: bool = False
+    precision: Precision = "float32"
+
+    def setup(self) -> None:
+        check_image(self.shape, len(self.channels))
+        kernel, precision = self.kernel, self.precision
+        up = self.channels[::-1]
+        if self.down == "stride":
+            self.encoder_layers = [
+                layers.Conv(width, kernel, 2, precision) for width in self.channels
+            ]
+            self.decoder_layers = [layers.ConvTranspose(width, kernel, precision) for width in up]
+        else:
+            self.encoder_layers = [
+                layers.Conv(width, kernel, 1, precision) for width in self.channels
+            ]
+            widths = (*up, self.channels[0])
+            self.decoder_layers = [layers.Conv(width, kernel, 1, precision) for width in widths]
+        self.encoder_norms = [layers.batch_norm() for _ in self.encoder_layers if self.batch_norm]
+        self.decoder_norms = [layers.batch_norm() for _ in self.decoder_layers if self.batch_norm]
+        self.output_layer = layers.Conv(self.shape[-1], kernel, 1, precision)
+
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Reconstruct images.
+
+        Args:
+            x: float32 [B, height, width, channels], scaled.
+            train: normalise with the batch's own statistics.
+            mask: bool [B]; rows that are False don't enter the batch's statistics.
+
+        Returns:
+            float32 [B, height, width, channels].
+        """
+        x = self._encode(x, train, mask)
+        for index, layer in enumerate(self.decoder_layers):
+            norm = self.decoder_norms[index] if self.batch_norm else None
+            x = self._hidden(layer, norm, x, train, mask)
+            if self.down == "pool" and index < len(self.channels):
+                x = layers.upsample(x)
+        return layers.ACTIVATIONS[self.output](self.output_layer(x))
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """The latent images of float32 [B, height, width, channels].
+
+        Returns:
+            float32 [B, height / 2**levels, width / 2**levels, channels of the last level].
+        """
+        return self._encode(x, False, None)
+
+    def _encode(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+        for index, layer in enumerate(self.encoder_layers):
+            norm = self.encoder_norms[index] if self.batch_norm else None
+            x = self._hidden(layer, norm, x, train, mask)
+            if self.down == "pool":
+                x = layers.max_pool(x)
+        return x
+
+    def _hidden(
+        self,
+        layer: nn.Module,
+        norm: nn.BatchNorm | None,
+        x: jax.Array,
+        train: bool,
+        mask: jax.Array | None,
+    ) -> jax.Array:
+        x = layers.ACTIVATIONS[self.activation](layer(x))
+        return x if norm is None else layers.normalise(norm, x, train=train, mask=mask)
+
+
+def check_image(shape: tuple[int, ...], levels: int) -> None:
+    """Check that a row is an image whose height and width can be halved `levels` times.
+
+    Raises:
+        InputError: naming the shape and what is allowed.
+    """
+    if len(shape) != 3:
+        raise InputError(
+            f"shape of a row is {shape!r}; allowed with a conv model: (height, width, channels)"
+        )
+    factor = 2**levels
+    if shape[0] % factor or shape[1] % factor:
+        raise InputError(
+            f"shape of a row is {shape!r}; allowed with a conv model of {levels} levels: "
+            f"a height and a width divisible by {factor}"
+        )

@@ -1,0 +1,87 @@
+"""The fully connected autoencoder."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+
+from aejax.config import Activation, Precision
+from aejax.models import layers
+
+
+class DenseAutoencoder(nn.Module):
+    """Flattens a row, maps it through narrowing and widening layers, and restores its shape.
+
+    Args:
+        shape: shape of one row.
+        hidden: widths of the hidden layers from the input to the latent layer.
+        decoder: widths of the hidden layers after the latent one.
+        activation: after every hidden layer.
+        output: after the last layer.
+        batch_norm: normalise every hidden layer over the batch, before the activation.
+        dropout: share of hidden units dropped while training.
+        precision: type of the inputs of the products.
+    """
+
+    shape: tuple[int, ...]
+    hidden: tuple[int, ...]
+    decoder: tuple[int, ...]
+    activation: Activation = "relu"
+    output: Activation = "linear"
+    batch_norm: bool = False
+    dropout: float = 0.0
+    precision: Precision = "float32"
+
+    def setup(self) -> None:
+        self.encoder_layers = [layers.Dense(width, self.precision) for width in self.hidden]
+        self.decoder_layers = [layers.Dense(width, self.precision) for width in self.decoder]
+        self.encoder_norms = [layers.batch_norm() for _ in self.hidden if self.batch_norm]
+        self.decoder_norms = [layers.batch_norm() for _ in self.decoder if self.batch_norm]
+        self.drop = nn.Dropout(self.dropout)
+        self.output_layer = layers.Dense(math.prod(self.shape), self.precision)
+
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Reconstruct rows.
+
+        Args:
+            x: float32 [B, *shape], scaled.
+            train: normalise with the batch's own statistics and drop units; needs the
+                "dropout" random stream where `dropout` is above 0.
+            mask: bool [B]; rows that are False don't enter the batch's statistics.
+
+        Returns:
+            float32 [B, *shape].
+        """
+        latent = self._encode(x, train, mask)
+        for index, layer in enumerate(self.decoder_layers):
+            norm = self.decoder_norms[index] if self.batch_norm else None
+            latent = self._hidden(layer, norm, latent, train, mask)
+        return layers.ACTIVATIONS[self.output](self.output_layer(latent)).reshape(x.shape)
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """The latent layer's values, float32 [B, hidden[-1]], of rows float32 [B, *shape]."""
+        return self._encode(x, False, None)
+
+    def _encode(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+        x = x.reshape(x.shape[0], -1)
+        for index, layer in enumerate(self.encoder_layers):
+            norm = self.encoder_norms[index] if self.batch_norm else None
+            x = self._hidden(layer, norm, x, train, mask)
+        return x
+
+    def _hidden(
+        self,
+        layer: layers.Dense,
+        norm: nn.BatchNorm | None,
+        x: jax.Array,
+        train: bool,
+        mask: jax.Array | None,
+    ) -> jax.Array:
+        x = layer(x)
+        if norm is not None:
+            x = layers.normalise(norm, x, train=train, mask=mask)
+        return self.drop(layers.ACTIVATIONS[self.activation](x), deterministic=not train)

@@ -1,0 +1,168 @@
+"""One look for the page and its plots: colours, type, and how a figure becomes SVG or PNG.
+
+Plots are drawn once, in the light palette. On the page they are inline SVG whose colours are
+replaced by the page's CSS variables, so that they follow the reader's light or dark setting;
+as files they are PNG at twice the screen's resolution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from aejax.reporting.markup import Markup, clean
+
+# Blue and vermillion after Okabe and Ito (2008), told apart with every common colour vision.
+# Blue is what is normal or expected, vermillion what is anomalous or wrong, ink what was found.
+LIGHT = {
+    "ink": "#1b2026",
+    "muted": "#59636e",
+    "line": "#d9dee4",
+    "surface": "#ffffff",
+    "panel": "#f5f7f9",
+    "normal": "#0068a8",
+    "anomaly": "#c94f00",
+    "second": "#00795a",
+}
+DARK = {
+    "ink": "#e8ecf0",
+    "muted": "#a5afba",
+    "line": "#39424d",
+    "surface": "#12161b",
+    "panel": "#1a2027",
+    "normal": "#5cb3f2",
+    "anomaly": "#ff9350",
+    "second": "#41c79c",
+}
+INK, MUTED, LINE = LIGHT["ink"], LIGHT["muted"], LIGHT["line"]
+NORMAL, ANOMALY, SECOND = LIGHT["normal"], LIGHT["anomaly"], LIGHT["second"]
+PNG_DPI = 200
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A figure and its words.
+
+    Args:
+        name: of its file, without the ending.
+        title: what the plot shows, as a finding where there is one.
+        caption: how to read it, in a sentence or two.
+        alternative: what it shows, for those who cannot see it.
+        figure: the drawing; it holds no title of its own.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    figure: Figure
+
+
+@contextmanager
+def house_style(**settings: Any) -> Iterator[None]:
+    """Draw in the house style; matplotlib's own settings are back afterwards."""
+    with matplotlib.rc_context({**_SETTINGS, **settings}), warnings.catch_warnings():
+        # Names in scripts that the font lacks are drawn as boxes in the PNG, and right on the page.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, with no tie to pyplot's global state."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
+
+
+def to_svg(figure: Figure, name: str, alternative: str) -> Markup:
+    """A figure as inline SVG in the page's colours; `name` keeps its ids apart from other figures'."""
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with house_style(**{"svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", metadata=nothing, transparent=True)
+    drawing = stream.getvalue()
+    drawing = drawing[drawing.index("<svg") :].strip()
+    for part in (r"<metadata>.*?</metadata>", r"<style [^>]*>.*?</style>", r"<!--.*?-->"):
+        drawing = re.sub(part, "", drawing, flags=re.DOTALL)
+    used = frozenset(re.findall(r'<[^>]*?(?:url\(|href=")#([^")]+)', drawing))
+    drawing = re.sub(r"<[^>]+>", lambda tag: _rewrite(tag[0], name, used), drawing)
+    label = Markup(clean(alternative)).translate(_ATTRIBUTE)
+    return Markup(drawing.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def to_png(figure: Figure, title: str | None = None) -> bytes:
+    """A figure as PNG on white, under its title."""
+    if title is not None:
+        characters = int(figure.get_figwidth() * 13)
+        lines = textwrap.fill(clean(title), characters, max_lines=3, placeholder=" ...")
+        with house_style():
+            figure.suptitle(lines, x=0.02, ha="left", fontsize=10, fontweight="bold")
+    return _png(figure, house=True)
+
+
+def plain_png(figure: Figure) -> bytes:
+    """A figure that was drawn elsewhere, as PNG, in the style it came with."""
+    return _png(figure, house=False)
+
+
+_ATTRIBUTE = str.maketrans({"&": "&amp;", '"': "&quot;", "<": "&lt;", ">": "&gt;"})
+
+
+def _png(figure: Figure, *, house: bool) -> bytes:
+    stream = io.BytesIO()
+    with house_style() if house else nullcontext():
+        figure.savefig(stream, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _rewrite(tag: str, name: str, used: frozenset[str]) -> str:
+    """One tag as the page needs it: no namespaces, its own ids only, colours from the page."""
+    tag = re.sub(r' xmlns(:xlink)?="[^"]*"| version="[^"]*"', "", tag).replace("xlink:href=", "href=")
+    tag = re.sub(
+        r' id="([^"]*)"',
+        lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",
+        tag,
+    )
+    tag = re.sub(r'(url\(|href=")#', rf"\g<1>#{name}-", tag)
+    for colour, value in LIGHT.items():
+        tag = tag.replace(value, f"var(--{colour})")
+    return tag

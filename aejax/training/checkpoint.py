@@ -1,0 +1,113 @@
+"""Checkpoints and saved arrays: the only file that imports Orbax."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from aejax.config import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def host_copy(tree: Any) -> Any:
+    """A pytree's arrays as NumPy copies, which a later step that donates its state can't change."""
+    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), jax.device_get(tree))
+
+
+class Checkpoints:
+    """The checkpoints of one run; Orbax writes each aside and renames it when it is whole.
+
+    Args:
+        folder: created where it doesn't exist.
+        keep: how many of the latest to keep. Two, so that one that a failing disk
+            damaged leaves another to continue from.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self._orbax = ocp.training.Checkpointer(
+            folder.absolute(),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._orbax.close()
+
+    def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
+        """Save a pytree of arrays and some JSON under a step number; does nothing if it is there."""
+        if self._orbax.latest is None or self._orbax.latest.step < step:
+            self._orbax.save(step, host_copy(tree), custom_metadata=notes)
+
+    def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest readable checkpoint and its notes, or None where there is none.
+
+        Args:
+            like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
+
+        Raises:
+            InputError: if there are checkpoints but none can be read as `like`.
+        """
+        found = sorted(self._orbax.checkpoints, key=lambda checkpoint: checkpoint.step)
+        problem: Exception | None = None
+        for checkpoint in reversed(found):
+            try:
+                tree = self._orbax.load(checkpoint.step, _empty(like))
+                _check_shapes(tree, like)
+                notes = self._orbax.metadata(checkpoint.step).custom_metadata
+                return tree, dict(notes or {})
+            except Exception as error:  # Orbax raises what its storage layers raise.
+                logger.warning("checkpoint %d can't be read: %s", checkpoint.step, error)
+                problem = error
+        if problem is not None:
+            raise InputError(f"{self._orbax.directory}: no checkpoint can be read: {problem}")
+        return None
+
+
+def save_arrays(folder: Path, tree: Any) -> None:
+    """Save a pytree of arrays in a folder that doesn't exist yet."""
+    ocp.save(folder.absolute(), host_copy(tree))
+
+
+def load_arrays(folder: Path, like: Any) -> Any:
+    """The pytree that `save_arrays` wrote.
+
+    Args:
+        folder: where it was written.
+        like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
+
+    Raises:
+        InputError: if the folder is missing, damaged, or holds other names, shapes or types.
+    """
+    try:
+        tree = ocp.load(folder.absolute(), _empty(like))
+        _check_shapes(tree, like)
+        return tree
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{folder} can't be read as the arrays of this detector: {first}") from None
+
+
+def _empty(like: Any) -> Any:
+    """NumPy arrays of the same shapes: Orbax then restores NumPy arrays, with no device involved."""
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+
+
+def _check_shapes(tree: Any, like: Any) -> None:
+    def check(found: np.ndarray, wanted: Any) -> None:
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise InputError(
+                f"an array is {found.dtype}{list(found.shape)}; "
+                f"allowed: {np.dtype(wanted.dtype)}{list(wanted.shape)}"
+            )
+
+    jax.tree.map(check, tree, like)

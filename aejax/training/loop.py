@@ -1,0 +1,233 @@
+"""The host loop: feeds compiled steps, keeps history, checkpoints, stops early or on request.
+
+It dispatches ahead of the device and reads losses one segment late, so the device never
+waits for the host. What it computes depends on the configuration and the rows only: not
+on how rows are fed, when checkpoints are written, or how often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from aejax.config import Config, InputError
+from aejax.core import optimizers, steps
+from aejax.core.scaling import Scaler
+from aejax.data import batches
+from aejax.training.history import Diverged, History
+
+__all__ = ["Diverged", "Interrupted", "Trained", "train"]
+
+# Rows above this many bytes stay on the host and are streamed.
+DEVICE_BYTES = 2 << 30
+# Steps between two looks of the host at the run: for losses, a stop request, a checkpoint.
+STEPS_ON_DEVICE = 2048
+STEPS_IN_STREAM = 16
+
+
+class Interrupted(RuntimeError):
+    """Training was asked to stop; a checkpoint was written where there is a folder for one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What training leaves.
+
+    Attributes:
+        variables: the parameters (and batch statistics) to use.
+        history: one dict an epoch: epoch, loss, learning_rate, rows_per_second, seconds,
+            and validation_loss where there are validation rows.
+        best_epoch: the epoch whose variables were restored, or None for the last.
+    """
+
+    variables: dict[str, Any]
+    history: list[dict[str, Any]]
+    best_epoch: int | None
+
+
+def train(
+    config: Config,
+    model: nn.Module,
+    scaler: Scaler,
+    x: batches.RowSource,
+    x_validation: np.ndarray | None = None,
+    *,
+    shape: tuple[int, ...],
+    folder: Path | None = None,
+    tensorboard: Path | None = None,
+    progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoint_seconds: float = 10.0,
+) -> Trained:
+    """Train a model, or continue the run that a folder holds.
+
+    Args:
+        config: all settings; the run's seed is `config.train.seed`.
+        model: built for `config.model`.
+        scaler: fitted on training rows.
+        x: training rows as stored, [n, ...]; an array, or any `RowSource` with `feed="stream"`.
+        x_validation: rows for the validation loss, or None.
+        shape: of one row.
+        folder: for checkpoints and `history.jsonl`, or None to keep nothing.
+        tensorboard: folder for TensorBoard event files, or None.
+        progress: whether to draw a progress bar on stderr.
+        should_stop: asked between segments; True writes a checkpoint and raises Interrupted.
+        checkpoint_seconds: least time between two checkpoints.
+
+    Raises:
+        Diverged: at the first step whose loss is not finite.
+        Interrupted: when `should_stop` said so.
+        InputError: if there are no rows, or patience is set without validation rows.
+    """
+    settings = config.train
+    if not len(x):
+        raise InputError("training rows: found 0; allowed: at least 1")
+    if settings.patience is not None and (x_validation is None or not len(x_validation)):
+        raise InputError(
+            "Train.patience is set but there are no validation rows; "
+            "allowed: patience with validation rows or a validation_fraction above 0"
+        )
+    if x_validation is not None and not len(x_validation):
+        x_validation = None
+    per_epoch = -(-len(x) // settings.batch_size)
+    run = _Run(
+        program=steps.program_of(config, model),
+        scaler=jax.device_put(scaler),
+        values=jax.device_put(optimizers.numbers(settings, per_epoch * settings.epochs)),
+    )
+    state = steps.compiled_new_state(run.program, shape, run.values)
+    best = steps.compiled_new_best(state) if settings.patience is not None else None
+    rates = jax.device_get(
+        steps.compiled_learning_rates(
+            settings.schedule,
+            run.values,
+            np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1,
+        )
+    )
+    validation = None
+    if x_validation is not None:
+        size = min(settings.batch_size, len(x_validation))
+        validation = jax.device_put(batches.tiles(x_validation, size))
+    advance = _feed(run, x, settings.feed)
+    patience = None if settings.patience is None else jax.device_put(np.int32(settings.patience))
+    history = History(
+        rows=len(x),
+        epochs=settings.epochs,
+        folder=folder,
+        tensorboard=tensorboard,
+        progress=progress,
+    )
+    with history, _checkpoints(folder) as checkpoints:
+        done = checkpoints and checkpoints.latest({"state": state, "best": best})
+        if done:
+            saved, notes = done
+            state, best = jax.device_put((saved["state"], saved["best"]))
+            history.resume(notes)
+        start = int(state.step)
+        saved_at = time.monotonic()
+
+        def save(force: bool) -> None:
+            nonlocal saved_at
+            if checkpoints and (force or time.monotonic() - saved_at >= checkpoint_seconds):
+                history.flush()
+                checkpoints.save(int(state.step), {"state": state, "best": best}, history.notes())
+                saved_at = time.monotonic()
+
+        for epoch in range(start // per_epoch, settings.epochs):
+            if history.stopped:
+                break
+            order = batches.epoch_order(len(x), settings.batch_size, settings.seed, epoch)
+            position = max(start - epoch * per_epoch, 0)
+            # An implicit copy between host and device would stall the loop without a trace.
+            with jax.transfer_guard("disallow"):
+                for segment in _segments(order[position:], advance.steps):
+                    state, losses = advance(state, segment)
+                    history.add(epoch, losses, np.sum(segment >= 0, axis=1))
+                    if should_stop():
+                        save(force=True)
+                        raise Interrupted(f"stopped in epoch {epoch + 1} of {settings.epochs}")
+                loss = None
+                if validation is not None:
+                    loss = steps.compiled_validation_loss(
+                        run.program, state.variables, *validation, run.scaler, run.values
+                    )
+                if best is not None:
+                    number = jax.device_put(np.int32(epoch))
+                    best = steps.compiled_keep_best(best, state, loss, number, patience)
+                history.end_epoch(
+                    epoch, float(rates[epoch]), loss, None if best is None else best.stopped
+                )
+            save(force=False)
+        history.flush()
+        save(force=True)
+    if best is None:
+        return Trained(variables=state.variables, history=history.rows_of_epochs, best_epoch=None)
+    return Trained(
+        variables=best.variables, history=history.rows_of_epochs, best_epoch=int(best.epoch)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    program: steps.Program
+    scaler: Scaler
+    values: optimizers.Numbers
+
+
+class _Advance:
+    """Takes the steps of a segment; the two feeds differ in how rows reach the device only."""
+
+    def __init__(self, run: _Run, x: batches.RowSource, on_device: bool) -> None:
+        self.run = run
+        self.steps = STEPS_ON_DEVICE if on_device else STEPS_IN_STREAM
+        self.rows = jax.device_put(x) if on_device else x
+        self.on_device = on_device
+
+    def __call__(self, state: steps.TrainState, order: np.ndarray) -> tuple[Any, Any]:
+        run = self.run
+        if self.on_device:
+            return steps.compiled_train_steps(
+                run.program, state, self.rows, jax.device_put(order), run.scaler, run.values
+            )
+        losses = []
+        for batch in batches.stream(self.rows, order):
+            placed = jax.device_put(batch)
+            state, loss = steps.compiled_train_step(
+                run.program, state, placed.x, placed.mask, run.scaler, run.values
+            )
+            losses.append(loss)
+        return state, losses
+
+
+def _feed(run: _Run, x: batches.RowSource, feed: str) -> _Advance:
+    fits = isinstance(x, np.ndarray) and x.nbytes <= DEVICE_BYTES
+    if feed == "device" and not isinstance(x, np.ndarray):
+        raise InputError("Train.feed is 'device' but rows are not an array; allowed: 'stream', 'auto'")
+    return _Advance(run, x, on_device=feed == "device" or (feed == "auto" and fits))
+
+
+def _segments(order: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Cut an epoch into equal parts of at most `most` steps; one shape is one program."""
+    if not len(order):
+        return
+    parts = -(-len(order) // most)
+    length = -(-len(order) // parts)
+    for first in range(0, len(order), length):
+        yield order[first : first + length]
+
+
+def _checkpoints(folder: Path | None) -> Any:
+    if folder is None:
+        import contextlib
+
+        return contextlib.nullcontext()
+    from aejax.training.checkpoint import Checkpoints
+
+    return Checkpoints(folder / "checkpoints")

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: lint, format, types, tests.
+#
+#   scripts/test.sh                      all of it
+#   scripts/test.sh tests/data -k csv    only pytest, with these arguments
+#   scripts/test.sh -m slow              the tests that take minutes
+#
+# Tests on real data run where AEJAX_DATA_DIR names a folder with the data sets.
+set -euo pipefail
+[[ -z ${AEJAX_DATA_DIR:-} ]] || AEJAX_DATA_DIR=$(cd -- "$AEJAX_DATA_DIR" && pwd)
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+ensure_environment dev prepare
+cd -- "$AEJAX_ROOT"
+
+if (($#)); then
+    exec python -m pytest "$@"
+fi
+ruff check .
+ruff format --check .
+mypy aejax
+python -m pytest

@@ -1,0 +1,40 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# Compiling makes the first example slow, and a test suite that gates changes repeats itself.
+settings.register_profile("aejax", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("aejax")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data sets; the test is skipped where there is none."""
+    folder = os.environ.get("AEJAX_DATA_DIR")
+    if not folder:
+        pytest.skip("AEJAX_DATA_DIR is not set: no real data")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def drop_compiled_programs() -> Iterator[None]:
+    """Free each module's compiled programs.
+
+    Compiled code holds memory maps until it is dropped, and a process has a bounded
+    number of them: some hundred programs on, LLVM cannot allocate any more.
+    """
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
