@@ -67,10 +67,12 @@ ensure_environment() {
     if [[ $base$'\n'$filling != "$wanted" ]]; then
         # An environment without a stamp is somebody's own: added to, not cleared.
         if [[ $base != "$wanted_base" && (-f $stamp || $python != "$venv/bin/python") ]]; then
+            # Seen through links and shims: an environment can't be made by its own interpreter.
+            python=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
             _say "Making .venv with $("$python" -V)"
             "$python" -m venv --clear --without-pip "$venv" || return
             echo unfinished >"$stamp"
-            "$venv/bin/python" -m ensurepip >/dev/null || return
+            "$venv/bin/python" -m ensurepip --default-pip >/dev/null || return
         fi
         # Written first and replaced last: an interrupted call is followed by a fresh start.
         echo unfinished >"$stamp"

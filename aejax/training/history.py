@@ -149,6 +149,9 @@ class History:
             for name in ("loss", "validation_loss", "learning_rate", "rows_per_second"):
                 if row.get(name) is not None:
                     self._writer.add_scalar(name, row[name], epoch + 1)
-        self._bar.set_description(f"epoch {min(epoch + 2, self._epochs)}/{self._epochs}")
+        # tqdm redraws at its own pace; one redraw an epoch would flood a log file.
+        self._bar.set_description(
+            f"epoch {min(epoch + 2, self._epochs)}/{self._epochs}", refresh=False
+        )
         shown = {name: f"{row[name]:.5f}" for name in ("loss", "validation_loss") if name in row}
-        self._bar.set_postfix(shown)
+        self._bar.set_postfix(shown, refresh=False)
