@@ -27,6 +27,7 @@ from aejax.config import InputError, suggest
 from aejax.data.datasets import CATALOGUE, arrays_folder, cache_folder
 
 RECORDS_AT_ONCE = 2_000
+REACH_SECONDS = 10
 
 
 def prepare(name: str) -> Path:
@@ -95,19 +96,20 @@ def _write_records(name: str, folder: Path) -> None:
     wanted = {url: info for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
     raw = _raw_folder(name)
     missing = _check_raw_files(raw, wanted)
+    files = ", ".join(info.filename for info in wanted.values())
     settings = tfds.download.DownloadConfig(
         manual_dir=None if raw is None else str(raw), try_download_gcs=False
     )
     try:
+        # One short try first: TFDS itself goes on trying a host that isn't there for minutes.
+        for url in missing[:1]:
+            requests.head(url, timeout=REACH_SECONDS, allow_redirects=True).close()
         builder.download_and_prepare(download_dir=str(work / "downloads"), download_config=settings)
     except NonMatchingChecksumError as error:
         raise InputError(f"{name}: a download is not the published file: {_one_line(error)}") from error
     except (requests.RequestException, DownloadError, ConnectionError, TimeoutError) as error:
-        raise InputError(
-            f"{name}: cannot download {next(iter(missing), builder.URL)} ({_one_line(error)}); "
-            f"or put {', '.join(info.filename for info in wanted.values())} "
-            f"in the folder $AEJAX_DATA_DIR/{name}"
-        ) from error
+        url = next(iter(missing), builder.URL)
+        raise InputError(f"{name}: cannot download {url} ({_one_line(error)}); or put {files} in the folder $AEJAX_DATA_DIR/{name}") from error
     for path in Path(builder.data_dir).iterdir():
         path.rename(folder / path.name)
 
@@ -164,7 +166,7 @@ def _write_arrays(name: str, records: Path, folder: Path) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:200]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

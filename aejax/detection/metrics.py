@@ -135,7 +135,7 @@ def _checked(
             raise InputError(f"{name} has dtype {array.dtype}; allowed: numbers")
     if len(values) != len(labels):
         raise InputError(
-            f"scores has {len(values)} rows and is_anomaly has {len(labels)}; allowed: equal numbers"
+            f"scores has {len(values)} rows and is_anomaly {len(labels)}; allowed: equal numbers"
         )
     values = values.astype(np.float64)
     if not (finite := np.isfinite(values)).all():
@@ -175,7 +175,9 @@ def _ranking(
     blocks = []
     for start in range(0, bootstrap, REPLICAS_AT_ONCE):
         size = min(REPLICAS_AT_ONCE, bootstrap - start)
-        blocks.append(_areas(_resample(random, positives, size), _resample(random, negatives, size)))
+        blocks.append(
+            _areas(_resample(random, positives, size), _resample(random, negatives, size))
+        )
     tail = (1 - INTERVAL_LEVEL) / 2
     result: dict[str, dict[str, float | None]] = {}
     for index, (name, value) in enumerate(exact.items()):
@@ -207,7 +209,7 @@ def _cells(values: Floats, labels: npt.NDArray[np.bool_]) -> tuple[Counts, Count
 
 
 def _resample(random: np.random.Generator, counts: Counts, replicas: int) -> Counts:
-    """How often each cell is drawn [replicas, cells] when its class is resampled with replacement."""
+    """How often each cell is drawn [replicas, cells] when its class is resampled."""
     total = int(counts.sum())
     drawn = np.zeros((replicas, len(counts)), np.int64)
     filled = counts > 0
@@ -226,9 +228,7 @@ def _areas(positives: Counts, negatives: Counts) -> tuple[Floats, Floats]:
     return auroc, (share * precision).sum(axis=1)
 
 
-def _decisions(
-    values: Floats, labels: npt.NDArray[np.bool_], threshold: float
-) -> dict[str, Any]:
+def _decisions(values: Floats, labels: npt.NDArray[np.bool_], threshold: float) -> dict[str, Any]:
     if not math.isfinite(threshold):
         raise InputError(f"threshold is {threshold}; allowed: a finite number, or None")
     flagged = values > threshold

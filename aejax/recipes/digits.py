@@ -11,21 +11,23 @@ published for this split; the report compares with nothing. It takes seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
-
 from aejax.config import Config, Dense, Quantile, Scale, Train
 from aejax.data import datasets
-from aejax.detection.detector import Detector
 from aejax.recipes.recipe import Experiment, Recipe
+
+if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
 
 ANOMALY = 0
 
 
 def prepare(quick: bool) -> Experiment:
     """Digits other than zero to train on; the rest of them and all zeros to score."""
+    from sklearn.model_selection import train_test_split
+
     digits = datasets.load("digits", "all")
     normal = digits.x[digits.y != ANOMALY]
     x_train, x_normal = train_test_split(normal, test_size=1 / 3, random_state=0)

@@ -16,20 +16,22 @@ rows' errors. It takes seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from sklearn.model_selection import train_test_split
+from typing import TYPE_CHECKING, Any
 
 from aejax.config import Config, Dense, MeanStd, Scale, Train
 from aejax.data import datasets
-from aejax.detection.detector import Detector
 from aejax.recipes.recipe import Experiment, Recipe, final_losses
+
+if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
 
 NORMAL = 1
 
 
 def prepare(quick: bool) -> Experiment:
     """The tutorial's split: normal training rows to train on, all test rows to score."""
+    from sklearn.model_selection import train_test_split
+
     ecg = datasets.load("ecg5000", "all")
     x_train, x_test, y_train, y_test = train_test_split(
         ecg.x, ecg.y, test_size=0.2, random_state=21

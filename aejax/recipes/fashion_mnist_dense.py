@@ -13,12 +13,14 @@ images; validation on the 10,000 test images. It takes about half a minute.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aejax.config import Config, Dense, Quantile, Scale, Train
 from aejax.data import datasets
-from aejax.detection.detector import Detector
 from aejax.recipes.recipe import Experiment, Recipe, final_losses
+
+if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
 
 
 def prepare(quick: bool) -> Experiment:

@@ -63,7 +63,9 @@ def table(
     """A table whose first column heads its rows; it scrolls sideways where the page is narrow."""
     heads = join(element("th", cell, scope="col") for cell in head)
     body = join(
-        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
+        element(
+            "tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])
+        )
         for row in rows
     )
     parts = (
@@ -75,9 +77,11 @@ def table(
 
 
 def number(value: object) -> str:
-    """A value as a person reads it: thousands separated, four significant digits, words as words."""
+    """A value as a person reads it: thousands separated, four digits, words as they are."""
     if value is None:
         return "\N{EN DASH}"
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         return ", ".join(map(number, value)) if isinstance(value, (list, tuple)) else str(value)
     real = float(value)
@@ -106,3 +110,14 @@ def shorten(text: str, length: int) -> str:
         return text
     tail = (length - 1) // 3
     return f"{text[: length - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
+
+
+def readable(key: str) -> str:
+    """A key as words, as in "average_precision" -> "Average precision"."""
+    if key in _NAMES:
+        return _NAMES[key]
+    words = str(key).replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+_NAMES = {"auroc": "AUROC", "f1": "F1", "roc": "ROC"}

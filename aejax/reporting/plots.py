@@ -1,4 +1,4 @@
-"""The plots of a report: scores, curves and losses, each with a title that says what it found.
+"""The curves of a report, each with a title that says what it found.
 
 Every function takes arrays and returns a `Plot`, or None where there is nothing to draw. What a
 plot holds is bounded whatever the number of rows: scores are binned, curves are thinned.
@@ -6,164 +6,35 @@ plot holds is bounded whatever the number of rows: scores are binned, curves are
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from aejax.detection.metrics import precision_recall_curve, roc_curve
 from aejax.reporting.markup import number, percent
 from aejax.reporting.style import (
     ANOMALY,
     INK,
+    LABEL_GROUND,
     MUTED,
     NORMAL,
+    PLOT_WIDTH,
     SECOND,
     Plot,
     house_style,
+    legend_above,
     new_figure,
+    plain_log_ticks,
 )
 
-BINS = 72
-LONG_TAIL = 30.0
 MAX_EPOCHS_DRAWN = 1000
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Histogram:
-    """Counts of scores in shared bins.
-
-    Args:
-        edges: [bins + 1], rising.
-        counts: name of a group of rows -> [bins] rows in each bin.
-        log_scores: whether the edges are evenly spaced in the logarithm of the score.
-        log_counts: whether some group would vanish beside the fullest bin.
-    """
-
-    edges: Floats
-    counts: dict[str, npt.NDArray[np.int64]]
-    log_scores: bool
-    log_counts: bool
-
-
-def bin_scores(scores: Floats, is_anomaly: Bools | None, threshold: float | None) -> Histogram:
-    """Scores [n] in bins that also show the threshold; a long tail is binned by its logarithm."""
-    shown = scores if threshold is None else np.append(scores, threshold)
-    low, high = float(shown.min()), float(shown.max())
-    positive = scores[scores > 0]
-    middle = float(np.median(positive)) if len(positive) else 0.0
-    log_scores = middle > 0 and low >= 0 and high / middle > LONG_TAIL
-    if log_scores:
-        # Scores of (nearly) zero would stretch the axis without end; they join the first bin.
-        low = max(float(positive.min()), middle * 1e-4)
-        if threshold is not None and threshold > 0:
-            low = min(low, threshold)
-        edges = np.geomspace(low / 1.05, high * 1.05, BINS + 1)
-    else:
-        span = high - low
-        margin = 0.02 * span if span > 1e-9 * max(abs(low), abs(high)) else max(abs(high), 1.0) / 20
-        edges = np.linspace(low - margin, high + margin, BINS + 1)
-    groups = (
-        {"rows": scores}
-        if is_anomaly is None
-        else {"normal rows": scores[~is_anomaly], "anomalies": scores[is_anomaly]}
-    )
-    counts = {
-        name: np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
-        for name, values in groups.items()
-        if len(values)
-    }
-    peaks = [int(count.max()) for count in counts.values()]
-    return Histogram(
-        edges=edges, counts=counts, log_scores=log_scores, log_counts=max(peaks) > 25 * min(peaks)
-    )
-
-
-def score_histogram(
-    scores: Floats, is_anomaly: Bools | None, threshold: float | None
-) -> Plot:
-    """How the scores [n] of normal and anomalous rows are distributed around the threshold."""
-    binned = bin_scores(scores, is_anomaly, threshold)
-    colours = {"rows": NORMAL, "normal rows": NORMAL, "anomalies": ANOMALY}
-    with house_style():
-        figure = new_figure(5.4, 3.3)
-        axes = figure.subplots()
-        floor = 0.6 if binned.log_counts else 0.0
-        for name, counts in binned.counts.items():
-            heights = np.maximum(counts, floor)
-            style = {"baseline": floor, "color": colours[name]}
-            axes.stairs(heights, binned.edges, fill=True, alpha=0.32, **style)
-            label = f"{int(counts.sum()):,} {name}"
-            axes.stairs(heights, binned.edges, linewidth=1.4, label=label, **style)
-        if binned.log_scores:
-            axes.set_xscale("log")
-            _plain_log_ticks(axes, "x")
-        if binned.log_counts:
-            axes.set_yscale("log")
-            _plain_log_ticks(axes, "y")
-            top = max(int(counts.max()) for counts in binned.counts.values())
-            axes.set_ylim(floor, top * 2.2)
-        else:
-            axes.set_ylim(bottom=0)
-            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.set_xlim(binned.edges[0], binned.edges[-1])
-        if threshold is not None:
-            _mark_threshold(axes, threshold, binned)
-        axes.set_xlabel("score of a row" + (" (log scale)" if binned.log_scores else ""))
-        axes.set_ylabel("rows in a bin" + (" (log scale)" if binned.log_counts else ""))
-        figure.legend(loc="outside upper left", ncols=2)
-    title = _histogram_title(scores, is_anomaly, threshold)
-    return Plot(
-        name="scores",
-        title=title,
-        caption="A larger score is more anomalous; rows right of the threshold are flagged."
-        if threshold is not None
-        else "A larger score is more anomalous.",
-        alternative=f"Histogram of the scores of {len(scores):,} rows, from {number(scores.min())} "
-        f"to {number(scores.max())}. {title}.",
-        figure=figure,
-    )
-
-
-def _mark_threshold(axes: Axes, threshold: float, binned: Histogram) -> None:
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-    left, right = np.asarray(axes.get_xlim())
-    place = (
-        np.log(threshold / left) / np.log(right / left)
-        if binned.log_scores and threshold > 0
-        else (threshold - left) / (right - left)
-    )
-    on_left = place > 0.6
-    axes.annotate(
-        f"threshold {number(threshold)}",
-        (threshold, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4 if on_left else 4, -2),
-        textcoords="offset points",
-        ha="right" if on_left else "left",
-        va="top",
-        color=INK,
-    )
-
-
-def _histogram_title(scores: Floats, is_anomaly: Bools | None, threshold: float | None) -> str:
-    if threshold is None:
-        return f"Half of the scores lie below {number(float(np.median(scores)))}"
-    flagged = scores > threshold
-    if is_anomaly is None or is_anomaly.all() or not is_anomaly.any():
-        every = "rows" if is_anomaly is None else "anomalies" if is_anomaly.all() else "normal rows"
-        return f"{percent(float(flagged.mean()))} of the {every} score above the threshold"
-    found = percent(float(flagged[is_anomaly].mean()))
-    alarms = percent(float(flagged[~is_anomaly].mean()))
-    return f"Above the threshold: {found} of the anomalies, {alarms} of the normal rows"
 
 
 def roc(
@@ -172,7 +43,7 @@ def roc(
     """Recall against false alarms over all thresholds, with the one in use marked."""
     false_alarms, recall = roc_curve(scores, is_anomaly)
     with house_style(**{"axes.grid.axis": "both"}):
-        figure = new_figure(4.2, 3.5)
+        figure = new_figure(PLOT_WIDTH, 3.7)
         axes = figure.subplots()
         axes.fill_between(false_alarms, recall, color=NORMAL, alpha=0.1, linewidth=0)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
@@ -186,7 +57,7 @@ def roc(
     shown = "" if area is None else f" {_with_interval(area)}"
     return Plot(
         name="roc",
-        title=f"ROC curve: area{shown}" if shown else "ROC curve",
+        title=f"AUROC{shown}" if shown else "ROC curve",
         caption="The share of anomalies found for each share of false alarms that is accepted. "
         "The area is the chance that an anomaly scores above a normal row.",
         alternative=f"Receiver operating characteristic with area{shown}.",
@@ -201,9 +72,9 @@ def precision_recall(
     recall, precision = precision_recall_curve(scores, is_anomaly)
     base = float(is_anomaly.mean())
     with house_style(**{"axes.grid.axis": "both"}):
-        figure = new_figure(4.2, 3.5)
+        figure = new_figure(PLOT_WIDTH, 3.7)
         axes = figure.subplots()
-        steps = {"step": "pre", "color": ANOMALY, "alpha": 0.1, "linewidth": 0}
+        steps: dict[str, Any] = {"step": "pre", "color": ANOMALY, "alpha": 0.1, "linewidth": 0}
         axes.fill_between(recall, precision, **steps)
         axes.axhline(base, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         below = base > 0.9
@@ -223,8 +94,8 @@ def precision_recall(
     shown = "" if area is None else f" {_with_interval(area)}"
     return Plot(
         name="precision_recall",
-        title=f"Precision and recall: average{shown}" if shown else "Precision and recall",
-        caption="The share of true anomalies among the flagged rows for each share of anomalies found.",
+        title=f"Average precision{shown}" if shown else "Precision and recall",
+        caption="The share of anomalies among the flagged rows for each share of anomalies found.",
         alternative=f"Precision against recall with average precision{shown}.",
         figure=figure,
     )
@@ -232,62 +103,59 @@ def precision_recall(
 
 def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
     """Training loss, and validation loss where there is one, over the epochs."""
-    lines = {}
-    for key, name, colour in (("loss", "training", NORMAL), ("validation_loss", "validation", SECOND)):
+    lines: dict[str, tuple[Floats, str]] = {}
+    for key, name, colour in (
+        ("loss", "training", NORMAL),
+        ("validation_loss", "validation", SECOND),
+    ):
         points = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
         finite = [point for point in points if np.isfinite(point[1])]
         if finite:
-            kept = finite[:: max(1, len(finite) // MAX_EPOCHS_DRAWN)]
-            lines[name] = (np.asarray([*kept, finite[-1]], np.float64), colour, finite)
+            lines[name] = np.asarray(finite, np.float64), colour
     if not lines:
         return None
-    drawn = np.concatenate([points[:, 1] for points, _, _ in lines.values()])
+    drawn = np.concatenate([points[:, 1] for points, _ in lines.values()])
     log_loss = bool(drawn.min() > 0 and drawn.max() > 8 * drawn.min())
     with house_style():
-        figure = new_figure(5.4, 2.9)
+        figure = new_figure(PLOT_WIDTH, 2.9)
         axes = figure.subplots()
-        for name, (points, colour, finite) in lines.items():
+        for name, (points, colour) in lines.items():
+            step = max(1, len(points) // MAX_EPOCHS_DRAWN)
+            shown = np.concatenate([points[:-1:step], points[-1:]])
             axes.plot(
-                points[:, 0],
-                points[:, 1],
+                shown[:, 0],
+                shown[:, 1],
                 color=colour,
-                label=f"{name}, ends at {number(finite[-1][1])}",
+                label=f"{name}, ends at {number(float(points[-1, 1]))}",
                 linestyle="-" if name == "training" else (0, (5, 1.5)),
                 marker="o" if len(points) < 12 else None,
                 markersize=3.5,
             )
         if log_loss:
             axes.set_yscale("log")
-            _plain_log_ticks(axes, "y")
+            plain_log_ticks(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss" + (" (log scale)" if log_loss else ""))
-        figure.legend(loc="outside upper left", ncols=2)
+        legend_above(axes)
     name = "validation" if "validation" in lines else "training"
-    finite = lines[name][2]
-    epoch, least = min(finite, key=lambda point: point[1])
-    where = "the last epoch" if epoch == finite[-1][0] else f"epoch {number(epoch)}"
+    points = lines[name][0]
+    epoch, least = map(float, points[points[:, 1].argmin()])
+    where = "the last epoch" if epoch == points[-1, 0] else f"epoch {number(epoch)}"
     title = f"The {name} loss is lowest, {number(least)}, in {where}"
     return Plot(
         name="losses",
         title=title,
-        caption=_training_facts(history),
+        caption=_LOSS_CAPTIONS[name],
         alternative=f"Loss against {len(history)} epochs. {title}.",
         figure=figure,
     )
 
 
-def _training_facts(history: Sequence[Mapping[str, Any]]) -> str:
-    facts = [f"{len(history)} epochs" if len(history) > 1 else "One epoch"]
-    rates = [row["learning_rate"] for row in history if row.get("learning_rate") is not None]
-    if rates:
-        same = rates[0] == rates[-1]
-        change = number(rates[0]) if same else f"{number(rates[0])} to {number(rates[-1])}"
-        facts.append(f"learning rate {change}")
-    speeds = [row["rows_per_second"] for row in history if row.get("rows_per_second") is not None]
-    if speeds:
-        facts.append(f"{number(round(float(np.median(speeds))))} rows a second (median epoch)")
-    return ", ".join(facts) + "."
+_LOSS_CAPTIONS = {
+    "training": "Mean loss of every epoch, measured while the weights change.",
+    "validation": "Training loss is measured while the weights change, validation loss after it.",
+}
 
 
 def _with_interval(area: Mapping[str, Any]) -> str:
@@ -307,6 +175,7 @@ def _mark_point(axes: Axes, x: float, y: float, text: str) -> None:
         ha="right" if right else "left",
         va="top" if top else "bottom",
         color=INK,
+        bbox=LABEL_GROUND,
     )
 
 
@@ -315,9 +184,3 @@ def _unit_axes(axes: Axes, x_label: str, y_label: str) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-
-
-def _plain_log_ticks(axes: Axes, name: str) -> None:
-    axis = axes.xaxis if name == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())

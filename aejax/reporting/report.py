@@ -47,10 +47,14 @@ class Examples:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None and len(value) != count:
-                raise InputError(f"Examples.{field.name} has {len(value)} rows; allowed: {count}, as row")
+                raise InputError(
+                    f"Examples.{field.name} has {len(value)} rows; allowed: {count}, as row"
+                )
         for name in ("reconstruction", "error"):
             if (shape := getattr(self, name).shape) != self.x.shape:
-                raise InputError(f"Examples.{name} has shape {shape}; allowed: {self.x.shape}, as x")
+                raise InputError(
+                    f"Examples.{name} has shape {shape}; allowed: {self.x.shape}, as x"
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,9 @@ class Report:
                 f"allowed: {self.scores.shape}, as scores, or None"
             )
         if self.threshold is not None and not math.isfinite(self.threshold):
-            raise InputError(f"Report.threshold is {self.threshold}; allowed: a finite number, or None")
+            raise InputError(
+                f"Report.threshold is {self.threshold}; allowed: a finite number, or None"
+            )
 
 
 def write_report(report: Report, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Single rows drawn as a person would look at them: what came in, what came out, where they differ."""
+"""Single rows as a person would look at them: what came in, what came out, where they differ."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from matplotlib.figure import Figure, FigureBase
 
 from aejax.data.schema import Schema
 from aejax.reporting.markup import number, percent, shorten
-from aejax.reporting.style import ANOMALY, INK, MUTED, NORMAL, house_style, new_figure
+from aejax.reporting.style import (
+    ANOMALY,
+    INK,
+    MUTED,
+    NORMAL,
+    house_style,
+    legend_above,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from aejax.reporting.report import Examples
 
-SIZES = {"image": (3.9, 1.62), "series": (3.9, 2.1), "table": (3.9, 2.75)}
-FEATURES_SHOWN = 8
+WIDTH = 3.9
+FEATURES_SHOWN = 6
 MAX_PIXELS = 160
 MAX_SAMPLES = 1000
 DIFFERENT_UNITS = 30.0
@@ -31,8 +39,8 @@ class Scales:
     """Limits that all rows of a report share, so that they can be compared by eye.
 
     Args:
-        low, high: of inputs and reconstructions.
-        error: the largest error of a feature.
+        low, high: of inputs and reconstructions of series; of inputs alone of images.
+        error: of a feature; a very few of the largest errors lie above.
     """
 
     low: float
@@ -40,23 +48,27 @@ class Scales:
     error: float
 
 
-def shared_scales(*groups: Examples | None) -> Scales:
-    """The limits that show every row of all groups; never of zero width."""
+def shared_scales(schema: Schema, *groups: Examples | None) -> Scales:
+    """Limits for every row of all groups; never of zero width."""
     present = [group for group in groups if group is not None and len(group.row)]
-    values = [array for group in present for array in (group.x, group.reconstruction)]
+    values = [group.x for group in present]
+    if schema.kind != "image":
+        values += [group.reconstruction for group in present]
     low = min((float(np.min(array)) for array in values), default=0.0)
     high = max((float(np.max(array)) for array in values), default=1.0)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):
         low, high = low - 0.5, high + 0.5
-    error = max((float(np.max(group.error)) for group in present), default=1.0)
+    # One pixel far off would leave every other error in the dark.
+    errors = np.concatenate([np.ravel(group.error) for group in present] or [np.ones(1)])
+    error = float(np.quantile(errors, 0.995))
     return Scales(low=low, high=high, error=error if error > 0 else 1.0)
 
 
 def row_figure(examples: Examples, index: int, schema: Schema, scales: Scales) -> Figure:
     """One row as a figure of its own, without a title."""
     with house_style():
-        figure = new_figure(*SIZES[schema.kind])
-        _draw(figure, examples, index, schema, scales)
+        figure = new_figure(WIDTH, _height(schema))
+        _draw(figure, examples, index, schema, scales, legend=False)
     return figure
 
 
@@ -66,12 +78,11 @@ def rows_figure(
     """All rows of a group in two columns, each under its heading."""
     columns = min(2, len(examples.row))
     lines = -(-len(examples.row) // columns)
-    width, height = SIZES[schema.kind]
     with house_style():
-        figure = new_figure(width * columns, (height + 0.4) * lines)
+        figure = new_figure(WIDTH * columns, (_height(schema) + 0.45) * lines + 0.3)
         parts = np.ravel(figure.subfigures(lines, columns, squeeze=False))
         for index, part in enumerate(parts[: len(examples.row)]):
-            _draw(part, examples, index, schema, scales)
+            _draw(part, examples, index, schema, scales, legend=True)
             heading = ", ".join(row_facts(examples, index, threshold))
             part.suptitle(heading, fontsize=8.5, x=0.03, ha="left")
     return figure
@@ -81,10 +92,17 @@ def row_facts(examples: Examples, index: int, threshold: float | None) -> list[s
     """What is known of a row, in words: its place, its score, its label and the decision."""
     facts = [f"row {int(examples.row[index]):,}", f"score {number(float(examples.score[index]))}"]
     if examples.is_anomaly is not None:
-        facts.append("anomaly" if examples.is_anomaly[index] else "normal row")
+        facts.append("anomaly" if examples.is_anomaly[index] else "normal")
     if threshold is not None:
         facts.append("flagged" if float(examples.score[index]) > threshold else "not flagged")
     return facts
+
+
+def _height(schema: Schema) -> float:
+    """Inches a row needs; images keep their proportions."""
+    if schema.kind != "image":
+        return {"series": 1.9, "table": 2.3}[schema.kind]
+    return float(np.clip(WIDTH / 3 * schema.shape[0] / schema.shape[1] + 0.24, 0.7, 5.0))
 
 
 def largest_errors(error: Array, count: int) -> npt.NDArray[np.intp]:
@@ -104,18 +122,30 @@ def row_description(examples: Examples, index: int, schema: Schema) -> str:
 
 
 def _draw(
-    figure: FigureBase, examples: Examples, index: int, schema: Schema, scales: Scales
+    figure: FigureBase,
+    examples: Examples,
+    index: int,
+    schema: Schema,
+    scales: Scales,
+    *,
+    legend: bool,
 ) -> None:
     x, y, error = (
-        np.asarray(array[index], np.float64)
+        np.asarray(array[index], np.float64).reshape(schema.shape)
         for array in (examples.x, examples.reconstruction, examples.error)
     )
     if schema.kind == "image":
         _draw_image(figure, x, y, error, scales)
     elif schema.kind == "series":
-        _draw_series(figure.subplots(), x, y, error, scales)
+        axes = figure.subplots()
+        _draw_series(axes, x, y, error, scales)
+        if legend:
+            legend_above(axes, reverse=True)
     else:
-        _draw_table(figure.subplots(), x.ravel(), y.ravel(), error.ravel(), schema)
+        axes = figure.subplots()
+        _draw_table(axes, x.ravel(), y.ravel(), error.ravel(), schema)
+        if legend:
+            legend_above(axes)
 
 
 def _draw_image(figure: FigureBase, x: Array, y: Array, error: Array, scales: Scales) -> None:
@@ -168,7 +198,6 @@ def _draw_series(axes: Axes, x: Array, y: Array, error: Array, scales: Scales) -
     axes.set_ylim(scales.low - margin, scales.high + margin)
     axes.set_xlim(-0.5 if len(time) == 1 else 0, max(float(time[-1]), 0.5))
     axes.set(xlabel="sample", ylabel=name)
-    axes.figure.legend(loc="outside upper left", ncols=3, reverse=True)
 
 
 def _draw_table(axes: Axes, x: Array, y: Array, error: Array, schema: Schema) -> None:
@@ -177,7 +206,11 @@ def _draw_table(axes: Axes, x: Array, y: Array, error: Array, schema: Schema) ->
     peaks = np.maximum(np.abs(found), np.abs(expected))
     filled = peaks[peaks > 0]
     own_scale = len(filled) > 0 and float(filled.max() / filled.min()) > DIFFERENT_UNITS
-    unit = np.where(peaks > 0, peaks, 1.0) if own_scale else np.full(len(kept), max(peaks.max(), 1e-30))
+    unit = (
+        np.where(peaks > 0, peaks, 1.0)
+        if own_scale
+        else np.full(len(kept), max(peaks.max(), 1e-30))
+    )
     place = np.arange(len(kept))
     bars = (("found", found, INK, -0.19), ("expected", expected, NORMAL, 0.19))
     for name, values, colour, shift in bars:
@@ -190,7 +223,7 @@ def _draw_table(axes: Axes, x: Array, y: Array, error: Array, schema: Schema) ->
                 textcoords="offset points",
                 ha="left" if length >= 0 else "right",
                 va="center",
-                fontsize=6.5,
+                fontsize=7,
                 color=colour,
             )
     total = float(error.sum())
@@ -200,16 +233,14 @@ def _draw_table(axes: Axes, x: Array, y: Array, error: Array, schema: Schema) ->
     axes.grid(visible=False)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     lengths = np.concatenate([found / unit, expected / unit])
-    axes.set_xlim(min(0.0, lengths.min() * 1.35), max(lengths.max() * 1.28, 0.05))
+    left, right = min(0.0, float(lengths.min())), max(0.0, float(lengths.max()))
+    room = 0.32 * max(right - left, 1e-6)
+    axes.set_xlim(left - (room if left < 0 else 0), right + (room if right > 0 or left == 0 else 0))
     axes.set_ylim(len(kept) - 0.4, -0.6)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.set_xticks([])
-    axes.set_xlabel("each feature on a scale of its own" if own_scale else "one scale for all features")
+    scale = "each feature on its own scale" if own_scale else "one scale for all features"
+    axes.set_xlabel(f"{scale}; right: share of the error", fontsize=7.5)
     error_axis = axes.secondary_yaxis("right")
     error_axis.set_yticks(place, shares, color=ANOMALY)
     error_axis.spines["right"].set_visible(False)
-    axes.figure.legend(loc="outside upper left", ncols=2)
-    axes.annotate(
-        "share of error", (1, 1), xycoords="axes fraction", xytext=(0, 2),
-        textcoords="offset points", ha="right", va="bottom", fontsize=7, color=ANOMALY,
-    )

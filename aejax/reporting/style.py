@@ -13,11 +13,13 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, cast
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from aejax.reporting.markup import Markup, clean
 
@@ -46,6 +48,8 @@ DARK = {
 INK, MUTED, LINE = LIGHT["ink"], LIGHT["muted"], LIGHT["line"]
 NORMAL, ANOMALY, SECOND = LIGHT["normal"], LIGHT["anomaly"], LIGHT["second"]
 PNG_DPI = 200
+PLOT_WIDTH = 4.6
+LABEL_GROUND = {"facecolor": LIGHT["surface"], "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -102,7 +106,7 @@ class Plot:
 @contextmanager
 def house_style(**settings: Any) -> Iterator[None]:
     """Draw in the house style; matplotlib's own settings are back afterwards."""
-    with matplotlib.rc_context({**_SETTINGS, **settings}), warnings.catch_warnings():
+    with matplotlib.rc_context(rc=cast(Any, {**_SETTINGS, **settings})), warnings.catch_warnings():
         # Names in scripts that the font lacks are drawn as boxes in the PNG, and right on the page.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -113,8 +117,31 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="none")
 
 
+def legend_above(axes: Axes, columns: int = 3, *, reverse: bool = False) -> None:
+    """A legend in one line above the axes' left end, where it hides nothing."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        reverse=reverse,
+        borderpad=0,
+        borderaxespad=0.5,
+        columnspacing=1.6,
+    )
+
+
+def plain_log_ticks(axes: Axes, name: str) -> None:
+    """Ticks of a logarithmic axis ("x" or "y") as plain numbers, enough of them to read by."""
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
+    if high / low < 200:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def to_svg(figure: Figure, name: str, alternative: str) -> Markup:
-    """A figure as inline SVG in the page's colours; `name` keeps its ids apart from other figures'."""
+    """A figure as inline SVG in the page's colours; `name` sets its ids apart from others."""
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with house_style(**{"svg.hashsalt": name}):
@@ -132,31 +159,36 @@ def to_svg(figure: Figure, name: str, alternative: str) -> Markup:
 def to_png(figure: Figure, title: str | None = None) -> bytes:
     """A figure as PNG on white, under its title."""
     if title is not None:
-        characters = int(figure.get_figwidth() * 13)
+        characters = int(figure.get_figwidth() * 10.5)
         lines = textwrap.fill(clean(title), characters, max_lines=3, placeholder=" ...")
         with house_style():
             figure.suptitle(lines, x=0.02, ha="left", fontsize=10, fontweight="bold")
-    return _png(figure, house=True)
+    with house_style():
+        return _png(figure)
 
 
 def plain_png(figure: Figure) -> bytes:
     """A figure that was drawn elsewhere, as PNG, in the style it came with."""
-    return _png(figure, house=False)
+    return _png(figure, bbox_inches="tight")
 
 
 _ATTRIBUTE = str.maketrans({"&": "&amp;", '"': "&quot;", "<": "&lt;", ">": "&gt;"})
 
 
-def _png(figure: Figure, *, house: bool) -> bytes:
+def _png(figure: Figure, **options: Any) -> bytes:
     stream = io.BytesIO()
-    with house_style() if house else nullcontext():
-        figure.savefig(stream, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
+    nothing = {"Software": None}
+    figure.savefig(
+        stream, format="png", dpi=PNG_DPI, facecolor="white", metadata=nothing, **options
+    )
     return stream.getvalue()
 
 
 def _rewrite(tag: str, name: str, used: frozenset[str]) -> str:
     """One tag as the page needs it: no namespaces, its own ids only, colours from the page."""
-    tag = re.sub(r' xmlns(:xlink)?="[^"]*"| version="[^"]*"', "", tag).replace("xlink:href=", "href=")
+    tag = re.sub(r' xmlns(:xlink)?="[^"]*"| version="[^"]*"', "", tag).replace(
+        "xlink:href=", "href="
+    )
     tag = re.sub(
         r' id="([^"]*)"',
         lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",

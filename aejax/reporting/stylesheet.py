@@ -18,7 +18,8 @@ main, header, footer { max-width: 1120px; margin: 0 auto; padding: 0 24px; }
 h1 { font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.15; letter-spacing: -0.02em; margin: 0; }
 h2 { font-size: 1.35rem; letter-spacing: -0.01em; line-height: 1.25; margin: 0 0 4px; }
 h3 { font-size: 1rem; line-height: 1.35; margin: 0; }
-p { margin: 0; max-width: 46rem; }
+p { margin: 0; max-width: 46rem; text-wrap: pretty; }
+h1, h2, h3 { text-wrap: balance; }
 a { color: var(--normal); }
 """
 
@@ -66,14 +67,26 @@ figure img {
 .rows figure { padding: 10px 12px 8px; }
 .rows figcaption { display: flex; flex-wrap: wrap; gap: 2px 10px; align-items: baseline; }
 .rows h3 { font-size: 0.95rem; }
+.rows .tag { margin-left: auto; }
+.rows .fact { flex-basis: 100%; }
 .fact { color: var(--muted); font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 .tag {
   font-size: 0.75rem; font-weight: 600; border: 1px solid currentColor; border-radius: 99px;
-  padding: 0 8px; color: var(--muted);
+  padding: 0 8px; color: var(--muted); white-space: nowrap;
 }
 .tag.anomaly { color: var(--anomaly); }
 .tag.normal { color: var(--normal); }
-.tag.wrong { background: var(--ink); color: var(--surface); border-color: var(--ink); }
+.tag.mistaken.anomaly { background: var(--anomaly); border-color: var(--anomaly); }
+.tag.mistaken.normal { background: var(--normal); border-color: var(--normal); }
+.tag.mistaken.anomaly, .tag.mistaken.normal { color: var(--surface); }
+.key { color: var(--muted); font-size: 0.85rem; margin-right: 18px; white-space: nowrap; }
+.key::before {
+  content: ""; display: inline-block; width: 18px; height: 4px; border-radius: 2px;
+  background: currentColor; margin-right: 6px; vertical-align: middle;
+}
+.key.ink::before { background: var(--ink); }
+.key.expected::before { background: var(--normal); }
+.key.error::before { background: var(--anomaly); }
 """
 
 _TABLES = """
@@ -83,7 +96,9 @@ caption { text-align: left; font-weight: 600; padding: 0 0 8px; }
 th, td {
   text-align: right; padding: 6px 0 6px 16px; border-bottom: 1px solid var(--line);
   font-weight: 400; font-variant-numeric: tabular-nums; vertical-align: baseline;
+  overflow-wrap: normal;
 }
+td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { color: var(--muted); font-size: 0.82rem; vertical-align: bottom; }
 tbody tr:last-child > * { border-bottom: 0; }
@@ -97,7 +112,7 @@ tbody tr:last-child > * { border-bottom: 0; }
 .matrix span { color: var(--muted); font-size: 0.82rem; }
 .settings { columns: 2 330px; column-gap: 40px; margin-top: 14px; }
 .settings .scroll { break-inside: avoid; margin-bottom: 22px; }
-.settings td { text-align: right; }
+.settings th, .settings td { overflow-wrap: anywhere; white-space: normal; }
 details { margin-top: 18px; border: 1px solid var(--line); border-radius: 8px; }
 summary { cursor: pointer; padding: 10px 16px; font-weight: 600; }
 details .settings { padding: 0 16px; }
@@ -107,7 +122,6 @@ footer { color: var(--muted); font-size: 0.85rem; padding: 36px 24px 40px; }
 _MEDIA = """
 @media (min-width: 820px) {
   .columns.even { grid-template-columns: 1fr 1fr; }
-  .columns.uneven { grid-template-columns: 3fr 2fr; gap: 36px; }
 }
 @media (max-width: 600px) {
   main, header, footer { padding-left: 16px; padding-right: 16px; }
@@ -136,7 +150,7 @@ _MEDIA = """
 
 
 def stylesheet() -> str:
-    """The whole style sheet; light by default, dark where the reader asks for it, light in print."""
+    """The whole style sheet: light, dark where the reader asks for it, always light in print."""
     return "".join(
         (
             ":root { color-scheme: light dark; " + _variables(LIGHT) + " }\n",

@@ -1,0 +1,217 @@
+"""The one road: data, training, calibration, scoring, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import aejax
+from aejax.config import Config, to_dict
+from aejax.detection.detector import Detector, data_fingerprint, fit, load
+from aejax.detection.metrics import evaluate
+from aejax.recipes.recipe import Experiment, Recipe
+from aejax.reporting.report import Examples, Report, write_metrics, write_report
+from aejax.training.compile_clock import compile_seconds
+from aejax.training.run_folder import claim
+
+EXAMPLES = {"image": 10, "series": 4, "table": 4}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Story:
+    """What a report says around the numbers.
+
+    Attributes:
+        name: of the recipe, or what stands for it.
+        title: of the report.
+        subtitle: one or two sentences.
+        published: the published numbers, by name.
+        identity: what decides the run besides configuration and rows.
+    """
+
+    name: str
+    title: str
+    subtitle: str
+    published: dict[str, float]
+    identity: dict[str, Any]
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    **how: Any,
+) -> dict[str, Any]:
+    """Run a published experiment.
+
+    Args:
+        recipe: which one.
+        out: the run's folder; one that holds the same run, unfinished, is continued.
+        seed: of the run.
+        quick: a small part of the rows and two epochs, to see that it works.
+        how: as in `run_experiment`.
+
+    Returns:
+        What `metrics.json` holds, and where the report is.
+
+    Raises:
+        InputError: if the folder holds another run, or the data can't be had.
+    """
+    train = dataclasses.replace(recipe.config.train, seed=seed)
+    if quick:
+        train = dataclasses.replace(train, epochs=min(train.epochs, 2))
+    story = Story(
+        name=recipe.name,
+        title=recipe.title,
+        subtitle=f"{recipe.summary} Source: {recipe.source}. Seed {seed}."
+        + (" A quick run on a part of the rows: its numbers mean nothing." if quick else ""),
+        published=dict(recipe.published),
+        identity={"recipe": recipe.name, "quick": quick},
+    )
+    result = run_experiment(
+        dataclasses.replace(recipe.config, train=train),
+        lambda: recipe.prepare(quick),
+        out,
+        story=story,
+        measure=recipe.measure,
+        **how,
+    )
+    return {"recipe": recipe.name, "seed": seed, "quick": quick, **result}
+
+
+def run_experiment(
+    config: Config,
+    prepare: Callable[[], Experiment],
+    out: Path,
+    *,
+    story: Story,
+    measure: Callable[[Detector, Experiment, dict[str, Any]], dict[str, float]],
+    overwrite: bool = False,
+    tensorboard: Path | None = None,
+    progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Data, training, calibration, scoring, report, in one go.
+
+    Args:
+        config: all settings.
+        prepare: gives the rows.
+        out: the run's folder.
+        story: what the report says around the numbers.
+        measure: detector, rows and metrics -> our numbers, under the published names.
+        overwrite: replace what the folder holds.
+        tensorboard: folder for TensorBoard event files.
+        progress: whether to draw a progress bar on stderr.
+        should_stop: asked now and then; True checkpoints and raises `Interrupted`.
+    """
+    compiling = compile_seconds()
+    clock = time.monotonic()
+    experiment = prepare()
+    data = {
+        **story.identity,
+        "train": data_fingerprint(experiment.x_train),
+        "test": data_fingerprint(experiment.x_test),
+    }
+    claim(out, config, experiment.schema, data, overwrite=overwrite)
+    seconds = {"data": time.monotonic() - clock}
+
+    clock = time.monotonic()
+    environment = versions()
+    detector = fit(
+        config,
+        experiment.x_train,
+        x_validation=experiment.x_validation,
+        x_scale=experiment.x_scale,
+        schema=experiment.schema,
+        folder=out,
+        tensorboard=tensorboard,
+        progress=progress,
+        should_stop=should_stop,
+        provenance={**story.identity, "versions": environment},
+    )
+    if experiment.x_calibrate is not None:
+        detector = detector.calibrate(experiment.x_calibrate)
+    detector.save(out / "detector")
+    seconds["train"] = time.monotonic() - clock
+
+    clock = time.monotonic()
+    # Scored as loaded from disk, so that the report speaks of the artifact.
+    detector = load(out / "detector")
+    scores = detector.score(experiment.x_test)
+    seconds["score"] = time.monotonic() - clock
+    seconds["compile"] = compile_seconds() - compiling
+    threshold = None if detector.threshold is None else detector.threshold.value
+    metrics: dict[str, Any] = {"rows": len(scores), "threshold": threshold}
+    if experiment.is_anomaly is not None:
+        metrics = evaluate(scores, experiment.is_anomaly, threshold)
+    measured = measure(detector, experiment, metrics)
+    order = np.argsort(-scores, kind="stable")
+    count = min(EXAMPLES[experiment.schema.kind], len(order))
+    page = write_report(
+        Report(
+            title=story.title,
+            subtitle=story.subtitle,
+            config=to_dict(config),
+            history=detector.history,
+            scores=scores,
+            is_anomaly=experiment.is_anomaly,
+            threshold=threshold,
+            metrics=metrics,
+            published=story.published or None,
+            measured=measured,
+            seconds=seconds,
+            schema=experiment.schema,
+            most=examples(detector, experiment, scores, order[:count]),
+            least=examples(detector, experiment, scores, order[::-1][:count]),
+            environment=environment,
+        ),
+        out,
+    )
+    write_metrics(out, story.published, measured, metrics, seconds, environment)
+    return {
+        "published": story.published,
+        "measured": measured,
+        "metrics": metrics,
+        "seconds": seconds,
+        "report": str(page),
+    }
+
+
+def examples(
+    detector: Detector, experiment: Experiment, scores: np.ndarray, rows: np.ndarray
+) -> Examples:
+    """Rows with their reconstructions and errors, to be drawn."""
+    scaled, found = detector.reconstruct(experiment.x_test[rows])
+    error = np.abs(scaled - found)
+    anomalous = experiment.is_anomaly
+    return Examples(
+        x=scaled,
+        reconstruction=found,
+        error=np.square(error) if detector.config.error == "squared" else error,
+        score=scores[rows],
+        is_anomaly=None if anomalous is None else anomalous[rows],
+        row=rows,
+    )
+
+
+def versions() -> dict[str, str]:
+    """What computes: versions of the packages that decide numbers, and the device."""
+    import jax
+    import jaxlib
+
+    return {
+        "aejax": aejax.__version__,
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "python": platform.python_version(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "machine": f"{platform.system()} {platform.machine()}",
+    }

@@ -1,0 +1,72 @@
+"""Judge written scores against labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aejax.config import InputError
+from aejax.data import files
+from aejax.data.files import Selection
+from aejax.detection.metrics import evaluate
+from aejax.scoring import manifest
+
+
+def read_scores(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """All scores of a folder as one table in input order, and what its books say.
+
+    Raises:
+        InputError: if the folder holds no complete scores.
+    """
+    if not (folder / manifest.NAME).is_file():
+        raise InputError(f"{folder} holds no scores ({manifest.NAME} is missing)")
+    written = manifest.read_description(folder)
+    if not (folder / manifest.SUCCESS).is_file():
+        raise InputError(f"{folder} holds an unfinished job; run the same `aejax score` again")
+    try:
+        parts = [pq.read_table(folder / part["name"]) for part in written["parts"]]
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{folder}: {error}") from None
+    if not parts:
+        raise InputError(f"{folder} holds scores of 0 rows; allowed: at least 1")
+    return pa.concat_tables(parts), written
+
+
+def evaluate_scores(
+    folder: Path, labels: Path | None, *, selection: Selection, threshold: float | None = None
+) -> dict[str, Any]:
+    """AUROC, average precision, F1 and confusion of written scores.
+
+    Args:
+        folder: that `score_files` wrote.
+        labels: file with the label column, its rows in the scored file's order; None takes
+            the column from the keys that were carried through.
+        selection: the label column, and which label is normal.
+        threshold: None takes the one that rows were flagged by.
+
+    Raises:
+        InputError: if labels are missing or don't match the scores row for row.
+    """
+    table, written = read_scores(folder)
+    column = selection.label_column or "label"
+    if labels is not None:
+        is_anomaly = files.read_labels(labels, selection)
+    elif column in table.column_names:
+        is_anomaly = files.labels_of(table[column], selection, folder)
+    else:
+        raise InputError(
+            f"{folder} carries no column {column!r}; allowed: --labels FILE, or --key {column} when scoring"
+        )
+    if len(is_anomaly) != len(table):
+        raise InputError(f"{labels or folder} has {len(is_anomaly)} labels; allowed: {len(table)}, one a score")
+    scored = pc.is_valid(table["score"]).to_numpy(zero_copy_only=False)
+    scores = table["score"].to_numpy()
+    if threshold is None:
+        threshold = written["identity"]["threshold"]
+    result = evaluate(scores[scored], np.asarray(is_anomaly)[scored], threshold)
+    return {**result, "rows_without_score": int(np.sum(~scored))}
