@@ -1,6 +1,8 @@
 """`python -m aejax` is the `aejax` command."""
 
+import sys
+
 from aejax.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

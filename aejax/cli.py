@@ -8,305 +8,24 @@ checkpoint first; the same command continues).
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
-import signal
+import os
+import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
-from aejax.config import MODELS, Config, Conv, Dense, InputError, Precision, Scale, Train, suggest
+from aejax.commands import COMMANDS, Training
+from aejax.config import MODELS, InputError, suggest
+from aejax.data.datasets import cache_folder
 
 EXIT_INPUT, EXIT_INTERRUPT, EXIT_TERMINATED = 2, 130, 143
-
-Json = Annotated[bool, arg(help="Print one JSON object instead of text.")]
-Out = Annotated[Path, arg(help="Folder to write to.")]
-Overwrite = Annotated[bool, arg(help="Replace the run that the folder holds.")]
-Quiet = Annotated[bool, arg(help="No progress bar.")]
-Names = tuple[str, ...]
-LabelColumn = Annotated[str | None, arg(help="Column that says what a row is; never a feature.")]
-NormalLabel = Annotated[
-    str | None, arg(help="Label of normal rows; all others are anomalies. Default: labels are 0 or 1.")
-]
-DropColumns = Annotated[Names, arg(help="Columns that are not features.")]
-HasHeader = Annotated[bool, arg(help="Whether a CSV file's first line names its columns.")]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipes:
-    """List the published experiments with their numbers."""
-
-    json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Find every recipe."""
-        from aejax import recipes
-
-        found = [recipes.find(name) for name in recipes.NAMES]
-        return {
-            recipe.name: {
-                "title": recipe.title,
-                "source": recipe.source,
-                "time": recipe.time,
-                "published": dict(recipe.published),
-            }
-            for recipe in found
-        }
-
-    @staticmethod
-    def show(result: dict[str, Any]) -> str:
-        """A paragraph a recipe."""
-        blocks = []
-        for name, facts in result.items():
-            numbers = ", ".join(f"{key} {value:g}" for key, value in facts["published"].items())
-            blocks.append(
-                f"{name}\n    {facts['title']}\n    from: {facts['source']}\n"
-                f"    published: {numbers or 'nothing'}\n    takes: {facts['time']}"
-            )
-        return "\n".join(blocks)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """Run a published experiment: data, training, calibration, scoring, report."""
-
-    recipe: Positional[Annotated[str, arg(help="Its name, from `aejax recipes`.")]]
-    out: Out
-    seed: Annotated[int, arg(help="Seed of everything random.")] = 0
-    quick: Annotated[bool, arg(help="A part of the rows and two epochs, to see that it works.")] = (
-        False
-    )
-    overwrite: Overwrite = False
-    tensorboard: Annotated[bool, arg(help="Write TensorBoard event files to OUT/tensorboard.")] = (
-        False
-    )
-    quiet: Quiet = False
-    json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Run the recipe."""
-        from aejax import recipes
-        from aejax.recipes.runner import run_recipe
-
-        with stop_on_sigterm() as should_stop:
-            return run_recipe(
-                recipes.find(self.recipe),
-                self.out,
-                seed=self.seed,
-                quick=self.quick,
-                overwrite=self.overwrite,
-                tensorboard=self.out / "tensorboard" if self.tensorboard else None,
-                progress=not self.quiet,
-                should_stop=should_stop,
-            )
-
-    @staticmethod
-    def show(result: dict[str, Any]) -> str:
-        """Published and measured, side by side."""
-        lines = [f"{'':24}{'published':>12}{'measured':>12}"]
-        for name, value in result["measured"].items():
-            published = result["published"].get(name)
-            shown = "" if published is None else f"{published:.4f}"
-            lines.append(f"{name:24}{shown:>12}{value:>12.4f}")
-        seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
-        return "\n".join([*lines, f"({seconds})", f"report: {result['report']}"])
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
-    """Train a detector on your own rows: CSV, Parquet, npy or npz."""
-
-    input: Annotated[Path, arg(help="File of training rows; with labels, only normal rows train.")]
-    out: Out
-    model: Annotated[Literal["dense", "conv"], arg(help="Network; its settings are flags too.")] = (
-        "dense"
-    )
-    network: Annotated[Any, arg(name="")] = Dense()
-    scale: Scale = Scale()
-    train: Annotated[Train, arg(name="")] = Train()
-    error: Annotated[Literal["squared", "absolute"], arg(help="Error of a feature when scoring.")] = (
-        "squared"
-    )
-    rule: Annotated[str, arg(help="First threshold, on held-out rows: RULE:NUMBER.")] = "quantile:0.99"
-    precision: Annotated[Precision, arg(help="Type of the products when scoring.")] = "float32"
-    label_column: LabelColumn = None
-    normal_label: NormalLabel = None
-    drop_columns: DropColumns = ()
-    header: HasHeader = True
-    overwrite: Overwrite = False
-    tensorboard: Annotated[Path | None, arg(help="Folder for TensorBoard event files.")] = None
-    quiet: Quiet = False
-    json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Read, train, calibrate, save."""
-        from aejax.config import parse_rule
-        from aejax.recipes.own_rows import train_on_file
-
-        config = Config(
-            model=self.network,
-            scale=self.scale,
-            train=self.train,
-            error=self.error,
-            rule=parse_rule(self.rule),
-            precision=self.precision,
-        )
-        with stop_on_sigterm() as should_stop:
-            return train_on_file(
-                config,
-                self.input,
-                self.out,
-                selection=_selection(self),
-                overwrite=self.overwrite,
-                tensorboard=self.tensorboard,
-                progress=not self.quiet,
-                should_stop=should_stop,
-            )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Calibrate:
-    """Set a run's threshold anew, on rows taken to be normal. Nothing is trained."""
-
-    run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
-    input: Annotated[Path, arg(help="File of calibration rows; with labels, only normal rows count.")]
-    rule: Annotated[str, arg(help="RULE:NUMBER, as in quantile:0.99 or mean-std:3.")]
-    label_column: LabelColumn = None
-    normal_label: NormalLabel = None
-    header: HasHeader = True
-    json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Score the rows, find the threshold, save it."""
-        from aejax.config import parse_rule
-        from aejax.recipes.own_rows import calibrate_on_file
-
-        return calibrate_on_file(
-            self.run_folder, self.input, parse_rule(self.rule), selection=_selection(self)
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
-    """Score a file of any size into Parquet parts; a stopped job continues with the same command."""
-
-    run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
-    input: Annotated[Path, arg(help="File of rows; columns are matched by name.")]
-    out: Out
-    key: Annotated[Names, arg(help="Columns to carry through to the scores.")] = ()
-    top_features: Annotated[int, arg(help="How many features to name for every row.")] = 0
-    batch_size: Annotated[int | None, arg(help="Rows in a compiled batch; changes no score.")] = None
-    part_rows: Annotated[int, arg(help="Input rows in one output part.")] = 1 << 20
-    on_bad_row: Annotated[
-        Literal["null", "error"], arg(help="Give a row with NaN a null score, or stop at it.")
-    ] = "null"
-    restart: Annotated[bool, arg(help="Start over, deleting the scores that are there.")] = False
-    header: HasHeader = True
-    quiet: Quiet = False
-    json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Score the file."""
-        from aejax.data.files import Selection
-        from aejax.detection.detector import load
-        from aejax.scoring.stream import score_files
-
-        return score_files(
-            load(self.run_folder),
-            self.input,
-            self.out,
-            selection=Selection(key_columns=self.key, header=self.header),
-            top_features=self.top_features,
-            batch_size=self.batch_size,
-            part_rows=self.part_rows,
-            on_bad_row=self.on_bad_row,
-            restart=self.restart,
-            progress=not self.quiet,
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Judge scores against labels: AUROC, average precision, F1, confusion, with intervals."""
-
-    scores: Positional[Annotated[Path, arg(help="Folder that `aejax score` wrote.")]]
-    labels: Annotated[
-        Path | None, arg(help="File with the label column, its rows in the scored file's order.")
-    ] = None
-    label_column: Annotated[str, arg(help="Column of labels, there or among the carried keys.")] = (
-        "label"
-    )
-    normal_label: NormalLabel = None
-    threshold: Annotated[float | None, arg(help="Default: the one that the rows were flagged by.")] = (
-        None
-    )
-    header: HasHeader = True
-    json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Read scores and labels and compare them."""
-        from aejax.scoring.judge import evaluate_scores
-
-        return evaluate_scores(
-            self.scores, self.labels, selection=_selection(self), threshold=self.threshold
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Inspect:
-    """Say what a run, a detector or a scores folder holds."""
-
-    path: Positional[Annotated[Path, arg(help="Its folder.")]]
-    shapes: Annotated[bool, arg(help="Also the shape and type of every array.")] = False
-    json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Look into the folder."""
-        from aejax.scoring.inspection import inspect_folder
-
-        return inspect_folder(self.path, shapes=self.shapes)
-
-
-COMMANDS: dict[str, type] = {
-    "recipes": Recipes,
-    "run": Run,
-    "train": Training,
-    "calibrate": Calibrate,
-    "score": Score,
-    "evaluate": Evaluate,
-    "inspect": Inspect,
-}
-
-
-def _selection(command: Any) -> Any:
-    from aejax.data.files import Selection
-
-    return Selection(
-        label_column=command.label_column,
-        normal_label=command.normal_label,
-        drop_columns=getattr(command, "drop_columns", ()),
-        header=command.header,
-    )
-
-
-class stop_on_sigterm:
-    """Within this context SIGTERM makes the given function return True instead of killing."""
-
-    def __enter__(self) -> Callable[[], bool]:
-        self.asked = False
-        self.before = signal.signal(signal.SIGTERM, self._ask)
-        return lambda: self.asked
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.before)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-
 
 def as_text(result: Any, indent: str = "") -> str:
     """Nested results as indented lines."""
@@ -353,15 +72,29 @@ def _training_for(arguments: Sequence[str]) -> type:
     if chosen not in MODELS:
         raise InputError(f"--model is {chosen!r}; {suggest(chosen, MODELS)}")
     kind = MODELS[chosen]
-    default: Any = Conv() if kind is Conv else Dense()
     return dataclasses.make_dataclass(
         "Training",
-        [("network", Annotated[kind, arg(name="")], dataclasses.field(default=default))],
+        [("network", Annotated[kind, arg(name="")], dataclasses.field(default=kind()))],
         bases=(Training,),
         frozen=True,
         kw_only=True,
         namespace={"__doc__": Training.__doc__},
     )
+
+
+def keep_compiled() -> None:
+    """Have JAX keep compiled programs for later processes, unless it was told where.
+
+    By itself JAX keeps only what took a second to compile. Scoring programs take less,
+    and a process that scores a thousand rows would spend most of its time on them.
+    """
+    # A program for one processor may hold instructions that another doesn't have.
+    cpu = Path("/proc/cpuinfo")
+    facts = cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else [platform.processor()]
+    kept = [line for line in facts if line.startswith(("model name", "flags"))][:2] or facts
+    machine = hashlib.sha256("".join([platform.machine(), *kept]).encode()).hexdigest()[:12]
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled" / machine))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -370,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("aejax").setLevel(logging.INFO)
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
+        keep_compiled()
         result = command.run()
     except InputError as error:
         print(f"aejax: {error}", file=sys.stderr)
@@ -388,5 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_INPUT
         raise
     show = getattr(command, "show", as_text)
-    print(json.dumps(result, indent=2) if command.json else show(result))
+    try:
+        print(json.dumps(result, indent=2) if command.json else show(result), flush=True)
+    except BrokenPipeError:
+        # The reader of stdout has seen enough; Python must not try to flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

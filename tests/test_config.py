@@ -228,9 +228,10 @@ FIELD_NAMES = st.sampled_from(
 def test_any_json_is_settings_or_an_input_error(written: dict[str, Any]) -> None:
     for kind in (Config, Train, Dense):
         try:
-            assert isinstance(from_dict(written, kind), kind)
-        except InputError as error:
-            assert "\n" not in str(error)
+            settings_read = from_dict(written, kind)
+        except InputError:
+            continue
+        assert isinstance(settings_read, kind)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +352,7 @@ def test_a_failed_write_leaves_the_old_file(
     def fail(self: Path, target: Path) -> None:
         raise OSError("disk full")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="disk full"):
-        patched.setattr(Path, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
         write_config(Config(train=Train(epochs=3)), path)
     assert read_config(path) == Config()

@@ -124,13 +124,15 @@ def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
     moments = measure(blocks)
     if scale.kind == "standard":
         shift, spread = moments.mean, np.sqrt(moments.squares / moments.rows)
-        spread = np.where(spread <= _CONSTANT * np.abs(shift), 0, spread)
+        # Not stretched; but a large one is still shrunk, or it would drown every other feature.
+        rounding = spread <= _CONSTANT * np.abs(shift)
+        spread = np.where(rounding, np.maximum(spread, 1), spread)
     else:
         low, high = moments.low, moments.high
         if scale.kind == "min-max-all":
             low, high = low.min(), high.max()
         shift, spread = low, high - low
-    factor = 1 / np.where(spread > 0, spread, 1)
+    factor = 1 / np.where(spread > np.finfo(np.float32).tiny, spread, 1)
     return Scaler(np.float32(shift), np.float32(factor), limit)
 
 

@@ -101,7 +101,9 @@ def load(name: str, split: str) -> Split:
         _prepare(name)
     x, y = (_read_array(folder / f"{split}_{part}.npy") for part in ("x", "y"))
     if x.shape != (entry.rows[split], *entry.schema.shape) or y.shape != x.shape[:1]:
-        raise InputError(f"{folder} holds {split} rows of shape {x.shape}; delete it to prepare {name} again")
+        raise InputError(
+            f"{folder} holds {split} rows of shape {x.shape}; delete it to prepare {name} again"
+        )
     return Split(x=x, y=y, schema=entry.schema)
 
 
@@ -128,19 +130,29 @@ def _digits(schema: Schema) -> Split:
 
 def _read_array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is not readable: {error}; delete {path.parent} to prepare it again") from error
+        raise InputError(
+            f"{path} is not readable: {error}; delete {path.parent} to prepare it again"
+        ) from error
+    return array
 
 
 def _prepare(name: str) -> None:
     """Prepare a data set in another process, so that TensorFlow never lives in this one."""
-    _log.info("preparing %s in %s; this happens once and takes about a minute", name, cache_folder())
+    _log.info(
+        "preparing %s in %s; this happens once and takes about a minute", name, cache_folder()
+    )
     package_root = str(Path(__file__).parents[2])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "aejax.data.prepare", name],
-        env={**os.environ, "PYTHONPATH": search_path, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        env={
+            **os.environ,
+            "PYTHONPATH": search_path,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": "",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

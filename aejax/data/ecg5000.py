@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,7 +25,9 @@ class Ecg5000(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     URL = URL
     # An attribute instead of a checksums.tsv: the package then needs no data file beside its code.
-    url_infos = {URL: checksums.UrlInfo(size=7_877_383, checksum=SHA256, filename="ecg.csv")}
+    url_infos: ClassVar = {
+        URL: checksums.UrlInfo(size=7_877_383, checksum=SHA256, filename="ecg.csv")
+    }
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -38,7 +40,7 @@ class Ecg5000(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             homepage="https://www.tensorflow.org/tutorials/generative/autoencoder",
-            citation="Goldberger et al., PhysioBank, PhysioToolkit, and PhysioNet, Circulation 101(23), 2000.",
+            citation="Goldberger et al., PhysioBank, PhysioToolkit, PhysioNet. Circulation, 2000.",
             disable_shuffling=True,
         )
 

@@ -79,7 +79,9 @@ def _made_aside(target: Path) -> Iterator[Path]:
 
 def _write_records(name: str, folder: Path) -> None:
     if importlib.util.find_spec("tensorflow") is None:
-        raise InputError(f'preparing {name} needs TensorFlow, once; install it with pip install "aejax[prepare]"')
+        raise InputError(
+            f'preparing {name} needs TensorFlow, once; install it with pip install "aejax[prepare]"'
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import requests
     import tensorflow_datasets as tfds
@@ -106,10 +108,15 @@ def _write_records(name: str, folder: Path) -> None:
             requests.head(url, timeout=REACH_SECONDS, allow_redirects=True).close()
         builder.download_and_prepare(download_dir=str(work / "downloads"), download_config=settings)
     except NonMatchingChecksumError as error:
-        raise InputError(f"{name}: a download is not the published file: {_one_line(error)}") from error
+        raise InputError(
+            f"{name}: a download is not the published file: {_one_line(error)}"
+        ) from error
     except (requests.RequestException, DownloadError, ConnectionError, TimeoutError) as error:
         url = next(iter(missing), builder.URL)
-        raise InputError(f"{name}: cannot download {url} ({_one_line(error)}); or put {files} in the folder $AEJAX_DATA_DIR/{name}") from error
+        raise InputError(
+            f"{name}: cannot download {url} ({type(error).__name__}); "
+            f"or put {files} in the folder $AEJAX_DATA_DIR/{name}"
+        ) from error
     for path in Path(builder.data_dir).iterdir():
         path.rename(folder / path.name)
 
@@ -141,7 +148,9 @@ def _check_raw_files(folder: Path | None, wanted: Mapping[str, Any]) -> list[str
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != info.checksum:
-            raise InputError(f"{path} has sha256 {found}; allowed: {info.checksum}, the file at {url}")
+            raise InputError(
+                f"{path} has sha256 {found}; allowed: {info.checksum}, the file at {url}"
+            )
     return missing
 
 
@@ -154,7 +163,10 @@ def _write_arrays(name: str, records: Path, folder: Path) -> None:
     for split, rows in entry.rows.items():
         source = builder.as_data_source(split="train" if split == "all" else split)
         if len(source) != rows:
-            raise InputError(f"{records} holds {len(source)} {split} rows; allowed: {rows}; delete it to prepare it again")
+            raise InputError(
+                f"{records} holds {len(source)} {split} rows; allowed: {rows}; "
+                "delete it to prepare it again"
+            )
         x = np.empty((rows, *entry.schema.shape), dtype=entry.schema.dtype)
         y = np.empty(rows, dtype=np.int64)
         for start in range(0, rows, RECORDS_AT_ONCE):
@@ -171,7 +183,9 @@ def _one_line(error: BaseException) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the named data set; 0 when it is ready, 2 (and one line on stderr) for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m aejax.data.prepare", description="Prepare a data set once.")
+    parser = argparse.ArgumentParser(
+        prog="python -m aejax.data.prepare", description="Prepare a data set once."
+    )
     parser.add_argument("name")
     name = parser.parse_args(arguments).name
     logging.getLogger("absl").setLevel(logging.ERROR)

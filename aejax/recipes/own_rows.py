@@ -12,7 +12,7 @@ import numpy as np
 from aejax.config import Config, InputError, Rule
 from aejax.core import scaling
 from aejax.data import batches, files
-from aejax.data.files import Selection
+from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector, load
 from aejax.recipes.recipe import Experiment, final_losses

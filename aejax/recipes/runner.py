@@ -17,7 +17,7 @@ from aejax.detection.detector import Detector, data_fingerprint, fit, load
 from aejax.detection.metrics import evaluate
 from aejax.recipes.recipe import Experiment, Recipe
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
-from aejax.training.compile_clock import compile_seconds
+from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
 
 EXAMPLES = {"image": 10, "series": 4, "table": 4}

@@ -130,17 +130,19 @@ def score_histogram(scores: Floats, is_anomaly: Bools | None, threshold: float |
 
 
 def _mark_threshold(axes: Axes, threshold: float, binned: Histogram) -> None:
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-    left, right = np.asarray(axes.get_xlim())
-    place = (
-        np.log(threshold / left) / np.log(right / left)
-        if binned.log_scores and threshold > 0
-        else (threshold - left) / (right - left)
+    left, right = axes.get_xlim()
+    # No place on a logarithmic axis is as low as zero: its left end stands for all that is lower.
+    place = max(threshold, left)
+    axes.axvline(place, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
+    share = (
+        np.log(place / left) / np.log(right / left)
+        if binned.log_scores
+        else (place - left) / (right - left)
     )
-    on_left = place > 0.6
+    on_left = share > 0.6
     axes.annotate(
         f"threshold {number(threshold)}",
-        (threshold, 1.0),
+        (place, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(-4 if on_left else 4, -2),
         textcoords="offset points",

@@ -108,8 +108,8 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
         ("loss", "training", NORMAL),
         ("validation_loss", "validation", SECOND),
     ):
-        points = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
-        finite = [point for point in points if np.isfinite(point[1])]
+        pairs = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
+        finite = [pair for pair in pairs if np.isfinite(pair[1])]
         if finite:
             lines[name] = np.asarray(finite, np.float64), colour
     if not lines:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
-from aejax.data import files
-from aejax.data.files import Selection
+from aejax.data.labels import labels_of, read_labels
+from aejax.data.rows import Selection
 from aejax.detection.metrics import evaluate
 from aejax.scoring import manifest
 
@@ -55,9 +55,9 @@ def evaluate_scores(
     table, written = read_scores(folder)
     column = selection.label_column or "label"
     if labels is not None:
-        is_anomaly = files.read_labels(labels, selection)
+        is_anomaly = read_labels(labels, selection)
     elif column in table.column_names:
-        is_anomaly = files.labels_of(table[column], selection, folder)
+        is_anomaly = labels_of(table[column], selection, folder)
     else:
         raise InputError(
             f"{folder} carries no column {column!r}; allowed: --labels FILE, or --key {column} when scoring"

@@ -1,6 +1,6 @@
 """The books of a scores folder: which parts are written, from what, by what.
 
-    manifest.json          identity of the job and its finished parts; replaced by renames
+    _manifest.json         identity of the job and its finished parts; replaced by renames
     part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
     _SUCCESS               an empty file: every part is there
     .lock                  held while a process writes here
@@ -18,7 +18,8 @@ from typing import Any
 from aejax.config import InputError, read_json
 
 FORMAT_VERSION = 1
-NAME, SUCCESS, LOCK, ASIDE = "manifest.json", "_SUCCESS", ".lock", ".writing"
+# A leading underscore or dot keeps these out of sight of readers of the parts (pyarrow, Spark).
+NAME, SUCCESS, LOCK, ASIDE = "_manifest.json", "_SUCCESS", ".lock", ".writing"
 MAX_BYTES = 1 << 30
 
 
@@ -69,7 +70,7 @@ class Manifest:
             "parts": self.parts,
             **more,
         }
-        aside = self.folder / (NAME + ASIDE)
+        aside = self.folder / f".{NAME}{ASIDE}"
         with aside.open("w", encoding="utf-8") as file:
             json.dump(described, file, indent=1)
             file.flush()

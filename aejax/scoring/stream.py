@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from aejax.config import InputError
 from aejax.data import files
-from aejax.data.files import Block, Rows, Selection
+from aejax.data.files import Rows
+from aejax.data.rows import Block, Selection
 from aejax.detection.detector import Detector
 from aejax.detection.rows import default_batch_size
 from aejax.scoring.manifest import ASIDE, Manifest, claim, lock, part_name
@@ -214,7 +215,7 @@ class _PartWriter:
     def __init__(self, manifest: Manifest, schema: pa.Schema) -> None:
         self.manifest = manifest
         self.name = part_name(len(manifest.parts))
-        self.aside = manifest.folder / (self.name + ASIDE)
+        self.aside = manifest.folder / f".{self.name}{ASIDE}"
         self.file = pq.ParquetWriter(self.aside, schema, compression="zstd")
         self.rows = self.flagged = self.bad = 0
         self.low, self.high = float("inf"), float("-inf")

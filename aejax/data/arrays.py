@@ -1,0 +1,223 @@
+"""Rows in NumPy's own files: .npy (memory-mapped) and .npz (streamed out of the archive)."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from aejax.config import InputError, suggest
+from aejax.data.rows import (
+    UNREADABLE,
+    Block,
+    Part,
+    Selection,
+    cast_rows,
+    guarded,
+    labels_to_flags,
+    unreadable,
+)
+from aejax.data.schema import Schema
+
+NUMERIC_KINDS = "biuf"
+LABEL_KINDS = "biufSU"
+CHUNK_BYTES = 1 << 24
+
+
+def open_npy(path: Path, selection: Selection, expected: Schema | None) -> Part:
+    """A .npy file of shape [n, features], [n, height, width] or [n, height, width, channels]."""
+    _refuse_columns(path, selection, label_allowed=False)
+    try:
+        # Not np.load: it would also accept a zip archive or a pickle under this suffix.
+        with path.open("rb") as file:
+            shape, fortran, dtype = _read_header(file)
+            _check_bytes(shape, dtype, path.stat().st_size - file.tell())
+            offset = file.tell()
+        schema = _schema(path, "array", shape, dtype, expected)
+        order: Literal["F", "C"] = "F" if fortran else "C"
+        x: np.ndarray = np.memmap(
+            path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order
+        )
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(path, "npy", error) from error
+
+    def chunks(start: int, size: int) -> Iterator[Block]:
+        for first in range(start, len(x), size):
+            rows = np.asarray(x[first : first + size])
+            yield Block(first_row=first, x=cast_rows(rows, schema, path, first), y=None, keys=None)
+
+    return Part(path=path, schema=schema, rows=shape[0], chunks=chunks)
+
+
+def open_npz(path: Path, selection: Selection, expected: Schema | None) -> Part:
+    """A .npz file with the rows in array X or x (or the only one) and perhaps labels in y."""
+    _refuse_columns(path, selection, label_allowed=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [
+                name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")
+            ]
+            label = selection.label_column or ("y" if "y" in names else None)
+            if label is not None and label not in names:
+                raise InputError(f"{path} has no label array {label!r}; {suggest(label, names)}")
+            name = _rows_name(path, names, label)
+            shape, _, dtype = _member_header(archive, name)
+            schema = _schema(path, f"array {name!r}", shape, dtype, expected)
+            if label is not None:
+                _check_labels(path, label, archive, shape[0])
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(path, "npz", error) from error
+    row_bytes = max(1, math.prod(shape[1:]) * dtype.itemsize)
+
+    def chunks(start: int, size: int) -> Iterator[Block]:
+        size = max(1, min(size, CHUNK_BYTES // row_bytes))
+        with zipfile.ZipFile(path) as archive:
+            labels = None if label is None else _member_rows(archive, label, start, size)
+            first = start
+            for rows in _member_rows(archive, name, start, size):
+                y = None
+                if labels is not None:
+                    values, positions = np.unique(next(labels).reshape(-1), return_inverse=True)
+                    y = labels_to_flags(
+                        values.tolist(), positions, selection, path, str(label), first
+                    )
+                yield Block(first_row=first, x=cast_rows(rows, schema, path, first), y=y, keys=None)
+                first += len(rows)
+
+    return Part(
+        path=path,
+        schema=schema,
+        rows=shape[0],
+        chunks=lambda start, size: guarded(chunks(start, size), path, "npz"),
+    )
+
+
+def _refuse_columns(path: Path, selection: Selection, *, label_allowed: bool) -> None:
+    for field in ("label_column", "drop_columns", "key_columns"):
+        value = getattr(selection, field)
+        if value and not (label_allowed and field == "label_column"):
+            raise InputError(
+                f"{path} has no named columns, but {field} is {value!r}; "
+                "allowed: CSV or Parquet files"
+            )
+
+
+def _rows_name(path: Path, names: list[str], label: str | None) -> str:
+    for name in ("X", "x"):
+        if name in names:
+            return name
+    others = [name for name in names if name != label]
+    if len(others) != 1:
+        found = ", ".join(map(repr, names)) or "none"
+        raise InputError(
+            f"{path} holds the arrays {found}; allowed: one named 'X' or 'x', or only one"
+        )
+    return others[0]
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"npy format version {version}")
+    return readers[version](file)
+
+
+def _check_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], held: int) -> None:
+    """Refuse a header that promises more than the file holds, before anything is allocated."""
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never loaded")
+    promised = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or promised > held:
+        raise ValueError(
+            f"its header promises shape {shape} of {dtype}, {promised} bytes; it holds {held}"
+        )
+
+
+def _member_header(
+    archive: zipfile.ZipFile, name: str
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as file:
+        shape, fortran, dtype = _read_header(file)
+        _check_bytes(shape, dtype, info.file_size - file.tell())
+    return shape, fortran, dtype
+
+
+def _member_rows(
+    archive: zipfile.ZipFile, name: str, start: int, size: int
+) -> Iterator[np.ndarray]:
+    """The rows of one array from `start`, `size` at a time."""
+    shape, fortran, dtype = _member_header(archive, name)
+    row_bytes = math.prod(shape[1:]) * dtype.itemsize
+    with archive.open(f"{name}.npy") as file:
+        _read_header(file)
+        if fortran and len(shape) > 1:
+            # Its columns come first, so the first row is complete only after the last column.
+            whole = np.frombuffer(_read_exactly(file, shape[0] * row_bytes), dtype)
+            whole = whole.reshape(shape[::-1]).transpose()
+            for first in range(start, shape[0], size):
+                yield whole[first : first + size]
+            return
+        file.seek(start * row_bytes, 1)
+        for first in range(start, shape[0], size):
+            count = min(size, shape[0] - first)
+            yield np.frombuffer(_read_exactly(file, count * row_bytes), dtype).reshape(
+                count, *shape[1:]
+            )
+
+
+def _read_exactly(file: IO[bytes], count: int) -> bytes:
+    content = file.read(count)
+    if len(content) != count:
+        raise EOFError(f"it ends after {len(content)} of {count} bytes")
+    return content
+
+
+def _check_labels(path: Path, label: str, archive: zipfile.ZipFile, rows: int) -> None:
+    shape, _, dtype = _member_header(archive, label)
+    if dtype.kind not in LABEL_KINDS or shape not in ((rows,), (rows, 1)):
+        raise InputError(
+            f"{path}: label array {label!r} is {dtype} of shape {shape}; allowed: shape ({rows},)"
+        )
+
+
+def _schema(
+    path: Path, what: str, shape: tuple[int, ...], dtype: np.dtype[Any], expected: Schema | None
+) -> Schema:
+    if dtype.kind not in NUMERIC_KINDS:
+        raise InputError(
+            f"{path}: {what} is of type {dtype}; allowed: integers, floats or booleans"
+        )
+    allowed = "[n, features], [n, height, width] or [n, height, width, channels]"
+    if len(shape) == 1:
+        allowed += f"; a single column has shape ({shape[0]}, 1)"
+    if not 2 <= len(shape) <= 4:
+        raise InputError(f"{path}: {what} has shape {shape}; allowed: {allowed}")
+    if shape[0] == 0:
+        raise InputError(f"{path} has 0 rows; allowed: at least 1")
+    if expected is not None:
+        if shape[1:] != expected.shape and (*shape[1:], 1) != expected.shape:
+            raise InputError(
+                f"{path}: {what} has rows of shape {shape[1:]}; allowed: {expected.shape}"
+            )
+        return expected
+    if 0 in shape:
+        raise InputError(f"{path}: {what} has shape {shape}; allowed: at least 1 value in a row")
+    if len(shape) == 2:
+        return Schema(shape=shape[1:], kind="table")
+    stored = "uint8" if dtype == np.uint8 else "float32"
+    return Schema(
+        shape=shape[1:] if len(shape) == 4 else (*shape[1:], 1), dtype=stored, kind="image"
+    )

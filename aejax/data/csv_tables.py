@@ -1,0 +1,126 @@
+"""Rows of .csv and .csv.gz files, read by pyarrow one batch at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.types
+
+from aejax.config import InputError
+from aejax.data.rows import UNREADABLE, Block, Part, Selection, unreadable
+from aejax.data.schema import Schema
+from aejax.data.tables import choose_columns, to_block
+
+CSV_BLOCK_BYTES = 1 << 22
+CSV_LINE_BYTES = 1 << 26
+_CSV_COLUMN = re.compile(r"In CSV column #(\d+): (.*)", re.DOTALL)
+# A quoted cell may hold a line break; without this, one at the edge of a block splits its row.
+_PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
+
+
+def open_csv(path: Path, selection: Selection, expected: Schema | None) -> Part:
+    """A CSV file, plain or gzipped: commas, UTF-8, quotes doubled inside quotes."""
+    try:
+        names, types, block_bytes = _csv_columns(path, selection)
+        layout = choose_columns(path, names, types, selection, expected)
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise _csv_error(path, [], error) from error
+    # One type for the whole file: left to itself, Arrow fixes each column's type by its first
+    # block, and an integer column then fails at its first fraction.
+    as_bool = {name for name, dtype in types.items() if pyarrow.types.is_boolean(dtype)}
+    wanted = {name: pa.bool_() if name in as_bool else pa.float64() for name in layout.features}
+    texts = set(layout.columns) - set(layout.features)
+    convert = pyarrow.csv.ConvertOptions(
+        column_types={**wanted, **dict.fromkeys(texts, pa.string())}, include_columns=layout.columns
+    )
+
+    def batches(threads: bool) -> Iterator[pa.RecordBatch]:
+        read = pyarrow.csv.ReadOptions(
+            use_threads=threads,
+            block_size=block_bytes,
+            column_names=None if selection.header else names,
+        )
+        with pyarrow.csv.open_csv(path, read, _PARSE, convert) as reader:
+            yield from reader
+
+    def explained_batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches(threads=True)
+        except UNREADABLE as error:
+            raise _csv_error(
+                path, names, _error_with_row(batches(threads=False)) or error
+            ) from error
+
+    def chunks(start: int, size: int) -> Iterator[Block]:
+        first = 0
+        for batch in explained_batches():
+            skipped = min(max(start - first, 0), batch.num_rows)
+            if skipped < batch.num_rows:
+                yield to_block(batch.slice(skipped), layout, first + skipped)
+            first += batch.num_rows
+
+    return Part(path=path, schema=layout.schema, rows=None, chunks=chunks)
+
+
+def _csv_columns(path: Path, selection: Selection) -> tuple[list[str], dict[str, pa.DataType], int]:
+    """A CSV file's column names, the types that its first rows show, and a large enough block."""
+    with pa.input_stream(str(path), compression="detect") as file:
+        first_line = bytearray()
+        while b"\n" not in first_line and (piece := file.read(CSV_BLOCK_BYTES)):
+            first_line += piece
+            if len(first_line) > CSV_LINE_BYTES:
+                raise ValueError(f"its first line is longer than {CSV_LINE_BYTES} bytes")
+    width = len(first_line.split(b"\n", 1)[0])
+    block_bytes = max(CSV_BLOCK_BYTES, 8 * width)
+    read = pyarrow.csv.ReadOptions(
+        block_size=block_bytes, autogenerate_column_names=not selection.header
+    )
+    with pyarrow.csv.open_csv(path, read, _PARSE) as reader:
+        schema = reader.schema
+        rows = any(batch.num_rows for batch in reader)
+    names = (
+        list(schema.names)
+        if selection.header
+        else [f"column_{i}" for i in range(len(schema.names))]
+    )
+    if not rows:
+        raise InputError(f"{path} has 0 rows; allowed: at least 1 below the line of column names")
+    if selection.header and _is_numbers(names):
+        raise InputError(
+            f"{path}: its first line holds numbers ({names[0]}, ...); "
+            "allowed: column names, or header=False"
+        )
+    return names, dict(zip(names, schema.types, strict=True)), block_bytes
+
+
+def _is_numbers(names: Sequence[str]) -> bool:
+    """True of 0.5, 1, -1e-3; not of 0, 1, 2, which pandas uses as names of unnamed columns."""
+    try:
+        return len([float(name) for name in names if not name.isdecimal()]) > 0
+    except ValueError:
+        return False
+
+
+def _error_with_row(batches: Iterator[pa.RecordBatch]) -> BaseException | None:
+    """The error that reading again on one thread ends in; only there does Arrow count rows."""
+    try:
+        for _ in batches:
+            pass
+    except UNREADABLE as error:
+        return error
+    return None
+
+
+def _csv_error(path: Path, names: Sequence[str], error: BaseException) -> InputError:
+    if (found := _CSV_COLUMN.match(str(error))) and int(found[1]) < len(names):
+        name = names[int(found[1])]
+        return InputError(
+            f"{path}: column {name!r}: {found[2]}; allowed: numbers, or --drop-columns {name}"
+        )
+    return unreadable(path, "CSV", error)

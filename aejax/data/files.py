@@ -1,0 +1,201 @@
+"""A user's own rows: .npy, .npz, .csv, .csv.gz and .parquet files, streamed in blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from aejax.config import InputError
+from aejax.data.rows import Block, Part, Selection, fingerprint, regrouped
+from aejax.data.schema import Schema
+
+__all__ = ["Block", "Rows", "Selection", "check_finite", "open_rows", "read"]
+
+SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet")
+READ_ROWS = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of one or more files, in order; only a block at a time is in memory.
+
+    Args:
+        path: what was opened.
+        parts: the files, which all have the same schema.
+    """
+
+    path: Path
+    parts: tuple[Part, ...]
+
+    @property
+    def schema(self) -> Schema:
+        """What one row is."""
+        return self.parts[0].schema
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows, or None where only reading tells (CSV)."""
+        counts = [part.rows for part in self.parts if part.rows is not None]
+        return sum(counts) if len(counts) == len(self.parts) else None
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[Block]:
+        """Blocks of exactly `size` rows, the last one smaller where rows are left, in file order.
+
+        Args:
+            size: rows in a block, at least 1.
+            start: the first row, from 0; a start behind the last row yields nothing.
+
+        Raises:
+            InputError: if the file turns out unreadable, or a label is not allowed.
+        """
+        if size < 1 or start < 0:
+            raise InputError(
+                f"blocks of size {size} from row {start}; "
+                "allowed: size at least 1, start at least 0"
+            )
+        return regrouped(self._chunks(size, start), size)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the files' sizes and contents, as hex digits; see `rows.fingerprint`."""
+        digests = [fingerprint(part.path) for part in self.parts]
+        return (
+            digests[0]
+            if len(digests) == 1
+            else hashlib.sha256("".join(digests).encode()).hexdigest()
+        )
+
+    def _chunks(self, size: int, start: int) -> Iterator[Block]:
+        before = 0
+        for part in self.parts:
+            if part.rows is not None and before + part.rows <= start:
+                before += part.rows
+                continue
+            end = before
+            for block in part.chunks(max(start - before, 0), size):
+                end = before + block.first_row + len(block.x)
+                yield dataclasses.replace(block, first_row=before + block.first_row)
+            before = end if part.rows is None else before + part.rows
+
+
+def open_rows(
+    path: str | os.PathLike[str], selection: Selection | None = None, expected: Schema | None = None
+) -> Rows:
+    """Open a file of rows; its format is told by its suffix.
+
+    Args:
+        path: a .npy, .npz, .csv, .csv.gz or .parquet file.
+        selection: which columns are labels, keys and features; by default all are features.
+        expected: the rows that a detector was trained on. Columns are then matched by name
+            (any order, others are ignored), or by position where the schema has no names;
+            arrays must have its row shape; the numbers are cast to its type.
+
+    Returns:
+        The rows. Tables have float32 features named after their columns. Arrays of shape
+        [n, features] are tables without names; [n, height, width] and [n, height, width,
+        channels] are images, uint8 where the file holds uint8 and float32 otherwise.
+
+    Raises:
+        InputError: if the file is missing, unreadable, empty or doesn't hold the rows asked for.
+
+    Example:
+        >>> rows = open_rows("pumps.parquet", Selection(key_columns=("id",)))
+        >>> for block in rows.blocks(4096):
+        ...     print(block.first_row, block.x.shape)
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; allowed: a file ending in {', '.join(SUFFIXES)}")
+        if not path.is_file():
+            raise InputError(f"{path} does not exist or is no file")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty; allowed: at least 1 row")
+        part = _opener(path)(path, selection or Selection(), expected)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened: {error.strerror or error}") from error
+    return Rows(path=path, parts=(part,))
+
+
+def read(
+    path: str | os.PathLike[str], selection: Selection | None = None, expected: Schema | None = None
+) -> tuple[np.ndarray, np.ndarray | None, Schema]:
+    """All rows of a file at once, for training; takes what `open_rows` takes.
+
+    Returns:
+        The rows, [n, *schema.shape] of schema.dtype; the labels, int8 [n] with 1 for an anomaly,
+        or None; the schema.
+
+    Raises:
+        InputError: as `open_rows`, and if no row has the normal label or memory doesn't suffice.
+    """
+    opened = open_rows(path, selection, expected)
+    try:
+        if opened.rows is None:
+            blocks = list(opened.blocks(READ_ROWS))
+            x, labels = np.concatenate([b.x for b in blocks]), [b.y for b in blocks]
+        else:
+            # Into one array from the start: joining blocks at the end would hold all rows twice.
+            x, labels = np.empty((opened.rows, *opened.schema.shape), opened.schema.dtype), []
+            for block in opened.blocks(READ_ROWS):
+                x[block.first_row : block.first_row + len(block.x)] = block.x
+                labels.append(block.y)
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit in memory: {error}; it can be streamed in blocks"
+        ) from error
+    given = [flags for flags in labels if flags is not None]
+    y = np.concatenate(given) if given else None
+    if y is not None and y.all() and selection is not None and selection.normal_label is not None:
+        raise InputError(
+            f"{path}: no row has the normal label {selection.normal_label!r}; allowed: at least 1"
+        )
+    return x, y, opened.schema
+
+
+def check_finite(x: np.ndarray, schema: Schema, path: str | os.PathLike[str]) -> None:
+    """Refuse rows with a missing or infinite value.
+
+    Args:
+        x: rows, [n, *schema.shape]; values beyond float32's range
+                are infinities since they were read.
+        schema: names the feature in the message.
+        path: the file that the rows are from, for the message.
+
+    Raises:
+        InputError: naming the first row (from 0) and feature that is NaN or infinite.
+    """
+    if x.dtype.kind != "f":
+        return
+    for start in range(0, len(x), READ_ROWS):
+        rows = x[start : start + READ_ROWS].reshape(-1, schema.features)
+        finite = np.isfinite(rows)
+        if not finite.all():
+            row, feature = np.unravel_index(int(np.argmin(finite)), finite.shape)
+            raise InputError(
+                f"{path}: row {start + int(row)}, {schema.feature_name(int(feature))!r} "
+                f"is {rows[row, feature]}; "
+                "allowed: finite numbers within float32's range (no empty cell, NaN or infinity)"
+            )
+
+
+def _opener(path: Path) -> Callable[[Path, Selection, Schema | None], Part]:
+    """The reader for a file's suffix; pyarrow is imported only for tables."""
+    name = path.name.lower()
+    if name.endswith((".npy", ".npz")):
+        from aejax.data import arrays
+
+        return arrays.open_npy if name.endswith(".npy") else arrays.open_npz
+    if name.endswith((".csv", ".csv.gz")):
+        from aejax.data import csv_tables
+
+        return csv_tables.open_csv
+    if name.endswith(".parquet"):
+        from aejax.data import parquet_tables
+
+        return parquet_tables.open_parquet
+    raise InputError(f"{path} ends in {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")

@@ -1,0 +1,69 @@
+"""Rows of Parquet files, read by pyarrow one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+
+from aejax.config import InputError
+from aejax.data.rows import UNREADABLE, Block, Part, Selection, guarded, unreadable
+from aejax.data.schema import Schema
+from aejax.data.tables import choose_columns, to_block
+
+PARQUET_BUFFER_BYTES = 1 << 20
+PARQUET_BATCH_ROWS = 1 << 16
+
+
+def open_parquet(path: Path, selection: Selection, expected: Schema | None) -> Part:
+    """One Parquet file; nested columns must be dropped."""
+    try:
+        with _parquet(path) as file:
+            columns, rows = file.schema_arrow, file.metadata.num_rows
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        layout = choose_columns(
+            path,
+            columns.names,
+            dict(zip(columns.names, columns.types, strict=True)),
+            selection,
+            expected,
+        )
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(path, "Parquet", error) from error
+    if rows <= 0 or sum(groups) != rows:
+        raise InputError(f"{path} has {rows} rows; allowed: at least 1")
+
+    def chunks(start: int, size: int) -> Iterator[Block]:
+        starts = np.cumsum([0, *groups])
+        kept = [group for group in range(len(groups)) if starts[group + 1] > start]
+        if not kept:
+            return
+        first = int(starts[kept[0]])
+        with _parquet(path) as file:
+            for batch in file.iter_batches(min(size, PARQUET_BATCH_ROWS), kept, layout.columns):
+                skipped = min(max(start - first, 0), batch.num_rows)
+                if skipped < batch.num_rows:
+                    yield to_block(batch.slice(skipped), layout, first + skipped)
+                first += batch.num_rows
+        if first != rows:
+            raise InputError(
+                f"{path} ends after {first} rows; allowed: the {rows} that it promises"
+            )
+
+    return Part(
+        path=path,
+        schema=layout.schema,
+        rows=rows,
+        chunks=lambda start, size: guarded(chunks(start, size), path, "Parquet"),
+    )
+
+
+def _parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+    # Buffered, a row group's columns are read piece by piece instead of whole.
+    return pyarrow.parquet.ParquetFile(
+        path, buffer_size=PARQUET_BUFFER_BYTES, page_checksum_verification=True
+    )

@@ -1,0 +1,146 @@
+"""What the readers of CSV and Parquet share: columns are chosen by name, batches become blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types
+
+from aejax.config import InputError, suggest
+from aejax.data.rows import Block, Selection, cast_rows, labels_to_flags
+from aejax.data.schema import Schema
+
+NAMED_AT_MOST = 10
+# The row labels that pandas writes beside a table's own columns.
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which columns of a table are read, and as what."""
+
+    path: Path
+    features: tuple[str, ...]
+    schema: Schema
+    selection: Selection
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that is read, once."""
+        label = self.selection.label_column
+        others = [*self.selection.key_columns, *([] if label is None else [label])]
+        return list(dict.fromkeys([*self.features, *others]))
+
+
+def choose_columns(
+    path: Path,
+    names: Sequence[str],
+    types: Mapping[str, pa.DataType],
+    selection: Selection,
+    expected: Schema | None,
+) -> Layout:
+    """Choose the columns of a table.
+
+    Args:
+        path: the file, for messages.
+        names: its columns in order.
+        types: the type of each column.
+        selection: which columns are labels, keys and features.
+        expected: the rows that a detector was trained on, or None.
+
+    Raises:
+        InputError: if a column is missing, there twice or not numeric, or no feature is left.
+    """
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(
+            f"{path} has more than one column {repeated[0]!r}; allowed: each name once"
+        )
+    label = selection.label_column
+    chosen = {
+        "label_column": () if label is None else (label,),
+        "drop_columns": selection.drop_columns,
+    }
+    for field, columns in {**chosen, "key_columns": selection.key_columns}.items():
+        for column in columns:
+            if column not in types:
+                raise InputError(
+                    f"{path} has no column {column!r} ({field}); {suggest(column, names)}"
+                )
+    if expected is not None and expected.names is not None:
+        if missing := [name for name in expected.names if name not in types]:
+            more = (
+                f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
+            )
+            listed = ", ".join(map(repr, missing[:NAMED_AT_MOST]))
+            raise InputError(
+                f"{path} lacks the column(s) {listed}{more}; "
+                "allowed: every column of the training rows"
+            )
+        features = expected.names
+    else:
+        others = {label, *selection.drop_columns, *selection.key_columns}
+        features = tuple(
+            name for name in names if name not in others and not _PANDAS_INDEX.fullmatch(name)
+        )
+    if not features:
+        raise InputError(
+            f"{path} has 0 feature columns of {len(names)} columns; allowed: at least 1"
+        )
+    if expected is not None and len(features) != expected.features:
+        raise InputError(
+            f"{path} has {len(features)} feature columns; allowed: {expected.features}"
+        )
+    for name in features:
+        if not _is_numeric(types[name]):
+            raise InputError(
+                f"{path}: column {name!r} is of type {types[name]}; "
+                f"allowed: numbers, or --drop-columns {name}"
+            )
+    schema = expected or Schema(shape=(len(features),), names=features, kind="table")
+    return Layout(path=path, features=features, schema=schema, selection=selection)
+
+
+def _is_numeric(dtype: pa.DataType) -> bool:
+    kinds = pyarrow.types
+    tests = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal, kinds.is_null)
+    return any(test(dtype) for test in tests)
+
+
+def to_block(batch: pa.RecordBatch, layout: Layout, first_row: int) -> Block:
+    """The rows of a record batch that has all of the layout's columns."""
+    wanted = pa.schema([(name, pa.float32()) for name in layout.features])
+    numbers = batch.select(list(layout.features)).cast(wanted, safe=False)
+    x = numbers.to_tensor(null_to_nan=True, row_major=True).to_numpy()
+    return Block(
+        first_row=first_row,
+        x=cast_rows(x, layout.schema, layout.path, first_row),
+        y=_labels(batch, layout, first_row),
+        keys=_keys(batch, layout.selection.key_columns),
+    )
+
+
+def _keys(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.Table | None:
+    return pa.Table.from_batches([batch.select(list(columns))]) if columns else None
+
+
+def _labels(batch: pa.RecordBatch, layout: Layout, first_row: int) -> np.ndarray | None:
+    column = layout.selection.label_column
+    if column is None:
+        return None
+    values: Any = batch.column(column)
+    encoded = values if pyarrow.types.is_dictionary(values.type) else values.dictionary_encode()
+    positions = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    used, positions = np.unique(positions, return_inverse=True)
+    distinct = encoded.dictionary.to_pylist()
+    present = [distinct[index] for index in used if index >= 0]
+    # np.unique sorts, so an empty cell's -1 is at the front and stays -1 after this shift.
+    return labels_to_flags(
+        present, positions - int(used[0] < 0), layout.selection, layout.path, column, first_row
+    )
