@@ -281,8 +281,9 @@ def fit(
     """
     started = time.monotonic()
     rows, schema = as_rows(x_train, schema)
-    if len(rows) < 2:
-        raise InputError(f"training rows: found {len(rows)}; allowed: at least 2")
+    least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
+    if len(rows) < least:
+        raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
     check_finite(rows, schema)
     held: np.ndarray | None = None
     if x_validation is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-import aejax
+from aejax import __version__
 from aejax.config import Config, to_dict
 from aejax.detection.detector import Detector, data_fingerprint, fit, load
 from aejax.detection.metrics import evaluate
@@ -208,7 +208,7 @@ def versions() -> dict[str, str]:
     import jaxlib
 
     return {
-        "aejax": aejax.__version__,
+        "aejax": __version__,
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "python": platform.python_version(),

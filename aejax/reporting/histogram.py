@@ -94,7 +94,8 @@ def score_histogram(scores: Floats, is_anomaly: Bools | None, threshold: float |
             heights = np.maximum(counts, floor)
             style: dict[str, Any] = {"baseline": floor, "color": colours[name]}
             axes.stairs(heights, binned.edges, fill=True, alpha=0.32, **style)
-            label = f"{int(counts.sum()):,} {name}"
+            size = int(counts.sum())
+            label = f"{size:,} {name if size > 1 else _SINGULAR[name]}"
             axes.stairs(heights, binned.edges, linewidth=1.4, label=label, **style)
         if binned.log_scores:
             axes.set_xscale("log")
@@ -129,6 +130,9 @@ def score_histogram(scores: Floats, is_anomaly: Bools | None, threshold: float |
     )
 
 
+_SINGULAR = {"rows": "row", "normal rows": "normal row", "anomalies": "anomaly"}
+
+
 def _mark_threshold(axes: Axes, threshold: float, binned: Histogram) -> None:
     left, right = axes.get_xlim()
     # No place on a logarithmic axis is as low as zero: its left end stands for all that is lower.
@@ -155,7 +159,7 @@ def _mark_threshold(axes: Axes, threshold: float, binned: Histogram) -> None:
 
 def _histogram_title(scores: Floats, is_anomaly: Bools | None, threshold: float | None) -> str:
     if threshold is None:
-        return f"Half of the scores lie below {number(float(np.median(scores)))}"
+        return f"The median score is {number(float(np.median(scores)))}"
     flagged = scores > threshold
     if is_anomaly is None or is_anomaly.all() or not is_anomaly.any():
         every = "rows" if is_anomaly is None else "anomalies" if is_anomaly.all() else "normal rows"

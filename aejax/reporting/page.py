@@ -144,35 +144,37 @@ def verdict(report: Report) -> str | None:
     return f"The threshold {' and '.join(parts)}."
 
 
-def settings_section(report: Report) -> Section:
+def settings_section(report: Report) -> Section | None:
     """Settings in the open; timings and environment folded away."""
-    settings = (table(name, (), lines) for name, lines in grouped(report.config, "Run"))
+    settings = [table(name, (), lines) for name, lines in grouped(report.config, "Run")]
     seconds = [(readable(key), f"{number(value)} s") for key, value in flat(report.seconds)]
     machine = [(readable(key), number(value)) for key, value in flat(report.environment)]
-    folded = (
+    folded = [
         table(name, (), lines)
         for name, lines in (("Seconds", seconds), ("Environment", machine))
         if lines
-    )
-    details = element(
-        "details",
-        element("summary", "Timings and environment"),
-        element("div", *folded, class_="settings"),
-    )
-    content = join((element("div", *settings, class_="settings"), details))
-    return Section(anchor="settings", heading="Settings", content=content)
+    ]
+    parts: list[Markup] = []
+    if settings:
+        parts.append(element("div", *settings, class_="settings"))
+    if folded:
+        summary = element("summary", "Timings and environment")
+        parts.append(element("details", summary, element("div", *folded, class_="settings")))
+    if not parts:
+        return None
+    return Section(anchor="settings", heading="Settings", content=join(parts))
 
 
 def grouped(nested: Mapping[str, Any], rest: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """Settings as one table for each group; what belongs to none comes first, under `rest`."""
-    groups: dict[str, list[tuple[str, str]]] = {rest: []}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            lines = [(readable(name), number(item)) for name, item in flat(value)]
-            groups[readable(key)] = lines
-        else:
-            groups[rest].append((readable(key), number(value)))
-    return [(name, lines) for name, lines in groups.items() if lines]
+    single = {key: value for key, value in nested.items() if not isinstance(value, Mapping)}
+    parts = [(rest, single)]
+    parts += [(readable(key), part) for key, part in nested.items() if isinstance(part, Mapping)]
+    return [
+        (name, [(readable(key), number(value)) for key, value in flat(part)])
+        for name, part in parts
+        if part
+    ]
 
 
 def flat(nested: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

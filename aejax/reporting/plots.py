@@ -135,6 +135,8 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
             axes.set_yscale("log")
             plain_log_ticks(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        if len(history) == 1:
+            axes.set_xlim(history[0]["epoch"] - 1, history[0]["epoch"] + 1)
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss" + (" (log scale)" if log_loss else ""))
         legend_above(axes)

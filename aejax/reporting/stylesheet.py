@@ -141,6 +141,12 @@ _MEDIA = """
   main, header, footer { padding-left: 0; padding-right: 0; }
   header { padding-top: 0; }
   section { padding-top: 22px; }
+  .headline { grid-template-columns: repeat(auto-fit, minmax(105px, 1fr)); }
+  .headline .big { font-size: 1.4rem; }
+  .columns.even { grid-template-columns: 1fr 1fr; gap: 16px; }
+  .rows { grid-template-columns: 1fr 1fr 1fr; gap: 8px; }
+  .rows figcaption { font-size: 0.8rem; }
+  table { font-size: 0.8rem; }
   figure, tr, .headline { break-inside: avoid; }
   h2, .lede { break-after: avoid; }
   details::details-content { content-visibility: visible; height: auto; }

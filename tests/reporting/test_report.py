@@ -21,8 +21,9 @@ from aejax.config import Config, InputError, to_dict
 from aejax.data.schema import Schema
 from aejax.detection.metrics import evaluate
 from aejax.reporting import markup, rows
-from aejax.reporting.histogram import bin_scores
+from aejax.reporting.histogram import bin_scores, score_histogram
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
+from aejax.reporting.style import to_svg
 
 VOID = {"meta", "img", "br", "hr", "col"}
 HISTORY = [
@@ -134,7 +135,8 @@ def unlabelled(scores, threshold=None, **changes) -> Report:
 
 def small(**changes) -> Report:
     """A report that is drawn fast: few scores and nothing else that isn't asked for."""
-    return unlabelled([1.0, 2.0, 4.0], **({"history": []} | changes))
+    plain = {"scores": [1.0, 2.0, 4.0], "history": []}
+    return unlabelled(**(plain | changes))
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +306,7 @@ def test_plots_are_files_too_and_nothing_is_left_aside(digits_page):
 
 def test_plots_of_an_earlier_report_go_and_other_files_stay(tmp_path):
     write_report(make_report(), tmp_path)
+    assert (tmp_path / "plots" / "roc.png").exists()
     (tmp_path / "plots" / "mine.png").write_bytes(b"mine")
     (tmp_path / "plots" / "figure_07_old.png").write_bytes(b"old")
     write_report(small(), tmp_path)
@@ -360,6 +363,18 @@ def test_names_in_any_script_and_names_that_look_like_svg(tmp_path):
     assert "n" * 30 not in drawn
 
 
+def test_nothing_but_scores(tmp_path):
+    page = read(write_report(small(config={}, seconds={}, environment={}), tmp_path))
+    assert set(page.text) == {"header", "scores"}
+
+
+def test_settings_named_like_a_heading_stay(tmp_path):
+    report = small(config={"run": {"a_b": 1}, "error": "squared", "model": {"layer": {"size": 2}}})
+    page = read(write_report(report, tmp_path))
+    assert [["A b", "1"], ["Error", "squared"]] == sorted(page.tables["Run"])
+    assert page.rows("Model") == {"Layer.size": ["2"]}
+
+
 def test_long_title(tmp_path):
     title = "word " * 200 + "x" * 500
     assert title in read(write_report(small(title=title), tmp_path)).text["header"]
@@ -367,9 +382,21 @@ def test_long_title(tmp_path):
 
 @pytest.mark.parametrize(
     ("scores", "threshold"),
+    [([1.0], None), ([0.0], 0.0), ([1.0, 2.0, 3.0], 1.0)],
+)
+def test_unlabelled_scores(tmp_path, scores, threshold):
+    page = read(write_report(small(scores=np.asarray(scores), threshold=threshold), tmp_path))
+    assert "detection" not in page.text
+    header = page.text["header"]
+    assert ("none was set" in header) == (threshold is None)
+    if threshold is not None:
+        assert f"flags {(np.asarray(scores) > threshold).sum()} of {len(scores)} rows" in header
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold"),
     [
         ([1.0], 0.5),
-        ([0.0], 0.0),
         (np.zeros(10), None),
         (np.full(10, 1e-30), 1e-30),
         (np.full(10, 1e20), 1e21),
@@ -381,15 +408,11 @@ def test_long_title(tmp_path):
         (np.arange(5), 1e9),
     ],
 )
-def test_unlabelled_scores_of_any_range(tmp_path, scores, threshold):
-    page = read(write_report(unlabelled(scores, threshold, history=[]), tmp_path))
-    assert "detection" not in page.text
-    header = page.text["header"]
-    assert ("none was set" in header) == (threshold is None)
-    if threshold is not None:
-        assert f"{(np.asarray(scores) > threshold).sum():,} of {len(scores):,} rows" in header
-    binned = bin_scores(np.asarray(scores, float), None, threshold)
-    assert binned.counts["rows"].sum() == len(scores)
+def test_scores_of_any_range_can_be_drawn(scores, threshold):
+    scores = np.asarray(scores, np.float64)
+    drawing = to_svg(score_histogram(scores, None, threshold).figure, "scores", "words")
+    assert threshold is None or f"threshold {markup.number(threshold)}" in drawing
+    assert bin_scores(scores, None, threshold).counts["rows"].sum() == len(scores)
 
 
 @pytest.mark.parametrize("label", [False, True])
@@ -398,7 +421,11 @@ def test_one_class(tmp_path, label, rows_shown):
     scores = np.linspace(0, 1, rows_shown)
     labels = np.full(rows_shown, label)
     report = make_report(
-        scores=scores, is_anomaly=labels, threshold=0.5, metrics=evaluate(scores, labels, 0.5)
+        scores=scores,
+        is_anomaly=labels,
+        threshold=0.5,
+        metrics=evaluate(scores, labels, 0.5),
+        history=[],
     )
     page = read(write_report(report, tmp_path))
     assert "AUROC and average precision need both classes" in page.text["detection"]
@@ -411,6 +438,7 @@ def test_labels_without_threshold_and_without_history(tmp_path):
     report = dataclasses.replace(report, metrics=evaluate(report.scores, report.is_anomaly, None))
     page = read(write_report(report, tmp_path))
     assert "training" not in page.text
+    assert "none was set" in page.text["header"]
     assert "AUROC" in page.text["detection"]
     assert "Decisions" not in page.text["detection"]
 
