@@ -24,6 +24,7 @@ FLOORS = (
     "reporting",
     "recipes",
     "commands",
+    "commands",
     "cli",
     "__main__",
 )

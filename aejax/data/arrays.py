@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -79,10 +80,15 @@ def open_npz(path: Path, selection: Selection, expected: Schema | None) -> Part:
 
     def chunks(start: int, size: int) -> Iterator[Block]:
         size = max(1, min(size, CHUNK_BYTES // row_bytes))
-        with zipfile.ZipFile(path) as archive:
-            labels = None if label is None else _member_rows(archive, label, start, size)
+        # Members are closed by hand: an archive's file stays open as long as one of them is.
+        with ExitStack() as stack:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            features = stack.enter_context(closing(_member_rows(archive, name, start, size)))
+            labels = None
+            if label is not None:
+                labels = stack.enter_context(closing(_member_rows(archive, label, start, size)))
             first = start
-            for rows in _member_rows(archive, name, start, size):
+            for rows in features:
                 y = None
                 if labels is not None:
                     values, positions = np.unique(next(labels).reshape(-1), return_inverse=True)
@@ -157,7 +163,7 @@ def _member_header(
 
 def _member_rows(
     archive: zipfile.ZipFile, name: str, start: int, size: int
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """The rows of one array from `start`, `size` at a time."""
     shape, fortran, dtype = _member_header(archive, name)
     row_bytes = math.prod(shape[1:]) * dtype.itemsize

@@ -16,6 +16,7 @@ from aejax.data.schema import Schema
 from aejax.data.tables import choose_columns, to_block
 
 CSV_BLOCK_BYTES = 1 << 22
+CSV_HEADER_BYTES = 1 << 16
 CSV_LINE_BYTES = 1 << 26
 _CSV_COLUMN = re.compile(r"In CSV column #(\d+): (.*)", re.DOTALL)
 # A quoted cell may hold a line break; without this, one at the edge of a block splits its row.
@@ -72,14 +73,16 @@ def _csv_columns(path: Path, selection: Selection) -> tuple[list[str], dict[str,
     """A CSV file's column names, the types that its first rows show, and a large enough block."""
     with pa.input_stream(str(path), compression="detect") as file:
         first_line = bytearray()
-        while b"\n" not in first_line and (piece := file.read(CSV_BLOCK_BYTES)):
+        while b"\n" not in first_line and (piece := file.read(CSV_HEADER_BYTES)):
             first_line += piece
             if len(first_line) > CSV_LINE_BYTES:
                 raise ValueError(f"its first line is longer than {CSV_LINE_BYTES} bytes")
     width = len(first_line.split(b"\n", 1)[0])
     block_bytes = max(CSV_BLOCK_BYTES, 8 * width)
     read = pyarrow.csv.ReadOptions(
-        block_size=block_bytes, autogenerate_column_names=not selection.header
+        use_threads=False,
+        block_size=block_bytes,
+        autogenerate_column_names=not selection.header,
     )
     with pyarrow.csv.open_csv(path, read, _PARSE) as reader:
         schema = reader.schema

@@ -14,7 +14,8 @@ from aejax.data.schema import Schema
 from aejax.data.tables import choose_columns, to_block
 
 PARQUET_BUFFER_BYTES = 1 << 20
-PARQUET_BATCH_ROWS = 1 << 16
+BATCH_ROWS = 1 << 16
+BATCH_BYTES = 1 << 24
 
 
 def open_parquet(path: Path, selection: Selection, expected: Schema | None) -> Part:
@@ -37,6 +38,9 @@ def open_parquet(path: Path, selection: Selection, expected: Schema | None) -> P
     if rows <= 0 or sum(groups) != rows:
         raise InputError(f"{path} has {rows} rows; allowed: at least 1")
 
+    # A batch costs time for each of its columns, so its rows don't follow the block size asked for.
+    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * len(layout.columns))))
+
     def chunks(start: int, size: int) -> Iterator[Block]:
         starts = np.cumsum([0, *groups])
         kept = [group for group in range(len(groups)) if starts[group + 1] > start]
@@ -44,7 +48,7 @@ def open_parquet(path: Path, selection: Selection, expected: Schema | None) -> P
             return
         first = int(starts[kept[0]])
         with _parquet(path) as file:
-            for batch in file.iter_batches(min(size, PARQUET_BATCH_ROWS), kept, layout.columns):
+            for batch in file.iter_batches(batch_rows, kept, layout.columns):
                 skipped = min(max(start - first, 0), batch.num_rows)
                 if skipped < batch.num_rows:
                     yield to_block(batch.slice(skipped), layout, first + skipped)

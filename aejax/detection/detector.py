@@ -95,9 +95,11 @@ class Detector:
         variables, scaler = self._placed
         score = functools.partial(steps.compiled_score, self.scorer, variables, scaler)
         (scores,) = map_batches(lambda x: (score(x),), rows, self._batch_size(batch_size))
-        if check and not np.isfinite(scores).all():
-            # A wild value shows in its row's score, so rows are searched only where one does.
+        # A wild value shows in its row's score, unless an infinity was clipped: rows are
+        # searched only where they have to be.
+        if check and (self.config.scale.clip is not None or not np.isfinite(scores).all()):
             check_finite(rows, self.schema)
+        if check and not np.isfinite(scores).all():
             row = int(np.flatnonzero(~np.isfinite(scores))[0])
             raise InputError(f"row {row} has score {scores[row]}; allowed: rows within float32's range")
         return scores

@@ -56,11 +56,12 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
             missing = [name for name in schema.names if name not in names]
             if missing:
                 raise InputError(f"rows have no column {missing[0]!r}; found: {', '.join(names)}")
-            x = x[list(schema.names)]
+            columns = list(x.columns)
+            x = x[[columns[names.index(name)] for name in schema.names]]
             names = schema.names
         x = x.to_numpy()
     rows = np.asarray(x)
-    if rows.dtype == object or not np.issubdtype(rows.dtype, np.number) and rows.dtype != bool:
+    if rows.dtype.kind not in "biuf":
         raise InputError(f"rows are {rows.dtype}; allowed: numbers")
     if schema is None:
         schema = infer_schema(rows, names)
@@ -68,7 +69,16 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
         raise InputError(
             f"rows have shape {list(rows.shape)}; allowed: [rows, {', '.join(map(str, schema.shape))}]"
         )
-    return np.ascontiguousarray(rows, dtype=schema.dtype), schema
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = np.ascontiguousarray(rows, dtype=schema.dtype)
+    if stored.dtype.kind in "iu" and not np.can_cast(rows.dtype, stored.dtype):
+        # 0.5 or 256 as uint8 would be another number without a word.
+        wrong = np.flatnonzero(rows.ravel() != stored.ravel())
+        if len(wrong):
+            raise InputError(
+                f"rows hold {rows.ravel()[wrong[0]]}; allowed: whole numbers of type {stored.dtype}"
+            )
+    return stored, schema
 
 
 def check_finite(x: np.ndarray, schema: Schema) -> None:

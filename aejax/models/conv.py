@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -41,22 +42,22 @@ class ConvAutoencoder(nn.Module):
 
     def setup(self) -> None:
         check_image(self.shape, len(self.channels))
-        kernel, precision = self.kernel, self.precision
+        layer = functools.partial(layers.Conv, kernel=self.kernel, precision=self.precision)
+        hidden = functools.partial(layer, activation=self.activation)
         up = self.channels[::-1]
         if self.down == "stride":
-            self.encoder_layers = [
-                layers.Conv(width, kernel, 2, precision) for width in self.channels
-            ]
-            self.decoder_layers = [layers.ConvTranspose(width, kernel, precision) for width in up]
+            self.encoder_layers = [hidden(width, resize="stride") for width in self.channels]
+            self.decoder_layers = [hidden(width, resize="transpose") for width in up]
         else:
-            self.encoder_layers = [
-                layers.Conv(width, kernel, 1, precision) for width in self.channels
+            self.encoder_layers = [hidden(width) for width in self.channels]
+            # The up-sampling after a convolution is the next one's "repeat".
+            self.decoder_layers = [
+                hidden(up[0]),
+                *(hidden(width, resize="repeat") for width in (*up[1:], self.channels[0])),
             ]
-            widths = (*up, self.channels[0])
-            self.decoder_layers = [layers.Conv(width, kernel, 1, precision) for width in widths]
         self.encoder_norms = [layers.batch_norm() for _ in self.encoder_layers if self.batch_norm]
         self.decoder_norms = [layers.batch_norm() for _ in self.decoder_layers if self.batch_norm]
-        self.output_layer = layers.Conv(self.shape[-1], kernel, 1, precision)
+        self.output_layer = layer(self.shape[-1], activation=self.output)
 
     def __call__(
         self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
@@ -75,9 +76,7 @@ class ConvAutoencoder(nn.Module):
         for index, layer in enumerate(self.decoder_layers):
             norm = self.decoder_norms[index] if self.batch_norm else None
             x = self._hidden(layer, norm, x, train, mask)
-            if self.down == "pool" and index < len(self.channels):
-                x = layers.upsample(x)
-        return layers.ACTIVATIONS[self.output](self.output_layer(x))
+        return layers.as_image(self.output_layer(x))
 
     def encode(self, x: jax.Array) -> jax.Array:
         """The latent images of float32 [B, height, width, channels].
@@ -97,13 +96,13 @@ class ConvAutoencoder(nn.Module):
 
     def _hidden(
         self,
-        layer: nn.Module,
+        layer: layers.Conv,
         norm: nn.BatchNorm | None,
         x: jax.Array,
         train: bool,
         mask: jax.Array | None,
     ) -> jax.Array:
-        x = layers.ACTIVATIONS[self.activation](layer(x))
+        x = layer(x)
         return x if norm is None else layers.normalise(norm, x, train=train, mask=mask)
 
 

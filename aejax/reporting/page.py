@@ -168,7 +168,7 @@ def settings_section(report: Report) -> Section | None:
 def grouped(nested: Mapping[str, Any], rest: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """Settings as one table for each group; what belongs to none comes first, under `rest`."""
     single = {key: value for key, value in nested.items() if not isinstance(value, Mapping)}
-    parts = [(rest, single)]
+    parts: list[tuple[str, Mapping[str, Any]]] = [(rest, single)]
     parts += [(readable(key), part) for key, part in nested.items() if isinstance(part, Mapping)]
     return [
         (name, [(readable(key), number(value)) for key, value in flat(part)])

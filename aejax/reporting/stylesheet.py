@@ -147,7 +147,8 @@ _MEDIA = """
   .rows { grid-template-columns: 1fr 1fr 1fr; gap: 8px; }
   .rows figcaption { font-size: 0.8rem; }
   table { font-size: 0.8rem; }
-  figure, tr, .headline { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  figure, table, .headline { break-inside: avoid; }
   h2, .lede { break-after: avoid; }
   details::details-content { content-visibility: visible; height: auto; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

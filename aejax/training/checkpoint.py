@@ -63,11 +63,16 @@ class Checkpoints:
             try:
                 tree = self._orbax.load(checkpoint.step, _empty(like))
                 _check_shapes(tree, like)
-                notes = self._orbax.metadata(checkpoint.step).custom_metadata
-                return tree, dict(notes or {})
+                notes = dict(self._orbax.metadata(checkpoint.step).custom_metadata or {})
             except Exception as error:  # Orbax raises what its storage layers raise.
                 logger.warning("checkpoint %d can't be read: %s", checkpoint.step, error)
                 problem = error
+                continue
+            # An older one fits, so newer ones are damaged; left there, they would keep the
+            # steps that they stand for from being saved again.
+            for newer in found[found.index(checkpoint) + 1 :]:
+                self._orbax.delete(newer.step)
+            return tree, notes
         if problem is not None:
             raise InputError(f"{self._orbax.directory}: no checkpoint can be read: {problem}")
         return None

@@ -132,6 +132,11 @@ class History:
         row: dict[str, Any] = {"epoch": epoch + 1, "loss": self._total / max(self._seen, 1)}
         if loss is not None:
             row["validation_loss"] = float(jax.device_get(loss))
+            if not np.isfinite(row["validation_loss"]):
+                raise Diverged(
+                    f"the validation loss became {row['validation_loss']} after step "
+                    f"{self._steps} (epoch {epoch + 1}); try a lower learning_rate or clip_norm=1.0"
+                )
         seconds = now - self._clock
         row |= {
             "learning_rate": learning_rate,

@@ -130,6 +130,8 @@ def train(
             saved, notes = done
             state, best = jax.device_put((saved["state"], saved["best"]))
             history.resume(notes)
+        else:
+            history.resume(history.notes())  # Drops the lines of a run that left no checkpoint.
         start = int(state.step)
         saved_at = time.monotonic()
 
@@ -137,21 +139,24 @@ def train(
             nonlocal saved_at
             if checkpoints and (force or time.monotonic() - saved_at >= checkpoint_seconds):
                 history.flush()
-                checkpoints.save(int(state.step), {"state": state, "best": best}, history.notes())
+                step = int(jax.device_get(state.step))
+                checkpoints.save(step, {"state": state, "best": best}, history.notes())
                 saved_at = time.monotonic()
 
-        for epoch in range(start // per_epoch, settings.epochs):
+        # An epoch whose steps are all taken but that hasn't ended yet is ended first.
+        for epoch in range(len(history.rows_of_epochs), settings.epochs):
             if history.stopped:
                 break
             order = batches.epoch_order(len(x), settings.batch_size, settings.seed, epoch)
             position = max(start - epoch * per_epoch, 0)
             # An implicit copy between host and device would stall the loop without a trace.
             with jax.transfer_guard("disallow"):
-                for segment in _segments(order[position:], advance.steps):
+                for segment in _segments(order, advance.steps, position):
                     state, losses = advance(state, segment)
                     history.add(epoch, losses, np.sum(segment >= 0, axis=1))
-                    if should_stop():
-                        save(force=True)
+                    stop = should_stop()
+                    save(force=stop)
+                    if stop:
                         raise Interrupted(f"stopped in epoch {epoch + 1} of {settings.epochs}")
                 loss = None
                 if validation is not None:
@@ -213,14 +218,16 @@ def _feed(run: _Run, x: batches.RowSource, feed: str) -> _Advance:
     return _Advance(run, x, on_device=feed == "device" or (feed == "auto" and fits))
 
 
-def _segments(order: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """Cut an epoch into equal parts of at most `most` steps; one shape is one program."""
-    if not len(order):
-        return
+def _segments(order: np.ndarray, most: int, position: int) -> Iterator[np.ndarray]:
+    """Cut an epoch into equal parts of at most `most` steps, and give those after `position`.
+
+    The cuts don't depend on the position: a resumed run goes on with the same programs.
+    """
     parts = -(-len(order) // most)
     length = -(-len(order) // parts)
     for first in range(0, len(order), length):
-        yield order[first : first + length]
+        if first + length > position:
+            yield order[max(first, position) : first + length]
 
 
 def _checkpoints(folder: Path | None) -> Any:

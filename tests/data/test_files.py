@@ -21,7 +21,7 @@ from aejax.data.schema import Schema
 TABLES = (".csv", ".csv.gz", ".parquet")
 CELLS = {
     "float64": st.none() | st.floats(-1e30, 1e30),
-    "float32": st.none() | st.floats(-1e30, 1e30, width=32),
+    "float32": st.none() | st.floats(-(2.0**99), 2.0**99, width=32),
     "Int64": st.none() | st.integers(-(2**53), 2**53),
     "int8": st.integers(-128, 127),
     "bool": st.booleans(),
@@ -44,7 +44,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, path: Path) -> Path:
     if path.suffix == ".parquet":
-        table.to_parquet(path, row_group_size=7)
+        table.to_parquet(path, row_group_size=max(7, len(table) // 10))
     else:
         table.to_csv(path, index=False)
     return path
@@ -157,7 +157,7 @@ def test_a_detectors_columns_are_found_by_name(tmp_path: Path, suffix: str) -> N
     expected = Schema(shape=(2,), names=("a", "b"), kind="table")
     x, _, schema = read(path, expected=expected)
     assert schema == expected
-    np.testing.assert_array_equal(x, np.float32([[0.5, 1], [np.nan, 2]]))
+    np.testing.assert_array_equal(x, np.array([[0.5, 1], [np.nan, 2]], np.float32))
     with pytest.raises(InputError, match=r"lacks the column\(s\) 'c', 'd'; allowed: every column"):
         open_rows(path, expected=Schema(shape=(3,), names=("a", "c", "d"), kind="table"))
     with pytest.raises(InputError, match="has 2 feature columns; allowed: 140"):
@@ -243,7 +243,7 @@ def test_csv_without_a_header_and_with_quotes_marks_and_line_ends(tmp_path: Path
     assert schema.names == ("a", 'b "x"')
     assert x.tolist() == [[1, 2]]
     (tmp_path / "data.csv").write_bytes(b"0.5,2,-1e-3\n3,4.5,1\n")
-    with pytest.raises(InputError, match="first line holds numbers .* header=False"):
+    with pytest.raises(InputError, match=r"first line holds numbers .* header=False"):
         open_rows(tmp_path / "data.csv")
 
 
@@ -251,9 +251,9 @@ def test_decimals_and_pandas_index_columns(tmp_path: Path) -> None:
     table = pa.table({"price": [decimal.Decimal("1.25"), None], "n": pa.array([1, 2], pa.uint64())})
     pq.write_table(table, tmp_path / "decimal.parquet")
     np.testing.assert_array_equal(
-        read(tmp_path / "decimal.parquet")[0], np.float32([[1.25, 1], [np.nan, 2]])
+        read(tmp_path / "decimal.parquet")[0], np.array([[1.25, 1], [np.nan, 2]], np.float32)
     )
-    kept = pd.DataFrame({"a": [1.0, 2.0, 3.0]}).iloc[[0, 2]]
+    kept = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}).iloc[[0, 2, 3]]
     kept.to_parquet(tmp_path / "kept.parquet")
     assert "__index_level_0__" in pq.read_schema(tmp_path / "kept.parquet").names
     assert open_rows(tmp_path / "kept.parquet").schema.names == ("a",)
@@ -293,7 +293,13 @@ def test_the_fingerprint_follows_the_content_only(
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".parquet"])
-def test_streaming_holds_a_block_not_the_file(tmp_path: Path, suffix: str) -> None:
+def test_streaming_holds_a_block_not_the_file(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pieces that are small beside a small file, as the real ones are beside a real file.
+    monkeypatch.setattr("aejax.data.csv_tables.CSV_BLOCK_BYTES", 1 << 17)
+    monkeypatch.setattr("aejax.data.parquet_tables.BATCH_BYTES", 1 << 18)
+    monkeypatch.setattr("aejax.data.arrays.CHUNK_BYTES", 1 << 17)
     rows, features = 40_000, 50
     x = np.random.default_rng(0).integers(0, 9, (rows, features)).astype(np.float32)
     path = tmp_path / f"rows{suffix}"
@@ -313,8 +319,7 @@ def test_streaming_holds_a_block_not_the_file(tmp_path: Path, suffix: str) -> No
     tracemalloc.stop()
     assert total == x.sum(dtype=np.float64)
     assert peak < x.nbytes / 4
-    # Arrow reads some blocks of 4 MiB of CSV ahead, whatever the size of the file.
-    assert arrow < (40 << 20 if suffix == ".csv" else x.nbytes / 2)
+    assert arrow < x.nbytes
 
 
 def test_real_tables(data_dir: Path) -> None:
@@ -326,4 +331,5 @@ def test_real_tables(data_dir: Path) -> None:
     selection = Selection(header=False, label_column="column_140", normal_label="1")
     x, y, _ = read(data_dir / "ecg5000" / "ecg.csv", selection)
     assert y is not None
-    assert (x.shape, np.count_nonzero(y == 0)) == ((4998, 140), 2919)
+    assert x.shape == (4998, 140)
+    assert np.count_nonzero(y == 0) == 2919

@@ -73,10 +73,10 @@ def test_interval_equals_a_plain_bootstrap(decimals):
     scores, labels = draw(400, 0.25, decimals=decimals)
     found = metrics.evaluate(scores, labels, None, bootstrap=3000)
     for name, (low, high) in zip(
-        ("auroc", "average_precision"), plain_bootstrap(scores, labels, 600), strict=True
+        ("auroc", "average_precision"), plain_bootstrap(scores, labels, 400), strict=True
     ):
-        # 600 replicas leave a standard error of about 5 % of the interval's half width.
-        tolerance = 0.15 * (high - low)
+        # 400 replicas leave a standard error of about 6 % of the interval's half width.
+        tolerance = 0.18 * (high - low)
         assert found[name]["low"] == pytest.approx(low, abs=tolerance)
         assert found[name]["high"] == pytest.approx(high, abs=tolerance)
         assert found[name]["low"] < found[name]["value"] < found[name]["high"]
@@ -122,9 +122,9 @@ def test_interval_of_auroc_covers_the_truth_as_often_as_it_says():
 
 def test_a_hundred_thousand_rows_take_seconds_at_most():
     scores, labels = draw(100_000, 0.5)
-    started = time.perf_counter()
+    started = time.process_time()
     found = metrics.evaluate(scores, labels, 1.0)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert found["auroc"]["high"] - found["auroc"]["low"] < 0.01
 
 

@@ -371,7 +371,7 @@ def test_nothing_but_scores(tmp_path):
 def test_settings_named_like_a_heading_stay(tmp_path):
     report = small(config={"run": {"a_b": 1}, "error": "squared", "model": {"layer": {"size": 2}}})
     page = read(write_report(report, tmp_path))
-    assert [["A b", "1"], ["Error", "squared"]] == sorted(page.tables["Run"])
+    assert sorted(page.tables["Run"]) == [["A b", "1"], ["Error", "squared"]]
     assert page.rows("Model") == {"Layer.size": ["2"]}
 
 
@@ -532,9 +532,9 @@ def test_a_million_scores(tmp_path):
     labels = random.random(1_000_000) < 0.01
     scores = np.exp(random.normal(size=1_000_000) + 2 * labels).astype(np.float32)
     report = make_report(scores=scores, is_anomaly=labels, metrics={}, threshold=9.0, history=[])
-    started = time.perf_counter()
+    started = time.process_time()
     path = write_report(report, tmp_path)
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 30
     assert path.stat().st_size < 1 << 20
 
 
