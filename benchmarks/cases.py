@@ -70,6 +70,7 @@ class Case:
         epochs: passes over the training set in a timed run.
         batch_sizes: of training; each is measured by itself.
         noise: standard deviation of the noise added to training inputs (denoisers).
+        pixels: whether a row is a picture, which people store as uint8.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Case:
     epochs: int = 1
     batch_sizes: tuple[int, ...]
     noise: float = 0.0
+    pixels: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -121,8 +123,7 @@ def _layers(model: Dense | Conv, shape: tuple[int, ...]) -> tuple[Layer, ...]:
     layers: list[Layer] = []
 
     def add(kind: Kind, out: tuple[int, ...], **more: int | str) -> None:
-        before = layers[-1].shape_out if layers else (shape if len(shape) == 3 else shape)
-        layers.append(Layer(kind=kind, shape_in=before, shape_out=out, **more))  # type: ignore[arg-type]
+        layers.append(Layer(kind=kind, shape_in=here(), shape_out=out, **more))  # type: ignore[arg-type]
 
     def here() -> tuple[int, ...]:
         return layers[-1].shape_out if layers else shape
@@ -245,6 +246,7 @@ _CASES = (
         shape=(784,),
         train_rows=60_000,
         batch_sizes=(32,),
+        pixels=True,
     ),
     Case(
         name="ecg",
@@ -281,6 +283,7 @@ _CASES = (
         train_rows=8_192,
         batch_sizes=(32, 128),
         noise=0.2,
+        pixels=True,
     ),
     Case(
         name="pooled",
@@ -290,6 +293,7 @@ _CASES = (
         scoring_rows=8_192,
         train_rows=4_096,
         batch_sizes=(128,),
+        pixels=True,
     ),
 )
 CASES = {case.name: case for case in _CASES}

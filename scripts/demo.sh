@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains, calibrates and scores on handwritten digits that come with scikit-learn, then
-# writes a report: scripts/demo.sh [--out DIR] [any other option of `aejax run`].
+# writes a report and prints where: scripts/demo.sh [--out DIR] [any other option of `aejax run`].
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment
@@ -25,4 +25,3 @@ while (($#)); do
 done
 
 aejax run digits --out "$out" --overwrite ${arguments[@]+"${arguments[@]}"}
-echo "Report: $out/report.html"

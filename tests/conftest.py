@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Set here, before anything imports what reads them, so that child processes have them too.
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("AEJAX_CACHE_DIR", str(Path(__file__).parents[1] / ".cache"))
 
 # Compiling makes the first example slow, and a test suite that gates changes repeats itself.
 settings.register_profile("aejax", deadline=None, derandomize=True, max_examples=50)

@@ -1,7 +1,8 @@
 """Scalers: fitted once by streaming over training rows, applied inside the compiled program.
 
-A scaler is a pytree of three arrays, so it travels with the parameters, is mapped with
-them over a population's members, and becomes part of an exported program.
+A scaler is a pytree, so it travels with the parameters, is mapped with them over a
+population's members, and becomes part of an exported program. What it doesn't do is None
+in it: a part of its structure, so that no program spends time on it.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ _CONSTANT = 10 * float(np.finfo(np.float32).eps)
 
 
 class Scaler(NamedTuple):
-    """`clip((x - shift) * factor, -limit, limit)`.
+    """`clip((x - shift) * factor, -limit, limit)`, without the parts that are None.
 
     Attributes:
         shift: float32, of the row's shape, or a scalar.
         factor: float32, of the row's shape, or a scalar.
-        limit: float32 scalar; infinity where nothing is clipped.
+        limit: float32 scalar.
     """
 
-    shift: jax.Array | np.ndarray
-    factor: jax.Array | np.ndarray
-    limit: jax.Array | np.ndarray
+    shift: jax.Array | np.ndarray | None
+    factor: jax.Array | np.ndarray | None
+    limit: jax.Array | np.ndarray | None
 
 
 def apply(scaler: Scaler, x: jax.Array) -> jax.Array:
@@ -43,13 +44,21 @@ def apply(scaler: Scaler, x: jax.Array) -> jax.Array:
     Returns:
         float32 of the same shape.
     """
-    scaled = (x.astype(jnp.float32) - scaler.shift) * scaler.factor
-    return jnp.clip(scaled, -scaler.limit, scaler.limit)
+    scaled = x.astype(jnp.float32)
+    if scaler.shift is not None:
+        scaled = scaled - scaler.shift
+    if scaler.factor is not None:
+        scaled = scaled * scaler.factor
+    if scaler.limit is not None:
+        scaled = jnp.clip(scaled, -scaler.limit, scaler.limit)
+    return scaled
 
 
 def invert(scaler: Scaler, x: np.ndarray) -> np.ndarray:
     """Rows in the units they were stored in; what was clipped stays clipped."""
-    return np.asarray(x) / np.asarray(scaler.factor) + np.asarray(scaler.shift)
+    factor = 1 if scaler.factor is None else np.asarray(scaler.factor)
+    shift = 0 if scaler.shift is None else np.asarray(scaler.shift)
+    return np.asarray(x) / factor + shift
 
 
 class Moments(NamedTuple):
@@ -114,13 +123,13 @@ def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
     Raises:
         InputError: if `scale.kind` is "unit" and rows are not integers, or there are no rows.
     """
-    limit = np.float32(np.inf if scale.clip is None else scale.clip)
+    limit = None if scale.clip is None else np.float32(scale.clip)
     if scale.kind == "none":
-        return Scaler(np.float32(0), np.float32(1), limit)
+        return Scaler(None, None, limit)
     if scale.kind == "unit":
         if not np.issubdtype(dtype, np.integer):
             raise InputError(f"Scale.kind is 'unit' but rows are {dtype}; allowed: integer rows")
-        return Scaler(np.float32(0), np.float32(1 / np.iinfo(dtype).max), limit)
+        return Scaler(None, np.float32(1 / np.iinfo(dtype).max), limit)
     moments = measure(blocks)
     if scale.kind == "standard":
         shift, spread = moments.mean, np.sqrt(moments.squares / moments.rows)
@@ -136,6 +145,15 @@ def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
     return Scaler(np.float32(shift), np.float32(factor), limit)
 
 
-def shape_of(scale: Scale, row_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of a fitted scaler's shift and factor, for rows of one shape."""
-    return row_shape if scale.kind in ("min-max", "standard") else ()
+def like(scale: Scale, row_shape: tuple[int, ...]) -> Scaler:
+    """The structure of a fitted scaler for rows of one shape, as `jax.ShapeDtypeStruct`s."""
+
+    def number(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    shape = row_shape if scale.kind in ("min-max", "standard") else ()
+    return Scaler(
+        shift=None if scale.kind in ("none", "unit") else number(shape),
+        factor=None if scale.kind == "none" else number(shape),
+        limit=None if scale.clip is None else number(()),
+    )

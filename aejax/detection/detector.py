@@ -94,7 +94,9 @@ class Detector:
         """Score rows that have the schema's type and shape; rows with NaN get NaN."""
         variables, scaler = self._placed
         score = functools.partial(steps.compiled_score, self.scorer, variables, scaler)
-        (scores,) = map_batches(lambda x: (score(x),), rows, self._batch_size(batch_size))
+        (scores,) = map_batches(
+            lambda batch: (score(batch),), rows, self._batch_size(batch_size), self.schema.dtype
+        )
         # A wild value shows in its row's score, unless an infinity was clipped: rows are
         # searched only where they have to be.
         if check and (self.config.scale.clip is not None or not np.isfinite(scores).all()):
@@ -131,6 +133,7 @@ class Detector:
             lambda batch: steps.compiled_explain(self.scorer, variables, scaler, batch, top=top),
             rows,
             self._batch_size(batch_size),
+            self.schema.dtype,
         )
 
     def reconstruct(
@@ -143,6 +146,7 @@ class Detector:
             lambda batch: steps.compiled_reconstruct(self.scorer, variables, scaler, batch),
             rows,
             self._batch_size(batch_size),
+            self.schema.dtype,
         )
         return scaled, found
 
@@ -154,6 +158,7 @@ class Detector:
             lambda batch: (steps.compiled_encode(self.scorer, variables, scaler, batch),),
             rows,
             self._batch_size(batch_size),
+            self.schema.dtype,
         )
         return latent
 
@@ -217,13 +222,12 @@ def load(folder: str | Path) -> Detector:
         provenance, history = dict(written["provenance"]), list(written["history"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
-    shape = scaling.shape_of(config.scale, schema.shape)
     program = steps.program_of(config, build(config.model, schema))
-    like = jax.eval_shape(
+    state = jax.eval_shape(
         lambda: steps.new_state(program, schema.shape, optimizers.numbers(config.train, 1))
     )
-    scaler_like = Scaler(*(jax.ShapeDtypeStruct(s, np.float32) for s in (shape, shape, ())))
-    arrays = artifact.read_arrays(folder, written["arrays"], _arrays(scaler_like, like.variables))
+    like = _arrays(scaling.like(config.scale, schema.shape), state.variables)
+    arrays = artifact.read_arrays(folder, written["arrays"], like)
     return Detector(
         config=config,
         schema=schema,
@@ -283,6 +287,7 @@ def fit(
     """
     started = time.monotonic()
     rows, schema = as_rows(x_train, schema)
+    rows = np.ascontiguousarray(rows, schema.dtype)
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
@@ -296,7 +301,7 @@ def fit(
             rows, held = rows[picked], rows[left]
         validation = held
     else:
-        validation, _ = as_rows(x_validation, schema)
+        validation = np.ascontiguousarray(as_rows(x_validation, schema)[0], schema.dtype)
         check_finite(validation, schema)
     scale_rows = rows if x_scale is None else as_rows(x_scale, schema)[0]
     check_finite(scale_rows, schema)

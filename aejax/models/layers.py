@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from aejax.config import Activation, Precision
-from aejax.models.convolution import Resize, convolve_blocks, product, split
+from aejax.models.convolution import Resize, convolve_blocks, merge, product, split
 
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -84,11 +84,12 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if x.ndim == 6 and self.resize != "none":
-            x = as_image(x)
 
         def products(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-            y = convolve_blocks(_batch_last(x), kernel, self.resize, self.precision)
+            x = _batch_last(x)
+            if x.shape[0] == 2 and self.resize != "none":
+                x = merge(x)[None, None]
+            y = convolve_blocks(x, kernel, self.resize, self.precision)
             # Bias and activation stay on this side of the transpose, so that between two
             # layers only a transpose and its inverse meet, and XLA drops both.
             y = ACTIVATIONS[self.activation](y + bias[:, None, None, None])
@@ -97,7 +98,8 @@ class Conv(nn.Module):
         def native(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
             y = convolve(as_image(x), kernel, self.resize, self.precision)
             y = ACTIVATIONS[self.activation](y + bias)
-            return as_blocks(y) if x.ndim == 6 or self.resize in ("transpose", "repeat") else y
+            doubled = self.resize in ("transpose", "repeat")
+            return as_blocks(y) if doubled or (x.ndim == 6 and self.resize == "none") else y
 
         return lax.platform_dependent(x, kernel, bias, cpu=products, default=native)
 

@@ -1,0 +1,149 @@
+"""Keras 3 on TensorFlow: `predict` and `fit`, their XLA forms, and one graph with the error in it."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from typing import Any  # noqa: E402
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from benchmarks.cases import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM  # noqa: E402
+from benchmarks.systems.job import Choice, Job, NotApplicable, slices  # noqa: E402
+from benchmarks.systems.with_numpy import row_errors  # noqa: E402
+
+
+def _check(job: Job) -> None:
+    if job.platform != "cpu" and not tf.config.list_physical_devices(job.platform.upper()):
+        raise NotApplicable(f"this build of TensorFlow finds no {job.platform.upper()}")
+
+
+def network(job: Job) -> keras.Model:
+    """The case's layers with the given weights."""
+    modules: list[Any] = []
+    for layer in job.case.layers:
+        width = layer.shape_out[-1]
+        if layer.kind == "dense":
+            modules.append(keras.layers.Dense(width))
+        elif layer.kind == "conv":
+            modules.append(keras.layers.Conv2D(width, layer.kernel, layer.stride, "same"))
+        elif layer.kind == "conv_transpose":
+            modules.append(keras.layers.Conv2DTranspose(width, layer.kernel, layer.stride, "same"))
+        elif layer.kind == "batch_norm":
+            modules.append(
+                keras.layers.BatchNormalization(
+                    momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON
+                )
+            )
+        elif layer.kind == "max_pool":
+            modules.append(keras.layers.MaxPooling2D(2))
+        elif layer.kind == "upsample":
+            modules.append(keras.layers.UpSampling2D(2))
+        else:
+            modules.append(keras.layers.Activation(layer.function))
+    model = keras.Sequential([keras.Input(job.case.shape), *modules])
+    for layer, module, arrays in zip(job.case.layers, modules, job.weights, strict=True):
+        if layer.kind == "batch_norm":
+            module.set_weights([arrays[name] for name in ("scale", "bias", "mean", "var")])
+        elif arrays:
+            kernel = arrays["kernel"]
+            if layer.kind == "conv_transpose":
+                kernel = kernel[::-1, ::-1].swapaxes(2, 3)
+            module.set_weights([kernel, arrays["bias"]])
+    return model
+
+
+def _facts() -> dict[str, Any]:
+    return {"same_weights": True, "keras": keras.__version__, "tensorflow": tf.__version__}
+
+
+class Scoring:
+    """`predict`, and the error in NumPy."""
+
+    def __init__(self, job: Job) -> None:
+        _check(job)
+        self.model = network(job)
+        self.model.compile(jit_compile=bool(job.options.get("jit_compile")))
+        self.facts = _facts()
+        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
+
+    def adapt(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def use(self, choice: Choice) -> None:
+        self.batch_size = choice["batch_size"]
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        return row_errors(rows, self.model.predict(rows, batch_size=self.batch_size, verbose=0))
+
+
+class FunctionScoring:
+    """A `tf.function` of model and error, with and without XLA."""
+
+    def __init__(self, job: Job) -> None:
+        _check(job)
+        self.model = network(job)
+        self.axes = list(range(1, len(job.rows.shape)))
+        self.facts = _facts()
+        self.choices: dict[str, list[Any]] = {
+            "batch_size": job.batch_sizes,
+            "form": ["xla", "graph"],
+        }
+
+    def adapt(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def use(self, choice: Choice) -> None:
+        self.batch_size = choice["batch_size"]
+
+        @tf.function(jit_compile=choice["form"] == "xla")
+        def errors(x: Any) -> Any:
+            return tf.reduce_mean(tf.square(x - self.model(x, training=False)), axis=self.axes)
+
+        self.errors = errors
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        parts = (tf.convert_to_tensor(rows[s]) for s in slices(len(rows), self.batch_size))
+        return np.concatenate([self.errors(part).numpy() for part in parts])
+
+
+class Training:
+    """`fit`; a denoiser is given its noisy rows ready made, as in the tutorial."""
+
+    def __init__(self, job: Job) -> None:
+        _check(job)
+        self.job = job
+        self.seen = job.rows
+        if job.case.noise:
+            random = np.random.default_rng(0)
+            noise = job.case.noise * random.standard_normal(job.rows.shape, np.float32)
+            self.seen = np.clip(job.rows + noise, 0, 1)
+        self.model = network(job)
+        self.fresh = self.model.get_weights()
+        jit = True if job.options.get("jit_compile") else "auto"
+        self.optimizer = keras.optimizers.Adam(1e-3)
+        self.model.compile(optimizer=self.optimizer, loss="mse", jit_compile=jit)
+        self.facts = _facts()
+
+    def fit(self) -> None:
+        self.model.set_weights(self.fresh)
+        for variable in self.optimizer.variables:
+            if variable is not self.optimizer.learning_rate:
+                variable.assign(np.zeros(variable.shape, variable.dtype))
+        self.model.fit(
+            self.seen,
+            self.job.rows,
+            batch_size=self.job.batch_size,
+            epochs=self.job.epochs,
+            verbose=0,
+        )
+
+    def loss(self) -> float:
+        rows = self.job.rows
+        found = row_errors(rows, self.model.predict(rows, batch_size=4096, verbose=0))
+        return float(np.mean(found, dtype=np.float64))
