@@ -27,6 +27,7 @@ from aejax.data.datasets import cache_folder
 
 EXIT_INPUT, EXIT_INTERRUPT, EXIT_TERMINATED = 2, 130, 143
 
+
 def as_text(result: Any, indent: str = "") -> str:
     """Nested results as indented lines."""
     lines = []
@@ -90,7 +91,9 @@ def keep_compiled() -> None:
     """
     # A program for one processor may hold instructions that another doesn't have.
     cpu = Path("/proc/cpuinfo")
-    facts = cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else [platform.processor()]
+    facts = (
+        cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else [platform.processor()]
+    )
     kept = [line for line in facts if line.startswith(("model name", "flags"))][:2] or facts
     machine = hashlib.sha256("".join([platform.machine(), *kept]).encode()).hexdigest()[:12]
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled" / machine))

@@ -19,7 +19,8 @@ Quiet = Annotated[bool, arg(help="No progress bar.")]
 Names = tuple[str, ...]
 LabelColumn = Annotated[str | None, arg(help="Column that says what a row is; never a feature.")]
 NormalLabel = Annotated[
-    str | None, arg(help="Label of normal rows; all others are anomalies. Default: labels are 0 or 1.")
+    str | None,
+    arg(help="Label of normal rows; all others are anomalies. Default: labels are 0 or 1."),
 ]
 DropColumns = Annotated[Names, arg(help="Columns that are not features.")]
 HasHeader = Annotated[bool, arg(help="Whether a CSV file's first line names its columns.")]
@@ -81,7 +82,7 @@ class Run:
         from aejax import recipes
         from aejax.recipes.runner import run_recipe
 
-        with stop_on_sigterm() as should_stop:
+        with StopOnSigterm() as should_stop:
             return run_recipe(
                 recipes.find(self.recipe),
                 self.out,
@@ -117,10 +118,12 @@ class Training:
     network: Annotated[Any, arg(name="")] = Dense()
     scale: Scale = Scale()
     train: Annotated[Train, arg(name="")] = Train()
-    error: Annotated[Literal["squared", "absolute"], arg(help="Error of a feature when scoring.")] = (
-        "squared"
+    error: Annotated[
+        Literal["squared", "absolute"], arg(help="Error of a feature when scoring.")
+    ] = "squared"
+    rule: Annotated[str, arg(help="First threshold, on held-out rows: RULE:NUMBER.")] = (
+        "quantile:0.99"
     )
-    rule: Annotated[str, arg(help="First threshold, on held-out rows: RULE:NUMBER.")] = "quantile:0.99"
     precision: Annotated[Precision, arg(help="Type of the products when scoring.")] = "float32"
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
@@ -144,7 +147,7 @@ class Training:
             rule=parse_rule(self.rule),
             precision=self.precision,
         )
-        with stop_on_sigterm() as should_stop:
+        with StopOnSigterm() as should_stop:
             return train_on_file(
                 config,
                 self.input,
@@ -162,7 +165,9 @@ class Calibrate:
     """Set a run's threshold anew, on rows taken to be normal. Nothing is trained."""
 
     run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
-    input: Annotated[Path, arg(help="File of calibration rows; with labels, only normal rows count.")]
+    input: Annotated[
+        Path, arg(help="File of calibration rows; with labels, only normal rows count.")
+    ]
     rule: Annotated[str, arg(help="RULE:NUMBER, as in quantile:0.99 or mean-std:3.")]
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
@@ -181,14 +186,16 @@ class Calibrate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score a file of any size into Parquet parts; a stopped job continues with the same command."""
+    """Score a file of any size into Parquet parts; the same command continues a stopped job."""
 
     run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
     input: Annotated[Path, arg(help="File of rows; columns are matched by name.")]
     out: Out
     key: Annotated[Names, arg(help="Columns to carry through to the scores.")] = ()
     top_features: Annotated[int, arg(help="How many features to name for every row.")] = 0
-    batch_size: Annotated[int | None, arg(help="Rows in a compiled batch; changes no score.")] = None
+    batch_size: Annotated[int | None, arg(help="Rows in a compiled batch; changes no score.")] = (
+        None
+    )
     part_rows: Annotated[int, arg(help="Input rows in one output part.")] = 1 << 20
     on_bad_row: Annotated[
         Literal["null", "error"], arg(help="Give a row with NaN a null score, or stop at it.")
@@ -230,9 +237,9 @@ class Evaluate:
         "label"
     )
     normal_label: NormalLabel = None
-    threshold: Annotated[float | None, arg(help="Default: the one that the rows were flagged by.")] = (
-        None
-    )
+    threshold: Annotated[
+        float | None, arg(help="Default: the one that the rows were flagged by.")
+    ] = None
     header: HasHeader = True
     json: Json = False
 
@@ -282,7 +289,7 @@ def _selection(command: Any) -> Any:
     )
 
 
-class stop_on_sigterm:
+class StopOnSigterm:
     """Within this context SIGTERM makes the given function return True instead of killing."""
 
     def __enter__(self) -> Callable[[], bool]:

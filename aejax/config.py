@@ -30,7 +30,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class InputError(ValueError):
-    """Something a person gave cannot be used; the message names it, what was found and what is allowed."""
+    """What a person gave cannot be used: the message names it, and what is found and allowed."""
 
 
 def _check(owner: object, field: str, allowed: str, valid: bool) -> None:
@@ -298,7 +298,9 @@ class Config:
             ("train", Train),
             ("rule", tuple(RULES.values())),
         ):
-            allowed = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
+            allowed = " or ".join(
+                k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
+            )
             _check(self, name, allowed, isinstance(getattr(self, name), kinds))
 
 
@@ -333,7 +335,12 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
     for name in given:
         if name not in hints:
             raise InputError(f"{kind.__name__} has no field {name!r}; {suggest(name, hints)}")
-    return kind(**{name: _read(value, hints[name], f"{kind.__name__}.{name}") for name, value in given.items()})
+    return kind(
+        **{
+            name: _read(value, hints[name], f"{kind.__name__}.{name}")
+            for name, value in given.items()
+        }
+    )
 
 
 def _read(value: Any, hint: Any, field: str) -> Any:
@@ -349,7 +356,9 @@ def _read(value: Any, hint: Any, field: str) -> Any:
         names = {_KIND_NAMES[option]: option for option in classes}  # type: ignore[index]
         name = value.get("kind_name")
         if not isinstance(name, str) or name not in names:
-            raise InputError(f"{field}.kind_name is {name!r}; allowed: {', '.join(map(repr, names))}")
+            raise InputError(
+                f"{field}.kind_name is {name!r}; allowed: {', '.join(map(repr, names))}"
+            )
         return from_dict(value, names[name])  # type: ignore[arg-type]
     if any(typing.get_origin(option) is tuple for option in options):
         if not isinstance(value, (list, tuple)):
@@ -375,12 +384,16 @@ def parse_rule(text: str) -> Rule:
     """
     name, _, number = text.partition(":")
     if name not in RULES:
-        raise InputError(f"rule is {text!r}; {suggest(name, RULES)}, each with a number, as in quantile:0.99")
+        raise InputError(
+            f"rule is {text!r}; {suggest(name, RULES)}, each with a number, as in quantile:0.99"
+        )
     field = dataclasses.fields(RULES[name])[0].name
     try:
         value = float(number)
     except ValueError:
-        raise InputError(f"rule is {text!r}; allowed: {name}:NUMBER, as in {name}:{getattr(RULES[name](), field)}") from None
+        raise InputError(
+            f"rule is {text!r}; allowed: {name}:NUMBER, as in {name}:{getattr(RULES[name](), field)}"
+        ) from None
     return typing.cast(Rule, RULES[name](**{field: value}))
 
 

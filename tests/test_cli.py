@@ -38,7 +38,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.csv and a run trained on it."""
     folder = tmp_path_factory.mktemp("trained")
     table(400, 0).to_csv(folder / "train.csv", index=False)
-    assert main(["train", "--input", str(folder / "train.csv"), "--out", str(folder / "run"), *FAST]) == 0
+    assert (
+        main(["train", "--input", str(folder / "train.csv"), "--out", str(folder / "run"), *FAST])
+        == 0
+    )
     return folder
 
 
@@ -58,7 +61,17 @@ def test_a_users_path_from_csv_to_scores_that_outlive_the_process(tmp_path: Path
     done = command("calibrate", run, "--input", tmp_path / "train.csv", *rule, "--json")
     assert done.returncode == 0, done.stderr
     threshold = json.loads(done.stdout)["threshold"]
-    done = command("score", run, "--input", tmp_path / "test.parquet", "--out", scores, "--key", "id", "--quiet")
+    done = command(
+        "score",
+        run,
+        "--input",
+        tmp_path / "test.parquet",
+        "--out",
+        scores,
+        "--key",
+        "id",
+        "--quiet",
+    )
     assert done.returncode == 0, done.stderr
 
     found = pq.read_table(scores / "part-000000.parquet").to_pandas()
@@ -73,7 +86,15 @@ def test_a_users_path_from_csv_to_scores_that_outlive_the_process(tmp_path: Path
 
 def test_sigterm_writes_a_checkpoint_and_the_same_command_continues(tmp_path: Path) -> None:
     table(4000, 0).to_csv(tmp_path / "train.csv", index=False)
-    arguments = ["train", "--input", str(tmp_path / "train.csv"), "--hidden", "64", "--batch-size", "8"]
+    arguments = [
+        "train",
+        "--input",
+        str(tmp_path / "train.csv"),
+        "--hidden",
+        "64",
+        "--batch-size",
+        "8",
+    ]
     arguments += ["--epochs", "12", "--quiet", "--out"]
     first = subprocess.Popen(
         [sys.executable, "-m", "aejax", *arguments, str(tmp_path / "stopped")],
@@ -104,7 +125,10 @@ def test_labels_in_the_training_file_are_for_judging_only(tmp_path: Path) -> Non
     rows.to_csv(tmp_path / "train.csv", index=False)
     out = tmp_path / "run"
     label = ["--label-column", "state", "--normal-label", "fine"]
-    assert main(["train", "--input", str(tmp_path / "train.csv"), "--out", str(out), *label, *FAST]) == 0
+    assert (
+        main(["train", "--input", str(tmp_path / "train.csv"), "--out", str(out), *label, *FAST])
+        == 0
+    )
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["metrics"]["anomalies"] == 20
     assert metrics["metrics"]["rows"] == 20 + 28
@@ -253,7 +277,9 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(
     assert "at step" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["recipes", "run", "train", "calibrate", "score", "evaluate", "inspect"])
+@pytest.mark.parametrize(
+    "name", ["recipes", "run", "train", "calibrate", "score", "evaluate", "inspect"]
+)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])

@@ -1,4 +1,4 @@
-"""Reconstruction error: of a feature, of a row, of a batch. Training and scoring share this file."""
+"""Reconstruction error: of a feature, of a row, of a batch; training and scoring share it."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ def reconstruct(
     """
     seen = corrupt(x, jax.random.fold_in(key, 0), values.noise, bounds) if noisy else x
     if not train:
-        y = model.apply(variables, seen, train=False)
+        y: Any = model.apply(variables, seen, train=False)
         return errors.row_error(loss, x, y), {}
-    y, changed = model.apply(
+    found: Any = model.apply(
         variables,
         seen,
         train=True,
@@ -75,4 +75,5 @@ def reconstruct(
         mutable=["batch_stats"],
         rngs={"dropout": jax.random.fold_in(key, 1)},
     )
+    y, changed = found
     return errors.row_error(loss, x, y), changed

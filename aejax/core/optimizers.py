@@ -7,7 +7,7 @@ another learning rate compiles nothing, and a population's members may differ in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import optax
 
 from aejax.config import Train
 
-Number = jax.Array | np.ndarray | float
+Number = Any  # A NumPy scalar on the host, a traced array inside a program.
 Schedule = Callable[[jax.Array], jax.Array]
 
 # Keras's epsilon, since the published experiments were run with it.
@@ -26,7 +26,7 @@ WARMUP_SHARE = 0.1
 
 
 class Numbers(NamedTuple):
-    """The numbers of a training run: scalars (float32, the seed uint32), or [members] in a population.
+    """The numbers of a run: float32 scalars (the seed: uint32), or [members] in a population.
 
     Attributes:
         seed: of everything random on the device.
@@ -91,9 +91,7 @@ def optimizer(
         values: the run's numbers.
     """
     rate = learning_rate(schedule, values)
-    direction = (
-        optax.trace(MOMENTUM) if name == "sgd" else optax.scale_by_adam(eps=ADAM_EPSILON)
-    )
+    direction = optax.trace(MOMENTUM) if name == "sgd" else optax.scale_by_adam(eps=ADAM_EPSILON)
     stages = [optax.clip_by_global_norm(values.clip_norm)] if clips else []
     stages.append(direction)
     if name != "adam":

@@ -8,7 +8,7 @@ in it: a part of its structure, so that no program spends time on it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from aejax.config import InputError, Scale
 _CONSTANT = 10 * float(np.finfo(np.float32).eps)
 
 
+Leaf = jax.Array | np.ndarray | np.float32 | jax.ShapeDtypeStruct
+
+
 class Scaler(NamedTuple):
     """`clip((x - shift) * factor, -limit, limit)`, without the parts that are None.
 
@@ -29,12 +32,12 @@ class Scaler(NamedTuple):
         limit: float32 scalar.
     """
 
-    shift: jax.Array | np.ndarray | None
-    factor: jax.Array | np.ndarray | None
-    limit: jax.Array | np.ndarray | None
+    shift: Leaf | None
+    factor: Leaf | None
+    limit: Leaf | None
 
 
-def apply(scaler: Scaler, x: jax.Array) -> jax.Array:
+def apply(scaler: Any, x: jax.Array) -> jax.Array:
     """Scale rows of any stored type.
 
     Args:

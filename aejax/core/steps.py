@@ -242,7 +242,7 @@ def validation_loss(
 def keep_best(
     best: Best, state: TrainState, loss: jax.Array, epoch: jax.Array, patience: jax.Array
 ) -> Best:
-    """Remember the variables of the best epoch; stop after `patience` epochs without a better one."""
+    """Remember the best epoch's variables; stop after `patience` epochs without a better one."""
     better = (loss < best.loss) & ~best.stopped
     waited = jnp.where(better, 0, best.waited + 1)
 
@@ -269,7 +269,8 @@ def reconstruct_rows(
 ) -> tuple[jax.Array, jax.Array]:
     """Scaled rows and their reconstructions, both float32 [B, ...]."""
     scaled = scaling.apply(scaler, x)
-    return scaled, scorer.model.apply(variables, scaled, train=False)
+    y: Any = scorer.model.apply(variables, scaled, train=False)
+    return scaled, y
 
 
 def score_rows(
@@ -307,7 +308,8 @@ def encode_rows(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
     """Latent values of every row, float32 [B, ...]."""
-    return scorer.model.apply(variables, scaling.apply(scaler, x), method="encode")
+    latent: Any = scorer.model.apply(variables, scaling.apply(scaler, x), method="encode")
+    return latent
 
 
 def learning_rates(schedule: str, values: Numbers, steps: jax.Array) -> jax.Array:

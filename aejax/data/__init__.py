@@ -1,0 +1,1 @@
+"""Rows on the host, in NumPy: data sets, files, batches."""

@@ -71,9 +71,7 @@ def tiles(x: np.ndarray, size: int) -> Batch:
     """All rows as tiles of one shape: x [T, size, ...], mask [T, size]."""
     count = -(-len(x) // size)
     padded = pad(x, count * size)
-    return Batch(
-        padded.x.reshape(count, size, *x.shape[1:]), padded.mask.reshape(count, size)
-    )
+    return Batch(padded.x.reshape(count, size, *x.shape[1:]), padded.mask.reshape(count, size))
 
 
 def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Iterator[Batch]:

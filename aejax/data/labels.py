@@ -46,7 +46,9 @@ def read_labels(path: Path, selection: Selection) -> np.ndarray:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
             if values.ndim != 1:
-                raise InputError(f"{path} has shape {list(values.shape)}; allowed: one label a row, [n]")
+                raise InputError(
+                    f"{path} has shape {list(values.shape)}; allowed: one label a row, [n]"
+                )
             return labels_of(pa.chunked_array([pa.array(values)]), selection, path)
         column = _column(path, name, selection)
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
@@ -72,7 +74,9 @@ def _column(path: Path, name: str, selection: Selection) -> pyarrow.ChunkedArray
         names = streamed.schema.names
         streamed.close()
         if not selection.header:
-            options = pyarrow.csv.ReadOptions(column_names=[f"column_{i}" for i in range(len(names))])
+            options = pyarrow.csv.ReadOptions(
+                column_names=[f"column_{i}" for i in range(len(names))]
+            )
             names = list(options.column_names)
         _require(name, names, path)
         table = pyarrow.csv.read_csv(

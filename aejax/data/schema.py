@@ -33,13 +33,15 @@ class Schema:
         sizes = all(isinstance(size, int) and size >= 1 for size in self.shape)
         if not self.shape or not sizes or self.features > MAX_FEATURES:
             raise InputError(
-                f"Schema.shape is {self.shape!r}; allowed: sizes of at least 1, at most {MAX_FEATURES} features"
+                f"Schema.shape is {self.shape!r}; "
+                f"allowed: sizes of at least 1, at most {MAX_FEATURES} features"
             )
         if self.kind not in ("table", "series", "image"):
             raise InputError(f"Schema.kind is {self.kind!r}; allowed: 'table', 'series', 'image'")
         if self.names is not None and len(self.names) != self.features:
             raise InputError(
-                f"Schema.names has {len(self.names)} names; allowed: one for each of {self.features} features"
+                f"Schema.names has {len(self.names)} names; "
+                f"allowed: one for each of {self.features} features"
             )
 
     @property
@@ -53,7 +55,11 @@ class Schema:
             return self.names[index]
         if self.kind == "image":
             height, width, channel = _unravel(index, self.shape)
-            return f"pixel[{height},{width}]" if self.shape[-1] == 1 else f"pixel[{height},{width},{channel}]"
+            return (
+                f"pixel[{height},{width}]"
+                if self.shape[-1] == 1
+                else f"pixel[{height},{width},{channel}]"
+            )
         return f"feature[{index}]" if self.kind == "table" else f"sample[{index}]"
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,9 +83,11 @@ class Schema:
                 kind=written["kind"],
             )
         except (KeyError, TypeError) as error:
-            raise InputError(f"schema is {str(written)[:80]!r}; allowed: shape, dtype, names, kind ({error!r})") from None
+            raise InputError(
+                f"schema is {str(written)[:80]!r}; allowed: shape, dtype, names, kind ({error!r})"
+            ) from None
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    height, width, channels = shape
+    _, width, channels = shape
     return index // (width * channels), index // channels % width, index % channels

@@ -1,0 +1,1 @@
+"""Thresholds, reasons, quality, and the detector itself."""

@@ -103,16 +103,16 @@ class Detector:
             check_finite(rows, self.schema)
         if check and not np.isfinite(scores).all():
             row = int(np.flatnonzero(~np.isfinite(scores))[0])
-            raise InputError(f"row {row} has score {scores[row]}; allowed: rows within float32's range")
+            raise InputError(
+                f"row {row} has score {scores[row]}; allowed: rows within float32's range"
+            )
         return scores
 
     def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Which rows are flagged: bool [n], True where the score is above the threshold."""
         return self._required_threshold().flags(self.score(x, batch_size=batch_size))
 
-    def explain(
-        self, x: Any, *, top: int = 3, batch_size: int | None = None
-    ) -> list[list[Reason]]:
+    def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
         """The features with the largest errors of every row, largest first."""
         rows, _ = as_rows(x, self.schema)
         check_finite(rows, self.schema)
@@ -215,7 +215,7 @@ def load(folder: str | Path) -> Detector:
         folder = folder / "detector"
     written = artifact.read_description(folder)
     try:
-        config = settings.from_dict(written["config"])
+        config = settings.from_dict(written["config"], Config)
         schema = Schema.from_dict(written["schema"])
         threshold = written["threshold"]
         threshold = None if threshold is None else Threshold.from_dict(threshold)

@@ -30,7 +30,7 @@ def default_batch_size(schema: Schema) -> int:
 
 
 def infer_schema(x: np.ndarray, names: tuple[str, ...] | None = None) -> Schema:
-    """The schema of rows in an array: [n, features] is a table, [n, height, width, channels] images."""
+    """The schema of an array's rows: [n, features] is a table, [n, height, width, channels] images."""
     kinds: dict[int, RowKind] = {2: "table", 4: "image"}
     if x.ndim not in kinds:
         raise InputError(
@@ -70,7 +70,8 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
         schema = infer_schema(rows, names)
     if rows.shape[1:] != schema.shape:
         raise InputError(
-            f"rows have shape {list(rows.shape)}; allowed: [rows, {', '.join(map(str, schema.shape))}]"
+            f"rows have shape {list(rows.shape)}; "
+            f"allowed: [rows, {', '.join(map(str, schema.shape))}]"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         stored = np.ascontiguousarray(rows, dtype=schema.dtype)

@@ -1,4 +1,4 @@
-"""Thresholds as objects: fitted on scores alone, kept beside the model, replaced without training."""
+"""Thresholds as objects: fitted on scores alone, and replaced without training."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Networks as Linen modules, without loss or jit."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from aejax.config import Config, Dense, Quantile, Scale, Train
 from aejax.data import datasets
 from aejax.recipes.recipe import Experiment, Recipe

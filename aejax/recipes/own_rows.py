@@ -47,7 +47,10 @@ def train_on_file(
     result = run_experiment(
         config, lambda: prepare(config, path, selection), out, story=story, measure=measure, **how
     )
-    return {"run": str(out), **{name: result[name] for name in ("measured", "metrics", "seconds", "report")}}
+    return {
+        "run": str(out),
+        **{name: result[name] for name in ("measured", "metrics", "seconds", "report")},
+    }
 
 
 def prepare(config: Config, path: Path, selection: Selection) -> Experiment:
@@ -76,7 +79,7 @@ def prepare(config: Config, path: Path, selection: Selection) -> Experiment:
 
 
 def check_columns(x: np.ndarray, schema: Schema, path: Path) -> None:
-    """Raise InputError naming a table's column that never changes: nothing can be learned from it."""
+    """Refuse a table's column that never changes: nothing can be learned from it."""
     if schema.kind != "table":
         return
     constant = scaling.constant_features(scaling.measure([x]))

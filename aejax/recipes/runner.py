@@ -204,13 +204,14 @@ def examples(
 
 def versions() -> dict[str, str]:
     """What computes: versions of the packages that decide numbers, and the device."""
+    from importlib.metadata import version
+
     import jax
-    import jaxlib
 
     return {
         "aejax": __version__,
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": version("jaxlib"),
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "machine": f"{platform.system()} {platform.machine()}",

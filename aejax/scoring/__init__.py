@@ -1,0 +1,1 @@
+"""Files of any size in, Parquet parts out."""

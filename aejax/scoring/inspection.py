@@ -76,7 +76,9 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     }
     if shapes:
         described["arrays"] = {
-            jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+            jax.tree_util.keystr(
+                path, simple=True, separator="/"
+            ): f"{leaf.dtype}{list(leaf.shape)}"
             for path, leaf in leaves
         }
     return described

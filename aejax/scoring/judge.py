@@ -60,10 +60,13 @@ def evaluate_scores(
         is_anomaly = labels_of(table[column], selection, folder)
     else:
         raise InputError(
-            f"{folder} carries no column {column!r}; allowed: --labels FILE, or --key {column} when scoring"
+            f"{folder} carries no column {column!r}; "
+            f"allowed: --labels FILE, or --key {column} when scoring"
         )
     if len(is_anomaly) != len(table):
-        raise InputError(f"{labels or folder} has {len(is_anomaly)} labels; allowed: {len(table)}, one a score")
+        raise InputError(
+            f"{labels or folder} has {len(is_anomaly)} labels; allowed: {len(table)}, one a score"
+        )
     scored = pc.is_valid(table["score"]).to_numpy(zero_copy_only=False)
     scores = table["score"].to_numpy()
     if threshold is None:

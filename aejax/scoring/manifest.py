@@ -1,9 +1,9 @@
 """The books of a scores folder: which parts are written, from what, by what.
 
-    _manifest.json         identity of the job and its finished parts; replaced by renames
-    part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
-    _SUCCESS               an empty file: every part is there
-    .lock                  held while a process writes here
+_manifest.json         identity of the job and its finished parts; replaced by renames
+part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
+_SUCCESS               an empty file: every part is there
+.lock                  held while a process writes here
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class Manifest:
         parts: those that are finished, in order: name, first_row, rows, and counts.
     """
 
-    def __init__(
-        self, folder: Path, identity: dict[str, Any], parts: list[dict[str, Any]]
-    ) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], parts: list[dict[str, Any]]) -> None:
         self.folder, self.identity, self.parts = folder, identity, parts
 
     @property
@@ -95,7 +93,9 @@ def claim(folder: Path, identity: dict[str, Any], *, restart: bool) -> Manifest:
     if not (folder / NAME).is_file():
         foreign = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
         if any(not name.endswith(ASIDE) for name in foreign):
-            raise InputError(f"{folder} is not empty and holds no scores; allowed: a new or empty folder")
+            raise InputError(
+                f"{folder} is not empty and holds no scores; allowed: a new or empty folder"
+            )
         manifest = Manifest(folder, identity, [])
         manifest.write()
         return manifest
@@ -128,7 +128,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / NAME}: allowed: identity and parts")
     for number, part in enumerate(parts):
         if not isinstance(part, dict) or part.get("name") != part_name(number):
-            raise InputError(f"{folder / NAME}: part {number} is {part!r}; allowed: {part_name(number)}")
+            raise InputError(
+                f"{folder / NAME}: part {number} is {part!r}; allowed: {part_name(number)}"
+            )
     return written
 
 

@@ -70,7 +70,9 @@ def score_files(
     if part_rows < 1:
         raise InputError(f"part_rows is {part_rows}; allowed: at least 1")
     if not 0 <= top_features <= detector.schema.features:
-        raise InputError(f"top_features is {top_features}; allowed: 0 to {detector.schema.features}")
+        raise InputError(
+            f"top_features is {top_features}; allowed: 0 to {detector.schema.features}"
+        )
     selection = selection or Selection()
     rows = files.open_rows(path, selection, expected=detector.schema)
     threshold = detector.threshold
@@ -151,9 +153,11 @@ class _Job:
             columns["is_anomaly"] = pa.nulls(len(x), pa.bool_())
         else:
             columns["is_anomaly"] = pa.array(detector.threshold.flags(scores), mask=is_bad)
-        columns["reason"] = pa.array([reasons.get(i) for i in range(len(x))], pa.string()) if (
-            reasons
-        ) else pa.nulls(len(x), pa.string())
+        columns["reason"] = (
+            pa.array([reasons.get(i) for i in range(len(x))], pa.string())
+            if (reasons)
+            else pa.nulls(len(x), pa.string())
+        )
         if self.names is not None:
             columns["top_features"] = _lists(self.names.take(pa.array(features.ravel())), self.top)
             columns["top_errors"] = _lists(pa.array(errors.ravel(), pa.float32()), self.top)
@@ -166,7 +170,9 @@ class _Job:
         if not len(wrong):
             return f"{where}: the score is beyond float32's range"
         name = self.detector.schema.feature_name(int(wrong[0]))
-        return f"{where}: {name} is {'missing or NaN' if np.isnan(values[wrong[0]]) else 'infinite'}"
+        return (
+            f"{where}: {name} is {'missing or NaN' if np.isnan(values[wrong[0]]) else 'infinite'}"
+        )
 
 
 def _finite_rows(x: np.ndarray) -> np.ndarray:

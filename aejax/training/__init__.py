@@ -1,0 +1,1 @@
+"""The host loop around compiled steps, and what it leaves on disk."""

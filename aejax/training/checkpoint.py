@@ -44,7 +44,7 @@ class Checkpoints:
         self._orbax.close()
 
     def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
-        """Save a pytree of arrays and some JSON under a step number; does nothing if it is there."""
+        """Save a pytree of arrays and some JSON under a step number, unless it is there."""
         if self._orbax.latest is None or self._orbax.latest.step < step:
             self._orbax.save(step, host_copy(tree), custom_metadata=notes)
 
@@ -99,11 +99,13 @@ def load_arrays(folder: Path, like: Any) -> Any:
         return tree
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{folder} can't be read as the arrays of this detector: {first}") from None
+        raise InputError(
+            f"{folder} can't be read as the arrays of this detector: {first}"
+        ) from None
 
 
 def _empty(like: Any) -> Any:
-    """NumPy arrays of the same shapes: Orbax then restores NumPy arrays, with no device involved."""
+    """NumPy arrays of the same shapes: Orbax then restores NumPy arrays, without a device."""
     return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
 
 

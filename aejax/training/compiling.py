@@ -9,10 +9,10 @@ _seconds = 0.0
 _listening = False
 
 
-def _listen(event: str, seconds: float, **_: object) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     global _seconds
     if event.startswith(_COMPILE):
-        _seconds += seconds
+        _seconds += duration_secs
 
 
 def compile_seconds() -> float:

@@ -1,4 +1,4 @@
-"""What a run tells of itself while it trains: losses, rates, a progress bar, files to read later."""
+"""What a run tells of itself while it trains: losses, rates, a bar, files to read later."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class History:
         self._settle(leave=1)
 
     def end_epoch(self, epoch: int, learning_rate: float, loss: Any, stopped: Any) -> None:
-        """The validation loss after an epoch (or None), and whether training should stop (or None)."""
+        """The validation loss after an epoch, and whether training should stop; None without."""
         self._pending.append(("epoch", epoch, learning_rate, loss, stopped))
         self._settle(leave=2)
 

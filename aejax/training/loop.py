@@ -214,7 +214,9 @@ class _Advance:
 def _feed(run: _Run, x: batches.RowSource, feed: str) -> _Advance:
     fits = isinstance(x, np.ndarray) and x.nbytes <= DEVICE_BYTES
     if feed == "device" and not isinstance(x, np.ndarray):
-        raise InputError("Train.feed is 'device' but rows are not an array; allowed: 'stream', 'auto'")
+        raise InputError(
+            "Train.feed is 'device' but rows are not an array; allowed: 'stream', 'auto'"
+        )
     return _Advance(run, x, on_device=feed == "device" or (feed == "auto" and fits))
 
 

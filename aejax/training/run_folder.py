@@ -1,8 +1,8 @@
 """A run's folder: whose it is, whether it is finished, and what may happen to it.
 
-    run.json   what the run computes: configuration, schema, fingerprint of the data.
-               Written first; a run with another content is refused.
-    config.json, history.jsonl, checkpoints/, detector/, metrics.json, report.html, plots/
+run.json   what the run computes: configuration, schema, fingerprint of the data.
+           Written first; a run with another content is refused.
+config.json, history.jsonl, checkpoints/, detector/, metrics.json, report.html, plots/
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def claim(
                 "allowed: another folder, or --overwrite to replace it"
             )
     elif folder.is_dir() and any(folder.iterdir()):
-        raise InputError(
-            f"{folder} is not empty and holds no run; allowed: a new or empty folder"
-        )
+        raise InputError(f"{folder} is not empty and holds no run; allowed: a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / (IDENTITY + ".writing")
     aside.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
