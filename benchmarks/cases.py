@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of its products for one row; elementwise work is left out."""
+        """Multiplications and additions of its products for one row; the rest is left out."""
         if self.kind == "dense":
             return 2 * self.shape_in[0] * self.shape_out[0]
         if self.kind in ("conv", "conv_transpose"):

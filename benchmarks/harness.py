@@ -37,7 +37,7 @@ class Worker:
         own = folder / f"{name}-{time.monotonic_ns()}"
         environment = {
             **os.environ,
-            "JAX_PLATFORMS": {"gpu": "cuda"}.get(platform, platform),
+            "JAX_PLATFORMS": platform,
             # Nothing compiled in earlier runs may help: compiling is measured.
             "JAX_ENABLE_COMPILATION_CACHE": "false",
             "TORCHINDUCTOR_CACHE_DIR": str(own),
@@ -58,7 +58,8 @@ class Worker:
 
     def ask(self, task: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send one command and wait for its answer; a dead or silent worker has failed."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         try:
             self.process.stdin.write(json.dumps(task).encode() + b"\n")
             self.process.stdin.flush()
@@ -89,8 +90,9 @@ class Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError):
-                pipe and pipe.close()
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -141,7 +143,7 @@ def interleave(
     repeat, so that none always follows the same neighbour.
 
     Args:
-        tasks: name, what "prepare" is given, and what to run (None: all that it offers).
+        tasks: name, what "prepare" is given, and what to run (nothing: all that it offers).
         folder: for logs.
         platform: "cpu", "gpu" or "tpu".
         repeats: turns.

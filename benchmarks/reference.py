@@ -58,9 +58,7 @@ def _apply(layer: Layer, w: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     }[layer.function](x)
 
 
-def _convolve(
-    x: np.ndarray, kernel: np.ndarray, stride: int, shape: tuple[int, ...]
-) -> np.ndarray:
+def _convolve(x: np.ndarray, kernel: np.ndarray, stride: int, shape: tuple[int, ...]) -> np.ndarray:
     """y[i] = sum over t of kernel[t] x[stride i + t - before], zeros outside ("SAME")."""
     size = len(kernel)
     height, width = shape[:2]

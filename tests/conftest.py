@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+CACHE = Path(__file__).parents[1] / ".cache"
+
 # Set here, before anything imports what reads them, so that child processes have them too.
+# A second run finds its programs compiled: traces, and so the tests that count them, stay.
 os.environ.setdefault("MPLBACKEND", "agg")
-os.environ.setdefault("AEJAX_CACHE_DIR", str(Path(__file__).parents[1] / ".cache"))
+os.environ.setdefault("AEJAX_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "tests-compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # Compiling makes the first example slow, and a test suite that gates changes repeats itself.
 settings.register_profile("aejax", deadline=None, derandomize=True, max_examples=50)

@@ -8,14 +8,16 @@ functions named `*_step` and `*_rows` are pure and unjitted: a population maps o
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from aejax.config import Config, ErrorName
+from aejax.config import Config, ErrorName, Precision
 from aejax.core import errors, objectives, optimizers, scaling
+from aejax.core.backend import compiler_options
 from aejax.core.keys import named_key
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
@@ -317,14 +319,43 @@ def learning_rates(schedule: str, values: Numbers, steps: jax.Array) -> jax.Arra
     return jax.vmap(optimizers.learning_rate(schedule, values))(steps)
 
 
-compiled_learning_rates = jax.jit(learning_rates, static_argnames="schedule")
-compiled_new_state = jax.jit(new_state, static_argnames=("program", "shape"))
-compiled_train_step = jax.jit(train_step, static_argnames="program", donate_argnames="state")
-compiled_train_steps = jax.jit(train_steps, static_argnames="program", donate_argnames="state")
-compiled_validation_loss = jax.jit(validation_loss, static_argnames="program")
-compiled_keep_best = jax.jit(keep_best, donate_argnames="best")
-compiled_new_best = jax.jit(new_best)
-compiled_score = jax.jit(score_rows, static_argnames="scorer")
-compiled_explain = jax.jit(explain_rows, static_argnames=("scorer", "top"))
-compiled_encode = jax.jit(encode_rows, static_argnames="scorer")
-compiled_reconstruct = jax.jit(reconstruct_rows, static_argnames="scorer")
+class Compiled:
+    """A function jitted on first use, when the backend is known, with the options that suit it.
+
+    Args:
+        function: whose first argument may hold the model that decides the precision.
+        how: `jax.jit`'s keyword arguments.
+    """
+
+    def __init__(self, function: Callable[..., Any], **how: Any) -> None:
+        self._function, self._how = function, how
+        self._jitted: dict[str, Any] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the compiled program, compiling it for new static values and shapes."""
+        return self.jitted(args[0])(*args, **kwargs)
+
+    def jitted(self, first: Any) -> Any:
+        """The jitted function for a first argument; what it offers (`lower`, say) is JAX's."""
+        precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
+        if precision not in self._jitted:
+            options = compiler_options(precision, jax.jit)
+            self._jitted[precision] = jax.jit(self._function, compiler_options=options, **self._how)
+        return self._jitted[precision]
+
+    def programs(self) -> int:
+        """How many programs have been compiled."""
+        return sum(jitted._cache_size() for jitted in self._jitted.values())
+
+
+compiled_learning_rates = Compiled(learning_rates, static_argnames="schedule")
+compiled_new_state = Compiled(new_state, static_argnames=("program", "shape"))
+compiled_train_step = Compiled(train_step, static_argnames="program", donate_argnames="state")
+compiled_train_steps = Compiled(train_steps, static_argnames="program", donate_argnames="state")
+compiled_validation_loss = Compiled(validation_loss, static_argnames="program")
+compiled_keep_best = Compiled(keep_best, donate_argnames="best")
+compiled_new_best = Compiled(new_best)
+compiled_score = Compiled(score_rows, static_argnames="scorer")
+compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
+compiled_encode = Compiled(encode_rows, static_argnames="scorer")
+compiled_reconstruct = Compiled(reconstruct_rows, static_argnames="scorer")

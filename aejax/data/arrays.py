@@ -7,15 +7,14 @@ import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 
 from aejax.config import InputError, suggest
+from aejax.data.blocks import Block, Part
 from aejax.data.rows import (
     UNREADABLE,
-    Block,
-    Part,
     Selection,
     cast_rows,
     guarded,
@@ -39,21 +38,68 @@ def open_npy(path: Path, selection: Selection, expected: Schema | None) -> Part:
             _check_bytes(shape, dtype, path.stat().st_size - file.tell())
             offset = file.tell()
         schema = _schema(path, "array", shape, dtype, expected)
-        order: Literal["F", "C"] = "F" if fortran else "C"
-        x: np.ndarray = np.memmap(
-            path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order
-        )
     except InputError:
         raise
     except UNREADABLE as error:
         raise unreadable(path, "npy", error) from error
 
     def chunks(start: int, size: int) -> Iterator[Block]:
-        for first in range(start, len(x), size):
-            rows = np.asarray(x[first : first + size])
-            yield Block(first_row=first, x=cast_rows(rows, schema, path, first), y=None, keys=None)
+        pieces = (
+            _mapped_rows(path, dtype, shape, offset, start, size)
+            if fortran
+            else _read_rows(path, dtype, shape, offset, start, size)
+        )
+        first = start
+        for rows in pieces:
+            yield array_block(rows, schema, path, first, selection)
+            first += len(rows)
 
-    return Part(path=path, schema=schema, rows=shape[0], chunks=chunks)
+    return Part(
+        path=path,
+        schema=schema,
+        rows=shape[0],
+        chunks=lambda start, size: guarded(chunks(start, size), path, "npy"),
+    )
+
+
+def array_block(
+    rows: np.ndarray,
+    schema: Schema,
+    path: Path,
+    first_row: int,
+    selection: Selection,
+    y: np.ndarray | None = None,
+) -> Block:
+    """Rows of an array as a block, in the schema's shape and type."""
+    bad: dict[int, str] = {}
+    x = cast_rows(rows, schema, path, first_row, bad if selection.bad_cells == "null" else None)
+    return Block(first_row=first_row, x=x, y=y, keys=None, bad=bad)
+
+
+def _read_rows(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, start: int, size: int
+) -> Iterator[np.ndarray]:
+    # Read, not mapped: pages of a map count as the process's memory until others need theirs,
+    # and a file cut short meanwhile would end the process.
+    values = math.prod(shape[1:])
+    with path.open("rb") as file:
+        file.seek(offset + start * values * dtype.itemsize)
+        for first in range(start, shape[0], size):
+            count = min(size, shape[0] - first)
+            read = np.fromfile(file, dtype, count * values)
+            if read.size != count * values:
+                raise EOFError(f"it ends after {first + read.size // values} of {shape[0]} rows")
+            yield read.reshape(count, *shape[1:])
+
+
+def _mapped_rows(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, start: int, size: int
+) -> Iterator[np.ndarray]:
+    """Rows of an array whose columns come first; only a map reaches them without reading it all."""
+    for first in range(start, shape[0], size):
+        # A new map for every block, which gives back the pages of the one before.
+        x = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F")
+        yield np.array(x[first : first + size], order="C")
 
 
 def open_npz(path: Path, selection: Selection, expected: Schema | None) -> Part:
@@ -95,7 +141,7 @@ def open_npz(path: Path, selection: Selection, expected: Schema | None) -> Part:
                     y = labels_to_flags(
                         values.tolist(), positions, selection, path, str(label), first
                     )
-                yield Block(first_row=first, x=cast_rows(rows, schema, path, first), y=y, keys=None)
+                yield array_block(rows, schema, path, first, selection, y)
                 first += len(rows)
 
     return Part(

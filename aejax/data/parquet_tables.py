@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 
 from aejax.config import InputError
-from aejax.data.rows import UNREADABLE, Block, Part, Selection, guarded, unreadable
+from aejax.data.blocks import Block, Part
+from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
-from aejax.data.tables import choose_columns, to_block
+from aejax.data.tables import NO_CONSTANTS, choose_columns, to_block
 
 PARQUET_BUFFER_BYTES = 1 << 20
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 1 << 24
 
 
-def open_parquet(path: Path, selection: Selection, expected: Schema | None) -> Part:
+def open_parquet(
+    path: Path,
+    selection: Selection,
+    expected: Schema | None,
+    constants: Mapping[str, pa.Scalar] = NO_CONSTANTS,
+) -> Part:
     """One Parquet file; nested columns must be dropped."""
     try:
         with _parquet(path) as file:
             columns, rows = file.schema_arrow, file.metadata.num_rows
             groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         layout = choose_columns(
-            path,
-            columns.names,
-            dict(zip(columns.names, columns.types, strict=True)),
-            selection,
-            expected,
+            path, columns.names, columns.types, selection, expected, constants
         )
     except InputError:
         raise
@@ -39,31 +42,37 @@ def open_parquet(path: Path, selection: Selection, expected: Schema | None) -> P
         raise InputError(f"{path} has {rows} rows; allowed: at least 1")
 
     # A batch costs time for each of its columns, so its rows don't follow the block size asked for.
-    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * len(layout.columns))))
+    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * max(1, len(layout.columns)))))
 
     def chunks(start: int, size: int) -> Iterator[Block]:
-        starts = np.cumsum([0, *groups])
+        starts = np.cumsum([0, *groups]).tolist()
         kept = [group for group in range(len(groups)) if starts[group + 1] > start]
-        if not kept:
-            return
-        first = int(starts[kept[0]])
-        with _parquet(path) as file:
-            for batch in file.iter_batches(batch_rows, kept, layout.columns):
-                skipped = min(max(start - first, 0), batch.num_rows)
-                if skipped < batch.num_rows:
-                    yield to_block(batch.slice(skipped), layout, first + skipped)
-                first += batch.num_rows
-        if first != rows:
-            raise InputError(
-                f"{path} ends after {first} rows; allowed: the {rows} that it promises"
-            )
+        try:
+            file = _parquet(path)
+        except UNREADABLE as error:
+            raise unreadable(path, "Parquet", error) from error
+        with file:
+            for group in kept:
+                first, end = starts[group], starts[group + 1]
+                try:
+                    # One group at a time, so that a damaged one can be named.
+                    for batch in file.iter_batches(batch_rows, [group], layout.columns):
+                        skipped = min(max(start - first, 0), batch.num_rows)
+                        if skipped < batch.num_rows:
+                            yield to_block(batch.slice(skipped), layout, first + skipped)
+                        first += batch.num_rows
+                except InputError:
+                    raise
+                except UNREADABLE as error:
+                    where = f"row group {group} (rows {starts[group]} to {end - 1})"
+                    raise unreadable(path, "Parquet", error, where) from error
+                if first != end:
+                    raise InputError(
+                        f"{path}: row group {group} ends after {first - starts[group]} rows; "
+                        f"allowed: the {groups[group]} that it promises"
+                    )
 
-    return Part(
-        path=path,
-        schema=layout.schema,
-        rows=rows,
-        chunks=lambda start, size: guarded(chunks(start, size), path, "Parquet"),
-    )
+    return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks)
 
 
 def _parquet(path: Path) -> pyarrow.parquet.ParquetFile:

@@ -1,4 +1,4 @@
-"""What every file reader shares: which columns are wanted, blocks of rows, labels and casts."""
+"""What every file reader shares: which columns are wanted, labels, casts and fingerprints."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from aejax.config import InputError
 from aejax.data.schema import Schema
-
-if TYPE_CHECKING:
-    import pyarrow
 
 # What the parsers of all formats are known to raise for bytes that aren't theirs.
 # (Arrow's own errors are subclasses of the built-in ones.)
@@ -43,6 +40,10 @@ UNREADABLE = (
 FINGERPRINT_WHOLE_BYTES = 1 << 28
 FINGERPRINT_SAMPLES = 64
 FINGERPRINT_SAMPLE_BYTES = 1 << 20
+# Of each of many files less is read: together they can be larger than what a day can read.
+MANY_WHOLE_BYTES = 1 << 20
+MANY_SAMPLES = 16
+MANY_SAMPLE_BYTES = 1 << 16
 Item = TypeVar("Item")
 
 
@@ -60,6 +61,8 @@ class Selection:
             CSV keys stay text, so that leading zeros survive.
         header: whether the first line of a CSV file names its columns; otherwise they are
             named column_0, column_1 and so on.
+        bad_cells: what becomes of a cell that is no number of the wanted type: "error" stops
+            there, "null" has the row's `Block.bad` say so and goes on.
     """
 
     label_column: str | None = None
@@ -67,86 +70,8 @@ class Selection:
     drop_columns: tuple[str, ...] = ()
     key_columns: tuple[str, ...] = ()
     header: bool = True
+    bad_cells: Literal["error", "null"] = "error"
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Block:
-    """Consecutive rows of a file.
-
-    Args:
-        first_row: position in the file of the block's first row, from 0.
-        x: rows, [n, *schema.shape] of schema.dtype; an empty cell is NaN.
-        y: int8 [n], 1 is an anomaly and 0 is normal; None where the file has no labels.
-        keys: the key columns, n rows; None where there are none.
-    """
-
-    first_row: int
-    x: np.ndarray
-    y: np.ndarray | None
-    keys: pyarrow.Table | None
-
-    def slice(self, start: int, stop: int) -> Block:
-        """The block's rows from `start` up to `stop`, sharing its memory."""
-        return Block(
-            first_row=self.first_row + start,
-            x=self.x[start:stop],
-            y=None if self.y is None else self.y[start:stop],
-            keys=None if self.keys is None else self.keys.slice(start, stop - start),
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """One file, opened: its schema, and a way to read it from any row.
-
-    Args:
-        path: the file.
-        schema: what one row is.
-        rows: number of rows, or None where only reading the whole file can tell.
-        chunks: given a row to start from and a size hint, yields the rows in order in
-            blocks of any size.
-    """
-
-    path: Path
-    schema: Schema
-    rows: int | None
-    chunks: Callable[[int, int], Iterator[Block]]
-
-
-def regrouped(chunks: Iterable[Block], size: int) -> Iterator[Block]:
-    """The same rows in blocks of exactly `size`, and one smaller last block where rows are left."""
-    held: list[Block] = []
-    count = 0
-    for chunk in chunks:
-        position = 0
-        while position < len(chunk.x):
-            stop = min(position + size - count, len(chunk.x))
-            held.append(chunk.slice(position, stop))
-            count += stop - position
-            position = stop
-            if count == size:
-                yield _joined(held)
-                held, count = [], 0
-    if held:
-        yield _joined(held)
-
-
-def _joined(blocks: Sequence[Block]) -> Block:
-    if len(blocks) == 1:
-        return blocks[0]
-    labels = [block.y for block in blocks if block.y is not None]
-    tables = [block.keys for block in blocks if block.keys is not None]
-    keys = None
-    if tables:
-        import pyarrow
-
-        keys = pyarrow.concat_tables(tables)
-    return Block(
-        first_row=blocks[0].first_row,
-        x=np.concatenate([block.x for block in blocks]),
-        y=np.concatenate(labels) if labels else None,
-        keys=keys,
-    )
 
 
 def labels_to_flags(
@@ -217,7 +142,13 @@ def _number(value: object) -> float:
         return math.nan
 
 
-def cast_rows(x: np.ndarray, schema: Schema, path: Path, first_row: int) -> np.ndarray:
+def cast_rows(
+    x: np.ndarray,
+    schema: Schema,
+    path: Path,
+    first_row: int,
+    bad: dict[int, str] | None = None,
+) -> np.ndarray:
     """Rows in the schema's shape and type; refuses what an integer type cannot hold.
 
     Args:
@@ -225,6 +156,7 @@ def cast_rows(x: np.ndarray, schema: Schema, path: Path, first_row: int) -> np.n
         schema: shape and dtype wanted.
         path: the file, for messages.
         first_row: the file's row of x[0], for messages.
+        bad: takes what is wrong, by position, instead of it being refused; the value is 0 then.
 
     Returns:
         [n, *schema.shape] of schema.dtype; a view of `x` where nothing changes. Values beyond
@@ -239,12 +171,16 @@ def cast_rows(x: np.ndarray, schema: Schema, path: Path, first_row: int) -> np.n
         with np.errstate(invalid="ignore"):
             valid = (x >= limits.min) & (x <= limits.max) & (x == np.floor(x))
         if not valid.all():
-            row, feature = np.argwhere(~valid.reshape(len(x), -1))[0]
-            value = x.reshape(len(x), -1)[row, feature]
-            raise InputError(
-                f"{path}: row {first_row + row}, {schema.feature_name(int(feature))!r} is {value}; "
-                f"allowed: whole numbers from {limits.min} to {limits.max}"
-            )
+            allowed = f"allowed: whole numbers from {limits.min} to {limits.max}"
+            for row, feature in np.argwhere(~valid.reshape(len(x), -1)):
+                value = x.reshape(len(x), -1)[row, feature]
+                name = schema.feature_name(int(feature))
+                if bad is None:
+                    raise InputError(
+                        f"{path}: row {first_row + row}, {name!r} is {value}; {allowed}"
+                    )
+                bad.setdefault(int(row), f"{name} is {value}, {allowed}")
+            x = np.where(valid, x, 0)
     with np.errstate(over="ignore"):
         return x.astype(dtype)
 
@@ -263,28 +199,36 @@ def guarded(items: Iterator[Item], path: Path, kind: str) -> Iterator[Item]:
         yield item
 
 
-def unreadable(path: Path, kind: str, error: BaseException) -> InputError:
+def unreadable(path: Path, kind: str, error: BaseException, where: str = "") -> InputError:
     """The error for a file whose bytes aren't what its suffix says."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return InputError(f"{path} is not readable as {kind}: {reason}")
+    return InputError(f"{path}{where and ': '}{where} is not readable as {kind}: {reason}")
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, *, one_of_many: bool = False) -> str:
     """SHA-256 of a file's size and content, as hex digits.
 
     A file of at most 256 MiB is hashed whole. Of a larger one, 64 pieces of 1 MiB are hashed,
     evenly spread from its first byte to its last: a replaced, longer or shorter file is told
     apart at once, an edit of the same length between two pieces is not.
+
+    Args:
+        path: the file.
+        one_of_many: hash 1 MiB of it at most, in 16 pieces.
     """
+    whole, samples, piece_bytes = (
+        (MANY_WHOLE_BYTES, MANY_SAMPLES, MANY_SAMPLE_BYTES)
+        if one_of_many
+        else (FINGERPRINT_WHOLE_BYTES, FINGERPRINT_SAMPLES, FINGERPRINT_SAMPLE_BYTES)
+    )
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        if size <= FINGERPRINT_WHOLE_BYTES:
-            while piece := file.read(FINGERPRINT_SAMPLE_BYTES):
+        if size <= whole:
+            while piece := file.read(piece_bytes):
                 digest.update(piece)
         else:
-            last = size - FINGERPRINT_SAMPLE_BYTES
-            for sample in range(FINGERPRINT_SAMPLES):
-                file.seek(last * sample // (FINGERPRINT_SAMPLES - 1))
-                digest.update(file.read(FINGERPRINT_SAMPLE_BYTES))
+            for sample in range(samples):
+                file.seek((size - piece_bytes) * sample // (samples - 1))
+                digest.update(file.read(piece_bytes))
     return digest.hexdigest()

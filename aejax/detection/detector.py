@@ -19,9 +19,9 @@ from aejax.core import optimizers, scaling, steps
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.schema import Schema
-from aejax.detection import artifact
-from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
-from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.detection import artifact, conformal
+from aejax.detection.rows import as_rows, as_stored, check_finite, default_batch_size, map_batches
+from aejax.detection.threshold import Threshold, check_rule, fit_threshold
 from aejax.models.build import build
 from aejax.training.loop import train
 
@@ -43,6 +43,7 @@ class Detector:
         scaler: fitted on training rows.
         variables: parameters, and batch statistics where the model has any.
         threshold: above which a row is flagged, or None.
+        thresholds: others that are kept by name, for `use`.
         provenance: what made it: data fingerprint, versions, rows, seed, seconds.
         history: one dict an epoch.
     """
@@ -52,6 +53,7 @@ class Detector:
     scaler: Scaler
     variables: dict[str, Any]
     threshold: Threshold | None = None
+    thresholds: dict[str, Threshold] = dataclasses.field(default_factory=dict)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -162,14 +164,50 @@ class Detector:
         )
         return latent
 
-    def calibrate(self, x: Any, *, rule: Rule | None = None) -> Detector:
+    def p_values(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """How rare each row's score is among normal rows, float64 [n] in (0, 1].
+
+        Raises:
+            InputError: if the threshold's rule gives no p-values; `Conformal` does.
+        """
+        return self._required_threshold().p_values(self.score(x, batch_size=batch_size))
+
+    def discoveries(self, x: Any, *, rate: float, batch_size: int | None = None) -> np.ndarray:
+        """Which rows of this batch to flag so that at most `rate` of the flagged are normal.
+
+        Benjamini and Hochberg's control of the false discovery rate on `p_values`; unlike
+        in `predict`, whether a row is flagged depends on the other rows.
+
+        Returns:
+            bool [n].
+        """
+        return conformal.discoveries(self.p_values(x, batch_size=batch_size), rate)
+
+    def calibrate(
+        self,
+        x: Any,
+        *,
+        rule: Rule | None = None,
+        is_anomaly: Any = None,
+        name: str | None = None,
+    ) -> Detector:
         """The same detector with a threshold found on the scores of these rows.
 
         Args:
             x: rows taken to be normal, best not seen in training.
             rule: how; None takes the configuration's.
+            is_anomaly: labels of the rows, [n] of 0 and 1, for the rule `BestF1` only.
+            name: also keeps the threshold under this name, for `use`.
         """
-        return self.with_threshold(fit_threshold(rule or self.config.rule, self.score(x)))
+        found = fit_threshold(rule or self.config.rule, self.score(x), is_anomaly)
+        kept = self.thresholds if name is None else {**self.thresholds, name: found}
+        return dataclasses.replace(self, threshold=found, thresholds=kept)
+
+    def use(self, name: str) -> Detector:
+        """The same detector with one of the thresholds that it keeps by name."""
+        if name not in self.thresholds:
+            raise InputError(f"threshold is {name!r}; {settings.suggest(name, self.thresholds)}")
+        return self.with_threshold(self.thresholds[name])
 
     def with_threshold(self, threshold: Threshold) -> Detector:
         """The same detector with another threshold."""
@@ -287,7 +325,7 @@ def fit(
     """
     started = time.monotonic()
     rows, schema = as_rows(x_train, schema)
-    rows = np.ascontiguousarray(rows, schema.dtype)
+    rows = as_stored(rows, schema)
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
@@ -301,9 +339,9 @@ def fit(
             rows, held = rows[picked], rows[left]
         validation = held
     else:
-        validation = np.ascontiguousarray(as_rows(x_validation, schema)[0], schema.dtype)
+        validation = as_stored(as_rows(x_validation, schema)[0], schema)
         check_finite(validation, schema)
-    scale_rows = rows if x_scale is None else as_rows(x_scale, schema)[0]
+    scale_rows = rows if x_scale is None else as_stored(as_rows(x_scale, schema)[0], schema)
     check_finite(scale_rows, schema)
     scaler = scaling.fit(config.scale, [scale_rows], scale_rows.dtype)
     trained = train(

@@ -73,16 +73,20 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
             f"rows have shape {list(rows.shape)}; "
             f"allowed: [rows, {', '.join(map(str, schema.shape))}]"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        stored = np.ascontiguousarray(rows, dtype=schema.dtype)
-    if stored.dtype.kind in "iu" and not np.can_cast(rows.dtype, stored.dtype):
-        # 0.5 or 256 as uint8 would be another number without a word.
-        wrong = np.flatnonzero(rows.ravel() != stored.ravel())
-        if len(wrong):
-            raise InputError(
-                f"rows hold {rows.ravel()[wrong[0]]}; allowed: whole numbers of type {stored.dtype}"
-            )
-    return stored, schema
+    wanted = np.dtype(schema.dtype)
+    if wanted.kind in "iu" and not np.can_cast(rows.dtype, wanted):
+        # 0.5 or 256 cast to uint8 would be another number without a word.
+        limits = np.iinfo(wanted)
+        fits = (rows >= limits.min) & (rows <= limits.max) & (rows == np.trunc(rows))
+        if not fits.all():
+            raise InputError(f"rows hold {rows[~fits][0]}; allowed: whole numbers of type {wanted}")
+    return rows, schema
+
+
+def as_stored(rows: np.ndarray, schema: Schema) -> np.ndarray:
+    """Rows of the schema's type; what is beyond its range becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, schema.dtype)
 
 
 def check_finite(x: np.ndarray, schema: Schema) -> None:
@@ -133,7 +137,8 @@ def map_batches(
         if len(part) < batch_size or part.dtype != dtype or not _is_aligned(part):
             # A buffer is free again here: its batch's results have been read.
             buffer = next(buffers)
-            buffer[: len(part)] = part
+            with np.errstate(over="ignore"):
+                buffer[: len(part)] = part
             buffer[len(part) :] = 0
             count, part = len(part), buffer
         else:

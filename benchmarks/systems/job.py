@@ -14,7 +14,7 @@ Choice = dict[str, Any]
 BATCH_SIZES = (512, 2048, 8192, 32_768)
 
 
-class NotApplicable(Exception):  # noqa: N818
+class NotApplicable(Exception):
     """A system can't run a case; the message says why."""
 
 

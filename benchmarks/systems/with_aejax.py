@@ -132,4 +132,3 @@ class Training(Fitting):
         scaler = scaling.fit(self.config.scale, [], self.job.rows.dtype)
         trained = train(self.config, model, scaler, self.job.rows, shape=self.schema.shape)
         self.variables = jax.block_until_ready(trained.variables)
-

@@ -1,4 +1,4 @@
-"""Keras 3 on TensorFlow: `predict` and `fit`, their XLA forms, and one graph with the error in it."""
+"""Keras 3 on TensorFlow: `predict` and `fit`, their XLA forms, and a graph of model and error."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from benchmarks.cases import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM  # noqa: E402
-from benchmarks.systems.job import Choice, Job, NotApplicable, slices  # noqa: E402
-from benchmarks.systems.with_numpy import row_errors  # noqa: E402
+from benchmarks.cases import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+from benchmarks.systems.job import Choice, Job, NotApplicable, slices
+from benchmarks.systems.with_numpy import row_errors
 
 
 def _check(job: Job) -> None:

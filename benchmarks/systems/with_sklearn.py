@@ -20,7 +20,11 @@ def _regressor(job: Job, epochs: int) -> MLPRegressor:
     layers = affine_layers(job)
     hidden = tuple(len(bias) for _, bias, _ in layers[:-1])
     return MLPRegressor(
-        hidden, activation="relu", alpha=0.0, batch_size=job.batch_size or "auto", max_iter=epochs
+        hidden_layer_sizes=hidden,
+        activation="relu",
+        alpha=0.0,
+        batch_size=job.batch_size or "auto",
+        max_iter=epochs,
     )
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._inductor.config as inductor
 from torch import nn
 
 from benchmarks.cases import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
 from benchmarks.systems.job import Choice, Job, NotApplicable, slices
 
+_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _FUNCTIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "linear": nn.Identity}
 
 
@@ -54,10 +56,9 @@ def network(job: Job) -> nn.Sequential:
             module = nn.Upsample(scale_factor=2, mode="nearest")
         else:
             module = _FUNCTIONS[layer.function]()
-        names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
         with torch.no_grad():
             for name, tensor in tensors.items():
-                getattr(module, names.get(name, name)).copy_(tensor)
+                getattr(module, _NAMES.get(name, name)).copy_(tensor)
         modules.append(module)
     return nn.Sequential(*modules)
 
@@ -111,9 +112,7 @@ class Scoring:
 
         self.errors = errors
         if self.compile:
-            import torch._inductor.config
-
-            torch._inductor.config.freezing = "freezing" in form
+            inductor.freezing = "freezing" in form
             self.errors = torch.compile(errors, dynamic=False)
 
     def _guard(self) -> contextlib.AbstractContextManager[Any]:
@@ -128,8 +127,8 @@ class Scoring:
             return out.cpu().numpy()
 
     def place(self, rows: np.ndarray) -> Any:
-        parts = [torch.from_numpy(rows[s]).to(self.device) for s in slices(len(rows), self.batch_size)]
-        return parts, len(rows)
+        placed = torch.from_numpy(rows).to(self.device)
+        return placed.split(self.batch_size), len(rows)
 
     def score_placed(self, placed: Any) -> None:
         with self._guard():

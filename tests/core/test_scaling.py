@@ -92,14 +92,15 @@ def test_bytes_do_not_wrap(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "unit", "min-max", "min-max-all", "standard"])
-def test_shape_of_is_the_shape_of_what_is_fitted(kind: str) -> None:
+@pytest.mark.parametrize("clip", [None, 3.0])
+def test_like_is_the_structure_of_what_is_fitted(kind: str, clip: float | None) -> None:
     x = np.random.default_rng(0).integers(0, 256, (9, 2, 3, 1)).astype(np.uint8)
-    scaler = fitted(kind, x)
-    shape = scaling.shape_of(Scale(kind=kind), x.shape[1:])
-    assert np.shape(scaler.shift) == shape
-    assert np.shape(scaler.factor) == shape
-    assert np.shape(scaler.limit) == ()
-    assert all(np.asarray(leaf).dtype == np.float32 for leaf in scaler)
+    scale = Scale(kind=kind, clip=clip)
+    scaler, like = scaling.fit(scale, [x], x.dtype), scaling.like(scale, x.shape[1:])
+    assert jax.tree.structure(scaler) == jax.tree.structure(like)
+    for found, wanted in zip(jax.tree.leaves(scaler), jax.tree.leaves(like), strict=True):
+        assert np.shape(found) == wanted.shape
+        assert np.asarray(found).dtype == wanted.dtype == np.float32
 
 
 @given(
@@ -126,7 +127,7 @@ def test_a_scaler_fitted_row_by_row_is_the_same(kind: str) -> None:
     x = rows()
     one = fitted(kind, x)
     many = scaling.fit(Scale(kind=kind), (row[None] for row in x), x.dtype)
-    for a, b in zip(one, many, strict=True):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
@@ -232,7 +233,8 @@ def test_invert_undoes_apply(kind: str) -> None:
 
 def test_inside_a_compiled_program_over_members() -> None:
     x = rows()
-    scalers = [fitted("standard", x), fitted("min-max", x), fitted("standard", x * 2, clip=1.0)]
+    kinds = (("standard", x), ("min-max", x), ("standard", x * 2))
+    scalers = [fitted(kind, of, clip=limit) for limit, (kind, of) in enumerate(kinds, start=1)]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *scalers)
     together = jax.jit(jax.vmap(scaling.apply, in_axes=(0, None)))(stacked, x)
     for found, scaler in zip(together, scalers, strict=True):

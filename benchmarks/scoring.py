@@ -1,0 +1,151 @@
+"""How fast rows are scored: aejax and its peers, interleaved, on the same weights and rows.
+
+    python -m benchmarks.scoring [--models dense wide] [--peers torch keras] [--json FILE]
+
+README.md says how to read the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine, options, reference, report, systems
+from benchmarks.cases import CASES, Case, make_rows, make_weights
+from benchmarks.figures import largest_difference, limit_share, rates
+from benchmarks.harness import Measured, interleave, scratch_folder, write_weights
+
+# Rows whose scores are compared with the reference, spread from the first to the last.
+REFERENCE_ROWS = 64
+
+
+def run_case(
+    case: Case,
+    entries: Sequence[systems.Entry],
+    *,
+    rows: int,
+    repeats: int,
+    platform: str,
+    limits: dict[str, Any],
+) -> dict[str, Any]:
+    """Measure every system on one network, with the machine's limits among them."""
+    picks = np.unique(np.linspace(0, rows - 1, min(rows, REFERENCE_ROWS)).astype(int))
+    weights = make_weights(case)
+    expected: dict[str, np.ndarray] = {}
+    with scratch_folder() as folder:
+        write_weights(folder / "weights.npz", weights)
+        for dtype in sorted({e.dtype for e in entries if e.dtype == "float32" or case.pixels}):
+            made = make_rows(case, rows, dtype=dtype)
+            np.save(folder / f"{dtype}.npy", made, allow_pickle=False)
+            expected[dtype] = reference.scores(case, weights, made[picks])
+            del made
+        tasks: list[tuple[str, dict[str, Any], Sequence[str]]] = [
+            (f"limits-{name}", {"suite": "limits", "system": name, **limits}, ())
+            for name in systems.LIMITS
+        ]
+        for entry in entries:
+            if entry.dtype not in expected:
+                continue
+            task = {
+                "suite": "scoring",
+                "system": entry.name,
+                "case": case.name,
+                "weights": str(folder / "weights.npz"),
+                "rows": str(folder / f"{entry.dtype}.npy"),
+                "picks": picks.tolist(),
+                "platform": platform,
+            }
+            tasks.append((entry.name, task, ("end_to_end", "device")))
+        measured = interleave(
+            tasks, folder=folder, platform=platform, repeats=repeats, say=options.say
+        )
+    reached = machine.limits_of(measured[: len(systems.LIMITS)])
+    of_systems = measured[len(systems.LIMITS) :]
+    return {
+        "model": case.name,
+        "title": case.title,
+        "rows": rows,
+        "row_flops": case.score_flops,
+        "limits": reached,
+        "systems": [
+            _describe(case, systems.SCORING[one.system], one, reached, expected, rows)
+            for one in of_systems
+        ],
+    }
+
+
+def _describe(
+    case: Case,
+    entry: systems.Entry,
+    measured: Measured,
+    limits: dict[str, float],
+    expected: dict[str, np.ndarray],
+    rows: int,
+) -> dict[str, Any]:
+    answer = dict(measured.answer)
+    scores = answer.pop("scores", None)
+    found: dict[str, Any] = {
+        "system": entry.name,
+        "library": entry.library,
+        "precision": entry.precision,
+        "dtype": entry.dtype,
+        "status": measured.status,
+        "seconds": measured.seconds,
+        **answer,
+    }
+    if scores is not None and answer["facts"].get("same_weights"):
+        found["largest_difference"] = largest_difference(scores, expected[entry.dtype])
+    found["rows_per_second"] = rates(measured.seconds.get("end_to_end", ()), rows)
+    found["device_rows_per_second"] = rates(
+        measured.seconds.get("device", ()), answer.get("device_rows", 0)
+    )
+    best = found["rows_per_second"]
+    if best:
+        found["limit_share"] = limit_share(
+            best["median"],
+            limits,
+            precision=entry.precision,
+            flops=case.score_flops,
+            moved=case.row_bytes(entry.dtype),
+        )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables, keep the results."""
+    parser = options.parser("benchmarks.scoring", "How fast rows are scored.")
+    options.add_choices(parser, systems.SCORING)
+    given = parser.parse_args(arguments)
+    results: dict[str, Any] = {
+        "suite": "scoring",
+        "platform": given.platform,
+        "repeats": given.repeats,
+        "environment": machine.environment(),
+        "cases": [],
+    }
+    limits = machine.limit_sizes(given.rows)
+    for name in given.models:
+        case = CASES[name]
+        rows = given.rows or case.scoring_rows
+        options.say(f"{name}: {rows} rows")
+        results["cases"].append(
+            run_case(
+                case,
+                options.picked(systems.SCORING, given.peers),
+                rows=rows,
+                repeats=given.repeats,
+                platform=given.platform,
+                limits=limits,
+            )
+        )
+        report.keep(results, given.json)
+    print(report.scoring_table(results))
+    if given.plot:
+        report.plot(results, Path(given.plot))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""How fast networks are trained, and how well: aejax and its peers, interleaved.
+
+    python -m benchmarks.training [--models ecg denoiser] [--peers torch keras] [--json FILE]
+
+README.md says how to read the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine, options, report, systems
+from benchmarks.cases import CASES, Case, make_rows, make_weights
+from benchmarks.figures import limit_share, rates
+from benchmarks.harness import Measured, interleave, scratch_folder, write_weights
+
+
+def run_case(
+    case: Case,
+    entries: Sequence[systems.Entry],
+    *,
+    batch_size: int,
+    rows: int,
+    repeats: int,
+    platform: str,
+    limits: dict[str, Any],
+) -> dict[str, Any]:
+    """Measure every system on one network and batch size, with the machine's limits among them."""
+    with scratch_folder() as folder:
+        write_weights(folder / "weights.npz", make_weights(case, trained=False))
+        np.save(folder / "rows.npy", make_rows(case, rows), allow_pickle=False)
+        tasks: list[tuple[str, dict[str, Any], Sequence[str]]] = [
+            (f"limits-{name}", {"suite": "limits", "system": name, **limits}, ())
+            for name in systems.LIMITS
+        ]
+        for entry in entries:
+            task = {
+                "suite": "training",
+                "system": entry.name,
+                "case": case.name,
+                "weights": str(folder / "weights.npz"),
+                "rows": str(folder / "rows.npy"),
+                "batch_size": batch_size,
+                "epochs": case.epochs,
+                "platform": platform,
+            }
+            tasks.append((entry.name, task, ("fit",)))
+        measured = interleave(
+            tasks, folder=folder, platform=platform, repeats=repeats, say=options.say
+        )
+    reached = machine.limits_of(measured[: len(systems.LIMITS)])
+    return {
+        "model": case.name,
+        "title": case.title,
+        "rows": rows,
+        "epochs": case.epochs,
+        "batch_size": batch_size,
+        "row_flops": case.train_flops,
+        "limits": reached,
+        "systems": [
+            _describe(case, systems.TRAINING[one.system], one, reached, rows * case.epochs)
+            for one in measured[len(systems.LIMITS) :]
+        ],
+    }
+
+
+def _describe(
+    case: Case, entry: systems.Entry, measured: Measured, limits: dict[str, float], seen: int
+) -> dict[str, Any]:
+    speed = rates(measured.seconds.get("fit", ()), seen)
+    found: dict[str, Any] = {
+        "system": entry.name,
+        "library": entry.library,
+        "precision": entry.precision,
+        "dtype": entry.dtype,
+        "status": measured.status,
+        "seconds": measured.seconds,
+        **measured.answer,
+        "rows_per_second": speed,
+    }
+    if speed:
+        found["limit_share"] = limit_share(
+            speed["median"],
+            limits,
+            precision=entry.precision,
+            flops=case.train_flops,
+            moved=case.row_bytes(entry.dtype),
+        )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables, keep the results."""
+    parser = options.parser("benchmarks.training", "How fast networks are trained, and how well.")
+    options.add_choices(parser, systems.TRAINING)
+    given = parser.parse_args(arguments)
+    results: dict[str, Any] = {
+        "suite": "training",
+        "platform": given.platform,
+        "repeats": given.repeats,
+        "environment": machine.environment(),
+        "cases": [],
+    }
+    limits = machine.limit_sizes(given.rows)
+    for name in given.models:
+        case = CASES[name]
+        rows = given.rows or case.train_rows
+        for batch_size in case.batch_sizes:
+            options.say(f"{name}: {rows} rows, {case.epochs} epochs, batch {batch_size}")
+            results["cases"].append(
+                run_case(
+                    case,
+                    options.picked(systems.TRAINING, given.peers),
+                    batch_size=batch_size,
+                    rows=rows,
+                    repeats=given.repeats,
+                    platform=given.platform,
+                    limits=limits,
+                )
+            )
+            report.keep(results, given.json)
+    print(report.training_table(results))
+    if given.plot:
+        report.plot(results, Path(given.plot))
+
+
+if __name__ == "__main__":
+    main()
