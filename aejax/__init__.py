@@ -14,7 +14,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aejax.config import Config, Conv, Dense, InputError, MeanStd, Quantile, Scale, Train
+from aejax.config import (
+    BestF1,
+    Config,
+    Conformal,
+    Contamination,
+    Conv,
+    Dense,
+    InputError,
+    MeanStd,
+    PeaksOverThreshold,
+    Quantile,
+    Scale,
+    Train,
+)
 
 if TYPE_CHECKING:
     from aejax.data.schema import Schema
@@ -51,12 +64,16 @@ else:
 
 
 __all__ = [
+    "BestF1",
     "Config",
+    "Conformal",
+    "Contamination",
     "Conv",
     "Dense",
     "Detector",
     "InputError",
     "MeanStd",
+    "PeaksOverThreshold",
     "Quantile",
     "Scale",
     "Schema",

@@ -7,6 +7,7 @@ checkpoint first; the same command continues).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,21 @@ def keep_compiled() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
+@contextlib.contextmanager
+def profiled(folder: Path | None) -> Iterator[None]:
+    """Write a profile of what runs inside to a folder, unless it is None."""
+    if folder is None:
+        yield
+        return
+    import jax
+
+    options = jax.profiler.ProfileOptions()
+    # Every Python call would bury the device's work, and slow it down.
+    options.python_tracer_level = 0
+    with jax.profiler.trace(str(folder), profiler_options=options):
+        yield
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -107,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         keep_compiled()
-        result = command.run()
+        with profiled(getattr(command, "profile", None)):
+            result = command.run()
     except InputError as error:
         print(f"aejax: {error}", file=sys.stderr)
         return EXIT_INPUT

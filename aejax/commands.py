@@ -16,6 +16,9 @@ Json = Annotated[bool, arg(help="Print one JSON object instead of text.")]
 Out = Annotated[Path, arg(help="Folder to write to.")]
 Overwrite = Annotated[bool, arg(help="Replace the run that the folder holds.")]
 Quiet = Annotated[bool, arg(help="No progress bar.")]
+Profile = Annotated[
+    Path | None, arg(help="Folder for a profile of this run, for XProf, TensorBoard or Perfetto.")
+]
 Names = tuple[str, ...]
 LabelColumn = Annotated[str | None, arg(help="Column that says what a row is; never a feature.")]
 NormalLabel = Annotated[
@@ -74,6 +77,7 @@ class Run:
     tensorboard: Annotated[bool, arg(help="Write TensorBoard event files to OUT/tensorboard.")] = (
         False
     )
+    profile: Profile = None
     quiet: Quiet = False
     json: Json = False
 
@@ -131,6 +135,7 @@ class Training:
     header: HasHeader = True
     overwrite: Overwrite = False
     tensorboard: Annotated[Path | None, arg(help="Folder for TensorBoard event files.")] = None
+    profile: Profile = None
     quiet: Quiet = False
     json: Json = False
 
@@ -166,9 +171,10 @@ class Calibrate:
 
     run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
     input: Annotated[
-        Path, arg(help="File of calibration rows; with labels, only normal rows count.")
+        Path,
+        arg(help="File of calibration rows; with labels, only normal rows count (best-f1: all)."),
     ]
-    rule: Annotated[str, arg(help="RULE:NUMBER, as in quantile:0.99 or mean-std:3.")]
+    rule: Annotated[str, arg(help="Such as quantile:0.99, mean-std:3, conformal:0.01 or best-f1.")]
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     header: HasHeader = True
@@ -202,6 +208,7 @@ class Score:
     ] = "null"
     restart: Annotated[bool, arg(help="Start over, deleting the scores that are there.")] = False
     header: HasHeader = True
+    profile: Profile = None
     quiet: Quiet = False
     json: Json = False
 

@@ -30,7 +30,7 @@ CHUNK_BYTES = 1 << 24
 
 def open_npy(path: Path, selection: Selection, expected: Schema | None) -> Part:
     """A .npy file of shape [n, features], [n, height, width] or [n, height, width, channels]."""
-    _refuse_columns(path, selection, label_allowed=False)
+    refuse_columns(path, selection, label_allowed=False)
     try:
         # Not np.load: it would also accept a zip archive or a pickle under this suffix.
         with path.open("rb") as file:
@@ -104,7 +104,7 @@ def _mapped_rows(
 
 def open_npz(path: Path, selection: Selection, expected: Schema | None) -> Part:
     """A .npz file with the rows in array X or x (or the only one) and perhaps labels in y."""
-    _refuse_columns(path, selection, label_allowed=True)
+    refuse_columns(path, selection, label_allowed=True)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [
@@ -152,7 +152,8 @@ def open_npz(path: Path, selection: Selection, expected: Schema | None) -> Part:
     )
 
 
-def _refuse_columns(path: Path, selection: Selection, *, label_allowed: bool) -> None:
+def refuse_columns(path: Path, selection: Selection, *, label_allowed: bool) -> None:
+    """Refuse a selection of columns by name: arrays have none."""
     for field in ("label_column", "drop_columns", "key_columns"):
         value = getattr(selection, field)
         if value and not (label_allowed and field == "label_column"):

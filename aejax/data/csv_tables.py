@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +11,11 @@ import pyarrow.csv
 import pyarrow.types
 
 from aejax.config import InputError
-from aejax.data.rows import UNREADABLE, Block, Part, Selection, unreadable
+from aejax.data import csv_bad_cells
+from aejax.data.blocks import Block, Part
+from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
-from aejax.data.tables import choose_columns, to_block
+from aejax.data.tables import NO_CONSTANTS, Layout, choose_columns, to_block
 
 CSV_BLOCK_BYTES = 1 << 22
 CSV_HEADER_BYTES = 1 << 16
@@ -21,22 +23,32 @@ CSV_LINE_BYTES = 1 << 26
 _CSV_COLUMN = re.compile(r"In CSV column #(\d+): (.*)", re.DOTALL)
 # A quoted cell may hold a line break; without this, one at the edge of a block splits its row.
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
+_PARSE_WHOLE_ROWS = pyarrow.csv.ParseOptions(
+    newlines_in_values=True, invalid_row_handler=lambda row: "skip"
+)
 
 
-def open_csv(path: Path, selection: Selection, expected: Schema | None) -> Part:
+def open_csv(
+    path: Path,
+    selection: Selection,
+    expected: Schema | None,
+    constants: Mapping[str, pa.Scalar] = NO_CONSTANTS,
+) -> Part:
     """A CSV file, plain or gzipped: commas, UTF-8, quotes doubled inside quotes."""
+    tolerant = selection.bad_cells == "null"
     try:
         names, types, block_bytes = _csv_columns(path, selection)
-        layout = choose_columns(path, names, types, selection, expected)
+        layout = choose_columns(path, names, types, selection, expected, constants)
     except InputError:
         raise
     except UNREADABLE as error:
         raise _csv_error(path, [], error) from error
     # One type for the whole file: left to itself, Arrow fixes each column's type by its first
     # block, and an integer column then fails at its first fraction.
-    as_bool = {name for name, dtype in types.items() if pyarrow.types.is_boolean(dtype)}
-    wanted = {name: pa.bool_() if name in as_bool else pa.float64() for name in layout.features}
-    texts = set(layout.columns) - set(layout.features)
+    logical = {n for n, kind in zip(names, types, strict=True) if pyarrow.types.is_boolean(kind)}
+    numbers = [name for name in layout.features if name in layout.columns]
+    wanted = {name: pa.bool_() if name in logical else pa.float64() for name in numbers}
+    texts = set(layout.columns) - set(numbers)
     convert = pyarrow.csv.ConvertOptions(
         column_types={**wanted, **dict.fromkeys(texts, pa.string())}, include_columns=layout.columns
     )
@@ -50,26 +62,43 @@ def open_csv(path: Path, selection: Selection, expected: Schema | None) -> Part:
         with pyarrow.csv.open_csv(path, read, _PARSE, convert) as reader:
             yield from reader
 
-    def explained_batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from batches(threads=True)
-        except UNREADABLE as error:
-            raise _csv_error(
-                path, names, _error_with_row(batches(threads=False)) or error
-            ) from error
-
     def chunks(start: int, size: int) -> Iterator[Block]:
         first = 0
-        for batch in explained_batches():
-            skipped = min(max(start - first, 0), batch.num_rows)
-            if skipped < batch.num_rows:
-                yield to_block(batch.slice(skipped), layout, first + skipped)
-            first += batch.num_rows
+        try:
+            for batch in batches(threads=True):
+                if block := _from(batch, layout, first, start):
+                    yield block
+                first += batch.num_rows
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            if not tolerant:
+                raise _csv_error(
+                    path, names, _error_with_row(batches(threads=False)) or error
+                ) from error
+            try:
+                yield from csv_bad_cells.blocks(
+                    layout, names, wanted, texts, block_bytes, max(first, start)
+                )
+            except InputError:
+                raise
+            except UNREADABLE as again:
+                raise _csv_error(path, names, again) from again
+            return
+        yield csv_bad_cells.end_of(layout, first)
 
     return Part(path=path, schema=layout.schema, rows=None, chunks=chunks)
 
 
-def _csv_columns(path: Path, selection: Selection) -> tuple[list[str], dict[str, pa.DataType], int]:
+def _from(batch: pa.RecordBatch, layout: Layout, first: int, start: int) -> Block | None:
+    """The batch's rows from row `start` of the file."""
+    skipped = min(max(start - first, 0), batch.num_rows)
+    if skipped == batch.num_rows:
+        return None
+    return to_block(batch.slice(skipped), layout, first + skipped)
+
+
+def _csv_columns(path: Path, selection: Selection) -> tuple[list[str], list[pa.DataType], int]:
     """A CSV file's column names, the types that its first rows show, and a large enough block."""
     with pa.input_stream(str(path), compression="detect") as file:
         first_line = bytearray()
@@ -84,22 +113,31 @@ def _csv_columns(path: Path, selection: Selection) -> tuple[list[str], dict[str,
         block_size=block_bytes,
         autogenerate_column_names=not selection.header,
     )
-    with pyarrow.csv.open_csv(path, read, _PARSE) as reader:
+    tolerant = selection.bad_cells == "null"
+    parse = _PARSE_WHOLE_ROWS if tolerant else _PARSE
+    with pyarrow.csv.open_csv(path, read, parse) as reader:
         schema = reader.schema
-        rows = any(batch.num_rows for batch in reader)
+        batch = next((batch for batch in reader if batch.num_rows), None)
     names = (
         list(schema.names)
         if selection.header
         else [f"column_{i}" for i in range(len(schema.names))]
     )
-    if not rows:
+    if batch is None:
         raise InputError(f"{path} has 0 rows; allowed: at least 1 below the line of column names")
     if selection.header and _is_numbers(names):
         raise InputError(
             f"{path}: its first line holds numbers ({names[0]}, ...); "
             "allowed: column names, or header=False"
         )
-    return names, dict(zip(names, schema.types, strict=True)), block_bytes
+    types = list(schema.types)
+    if tolerant:
+        # One bad cell makes text of a column of numbers.
+        types = [
+            pa.float64() if csv_bad_cells.holds_numbers(column) else column.type
+            for column in batch.columns
+        ]
+    return names, types, block_bytes
 
 
 def _is_numbers(names: Sequence[str]) -> bool:

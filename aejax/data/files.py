@@ -1,23 +1,26 @@
-"""A user's own rows: .npy, .npz, .csv, .csv.gz and .parquet files, streamed in blocks."""
+"""A user's own rows: .npy, .npz, .csv, .csv.gz, .parquet and .array_record files, in blocks."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aejax.config import InputError
-from aejax.data.rows import Block, Part, Selection, fingerprint, regrouped
+from aejax.data.blocks import Block, Part, Run, regrouped
+from aejax.data.rows import Selection, fingerprint
 from aejax.data.schema import Schema
+from aejax.data.sources import SUFFIXES, Source, find_sources
 
 __all__ = ["Block", "Rows", "Selection", "check_finite", "open_rows", "read"]
 
-SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet")
 READ_ROWS = 1 << 16
+Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,12 +28,14 @@ class Rows:
     """Rows of one or more files, in order; only a block at a time is in memory.
 
     Args:
-        path: what was opened.
+        path: what was opened, for messages.
         parts: the files, which all have the same schema.
+        many: whether what was opened could be more than one file: a folder, a pattern, a list.
     """
 
     path: Path
     parts: tuple[Part, ...]
+    many: bool = False
 
     @property
     def schema(self) -> Schema:
@@ -43,12 +48,24 @@ class Rows:
         counts = [part.rows for part in self.parts if part.rows is not None]
         return sum(counts) if len(counts) == len(self.parts) else None
 
-    def blocks(self, size: int, start: int = 0) -> Iterator[Block]:
+    def blocks(
+        self,
+        size: int,
+        start: int = 0,
+        *,
+        file: int = 0,
+        first_row: int | None = None,
+        cut: int | None = None,
+    ) -> Iterator[Block]:
         """Blocks of exactly `size` rows, the last one smaller where rows are left, in file order.
 
         Args:
             size: rows in a block, at least 1.
-            start: the first row, from 0; a start behind the last row yields nothing.
+            start: the first row, from 0 at the start of `file`; a start behind the last row
+                yields nothing.
+            file: position of the file to begin with; those before it are not touched.
+            first_row: the number that the first row gets; None counts as `start` does.
+            cut: also end a block after every `cut` rows, counted from the first.
 
         Raises:
             InputError: if the file turns out unreadable, or a label is not allowed.
@@ -58,37 +75,59 @@ class Rows:
                 f"blocks of size {size} from row {start}; "
                 "allowed: size at least 1, start at least 0"
             )
-        return regrouped(self._chunks(size, start), size)
+        offset = 0 if first_row is None else first_row - start
+        return regrouped(self._chunks(size, start, file, offset), size, cut)
 
     def fingerprint(self) -> str:
         """SHA-256 over the files' sizes and contents, as hex digits; see `rows.fingerprint`."""
-        digests = [fingerprint(part.path) for part in self.parts]
-        return (
-            digests[0]
-            if len(digests) == 1
-            else hashlib.sha256("".join(digests).encode()).hexdigest()
-        )
+        digests = [digest for _, digest in self.fingerprints()]
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
-    def _chunks(self, size: int, start: int) -> Iterator[Block]:
+    def fingerprints(self) -> list[tuple[str, str]]:
+        """Every file's name and SHA-256, in order."""
+        return [
+            (
+                part.name,
+                part.digest() if part.digest else fingerprint(part.path, one_of_many=self.many),
+            )
+            for part in self.parts
+        ]
+
+    def only(self, names: Sequence[str]) -> Rows:
+        """The files of these names, in this order."""
+        by_name = {part.name: part for part in self.parts}
+        return dataclasses.replace(self, parts=tuple(by_name[name] for name in names))
+
+    def _chunks(self, size: int, start: int, file: int, offset: int) -> Iterator[Block]:
         before = 0
-        for part in self.parts:
+        for index in range(file, len(self.parts)):
+            part = self.parts[index]
             if part.rows is not None and before + part.rows <= start:
                 before += part.rows
                 continue
             end = before
             for block in part.chunks(max(start - before, 0), size):
-                end = before + block.first_row + len(block.x)
-                yield dataclasses.replace(block, first_row=before + block.first_row)
+                count = len(block.x)
+                end = before + block.first_row + count
+                yield dataclasses.replace(
+                    block,
+                    first_row=offset + before + block.first_row,
+                    runs=(Run(index, block.first_row, count),),
+                )
             before = end if part.rows is None else before + part.rows
 
 
 def open_rows(
-    path: str | os.PathLike[str], selection: Selection | None = None, expected: Schema | None = None
+    path: Input, selection: Selection | None = None, expected: Schema | None = None
 ) -> Rows:
-    """Open a file of rows; its format is told by its suffix.
+    """Open files of rows; the format is told by the suffix.
 
     Args:
-        path: a .npy, .npz, .csv, .csv.gz or .parquet file.
+        path: a .npy, .npz, .csv, .csv.gz, .parquet or .array_record file; a folder of files of
+            one format, at any depth, where folders named "year=2020" give their rows a column;
+            a pattern with `*`; several of these; or a published data set as "mnist:test".
         selection: which columns are labels, keys and features; by default all are features.
         expected: the rows that a detector was trained on. Columns are then matched by name
             (any order, others are ignored), or by position where the schema has no names;
@@ -97,32 +136,54 @@ def open_rows(
     Returns:
         The rows. Tables have float32 features named after their columns. Arrays of shape
         [n, features] are tables without names; [n, height, width] and [n, height, width,
-        channels] are images, uint8 where the file holds uint8 and float32 otherwise.
+        channels] are images, uint8 where the file holds uint8 and float32 otherwise. Records
+        are rows of float32 values, or of the expected type. The first file decides for all.
 
     Raises:
-        InputError: if the file is missing, unreadable, empty or doesn't hold the rows asked for.
+        InputError: if a file is missing, unreadable, empty or doesn't hold the rows asked for.
 
     Example:
         >>> rows = open_rows("pumps.parquet", Selection(key_columns=("id",)))
         >>> for block in rows.blocks(4096):
         ...     print(block.first_row, block.x.shape)
     """
-    path = Path(path)
+    selection = selection or Selection()
+    if isinstance(path, (str, os.PathLike)) and not Path(path).exists():
+        from aejax.data import named_rows
+
+        if named_rows.is_name(os.fspath(path)):
+            part = named_rows.open_named(os.fspath(path), selection, expected)
+            return Rows(path=Path(path), parts=(part,))
+    sources, many = find_sources(path)
+    constants = _partition_values(sources)
+    parts = []
+    for source, values in zip(sources, constants, strict=True):
+        part = _open(source, values, selection, expected)
+        expected = expected or part.schema
+        parts.append(dataclasses.replace(part, name=source.name))
+    label = path if isinstance(path, (str, os.PathLike)) else f"{len(parts)} files"
+    return Rows(path=Path(label), parts=tuple(parts), many=many)
+
+
+def _open(
+    source: Source, constants: Mapping[str, Any], selection: Selection, expected: Schema | None
+) -> Part:
+    path = source.path
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; allowed: a file ending in {', '.join(SUFFIXES)}")
         if not path.is_file():
             raise InputError(f"{path} does not exist or is no file")
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty; allowed: at least 1 row")
-        part = _opener(path)(path, selection or Selection(), expected)
+        opener = _opener(path)
+        if constants:
+            return opener(path, selection, expected, constants)
+        return opener(path, selection, expected)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror or error}") from error
-    return Rows(path=path, parts=(part,))
 
 
 def read(
-    path: str | os.PathLike[str], selection: Selection | None = None, expected: Schema | None = None
+    path: Input, selection: Selection | None = None, expected: Schema | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, Schema]:
     """All rows of a file at once, for training; takes what `open_rows` takes.
 
@@ -183,7 +244,7 @@ def check_finite(x: np.ndarray, schema: Schema, path: str | os.PathLike[str]) ->
             )
 
 
-def _opener(path: Path) -> Callable[[Path, Selection, Schema | None], Part]:
+def _opener(path: Path) -> Callable[..., Part]:
     """The reader for a file's suffix; pyarrow is imported only for tables."""
     name = path.name.lower()
     if name.endswith((".npy", ".npz")):
@@ -198,4 +259,45 @@ def _opener(path: Path) -> Callable[[Path, Selection, Schema | None], Part]:
         from aejax.data import parquet_tables
 
         return parquet_tables.open_parquet
+    if name.endswith(".array_record"):
+        from aejax.data import records
+
+        return records.open_array_record
     raise InputError(f"{path} ends in {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+
+
+def _partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """For every file, what its folders say of its rows, in one type for all files."""
+    if not any(source.partition for source in sources):
+        return [{} for _ in sources]
+    names = [name for name, _ in sources[0].partition]
+    for source in sources:
+        if [name for name, _ in source.partition] != names:
+            raise InputError(
+                f"{source.path} lies in folders for {[name for name, _ in source.partition]}; "
+                f"allowed: {names}, as {sources[0].path}"
+            )
+        if not source.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
+            raise InputError(
+                f"{source.path} has no columns to add {names} to; allowed: CSV or Parquet files"
+            )
+    import pyarrow as pa
+
+    given = [dict(source.partition) for source in sources]
+    whole = {
+        name: all(values[name] is None or _is_whole(str(values[name])) for values in given)
+        for name in names
+    }
+    return [
+        {
+            name: pa.scalar(int(value), pa.int64())
+            if whole[name] and value is not None
+            else pa.scalar(value, pa.int64() if whole[name] else pa.string())
+            for name, value in values.items()
+        }
+        for values in given
+    ]
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and len(text) < 19

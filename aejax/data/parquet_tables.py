@@ -31,9 +31,7 @@ def open_parquet(
         with _parquet(path) as file:
             columns, rows = file.schema_arrow, file.metadata.num_rows
             groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        layout = choose_columns(
-            path, columns.names, columns.types, selection, expected, constants
-        )
+        layout = choose_columns(path, columns.names, columns.types, selection, expected, constants)
     except InputError:
         raise
     except UNREADABLE as error:

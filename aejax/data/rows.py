@@ -73,7 +73,6 @@ class Selection:
     bad_cells: Literal["error", "null"] = "error"
 
 
-
 def labels_to_flags(
     values: Sequence[object],
     positions: np.ndarray,

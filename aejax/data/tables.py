@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ import pyarrow as pa
 import pyarrow.types
 
 from aejax.config import InputError, suggest
-from aejax.data.rows import Block, Selection, cast_rows, labels_to_flags
+from aejax.data.blocks import Block
+from aejax.data.rows import Selection, cast_rows, labels_to_flags
 from aejax.data.schema import Schema
 
 NAMED_AT_MOST = 10
+# Rows and columns of a square of values that is turned from columns to rows in the cache.
+TURNED_ROWS, TURNED_COLUMNS = 128, 256
+NO_CONSTANTS: Mapping[str, pa.Scalar] = MappingProxyType({})
 # The row labels that pandas writes beside a table's own columns.
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
@@ -30,30 +35,34 @@ class Layout:
     features: tuple[str, ...]
     schema: Schema
     selection: Selection
+    constants: Mapping[str, pa.Scalar] = dataclasses.field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
-        """Every column that is read, once."""
+        """Every column that is read from the file, once."""
         label = self.selection.label_column
         others = [*self.selection.key_columns, *([] if label is None else [label])]
-        return list(dict.fromkeys([*self.features, *others]))
+        wanted = dict.fromkeys([*self.features, *others])
+        return [name for name in wanted if name not in self.constants]
 
 
 def choose_columns(
     path: Path,
     names: Sequence[str],
-    types: Mapping[str, pa.DataType],
+    found_types: Sequence[pa.DataType],
     selection: Selection,
     expected: Schema | None,
+    constants: Mapping[str, pa.Scalar] = NO_CONSTANTS,
 ) -> Layout:
     """Choose the columns of a table.
 
     Args:
         path: the file, for messages.
         names: its columns in order.
-        types: the type of each column.
+        found_types: the type of each column.
         selection: which columns are labels, keys and features.
         expected: the rows that a detector was trained on, or None.
+        constants: columns that the file's folder gives every row; the file's own come first.
 
     Raises:
         InputError: if a column is missing, there twice or not numeric, or no feature is left.
@@ -62,6 +71,10 @@ def choose_columns(
         raise InputError(
             f"{path} has more than one column {repeated[0]!r}; allowed: each name once"
         )
+    constants = {name: value for name, value in constants.items() if name not in names}
+    types = dict(zip(names, found_types, strict=True))
+    types |= {name: value.type for name, value in constants.items()}
+    names = list(types)
     label = selection.label_column
     chosen = {
         "label_column": () if label is None else (label,),
@@ -104,7 +117,9 @@ def choose_columns(
                 f"allowed: numbers, or --drop-columns {name}"
             )
     schema = expected or Schema(shape=(len(features),), names=features, kind="table")
-    return Layout(path=path, features=features, schema=schema, selection=selection)
+    return Layout(
+        path=path, features=features, schema=schema, selection=selection, constants=constants
+    )
 
 
 def _is_numeric(dtype: pa.DataType) -> bool:
@@ -113,17 +128,52 @@ def _is_numeric(dtype: pa.DataType) -> bool:
     return any(test(dtype) for test in tests)
 
 
-def to_block(batch: pa.RecordBatch, layout: Layout, first_row: int) -> Block:
-    """The rows of a record batch that has all of the layout's columns."""
-    wanted = pa.schema([(name, pa.float32()) for name in layout.features])
-    numbers = batch.select(list(layout.features)).cast(wanted, safe=False)
-    x = numbers.to_tensor(null_to_nan=True, row_major=True).to_numpy()
+def to_block(
+    batch: pa.RecordBatch, layout: Layout, first_row: int, bad: dict[int, str] | None = None
+) -> Block:
+    """The rows of a record batch that has all of the layout's columns.
+
+    Args:
+        batch: from the file.
+        layout: what is wanted of it.
+        first_row: the file's row of the batch's first.
+        bad: what is already known to be wrong with rows, by position.
+    """
+    bad = {} if bad is None else bad
+    for name, value in layout.constants.items():
+        batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
+    tolerant = layout.selection.bad_cells == "null"
     return Block(
         first_row=first_row,
-        x=cast_rows(x, layout.schema, layout.path, first_row),
+        x=cast_rows(
+            _numbers(batch, layout.features),
+            layout.schema,
+            layout.path,
+            first_row,
+            bad if tolerant else None,
+        ),
         y=_labels(batch, layout, first_row),
         keys=_keys(batch, layout.selection.key_columns),
+        bad=bad,
     )
+
+
+def _numbers(batch: pa.RecordBatch, features: Sequence[str]) -> np.ndarray:
+    """The features as float32 [n, features], NaN for nulls."""
+    rows = batch.num_rows
+    by_column = np.empty((len(features), rows), np.float32)
+    for index, name in enumerate(features):
+        column = batch.column(name)
+        if column.type != pa.float32():
+            column = column.cast(pa.float32(), safe=False)
+        by_column[index] = column.to_numpy(zero_copy_only=False)
+    # Turned square by square: all at once, every value would be fetched from memory by itself.
+    x = np.empty((rows, len(features)), np.float32)
+    for row in range(0, rows, TURNED_ROWS):
+        for first in range(0, len(features), TURNED_COLUMNS):
+            square = by_column[first : first + TURNED_COLUMNS, row : row + TURNED_ROWS]
+            x[row : row + TURNED_ROWS, first : first + TURNED_COLUMNS] = square.T
+    return x
 
 
 def _keys(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.Table | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,8 @@ class Calibration:
             raise InputError(
                 f"calibration is {str(written)[:80]!r}; allowed: scores, ranks ({error!r})"
             ) from None
-        falls = all(a >= b for a, b in zip(scores, scores[1:], strict=False))
-        rises = all(a < b for a, b in zip((0, *ranks), ranks, strict=False))
+        falls = all(a >= b for a, b in pairwise(scores))
+        rises = all(a < b for a, b in pairwise((0, *ranks)))
         finite = all(map(math.isfinite, scores))
         if not (scores and len(scores) == len(ranks) and falls and rises and finite):
             raise InputError(
@@ -96,12 +97,8 @@ def calibrate(scores: Floats, alpha: float) -> tuple[float, Calibration]:
     Raises:
         InputError: if there are too few scores for a p-value as small as `alpha`.
     """
+    check_rows(len(scores), alpha)
     rank = _rank(alpha, len(scores))
-    if rank < 1:
-        raise InputError(
-            f"calibration scores: found {len(scores)}; "
-            f"allowed: at least {fewest(alpha)} for Conformal.alpha {alpha}"
-        )
     falling = np.sort(scores)[::-1]
     ranks = np.unique([*_kept_ranks(len(scores)), rank])
     kept = Calibration(
@@ -111,9 +108,14 @@ def calibrate(scores: Floats, alpha: float) -> tuple[float, Calibration]:
     return float(falling[rank - 1]), kept
 
 
-def fewest(alpha: float) -> int:
-    """How many calibration scores a p-value of `alpha` needs."""
-    return math.ceil(1 / alpha - 1 - 1e-9)
+def check_rows(rows: int, alpha: float) -> None:
+    """Raise InputError where no p-value from so few calibration scores is as small as `alpha`."""
+    if _rank(alpha, rows) < 1:
+        fewest = math.ceil(1 / alpha - 1)
+        raise InputError(
+            f"calibration scores: found {rows}; "
+            f"allowed: at least {fewest} for Conformal.alpha {alpha}"
+        )
 
 
 def discoveries(p_values: npt.ArrayLike, rate: float) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,14 +215,22 @@ class Detector:
 
     def save(self, folder: str | Path) -> None:
         """Write the detector to a folder, replacing one that is there only when all is written."""
+        artifact.write(Path(folder), *self.to_parts())
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A JSON-ready description and a tree of NumPy arrays, from which `from_parts` makes it.
+
+        What goes to files, and between processes: nothing in them can run code.
+        """
         described = {
             "config": settings.to_dict(self.config),
             "schema": self.schema.to_dict(),
             "threshold": None if self.threshold is None else self.threshold.to_dict(),
+            "thresholds": {name: kept.to_dict() for name, kept in self.thresholds.items()},
             "provenance": self.provenance,
             "history": self.history,
         }
-        artifact.write(Path(folder), described, _arrays(self.scaler, self.variables))
+        return described, jax.device_get(_arrays(self.scaler, self.variables))
 
     def _batch_size(self, asked: int | None) -> int:
         if asked is not None and asked < 1:
@@ -253,28 +261,49 @@ def load(folder: str | Path) -> Detector:
         folder = folder / "detector"
     written = artifact.read_description(folder)
     try:
-        config = settings.from_dict(written["config"], Config)
-        schema = Schema.from_dict(written["schema"])
-        threshold = written["threshold"]
-        threshold = None if threshold is None else Threshold.from_dict(threshold)
-        provenance, history = dict(written["provenance"]), list(written["history"])
-    except (KeyError, TypeError, ValueError) as error:
+        fields = _fields(written)
+    except InputError as error:
         raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
-    program = steps.program_of(config, build(config.model, schema))
+    config, shape = fields["config"], fields["schema"].shape
+    program = steps.program_of(config, build(config.model, fields["schema"]))
     state = jax.eval_shape(
-        lambda: steps.new_state(program, schema.shape, optimizers.numbers(config.train, 1))
+        lambda: steps.new_state(program, shape, optimizers.numbers(config.train, 1))
     )
-    like = _arrays(scaling.like(config.scale, schema.shape), state.variables)
+    like = _arrays(scaling.like(config.scale, shape), state.variables)
     arrays = artifact.read_arrays(folder, written["arrays"], like)
-    return Detector(
-        config=config,
-        schema=schema,
-        scaler=Scaler(**arrays["scaler"]),
-        variables=arrays["variables"],
-        threshold=threshold,
-        provenance=provenance,
-        history=history,
-    )
+    return _detector(fields, arrays)
+
+
+def from_parts(described: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:
+    """The detector whose `to_parts` these are.
+
+    Raises:
+        InputError: if the description is none of a detector.
+    """
+    return _detector(_fields(described), arrays)
+
+
+def _detector(fields: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:
+    return Detector(scaler=Scaler(**arrays["scaler"]), variables=arrays["variables"], **fields)
+
+
+def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        threshold = described["threshold"]
+        return {
+            "config": settings.from_dict(described["config"], Config),
+            "schema": Schema.from_dict(described["schema"]),
+            "threshold": None if threshold is None else Threshold.from_dict(threshold),
+            # Detectors written before there were several thresholds have no such field.
+            "thresholds": {
+                name: Threshold.from_dict(kept)
+                for name, kept in dict(described.get("thresholds", {})).items()
+            },
+            "provenance": dict(described["provenance"]),
+            "history": list(described["history"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
 
 
 def fit(
@@ -341,6 +370,7 @@ def fit(
     else:
         validation = as_stored(as_rows(x_validation, schema)[0], schema)
         check_finite(validation, schema)
+    check_rule(config.rule, len(rows if held is None else held))
     scale_rows = rows if x_scale is None else as_stored(as_rows(x_scale, schema)[0], schema)
     check_finite(scale_rows, schema)
     scaler = scaling.fit(config.scale, [scale_rows], scale_rows.dtype)

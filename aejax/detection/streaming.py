@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,9 +14,9 @@ from aejax.config import InputError, Rule
 from aejax.core import scaling
 from aejax.detection import tails
 from aejax.detection.threshold import (
+    NO_LABELS,
     Floats,
     Threshold,
-    check_rule,
     finite_scores,
     fit_threshold,
     upper_quantile,
@@ -63,7 +64,8 @@ def fit_threshold_streaming(
         >>> fit_threshold_streaming(config.Quantile(q=1.0), blocks).value
         2999.0
     """
-    check_rule(rule)
+    if isinstance(rule, config.BestF1):
+        raise InputError(NO_LABELS)
     if kept_scores < 2:
         raise InputError(f"kept_scores is {kept_scores}; allowed: at least 2")
     if isinstance(rule, config.MeanStd):
@@ -71,9 +73,7 @@ def fit_threshold_streaming(
     if isinstance(rule, config.Conformal):
         rows, sample = _sample(blocks, kept_scores, np.random.default_rng(seed))
         found = fit_threshold(rule, sample)
-        return Threshold(
-            value=found.value, rule=rule, rows=rows, calibration=found.calibration
-        )
+        return dataclasses.replace(found, rows=rows)
     rows, largest, sketch = _largest(
         blocks, kept_scores, sketched=not isinstance(rule, config.PeaksOverThreshold)
     )

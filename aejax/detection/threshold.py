@@ -16,6 +16,8 @@ from aejax.detection.conformal import Calibration
 
 Floats = npt.NDArray[np.float64]
 
+NO_LABELS = "rule is 'best-f1' but there are no labels; allowed: with labels only, each 0 or 1"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Threshold:
@@ -79,25 +81,20 @@ class Threshold:
         )
 
 
-def check_rule(rule: Rule, rows: int | None = None) -> None:
-    """Refuse a rule that these scores can't fit, before anything is trained for it.
+def check_rule(rule: Rule, rows: int) -> None:
+    """Refuse a rule that scores without labels can't fit, before anything is trained for it.
 
     Args:
-        rule: fitted on scores without labels.
-        rows: how many scores there will be, or None where that isn't known.
+        rule: how a threshold is to be found.
+        rows: how many scores there will be.
 
     Raises:
         InputError: if the rule needs labels, or more scores.
     """
     if isinstance(rule, config.BestF1):
-        raise InputError("rule is 'best-f1' but there are no labels; allowed: is_anomaly, 0 or 1")
-    if isinstance(rule, config.Conformal) and rows is not None:
-        least = conformal.fewest(rule.alpha)
-        if rows < least:
-            raise InputError(
-                f"calibration scores: found {rows}; "
-                f"allowed: at least {least} for Conformal.alpha {rule.alpha}"
-            )
+        raise InputError(NO_LABELS)
+    if isinstance(rule, config.Conformal):
+        conformal.check_rows(rows, rule.alpha)
 
 
 def fit_threshold(
@@ -130,7 +127,7 @@ def fit_threshold(
     calibration = None
     if isinstance(rule, config.BestF1):
         if is_anomaly is None:
-            check_rule(rule)
+            raise InputError(NO_LABELS)
         value = _best_f1(values, np.asarray(is_anomaly).ravel())
     elif is_anomaly is not None:
         raise InputError(
@@ -192,7 +189,7 @@ def _best_f1(values: Floats, labels: np.ndarray) -> float:
 
     if labels.shape != values.shape or not np.isin(labels, (0, 1)).all():
         raise InputError(
-            f"is_anomaly has {len(labels)} values, {str(np.unique(labels)[:4])}; "
+            f"is_anomaly has {len(labels)} values, {np.unique(labels)[:4]!s}; "
             f"allowed: {len(values)} values, each 0 or 1"
         )
     if labels.all() or not labels.any():

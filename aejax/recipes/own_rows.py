@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import Config, InputError, Rule
+from aejax.config import BestF1, Config, InputError, Rule
 from aejax.core import scaling
 from aejax.data import batches, files
 from aejax.data.rows import Selection
@@ -107,14 +107,20 @@ def calibrate_on_file(
 ) -> dict[str, Any]:
     """Set a saved detector's threshold anew on the normal rows of a file.
 
+    The rule `BestF1` takes all rows, with their labels.
+
     Raises:
-        InputError: if the folder holds no detector, or the rows don't fit it.
+        InputError: if the folder holds no detector, the rows don't fit it, or labels are
+            missing that the rule needs.
     """
     detector = load(folder)
     x, y, schema = files.read(path, selection, expected=detector.schema)
     files.check_finite(x, schema, path)
     before = detector.threshold
-    detector = detector.calibrate(x if y is None else x[y == 0], rule=rule)
+    if isinstance(rule, BestF1):
+        detector = detector.calibrate(x, rule=rule, is_anomaly=y)
+    else:
+        detector = detector.calibrate(x if y is None else x[y == 0], rule=rule)
     home = folder / "detector" if (folder / "detector").is_dir() else folder
     detector.save(home)
     assert detector.threshold is not None

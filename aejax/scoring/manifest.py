@@ -1,25 +1,42 @@
 """The books of a scores folder: which parts are written, from what, by what.
 
-_manifest.json         identity of the job and its finished parts; replaced by renames
+_manifest.json         identity of the job, and its input files in the order they are scored
+_parts.jsonl           a line for every finished part: its rows, and where in the input it ends
 part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
+_summary.json          counts, quantiles and histogram of the whole
+_top/rows.parquet      the most anomalous rows of the whole, where they were asked for
 _SUCCESS               an empty file: every part is there
+.totals                the summary and top rows so far; made again from the parts if it is lost
 .lock                  held while a process writes here
+
+The parts' lines are appended, one write a part, so that a million parts cost no more each
+than ten do. A part that has no line doesn't count, whatever is on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aejax.config import InputError, read_json
+from aejax.scoring.durable import (
+    ASIDE,
+    append_line,
+    drop_cut_line,
+    sync_folder,
+    whole_lines,
+    written_aside,
+)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # A leading underscore or dot keeps these out of sight of readers of the parts (pyarrow, Spark).
-NAME, SUCCESS, LOCK, ASIDE = "_manifest.json", "_SUCCESS", ".lock", ".writing"
+NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json", "_SUCCESS"
+LOCK, TOTALS = ".lock", ".totals"
+# In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
+TOP = "_top/rows.parquet"
 MAX_BYTES = 1 << 30
 
 
@@ -29,60 +46,95 @@ def part_name(number: int) -> str:
 
 
 class Manifest:
-    """A job's finished parts. A part that isn't listed here doesn't count, whatever is on disk.
+    """A job's input files and finished parts.
 
     Args:
         folder: of the scores.
-        identity: what decides the scores: fingerprints of model and input, threshold, settings.
-        parts: those that are finished, in order: name, first_row, rows, and counts.
+        identity: what decides the scores, but for the input: model, threshold, settings.
+        segments: the input files of the job, and those of each time that it was appended to:
+            "files", [name, SHA-256] each, and "done".
+        parts: those that are finished, in order: name, segment, first_row, rows, end ([file of
+            the segment, row in it]), flagged, bad, lowest, highest.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], parts: list[dict[str, Any]]) -> None:
-        self.folder, self.identity, self.parts = folder, identity, parts
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        segments: list[dict[str, Any]],
+        parts: list[dict[str, Any]],
+    ) -> None:
+        self.folder, self.identity, self.segments, self.parts = folder, identity, segments, parts
 
     @property
     def rows(self) -> int:
         """Input rows in the finished parts."""
-        return sum(part["rows"] for part in self.parts)
+        return self.parts[-1]["first_row"] + self.parts[-1]["rows"] if self.parts else 0
 
     @property
     def done(self) -> bool:
         """Whether the job is complete."""
         return (self.folder / SUCCESS).is_file()
 
+    def position(self, segment: int) -> tuple[int, int]:
+        """File of a segment, and row in it, that the next part begins with."""
+        if self.parts and self.parts[-1]["segment"] == segment:
+            file, row = self.parts[-1]["end"]
+            return file, row
+        return 0, 0
+
     def add(self, part: dict[str, Any]) -> None:
         """Record a part whose file is in place."""
+        append_line(self.folder / PARTS, json.dumps(part))
         self.parts.append(part)
+
+    def begin(self, files: Sequence[tuple[str, str]]) -> None:
+        """Record input files that are to be scored now."""
+        (self.folder / SUCCESS).unlink(missing_ok=True)
+        (self.folder / SUMMARY).unlink(missing_ok=True)
+        sync_folder(self.folder)
+        self.segments.append({"files": [list(file) for file in files], "done": False})
+        self.write()
+
+    def end(self, segment: int) -> None:
+        """Record that all rows of a segment are scored."""
+        self.segments[segment]["done"] = True
         self.write()
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record that every part is in place."""
-        self.write(summary=summary)
+        with written_aside(self.folder / SUMMARY) as file:
+            file.write(json.dumps(summary, indent=1).encode())
         (self.folder / SUCCESS).touch()
+        sync_folder(self.folder)
 
-    def write(self, **more: Any) -> None:
-        """Write the books aside and rename them."""
+    def write(self) -> None:
+        """Write what isn't a part."""
         described = {
             "format": FORMAT_VERSION,
             "identity": self.identity,
-            "parts": self.parts,
-            **more,
+            "segments": self.segments,
         }
-        aside = self.folder / f".{NAME}{ASIDE}"
-        with aside.open("w", encoding="utf-8") as file:
-            json.dump(described, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.folder / NAME)
+        with written_aside(self.folder / NAME) as file:
+            file.write(json.dumps(described, indent=1).encode())
 
 
-def claim(folder: Path, identity: dict[str, Any], *, restart: bool) -> Manifest:
+def claim(
+    folder: Path,
+    identity: dict[str, Any],
+    files: Sequence[tuple[str, str]],
+    *,
+    restart: bool,
+    append: bool,
+) -> Manifest:
     """The books of a job in a folder: new ones, or those of the same job to be continued.
 
     Args:
         folder: created where it doesn't exist.
-        identity: JSON-ready; what decides the scores.
+        identity: JSON-ready; what decides the scores, but for the input.
+        files: name and SHA-256 of every input file, in order.
         restart: delete the scores that are there.
+        append: score the files that are not among the job's, behind its rows.
 
     Raises:
         InputError: if the folder holds scores of another job (naming the first difference)
@@ -96,17 +148,11 @@ def claim(folder: Path, identity: dict[str, Any], *, restart: bool) -> Manifest:
             raise InputError(
                 f"{folder} is not empty and holds no scores; allowed: a new or empty folder"
             )
-        manifest = Manifest(folder, identity, [])
-        manifest.write()
-        return manifest
-    written = read_description(folder)
+        return _new(folder, identity, files)
     if restart:
-        # The books go first: parts that no book lists don't count.
-        Manifest(folder, identity, []).write()
-        (folder / SUCCESS).unlink(missing_ok=True)
-        for entry in (*folder.glob("part-*.parquet"), *folder.glob("*" + ASIDE)):
-            entry.unlink()
-        return Manifest(folder, identity, [])
+        _clear(folder)
+        return _new(folder, identity, files)
+    written = read_description(folder)
     for name in sorted({*identity, *written["identity"]}):
         found, wanted = written["identity"].get(name), identity.get(name)
         if found != wanted:
@@ -114,7 +160,65 @@ def claim(folder: Path, identity: dict[str, Any], *, restart: bool) -> Manifest:
                 f"{folder} holds scores of another job: {name} was {found!r} and is {wanted!r}; "
                 "allowed: another folder, or --restart to start over"
             )
-    return Manifest(folder, identity, written["parts"])
+    manifest = Manifest(folder, identity, written["segments"], written["parts"])
+    new = _new_files(manifest, files, append=append)
+    drop_cut_line(folder / PARTS)
+    _check_parts(manifest)
+    if new:
+        manifest.begin(new)
+    return manifest
+
+
+def _new(folder: Path, identity: dict[str, Any], files: Sequence[tuple[str, str]]) -> Manifest:
+    manifest = Manifest(folder, identity, [], [])
+    manifest.begin(files)
+    return manifest
+
+
+def _clear(folder: Path) -> None:
+    # What says that the rest is complete goes first, then what lists the parts, then they.
+    for name in (SUCCESS, SUMMARY, TOP, TOTALS, PARTS):
+        (folder / name).unlink(missing_ok=True)
+        sync_folder(folder)
+    for entry in (*folder.glob("part-*.parquet"), *folder.glob(".*" + ASIDE)):
+        entry.unlink()
+
+
+def _new_files(
+    manifest: Manifest, files: Sequence[tuple[str, str]], *, append: bool
+) -> list[tuple[str, str]]:
+    folder, given = manifest.folder, dict(files)
+    known = {name: digest for segment in manifest.segments for name, digest in segment["files"]}
+    scored = {
+        name for segment in manifest.segments if segment["done"] for name, _ in segment["files"]
+    }
+    allowed = "allowed: another folder, or --restart to start over"
+    for name, digest in known.items():
+        # A file that is scored and gone is no loss to who appends.
+        if name not in given and not (append and name in scored):
+            raise InputError(f"{folder} holds scores of {name}, which is not in --input; {allowed}")
+        if given.get(name, digest) != digest:
+            raise InputError(f"{folder} holds scores of {name} as it was: it has changed; {allowed}")
+    new = [(name, digest) for name, digest in files if name not in known]
+    if new and not append:
+        more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+        raise InputError(
+            f"{folder} holds scores of another input: {new[0][0]}{more} is new; "
+            "allowed: --append to score what is new, another folder, or --restart to start over"
+        )
+    return new
+
+
+def _check_parts(manifest: Manifest) -> None:
+    listed = {part["name"] for part in manifest.parts}
+    there = {entry.name for entry in manifest.folder.glob("part-*.parquet")}
+    if missing := sorted(listed - there):
+        raise InputError(
+            f"{manifest.folder / missing[0]} is missing; allowed: --restart to start over"
+        )
+    for name in there - listed:
+        # Renamed, but not yet listed when the process ended.
+        (manifest.folder / name).unlink()
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -123,15 +227,25 @@ def read_description(folder: Path) -> dict[str, Any]:
     version = written.get("format")
     if version != FORMAT_VERSION:
         raise InputError(f"{folder / NAME}: format is {version!r}; allowed: {FORMAT_VERSION}")
-    parts, identity = written.get("parts"), written.get("identity")
-    if not isinstance(identity, dict) or not isinstance(parts, list):
-        raise InputError(f"{folder / NAME}: allowed: identity and parts")
-    for number, part in enumerate(parts):
-        if not isinstance(part, dict) or part.get("name") != part_name(number):
+    segments, identity = written.get("segments"), written.get("identity")
+    if not isinstance(identity, dict) or not isinstance(segments, list) or not segments:
+        raise InputError(f"{folder / NAME}: allowed: identity and segments")
+    parts: list[dict[str, Any]] = []
+    rows = 0
+    for number, line in enumerate(whole_lines(folder / PARTS)):
+        try:
+            part = json.loads(line)
+            right = part["name"] == part_name(number) and part["first_row"] == rows
+            rows += part["rows"]
+        except (ValueError, KeyError, TypeError):
+            right = False
+        if not right:
             raise InputError(
-                f"{folder / NAME}: part {number} is {part!r}; allowed: {part_name(number)}"
+                f"{folder / PARTS}: line {number + 1} is {line[:80]!r}; "
+                f"allowed: {part_name(number)} from row {rows}"
             )
-    return written
+        parts.append(part)
+    return {**written, "parts": parts}
 
 
 @contextlib.contextmanager

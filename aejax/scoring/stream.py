@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from aejax.config import InputError
 from aejax.data import files
+from aejax.data.blocks import Block
 from aejax.data.files import Rows
-from aejax.data.rows import Block, Selection
+from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.detection.rows import default_batch_size
 from aejax.scoring.manifest import ASIDE, Manifest, claim, lock, part_name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,19 +33,16 @@ def test_contract(
     module = build(settings, schema, precision=precision)
     assert hash(module) == hash(build(settings, schema, precision=precision))
     x = jax.random.uniform(jax.random.key(0), (3, *schema.shape))
-    variables = module.init(jax.random.key(1), x)
+    variables = jax.jit(module.init)(jax.random.key(1), x)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
     y = jax.jit(module.apply)(variables, x)
     assert y.shape == x.shape
     assert y.dtype == jnp.float32
-    assert module.apply(variables, x, method="encode").shape == (3, *latent)
-    trained, updates = module.apply(
-        variables,
-        x,
-        train=True,
-        mask=jnp.ones(3, bool),
-        mutable=["batch_stats"],
-        rngs={"dropout": jax.random.key(2)},
+    encode = functools.partial(module.apply, method="encode")
+    assert jax.eval_shape(encode, variables, x).shape == (3, *latent)
+    train = jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))
+    trained, updates = train(
+        variables, x, mask=jnp.ones(3, bool), rngs={"dropout": jax.random.key(2)}
     )
     assert trained.shape == x.shape
     assert bool(updates) == settings.batch_norm
@@ -53,12 +52,13 @@ def test_contract(
 def test_padded_rows_enter_no_statistics(settings: config.Model) -> None:
     module = build(settings, IMAGE)
     x = jax.random.uniform(jax.random.key(0), (5, *IMAGE.shape))
-    variables = module.init(jax.random.key(1), x)
+    variables = jax.jit(module.init)(jax.random.key(1), x)
     mask = jnp.array([True, True, False, True, False])
 
     def train(rows: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, dict]:
         quiet = module.clone(dropout=0.0) if isinstance(settings, config.Dense) else module
-        return quiet.apply(variables, rows, train=True, mask=mask, mutable=["batch_stats"])
+        apply = functools.partial(quiet.apply, train=True, mutable=["batch_stats"])
+        return jax.jit(apply)(variables, rows, mask=mask)
 
     found, updated = train(jnp.where(mask[:, None, None, None], x, 1e3), mask)
     expected, alone = train(x[mask], None)
@@ -71,7 +71,7 @@ def test_dense_is_numpy_in_float64() -> None:
     settings = config.Dense(hidden=(7, 3), activation="tanh", output="sigmoid", batch_norm=True)
     module = build(settings, Schema(shape=(2, 5)))
     x = jax.random.normal(jax.random.key(0), (6, 2, 5))
-    variables = module.init(jax.random.key(1), x)
+    variables = jax.jit(module.init)(jax.random.key(1), x)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
     found, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
     hidden = np.asarray(x, np.float64).reshape(6, 10)
@@ -111,8 +111,8 @@ class PlainConv(nn.Module):
 def test_conv_is_plain_flax(pool: bool) -> None:
     module = build(config.Conv(channels=(6, 4), down="pool" if pool else "stride"), IMAGE)
     x = jax.random.uniform(jax.random.key(0), (3, *IMAGE.shape))
-    ours = module.init(jax.random.key(1), x)["params"]
-    plain = PlainConv(pool).init(jax.random.key(1), x)["params"]
+    ours = jax.jit(module.init)(jax.random.key(1), x)["params"]
+    plain = jax.jit(PlainConv(pool).init)(jax.random.key(1), x)["params"]
     names = ["Conv_0", "Conv_1", *([f"Conv_{i}" for i in (2, 3, 4, 5)] if pool else [])]
     if not pool:
         names += ["ConvTranspose_0", "ConvTranspose_1", "Conv_2"]
@@ -127,8 +127,9 @@ def test_conv_is_plain_flax(pool: bool) -> None:
     np.testing.assert_allclose(
         module.apply({"params": ours}, x), PlainConv(pool).apply({"params": copied}, x), atol=1e-5
     )
-    found = jax.grad(loss)(ours, module.apply)
-    expected = jax.grad(loss)(copied, PlainConv(pool).apply)
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    found = gradient(ours, module.apply)
+    expected = gradient(copied, PlainConv(pool).apply)
     for name, level in zip(names, levels, strict=True):
         np.testing.assert_allclose(
             found[level]["kernel"], expected[name]["kernel"], atol=1e-6, rtol=1e-4
@@ -139,7 +140,7 @@ def test_precision_changes_products_only() -> None:
     schema = Schema(shape=(50,))
     x = jax.random.normal(jax.random.key(0), (20, 50))
     module = build(config.Dense(hidden=(16,)), schema)
-    variables = module.init(jax.random.key(1), x)
+    variables = jax.jit(module.init)(jax.random.key(1), x)
     half = build(config.Dense(hidden=(16,)), schema, precision="bfloat16").apply(variables, x)
     full = module.apply(variables, x)
     assert 0 < float(jnp.abs(half - full).max()) < 0.05
@@ -148,7 +149,7 @@ def test_precision_changes_products_only() -> None:
 def test_dropout_drops_only_while_training() -> None:
     module = build(config.Dense(hidden=(64,), dropout=0.5), Schema(shape=(10,)))
     x = jnp.ones((2, 10))
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     first, second = (
         module.apply(variables, x, train=True, rngs={"dropout": jax.random.key(seed)})
         for seed in (1, 2)

@@ -34,29 +34,29 @@ def apply_reference(layer: layers.Conv, variables: dict, x: jax.Array) -> jax.Ar
 def draw(layer: layers.Conv, shape: tuple[int, ...], seed: int = 0) -> tuple[dict, jax.Array]:
     keys = jax.random.split(jax.random.key(seed), 3)
     x = jax.random.normal(keys[0], shape)
-    variables = layer.init(keys[1], x)
+    kernel = jax.random.normal(
+        keys[1], (layer.kernel, layer.kernel, shape[-1], layer.features)
+    ) / np.sqrt(shape[-1])
     bias = jax.random.normal(keys[2], (layer.features,))
-    return {"params": {"kernel": variables["params"]["kernel"], "bias": bias}}, x
+    return {"params": {"kernel": kernel, "bias": bias}}, x
 
 
 def assert_same(layer: layers.Conv, shape: tuple[int, ...]) -> None:
     variables, x = draw(layer, shape)
 
-    def ours(variables: dict, x: jax.Array) -> jax.Array:
-        return layers.as_image(layer.apply(variables, x))
+    @jax.jit
+    def both(variables: dict, x: jax.Array) -> tuple:
+        expected, flax_gradient = jax.vjp(
+            lambda variables, x: apply_reference(layer, variables, x), variables, x
+        )
+        found, our_gradient = jax.vjp(
+            lambda variables, x: layers.as_image(layer.apply(variables, x)), variables, x
+        )
+        cotangent = jax.random.normal(jax.random.key(9), expected.shape)
+        return (found, our_gradient(cotangent)), (expected, flax_gradient(cotangent))
 
-    def flax(variables: dict, x: jax.Array) -> jax.Array:
-        return apply_reference(layer, variables, x)
-
-    expected, flax_gradient = jax.vjp(flax, variables, x)
-    found, our_gradient = jax.vjp(ours, variables, x)
-    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
-    cotangent = jax.random.normal(jax.random.key(9), expected.shape)
-    for one, other in zip(
-        jax.tree.leaves(our_gradient(cotangent)),
-        jax.tree.leaves(flax_gradient(cotangent)),
-        strict=True,
-    ):
+    found, expected = both(variables, x)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5 * (1 + np.abs(other).max()), rtol=1e-5)
 
 
@@ -65,20 +65,16 @@ def assert_same(layer: layers.Conv, shape: tuple[int, ...]) -> None:
     ("shape", "features", "kernel"),
     [
         ((3, 28, 28, 1), 16, 3),
-        ((2, 14, 14, 16), 8, 3),
         ((2, 7, 9, 3), 5, 5),
         ((1, 8, 6, 5), 2, 7),
         ((2, 5, 4, 2), 3, 1),
-        ((2, 1, 2, 2), 2, 3),
     ],
 )
-def test_conv_is_flaxs(
-    resize: Resize, shape: tuple[int, ...], features: int, kernel: int
-) -> None:
+def test_conv_is_flaxs(resize: Resize, shape: tuple[int, ...], features: int, kernel: int) -> None:
     assert_same(layers.Conv(features, kernel, resize, "tanh"), shape)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     resize=st.sampled_from(RESIZES),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
@@ -119,13 +115,22 @@ def test_vmap_over_parameters_and_scan_are_a_loop(resize: Resize) -> None:
     def reference_loss(variables: dict) -> jax.Array:
         return jnp.sum(jnp.square(apply_reference(layer, variables, x)))
 
-    mapped = jax.vmap(lambda variables: layers.as_image(layer.apply(variables, x)))(stacked)
-    np.testing.assert_allclose(mapped, expected, atol=1e-5)
-    _, scanned = jax.lax.scan(lambda _, variables: (None, jax.grad(loss)(variables)), None, stacked)
-    for gradients in (jax.vmap(jax.grad(loss))(stacked), scanned):
-        for index, (variables, _) in enumerate(members):
-            wanted = jax.grad(reference_loss)(variables)["params"]["kernel"]
-            np.testing.assert_allclose(gradients["params"]["kernel"][index], wanted, rtol=1e-4)
+    @jax.jit
+    def gradients(stacked: dict) -> tuple:
+        _, scanned = jax.lax.scan(
+            lambda _, variables: (None, jax.grad(loss)(variables)), None, stacked
+        )
+        return (
+            scanned,
+            jax.vmap(jax.grad(loss))(stacked),
+            jax.vmap(jax.grad(reference_loss))(stacked),
+        )
+
+    mapped = jax.jit(jax.vmap(lambda variables: layers.as_image(layer.apply(variables, x))))
+    np.testing.assert_allclose(mapped(stacked), expected, atol=1e-5)
+    scanned, vmapped, wanted = (tree["params"]["kernel"] for tree in gradients(stacked))
+    np.testing.assert_allclose(scanned, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(vmapped, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_cpu_program_holds_no_convolution_and_exports_hold_both_forms() -> None:

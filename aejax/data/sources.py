@@ -1,0 +1,120 @@
+"""Which files an input names: a file, a folder, a pattern, or several of these."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from aejax.config import InputError
+
+SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet", ".array_record")
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One file of an input.
+
+    Args:
+        path: where it is.
+        name: its path inside the folder or pattern that it was found by.
+        partition: what the folders on the way say of all its rows: "year=2020" in hive's way.
+    """
+
+    path: Path
+    name: str
+    partition: tuple[tuple[str, str | None], ...] = ()
+
+
+def find_sources(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> tuple[list[Source], bool]:
+    """The files of an input in a fixed order, and whether it could name more than one.
+
+    Folders are searched to any depth. As everywhere with such folders, names that begin with
+    a dot or an underscore are passed by. The files of a folder have one format.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    if not isinstance(inputs, (str, os.PathLike)):
+        found = [source for one in inputs for source in find_sources(one)[0]]
+        if not found:
+            raise InputError("input names 0 files; allowed: at least 1")
+        names = [source.name for source in found]
+        if len(set(names)) < len(names):
+            # The same name in two folders: told apart by the whole path.
+            found = [dataclasses.replace(one, name=one.path.as_posix()) for one in found]
+        if len({source.path for source in found}) < len(found):
+            twice = next(one.path for one in found if [s.path for s in found].count(one.path) > 1)
+            raise InputError(f"{twice} is named twice; allowed: once")
+        return found, True
+    path = Path(inputs)
+    if path.is_dir():
+        return _in_folder(path), True
+    if not path.exists() and glob.has_magic(str(path)):
+        return _by_pattern(path), True
+    return [Source(path=path, name=path.name)], False
+
+
+def _in_folder(folder: Path) -> list[Source]:
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        found += [Path(parent, name) for name in names if _is_table(name)]
+    return _of_one_format(folder, folder, found)
+
+
+def _by_pattern(pattern: Path) -> list[Source]:
+    fixed = Path()
+    for part in pattern.parts:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    found: list[Path] = []
+    for match in map(Path, glob.glob(str(pattern), recursive=True)):
+        if match.is_dir():
+            continue
+        found.append(match)
+    return _of_one_format(pattern, fixed, found)
+
+
+def _of_one_format(named: Path, root: Path, found: list[Path]) -> list[Source]:
+    if not found:
+        raise InputError(
+            f"{named} holds no file of rows; allowed: files ending in {', '.join(SUFFIXES)}"
+        )
+    formats = sorted({_format(path.name) or path.suffix for path in found})
+    if len(formats) > 1:
+        raise InputError(
+            f"{named} holds files of {len(formats)} formats ({', '.join(formats)}); "
+            f"allowed: one, or a pattern such as {root / ('*' + formats[0])}"
+        )
+    sources = []
+    for path in found:
+        inside = path.relative_to(root)
+        sources.append(Source(path=path, name=inside.as_posix(), partition=_partition(inside)))
+    return sorted(sources, key=lambda source: source.name)
+
+
+def _is_table(name: str) -> bool:
+    return not name.startswith((".", "_")) and _format(name) is not None
+
+
+def _format(name: str) -> str | None:
+    lowered = name.lower()
+    return next((suffix for suffix in SUFFIXES if lowered.endswith(suffix)), None)
+
+
+def _partition(inside: Path) -> tuple[tuple[str, str | None], ...]:
+    pairs = []
+    for folder in inside.parts[:-1]:
+        name, equals, value = folder.partition("=")
+        if equals and name:
+            given = unquote(value)
+            pairs.append((unquote(name), None if given == _NULL_PARTITION else given))
+    return tuple(pairs)

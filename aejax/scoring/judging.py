@@ -1,0 +1,204 @@
+"""From a block of rows to the rows of a part: scores, flags, and why a row has none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from aejax.config import InputError
+from aejax.data.blocks import Block
+from aejax.data.files import Rows
+from aejax.detection.detector import Detector
+
+# Kinds of bad rows, as a summary counts them.
+MISSING, INFINITE, UNREADABLE, BEYOND = (
+    "missing or NaN",
+    "infinite",
+    "not readable as numbers",
+    "score beyond float32's range",
+)
+
+
+class Scored(NamedTuple):
+    """A block and what the device made of it.
+
+    Attributes:
+        block: rows.
+        scores: float32 [n].
+        features: int32 [n, top], or None.
+        errors: float32 [n, top], or None.
+    """
+
+    block: Block
+    scores: np.ndarray
+    features: np.ndarray | None
+    errors: np.ndarray | None
+
+
+class Judged(NamedTuple):
+    """Rows of a part.
+
+    Attributes:
+        table: one row each.
+        bad: how many of each kind have no score.
+        end: file of the segment, and row in it, that follow the last row.
+    """
+
+    table: pa.Table
+    bad: Counter[str]
+    end: tuple[int, int]
+
+
+class Judge:
+    """Makes the rows of a part.
+
+    Args:
+        detector: with its threshold, if rows are to be flagged.
+        rows: the input, for names of files.
+        top_features: how many features are named for every row.
+        on_bad_row: "null", or "error" to stop at one.
+    """
+
+    def __init__(self, detector: Detector, rows: Rows, top_features: int, on_bad_row: str) -> None:
+        self.detector, self.rows, self.on_bad_row = detector, rows, on_bad_row
+        self.p_values = gives_p_values(detector)
+        features = range(detector.schema.features) if top_features else ()
+        self.names = pa.array([detector.schema.feature_name(i) for i in features], pa.string())
+        self.files = pa.array([part.name for part in rows.parts], pa.string())
+
+    def __call__(self, scored: Scored) -> Judged:
+        """Judge a block.
+
+        Raises:
+            InputError: at the first bad row, where these are to stop the job.
+        """
+        block, scores = scored.block, scored.scores
+        count, threshold = len(scores), self.detector.threshold
+        wrong = ~np.isfinite(scores) | ~finite_rows(block.x)
+        wrong[list(block.bad)] = True
+        positions = np.flatnonzero(wrong).tolist()
+        found = {row: self._reason(block, row) for row in positions}
+        if found and self.on_bad_row == "error":
+            row = positions[0]
+            raise InputError(f"{self._place(block, row)} {found[row][1]}")
+        columns: dict[str, Any] = {}
+        if block.keys is not None:
+            columns |= {name: block.keys.column(name) for name in block.keys.column_names}
+        if self.rows.many:
+            columns |= self._origin(block)
+        columns["row"] = pa.array(np.arange(block.first_row, block.first_row + count))
+        columns["score"] = pa.array(scores, pa.float32(), mask=wrong)
+        if self.p_values:
+            assert threshold is not None
+            values = np.full(count, np.nan)
+            values[~wrong] = threshold.p_values(scores[~wrong])
+            columns["p_value"] = pa.array(values, mask=wrong)
+        columns["is_anomaly"] = (
+            pa.nulls(count, pa.bool_())
+            if threshold is None
+            else pa.array(threshold.flags(scores), pa.bool_(), mask=wrong)
+        )
+        columns["reason"] = (
+            pa.array(
+                [f"row {block.first_row + i}: {found[i][1]}" if i in found else None
+                 for i in range(count)],
+                pa.string(),
+            )
+            if found
+            else pa.nulls(count, pa.string())
+        )
+        if scored.features is not None and scored.errors is not None:
+            names = self.names.take(pa.array(scored.features.ravel()))
+            errors = pa.array(scored.errors.ravel(), pa.float32())
+            columns["top_features"] = _lists(names, scored.features.shape[1])
+            columns["top_errors"] = _lists(errors, scored.errors.shape[1])
+        last = block.runs[-1]
+        return Judged(
+            table=pa.table(columns),
+            bad=Counter(kind for kind, _ in found.values()),
+            end=(last.file, last.first_row + last.rows),
+        )
+
+    def _reason(self, block: Block, row: int) -> tuple[str, str]:
+        """What kind of bad row this is, and what is wrong with it."""
+        if row in block.bad:
+            return UNREADABLE, block.bad[row]
+        values = block.x[row].ravel()
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if not len(wrong):
+            return BEYOND, f"the {BEYOND.replace(' beyond', ' is beyond')}"
+        kind = MISSING if np.isnan(values[wrong[0]]) else INFINITE
+        return kind, f"{self.detector.schema.feature_name(int(wrong[0]))} is {kind}"
+
+    def _place(self, block: Block, row: int) -> str:
+        """File and row of a row of a block."""
+        position = row
+        for run in block.runs:
+            if position < run.rows:
+                of_all = f" ({block.first_row + row} of all)" if self.rows.many else ""
+                path = self.rows.parts[run.file].path
+                return f"{path}: row {run.first_row + position}{of_all}:"
+            position -= run.rows
+        raise IndexError(row)
+
+    def _origin(self, block: Block) -> dict[str, pa.Array]:
+        files = np.repeat(
+            np.array([run.file for run in block.runs], np.int32), [r.rows for r in block.runs]
+        )
+        rows = np.concatenate([np.arange(r.first_row, r.first_row + r.rows) for r in block.runs])
+        return {
+            "file": self.files.take(pa.array(files)),
+            "file_row": pa.array(rows, pa.int64()),
+        }
+
+
+def gives_p_values(detector: Detector) -> bool:
+    """Whether a detector's threshold knows how rare a score is."""
+    return getattr(detector.threshold, "calibration", None) is not None
+
+
+def threshold_identity(detector: Detector) -> dict[str, Any]:
+    """What of a detector's threshold decides what is written."""
+    threshold = detector.threshold
+    described: dict[str, Any] = {"threshold": None if threshold is None else threshold.value}
+    if threshold is not None and gives_p_values(detector):
+        settled = json.dumps(threshold.to_dict(), sort_keys=True).encode()
+        described["threshold_calibration"] = hashlib.sha256(settled).hexdigest()
+    return described
+
+
+def finite_rows(x: np.ndarray) -> np.ndarray:
+    """Which rows hold numbers only: bool [n]."""
+    if x.dtype.kind != "f":
+        return np.ones(len(x), bool)
+    flat = x.reshape(len(x), -1)
+    # One sum a row finds almost every good row; the others are looked at value by value.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite: np.ndarray = np.isfinite(flat.sum(axis=1))
+    doubtful = np.flatnonzero(~finite)
+    finite[doubtful] = np.isfinite(flat[doubtful]).all(axis=1)
+    return finite
+
+
+def _lists(values: pa.Array, size: int) -> pa.Array:
+    offsets = np.arange(0, len(values) + 1, size, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def check_keys(rows: Rows, key_columns: tuple[str, ...], path: Path) -> None:
+    """Refuse keys that have the name of a column of scores."""
+    taken = {"row", "score", "is_anomaly", "reason", "p_value", "top_features", "top_errors"}
+    if rows.many:
+        taken |= {"file", "file_row"}
+    for name in key_columns:
+        if name in taken:
+            raise InputError(
+                f"{path}: key column {name!r} has the name of a column of scores; "
+                f"allowed: other names than {', '.join(sorted(taken))}"
+            )

@@ -1,0 +1,150 @@
+"""Parts of scores: Parquet files of a stated range of input rows, with the same bytes every time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aejax.config import InputError
+from aejax.scoring.durable import written_aside
+from aejax.scoring.judging import Judged
+from aejax.scoring.manifest import Manifest, part_name
+from aejax.scoring.totals import Totals
+
+# Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
+GROUP_ROWS = 1 << 17
+# Row numbers take next to nothing when their differences are stored.
+COUNTED = ("row", "file_row")
+
+
+class Parts:
+    """Writes judged rows into parts, one after the other.
+
+    Args:
+        manifest: the books; rows that it lists are not written again.
+        segment: the group of input files that the rows are from.
+        part_rows: rows in a part.
+        totals: folds every part.
+    """
+
+    def __init__(self, manifest: Manifest, segment: int, part_rows: int, totals: Totals) -> None:
+        self.manifest, self.segment, self.part_rows = manifest, segment, part_rows
+        self.totals = totals
+        self.part: _Part | None = None
+
+    def add(self, judged: Judged) -> None:
+        """Write rows that end with or before the part."""
+        try:
+            if self.part is None:
+                path = self.manifest.folder / part_name(len(self.manifest.parts))
+                self.part = _Part(path, judged.table.schema)
+            self.part.add(judged)
+            if self.part.rows == self.part_rows:
+                self.close()
+        except OSError as error:
+            if isinstance(error, InputError):
+                raise
+            folder = self.manifest.folder
+            raise InputError(
+                f"{folder} cannot be written: {error.strerror or error}; "
+                "the same command continues once it can"
+            ) from error
+
+    def close(self) -> None:
+        """End the part that is being written, if any."""
+        part, self.part = self.part, None
+        if part is None:
+            return
+        described = part.close()
+        self.manifest.add(
+            {
+                "name": part.path.name,
+                "segment": self.segment,
+                "first_row": self.manifest.rows,
+                **described,
+            }
+        )
+        self.totals.fold(part.path)
+        self.totals.save(self.manifest.folder)
+
+    def abandon(self) -> None:
+        """Leave out the part that is being written."""
+        part, self.part = self.part, None
+        if part is not None:
+            part.abandon()
+
+
+class _Part:
+    """One part: written aside, then renamed."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.rows = self.flagged = 0
+        self.bad: Counter[str] = Counter()
+        self.end = (0, 0)
+        self.low, self.high = float("inf"), float("-inf")
+        self.held: list[pa.Table] = []
+        self.held_rows = 0
+        self.aside = written_aside(path)
+        self.file: IO[bytes] = self.aside.__enter__()
+        try:
+            counted = [name for name in COUNTED if name in schema.names]
+            self.writer = pq.ParquetWriter(
+                self.file,
+                schema,
+                compression="zstd",
+                use_dictionary=[name for name in schema.names if name not in counted],
+                column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
+            )
+        except BaseException as error:
+            self._leave(error)
+            raise
+
+    def add(self, judged: Judged) -> None:
+        table = judged.table
+        self.rows += len(table)
+        self.end = judged.end
+        self.bad.update(judged.bad)
+        self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
+        extremes = pc.min_max(table["score"]).as_py()
+        if extremes["min"] is not None:
+            self.low, self.high = min(self.low, extremes["min"]), max(self.high, extremes["max"])
+        self.held.append(table)
+        self.held_rows += len(table)
+        while self.held_rows >= GROUP_ROWS:
+            self._write(GROUP_ROWS)
+
+    def _write(self, rows: int) -> None:
+        table = pa.concat_tables(self.held)
+        self.writer.write_table(table[:rows].combine_chunks(), row_group_size=rows)
+        self.held, self.held_rows = [table[rows:]], len(table) - rows
+
+    def close(self) -> dict[str, Any]:
+        try:
+            if self.held_rows:
+                self._write(self.held_rows)
+            self.writer.close()
+        except BaseException as error:
+            self._leave(error)
+            raise
+        self.aside.__exit__(None, None, None)
+        scored = self.rows > self.bad.total()
+        return {
+            "rows": self.rows,
+            "end": list(self.end),
+            "flagged": self.flagged,
+            "bad": dict(sorted(self.bad.items())),
+            "lowest": self.low if scored else None,
+            "highest": self.high if scored else None,
+        }
+
+    def abandon(self) -> None:
+        self._leave(RuntimeError("abandoned"))
+
+    def _leave(self, error: BaseException) -> None:
+        ...
