@@ -195,41 +195,74 @@ class Score:
     """Score a file of any size into Parquet parts; the same command continues a stopped job."""
 
     run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
-    input: Annotated[Path, arg(help="File of rows; columns are matched by name.")]
+    input: Annotated[
+        tuple[str, ...],
+        arg(
+            help="Files, folders or patterns of rows, or a data set as mnist:test; "
+            "columns are matched by name."
+        ),
+    ]
     out: Out
     key: Annotated[Names, arg(help="Columns to carry through to the scores.")] = ()
     top_features: Annotated[int, arg(help="How many features to name for every row.")] = 0
+    top: Annotated[
+        int, arg(help="How many of the most anomalous rows to write to _top/rows.parquet.")
+    ] = 0
     batch_size: Annotated[int | None, arg(help="Rows in a compiled batch; changes no score.")] = (
         None
     )
-    part_rows: Annotated[int, arg(help="Input rows in one output part.")] = 1 << 20
+    part_rows: Annotated[
+        int | None, arg(help="Input rows in one output part. Default: by the width of a row.")
+    ] = None
     on_bad_row: Annotated[
-        Literal["null", "error"], arg(help="Give a row with NaN a null score, or stop at it.")
+        Literal["null", "error"],
+        arg(help="Give a row with a missing or unreadable value a null score, or stop at it."),
     ] = "null"
     restart: Annotated[bool, arg(help="Start over, deleting the scores that are there.")] = False
+    append: Annotated[bool, arg(help="Score only the files that are new to OUT.")] = False
     header: HasHeader = True
-    profile: Profile = None
+    progress: Annotated[
+        Literal["bar", "json"], arg(help="On stderr: a bar, or lines of JSON for schedulers.")
+    ] = "bar"
     quiet: Quiet = False
     json: Json = False
 
     def run(self) -> dict[str, Any]:
-        """Score the file."""
+        """Score the files."""
         from aejax.data.rows import Selection
         from aejax.detection.detector import load
         from aejax.scoring.stream import score_files
 
-        return score_files(
-            load(self.run_folder),
-            self.input,
-            self.out,
-            selection=Selection(key_columns=self.key, header=self.header),
-            top_features=self.top_features,
-            batch_size=self.batch_size,
-            part_rows=self.part_rows,
-            on_bad_row=self.on_bad_row,
-            restart=self.restart,
-            progress=not self.quiet,
-        )
+        with StopOnSigterm() as should_stop:
+            return score_files(
+                load(self.run_folder),
+                self.input[0] if len(self.input) == 1 else self.input,
+                self.out,
+                selection=Selection(key_columns=self.key, header=self.header),
+                top_features=self.top_features,
+                top=self.top,
+                batch_size=self.batch_size,
+                part_rows=self.part_rows,
+                on_bad_row=self.on_bad_row,
+                restart=self.restart,
+                append=self.append,
+                progress="none" if self.quiet else self.progress,
+                should_stop=should_stop,
+            )
+
+    @staticmethod
+    def show(result: dict[str, Any]) -> str:
+        """Everything but the histogram, a line each."""
+        lines = []
+        for name, value in result.items():
+            if name == "histogram" or value in (None, {}):
+                continue
+            if isinstance(value, dict):
+                value = ", ".join(f"{key}: {number:.6g}" for key, number in value.items())
+            elif isinstance(value, float):
+                value = f"{value:.6g}"
+            lines.append(f"{name}: {value}")
+        return "\n".join(lines)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from benchmarks.systems import LIBRARIES, Entry
 def parser(module: str, description: str) -> argparse.ArgumentParser:
     """Options of every suite: repeats, platform, and where results go."""
     found = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    found.add_argument("--repeats", type=_count, default=7, help="turns of every system (7)")
+    found.add_argument("--repeats", type=count, default=7, help="turns of every system (7)")
     found.add_argument("--json", type=Path, metavar="FILE", help="keep all that was measured")
     found.add_argument("--plot", type=Path, metavar="FILE", help="draw the rates as a PNG")
     return found
@@ -32,7 +32,7 @@ def add_choices(found: argparse.ArgumentParser, entries: Mapping[str, Entry]) ->
         default=list(LIBRARIES[1:]),
         help="libraries, or single systems, to measure beside aejax (all)",
     )
-    found.add_argument("--rows", type=_count, help="rows of every case, instead of its own number")
+    found.add_argument("--rows", type=count, help="rows of every case, instead of its own number")
     found.add_argument(
         "--platform", choices=["cpu", "gpu", "tpu"], default="cpu", help="where it runs (cpu)"
     )
@@ -52,7 +52,8 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number, at least 1, from an argument's text."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number, at least 1")
     return int(text)

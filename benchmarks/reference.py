@@ -6,9 +6,18 @@ nothing with aejax and is far too slow for more than some hundred rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from benchmarks.cases import BATCH_NORM_EPSILON, Case, Layer, Weights
+
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "linear": lambda x: x,
+}
 
 
 def scores(case: Case, weights: Weights, rows: np.ndarray) -> np.ndarray:
@@ -50,12 +59,7 @@ def _apply(layer: Layer, w: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
         return x.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
     if layer.kind == "upsample":
         return x.repeat(2, axis=1).repeat(2, axis=2)
-    return {
-        "relu": lambda x: np.maximum(x, 0),
-        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-        "tanh": np.tanh,
-        "linear": lambda x: x,
-    }[layer.function](x)
+    return _FUNCTIONS[layer.function](x)
 
 
 def _convolve(x: np.ndarray, kernel: np.ndarray, stride: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -211,36 +211,46 @@ def _middle(seconds: list[float | None]) -> float | None:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Rates of every system as bars, one panel a case, on logarithmic axes."""
+    """Rates of every system as bars, one panel a case."""
+    panels = {}
+    for case in results["cases"]:
+        batch = f", batch {case['batch_size']}" if "batch_size" in case else ""
+        panels[f"{case['model']}{batch}: rows a second"] = {
+            one["system"]: one["rows_per_second"]
+            for one in case["systems"]
+            if one["rows_per_second"]
+        }
+    plot_bars(panels, path)
+
+
+def plot_bars(panels: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    """Spreads as bars with whiskers on logarithmic axes, one panel for each title."""
     import matplotlib as mpl
 
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
-    cases = [
-        (case, [one for one in case["systems"] if one["rows_per_second"]])
-        for case in results["cases"]
-    ]
-    cases = [(case, shown) for case, shown in cases if shown]
-    heights = [0.6 + 0.22 * len(shown) for _, shown in cases]
-    figure, panels = plt.subplots(
-        len(cases), 1, figsize=(8, sum(heights)), height_ratios=heights, squeeze=False
+    panels = {title: shown for title, shown in panels.items() if shown}
+    if not panels:
+        return
+    heights = [0.6 + 0.22 * len(shown) for shown in panels.values()]
+    figure, axes = plt.subplots(
+        len(panels), 1, figsize=(8, sum(heights)), height_ratios=heights, squeeze=False
     )
-    for (case, shown), panel in zip(cases, panels[:, 0], strict=True):
-        shown = sorted(shown, key=lambda one: one["rows_per_second"]["median"])
-        names = [one["system"] for one in shown]
-        spreads = [one["rows_per_second"] for one in shown]
-        medians = [spread["median"] for spread in spreads]
-        below = [spread["median"] - spread["lowest"] for spread in spreads]
-        above = [spread["highest"] - spread["median"] for spread in spreads]
-        colours = ["#b5485d" if one["library"] == "aejax" else "#8a94a6" for one in shown]
-        panel.barh(names, medians, color=colours, height=0.7)
-        panel.errorbar(medians, names, xerr=[below, above], fmt="none", ecolor="black", lw=0.8)
-        panel.set_xscale("log")
-        batch = f", batch {case['batch_size']}" if "batch_size" in case else ""
-        panel.set_title(f"{case['model']}{batch}: rows a second", fontsize=9, loc="left")
-        panel.tick_params(labelsize=7)
-        panel.spines[["top", "right"]].set_visible(False)
+    for (title, shown), axis in zip(panels.items(), axes[:, 0], strict=True):
+        ordered = dict(sorted(shown.items(), key=lambda item: item[1]["median"]))
+        medians = [spread["median"] for spread in ordered.values()]
+        whiskers = [
+            [spread["median"] - spread["lowest"] for spread in ordered.values()],
+            [spread["highest"] - spread["median"] for spread in ordered.values()],
+        ]
+        colours = ["#b5485d" if "aejax" in name else "#8a94a6" for name in ordered]
+        axis.barh(list(ordered), medians, color=colours, height=0.7)
+        axis.errorbar(medians, list(ordered), xerr=whiskers, fmt="none", ecolor="black", lw=0.8)
+        axis.set_xscale("log")
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -20,6 +20,7 @@ FLOORS = (
     "core",
     "training",
     "detection",
+    "estimator",
     "scoring",
     "reporting",
     "recipes",

@@ -41,6 +41,7 @@ class ConvAutoencoder(nn.Module):
     precision: Precision = "float32"
 
     def setup(self) -> None:
+        """Name the layers."""
         check_image(self.shape, len(self.channels))
         layer = functools.partial(layers.Conv, kernel=self.kernel, precision=self.precision)
         hidden = functools.partial(layer, activation=self.activation)

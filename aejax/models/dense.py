@@ -35,6 +35,7 @@ class DenseAutoencoder(nn.Module):
     precision: Precision = "float32"
 
     def setup(self) -> None:
+        """Name the layers."""
         self.encoder_layers = [layers.Dense(width, self.precision) for width in self.hidden]
         self.decoder_layers = [layers.Dense(width, self.precision) for width in self.decoder]
         self.encoder_norms = [layers.batch_norm() for _ in self.hidden if self.batch_norm]

@@ -12,29 +12,55 @@ from typing import IO
 ASIDE = ".writing"
 
 
-@contextlib.contextmanager
-def written_aside(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """A file to write; it takes its name, replacing an older one, when the block ends well.
+class Aside:
+    """A file to write that takes its name, replacing an older one, only when it is complete.
 
     Args:
         path: the name.
-        durable: wait until the disk has it. Without that a power cut can leave an empty file.
     """
-    aside = path.with_name(f".{path.name}{ASIDE}")
-    try:
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.aside = path.with_name(f".{path.name}{ASIDE}")
+        # What a kill left of an earlier try is overwritten.
+        self.file: IO[bytes] = self.aside.open("wb")
+
+    def commit(self, *, durable: bool = True) -> None:
+        """Give the file its name.
+
+        Args:
+            durable: wait until the disk has it. Without that a power cut can leave an empty file.
+        """
+        try:
+            self.file.flush()
             if durable:
-                os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        # What is left of it after a kill is overwritten by the next try.
+                os.fsync(self.file.fileno())
+            self.file.close()
+            os.replace(self.aside, self.path)
+        except BaseException:
+            self.discard()
+            raise
+        if durable:
+            sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Leave no file."""
         with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+            self.file.close()
+        with contextlib.suppress(OSError):
+            self.aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_aside(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write, complete when the block ends well and gone when it doesn't."""
+    aside = Aside(path)
+    try:
+        yield aside.file
+    except BaseException:
+        aside.discard()
         raise
-    if durable:
-        sync_folder(path.parent)
+    aside.commit(durable=durable)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -36,13 +36,15 @@ def inspect_folder(folder: Path, *, shapes: bool = False) -> dict[str, Any]:
 
 def _scores(folder: Path) -> dict[str, Any]:
     written = manifest.read_description(folder)
+    finished = (folder / manifest.SUCCESS).is_file()
     return {
         "kind": "scores",
-        "finished": (folder / manifest.SUCCESS).is_file(),
+        "finished": finished,
         "parts": len(written["parts"]),
         "rows": sum(part["rows"] for part in written["parts"]),
+        "files": sum(len(segment["files"]) for segment in written["segments"]),
         "identity": written["identity"],
-        "summary": written.get("summary"),
+        "summary": read_json(folder / manifest.SUMMARY, RUN_BYTES) if finished else None,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ from aejax.detection.metrics import evaluate
 from aejax.scoring import manifest
 
 
-def read_scores(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+def read_scores(
+    folder: Path, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, dict[str, Any]]:
     """All scores of a folder as one table in input order, and what its books say.
+
+    Args:
+        folder: that `score_files` wrote.
+        columns: those to read, where they are there; None reads all.
 
     Raises:
         InputError: if the folder holds no complete scores.
@@ -29,7 +36,12 @@ def read_scores(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
     if not (folder / manifest.SUCCESS).is_file():
         raise InputError(f"{folder} holds an unfinished job; run the same `aejax score` again")
     try:
-        parts = [pq.read_table(folder / part["name"]) for part in written["parts"]]
+        parts = []
+        for part in written["parts"]:
+            with pq.ParquetFile(folder / part["name"]) as file:
+                found = file.schema_arrow.names
+                wanted = None if columns is None else [name for name in columns if name in found]
+                parts.append(file.read(wanted))
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{folder}: {error}") from None
     if not parts:
@@ -52,8 +64,8 @@ def evaluate_scores(
     Raises:
         InputError: if labels are missing or don't match the scores row for row.
     """
-    table, written = read_scores(folder)
     column = selection.label_column or "label"
+    table, written = read_scores(folder, ("score", column))
     if labels is not None:
         is_anomaly = read_labels(labels, selection)
     elif column in table.column_names:

@@ -106,8 +106,10 @@ class Judge:
         )
         columns["reason"] = (
             pa.array(
-                [f"row {block.first_row + i}: {found[i][1]}" if i in found else None
-                 for i in range(count)],
+                [
+                    f"row {block.first_row + i}: {found[i][1]}" if i in found else None
+                    for i in range(count)
+                ],
                 pa.string(),
             )
             if found

@@ -198,7 +198,9 @@ def _new_files(
         if name not in given and not (append and name in scored):
             raise InputError(f"{folder} holds scores of {name}, which is not in --input; {allowed}")
         if given.get(name, digest) != digest:
-            raise InputError(f"{folder} holds scores of {name} as it was: it has changed; {allowed}")
+            raise InputError(
+                f"{folder} holds scores of {name} as it was: it has changed; {allowed}"
+            )
     new = [(name, digest) for name, digest in files if name not in known]
     if new and not append:
         more = f" and {len(new) - 1} more" if len(new) > 1 else ""

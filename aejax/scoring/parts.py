@@ -1,17 +1,19 @@
-"""Parts of scores: Parquet files of a stated range of input rows, with the same bytes every time."""
+"""Parts of scores: Parquet files, each of a stated range of input rows, the same in every run."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
-from aejax.scoring.durable import written_aside
+from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import Manifest, part_name
 from aejax.scoring.totals import Totals
@@ -39,28 +41,25 @@ class Parts:
 
     def add(self, judged: Judged) -> None:
         """Write rows that end with or before the part."""
-        try:
+        with self._failing_as_input():
             if self.part is None:
                 path = self.manifest.folder / part_name(len(self.manifest.parts))
                 self.part = _Part(path, judged.table.schema)
             self.part.add(judged)
             if self.part.rows == self.part_rows:
-                self.close()
-        except OSError as error:
-            if isinstance(error, InputError):
-                raise
-            folder = self.manifest.folder
-            raise InputError(
-                f"{folder} cannot be written: {error.strerror or error}; "
-                "the same command continues once it can"
-            ) from error
+                self._close()
 
     def close(self) -> None:
         """End the part that is being written, if any."""
-        part, self.part = self.part, None
+        with self._failing_as_input():
+            self._close()
+
+    def _close(self) -> None:
+        part = self.part
         if part is None:
             return
         described = part.close()
+        self.part = None
         self.manifest.add(
             {
                 "name": part.path.name,
@@ -78,6 +77,17 @@ class Parts:
         if part is not None:
             part.abandon()
 
+    @contextlib.contextmanager
+    def _failing_as_input(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.abandon()
+            raise InputError(
+                f"{self.manifest.folder} cannot be written: {error.strerror or error}; "
+                "the same command continues once it can"
+            ) from error
+
 
 class _Part:
     """One part: written aside, then renamed."""
@@ -90,20 +100,15 @@ class _Part:
         self.low, self.high = float("inf"), float("-inf")
         self.held: list[pa.Table] = []
         self.held_rows = 0
-        self.aside = written_aside(path)
-        self.file: IO[bytes] = self.aside.__enter__()
-        try:
-            counted = [name for name in COUNTED if name in schema.names]
-            self.writer = pq.ParquetWriter(
-                self.file,
-                schema,
-                compression="zstd",
-                use_dictionary=[name for name in schema.names if name not in counted],
-                column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
-            )
-        except BaseException as error:
-            self._leave(error)
-            raise
+        self.aside = Aside(path)
+        counted = [name for name in COUNTED if name in schema.names]
+        self.writer = pq.ParquetWriter(
+            self.aside.file,
+            schema,
+            compression="zstd",
+            use_dictionary=[name for name in schema.names if name not in counted],
+            column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
+        )
 
     def add(self, judged: Judged) -> None:
         table = judged.table
@@ -125,14 +130,10 @@ class _Part:
         self.held, self.held_rows = [table[rows:]], len(table) - rows
 
     def close(self) -> dict[str, Any]:
-        try:
-            if self.held_rows:
-                self._write(self.held_rows)
-            self.writer.close()
-        except BaseException as error:
-            self._leave(error)
-            raise
-        self.aside.__exit__(None, None, None)
+        if self.held_rows:
+            self._write(self.held_rows)
+        self.writer.close()
+        self.aside.commit()
         scored = self.rows > self.bad.total()
         return {
             "rows": self.rows,
@@ -144,7 +145,9 @@ class _Part:
         }
 
     def abandon(self) -> None:
-        self._leave(RuntimeError("abandoned"))
-
-    def _leave(self, error: BaseException) -> None:
-        ...
+        # Closing writes a last piece, for which there may be no room; the writer must not try
+        # again when it is collected.
+        with contextlib.suppress(OSError):
+            self.writer.close()
+        self.writer.is_open = False
+        self.aside.discard()

@@ -1,313 +1,219 @@
-"""Score files of any size: read, score and write overlapped, one block in memory at a time."""
+"""Score files of any size: read, score and write overlapped, a few blocks in memory at a time."""
 
 from __future__ import annotations
 
-import queue
-import threading
+import dataclasses
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from aejax.config import InputError
 from aejax.data import files
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import Selection
+from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.rows import default_batch_size
-from aejax.scoring.manifest import ASIDE, Manifest, claim, lock, part_name
+from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
+from aejax.scoring.manifest import Manifest, claim, lock
+from aejax.scoring.overlap import Behind, ahead
+from aejax.scoring.parts import Parts
+from aejax.scoring.progress import Progress, ProgressKind
+from aejax.scoring.totals import Totals
+from aejax.training.loop import Interrupted
 
 BLOCK_BYTES = 32 << 20
-PART_ROWS = 1 << 20
-BLOCKS_AHEAD = 2
-Item = TypeVar("Item")
+BLOCKS_AHEAD = BLOCKS_BEHIND = 2
+# Values in a part: what a kill can lose.
+PART_VALUES = 1 << 27
+LEAST_PART_ROWS, MOST_PART_ROWS = 1 << 14, 1 << 20
+MOST_TOP = 1_000_000
 
 
 def score_files(
     detector: Detector,
-    path: str | Path,
-    out: str | Path,
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     selection: Selection | None = None,
     top_features: int = 0,
+    top: int = 0,
     batch_size: int | None = None,
-    part_rows: int = PART_ROWS,
+    part_rows: int | None = None,
     on_bad_row: Literal["null", "error"] = "null",
     restart: bool = False,
-    progress: bool = False,
+    append: bool = False,
+    progress: ProgressKind = "none",
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Score a file into a folder of Parquet parts; continue where a stopped job left off.
+    """Score files into a folder of Parquet parts; continue where a stopped job left off.
 
-    The parts have the carried key columns, `row` (int64, from 0 in the input), `score`
-    (float32, null for a bad row), `is_anomaly` (bool, null where there is no threshold or
-    no score), `reason` (why a row is bad, else null), and with `top_features` the lists
-    `top_features` and `top_errors`.
+    The parts have the carried key columns, `file` and `file_row` where the input can be more
+    than one file, `row` (int64, from 0 in the whole input), `score` (float32, null for a bad
+    row), `p_value` (float64) where the threshold gives any, `is_anomaly` (bool, null where
+    there is no threshold or no score), `reason` (why a row is bad, else null), and with
+    `top_features` the lists `top_features` and `top_errors`.
 
     Args:
         detector: with its threshold, if rows are to be flagged.
-        path: npy, npz, CSV or Parquet; columns are matched by name.
+        path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
+            `aejax.data.files.open_rows`. Columns are matched by name.
         out: folder of the scores.
         selection: which columns are carried through.
         top_features: how many features to name for every row; 0 for none.
+        top: how many of the most anomalous rows of all to write to `_top/rows.parquet`.
         batch_size: rows in a compiled batch; no score depends on it.
-        part_rows: input rows in one part.
-        on_bad_row: "null" gives a row with NaN or infinity a null score; "error" stops at it.
+        part_rows: input rows in one part; None lets the number of features decide.
+        on_bad_row: "null" gives a row with a missing, infinite or unreadable value a null
+            score; "error" stops at it.
         restart: start over.
-        progress: whether to draw a progress bar on stderr.
+        append: score the files that are new to a folder, behind the rows that it has.
+        progress: "bar" or "json" lines on stderr, or "none".
+        should_stop: asked after every block; True raises `Interrupted`.
 
     Returns:
-        A summary: rows, flagged, bad_rows, score range, seconds, rows_per_second, folder.
+        The summary: rows, flagged, flagged_rate, bad_rows, bad_rows_by_reason, lowest, highest,
+        parts, quantiles, histogram; and seconds, rows_per_second, resumed_at_row, scores.
 
     Raises:
-        InputError: if the file can't be read, rows don't fit, or the folder holds another job.
+        InputError: if a file can't be read, rows don't fit, the folder holds another job, or
+            its disk is full.
+        Interrupted: as asked. After this, as after any kill, the same call continues.
+
+    Example:
+        >>> score_files(detector, "readings/2024-*.parquet", "scores")  # doctest: +SKIP
     """
-    path, out = Path(path), Path(out)
-    if part_rows < 1:
-        raise InputError(f"part_rows is {part_rows}; allowed: at least 1")
-    if not 0 <= top_features <= detector.schema.features:
-        raise InputError(
-            f"top_features is {top_features}; allowed: 0 to {detector.schema.features}"
-        )
-    selection = selection or Selection()
+    out = Path(out)
+    part_rows = default_part_rows(detector.schema) if part_rows is None else part_rows
+    for name, value, most in (
+        ("part_rows", part_rows, None),
+        ("top_features", top_features, detector.schema.features),
+        ("top", top, MOST_TOP),
+    ):
+        least = 1 if most is None else 0
+        if value < least or (most is not None and value > most):
+            allowed = "at least 1" if most is None else f"0 to {most}"
+            raise InputError(f"{name} is {value}; allowed: {allowed}")
+    selection = dataclasses.replace(selection or Selection(), bad_cells="null")
     rows = files.open_rows(path, selection, expected=detector.schema)
-    threshold = detector.threshold
+    check_keys(rows, selection.key_columns, rows.path)
     identity = {
-        "input": rows.fingerprint(),
         "model": detector.fingerprint,
-        "threshold": None if threshold is None else threshold.value,
+        **threshold_identity(detector),
         "key_columns": list(selection.key_columns),
         "top_features": top_features,
+        "top": top,
         "part_rows": part_rows,
+        "header": selection.header,
+        "names_files": rows.many,
     }
     started = time.monotonic()
     with lock(out):
-        manifest = claim(out, identity, restart=restart)
+        manifest = claim(out, identity, rows.fingerprints(), restart=restart, append=append)
         already = manifest.rows
+        totals = Totals.of(manifest, top)
         if not manifest.done:
-            job = _Job(detector, top_features, batch_size, on_bad_row, path)
-            with tqdm(
-                total=rows.rows,
-                initial=already,
-                unit="rows",
-                unit_scale=True,
-                disable=not progress,
-                dynamic_ncols=True,
-            ) as bar:
-                _score_parts(job, rows, manifest, part_rows, bar)
-            manifest.finish(_summary(manifest))
+            job = _Job(detector, top_features, batch_size, part_rows, on_bad_row, should_stop)
+            with Progress(progress, already, _total(manifest, rows)) as shown:
+                for segment in range(len(manifest.segments)):
+                    if not manifest.segments[segment]["done"]:
+                        job.score_segment(manifest, segment, rows, totals, shown)
+            totals.write_top(out)
+            manifest.finish(totals.summary(manifest))
     seconds = time.monotonic() - started
-    scored = manifest.rows - already
     return {
-        **_summary(manifest),
+        **totals.summary(manifest),
         "seconds": round(seconds, 3),
-        "rows_per_second": round(scored / seconds, 1),
+        "rows_per_second": round((manifest.rows - already) / seconds, 1),
         "resumed_at_row": already,
         "scores": str(out),
     }
 
 
+def default_part_rows(schema: Schema) -> int:
+    """Rows in a part when nothing is asked for: a power of two; fewer where rows are wide."""
+    rows = max(LEAST_PART_ROWS, min(MOST_PART_ROWS, PART_VALUES // schema.features))
+    return 1 << (rows.bit_length() - 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class _Job:
-    """Turns a block of rows into a table of scores."""
+    """What is the same for all rows."""
 
-    def __init__(
-        self,
-        detector: Detector,
-        top: int,
-        batch_size: int | None,
-        on_bad_row: str,
-        path: Path,
+    detector: Detector
+    top_features: int
+    asked_batch_size: int | None
+    part_rows: int
+    on_bad_row: str
+    should_stop: Callable[[], bool]
+
+    @property
+    def batch_size(self) -> int:
+        if self.asked_batch_size is not None:
+            return self.asked_batch_size
+        # A part begins a batch: none is larger than a part needs.
+        return min(default_batch_size(self.detector.schema), 1 << (self.part_rows - 1).bit_length())
+
+    @property
+    def block_rows(self) -> int:
+        schema = self.detector.schema
+        batch_bytes = self.batch_size * schema.features * np.dtype(schema.dtype).itemsize
+        return max(1, BLOCK_BYTES // batch_bytes) * self.batch_size
+
+    def score_segment(
+        self, manifest: Manifest, segment: int, rows: Rows, totals: Totals, progress: Progress
     ) -> None:
-        self.detector, self.top, self.on_bad_row, self.path = detector, top, on_bad_row, path
-        self.batch_size = batch_size or default_batch_size(detector.schema)
-        row_bytes = detector.schema.features * np.dtype(detector.schema.dtype).itemsize
-        batches = max(1, BLOCK_BYTES // (row_bytes * self.batch_size))
-        self.block_rows = batches * self.batch_size
-        names = [detector.schema.feature_name(i) for i in range(detector.schema.features)]
-        self.names = pa.array(names) if top else None
+        """Score what is left of a group of input files."""
+        rows = rows.only([name for name, _ in manifest.segments[segment]["files"]])
+        file, start = manifest.position(segment)
+        judge = Judge(self.detector, rows, self.top_features, self.on_bad_row)
+        parts = Parts(manifest, segment, self.part_rows, totals)
 
-    def __call__(self, block: Block) -> pa.Table:
-        detector, x = self.detector, block.x
-        if self.top:
-            scores, features, errors = detector.explain_rows(
-                x, top=self.top, batch_size=self.batch_size
-            )
-        else:
-            scores = detector.score_rows(x, batch_size=self.batch_size)
-        bad = np.flatnonzero(~np.isfinite(scores) | ~_finite_rows(x))
-        reasons = {int(row): self._reason(block, int(row)) for row in bad}
-        if reasons and self.on_bad_row == "error":
-            raise InputError(f"{self.path}: {next(iter(reasons.values()))}")
-        is_bad = np.zeros(len(x), bool)
-        is_bad[bad] = True
-        columns: dict[str, Any] = {}
-        if block.keys is not None:
-            columns |= {name: block.keys.column(name) for name in block.keys.column_names}
-        columns["row"] = pa.array(np.arange(block.first_row, block.first_row + len(x)))
-        columns["score"] = pa.array(scores, pa.float32(), mask=is_bad)
-        if detector.threshold is None:
-            columns["is_anomaly"] = pa.nulls(len(x), pa.bool_())
-        else:
-            columns["is_anomaly"] = pa.array(detector.threshold.flags(scores), mask=is_bad)
-        columns["reason"] = (
-            pa.array([reasons.get(i) for i in range(len(x))], pa.string())
-            if (reasons)
-            else pa.nulls(len(x), pa.string())
+        def write(scored: Scored) -> None:
+            judged = judge(scored)
+            parts.add(judged)
+            progress.add(len(judged.table), judged.bad.total())
+
+        # Every part begins a block and with it a batch, whether or not the job was stopped
+        # before it: a row's neighbours in a batch are the same in both cases.
+        blocks = rows.blocks(
+            self.block_rows, start, file=file, first_row=manifest.rows, cut=self.part_rows
         )
-        if self.names is not None:
-            columns["top_features"] = _lists(self.names.take(pa.array(features.ravel())), self.top)
-            columns["top_errors"] = _lists(pa.array(errors.ravel(), pa.float32()), self.top)
-        return pa.table(columns)
-
-    def _reason(self, block: Block, row: int) -> str:
-        values = block.x[row].ravel()
-        wrong = np.flatnonzero(~np.isfinite(values))
-        where = f"row {block.first_row + row}"
-        if not len(wrong):
-            return f"{where}: the score is beyond float32's range"
-        name = self.detector.schema.feature_name(int(wrong[0]))
-        return (
-            f"{where}: {name} is {'missing or NaN' if np.isnan(values[wrong[0]]) else 'infinite'}"
-        )
-
-
-def _finite_rows(x: np.ndarray) -> np.ndarray:
-    if np.issubdtype(x.dtype, np.integer):
-        return np.ones(len(x), bool)
-    flat = x.reshape(len(x), -1)
-    # One sum a row finds almost every good row; the others are looked at value by value.
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(flat.sum(axis=1))
-    doubtful = np.flatnonzero(~finite)
-    finite[doubtful] = np.isfinite(flat[doubtful]).all(axis=1)
-    return finite
-
-
-def _lists(values: pa.Array, size: int) -> pa.Array:
-    offsets = np.arange(0, len(values) + 1, size, dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
-
-
-def _score_parts(job: _Job, rows: Rows, manifest: Manifest, part_rows: int, bar: Any) -> None:
-    writer: _PartWriter | None = None
-    try:
-        for block in _ahead(rows.blocks(job.block_rows, start=manifest.rows), BLOCKS_AHEAD):
-            table = job(block)
-            while len(table):
-                if writer is None:
-                    writer = _PartWriter(manifest, table.schema)
-                room = part_rows - writer.rows
-                writer.write(table[:room])
-                table = table[room:]
-                if writer.rows == part_rows:
-                    writer.close()
-                    writer = None
-            bar.update(len(block.x))
-        if writer is not None:
-            writer.close()
-            writer = None
-    finally:
-        if writer is not None:
-            writer.abandon()
-
-
-class _PartWriter:
-    """One part: written aside, renamed, then entered in the books."""
-
-    def __init__(self, manifest: Manifest, schema: pa.Schema) -> None:
-        self.manifest = manifest
-        self.name = part_name(len(manifest.parts))
-        self.aside = manifest.folder / f".{self.name}{ASIDE}"
-        self.file = pq.ParquetWriter(self.aside, schema, compression="zstd")
-        self.rows = self.flagged = self.bad = 0
-        self.low, self.high = float("inf"), float("-inf")
-
-    def write(self, table: pa.Table) -> None:
-        import pyarrow.compute as pc
-
-        self.file.write_table(table)
-        self.rows += len(table)
-        self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
-        self.bad += table["score"].null_count
-        extremes = pc.min_max(table["score"]).as_py()
-        if extremes["min"] is not None:
-            self.low, self.high = min(self.low, extremes["min"]), max(self.high, extremes["max"])
-
-    def close(self) -> None:
-        self.file.close()
-        self.aside.replace(self.manifest.folder / self.name)
-        scored = self.rows > self.bad
-        self.manifest.add(
-            {
-                "name": self.name,
-                "first_row": self.manifest.rows,
-                "rows": self.rows,
-                "flagged": self.flagged,
-                "bad_rows": self.bad,
-                "lowest": self.low if scored else None,
-                "highest": self.high if scored else None,
-            }
-        )
-
-    def abandon(self) -> None:
-        self.file.close()
-        self.aside.unlink(missing_ok=True)
-
-
-def _summary(manifest: Manifest) -> dict[str, Any]:
-    parts = manifest.parts
-    low = [part["lowest"] for part in parts if part["lowest"] is not None]
-    high = [part["highest"] for part in parts if part["highest"] is not None]
-    flags = manifest.identity["threshold"] is not None
-    return {
-        "rows": manifest.rows,
-        "flagged": sum(part["flagged"] for part in parts) if flags else None,
-        "bad_rows": sum(part["bad_rows"] for part in parts),
-        "lowest": min(low, default=None),
-        "highest": max(high, default=None),
-        "parts": len(parts),
-    }
-
-
-def _ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    """The same items, read by a thread that stays at most `depth` items ahead."""
-    ready: queue.Queue[Any] = queue.Queue(depth)
-    stop = threading.Event()
-    end = object()
-
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def read() -> None:
         try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((end, None))
-        except BaseException as error:  # Raised again where the items are used.
-            put((end, error))
+            with Behind(write, BLOCKS_BEHIND) as writer:
+                for block in ahead(blocks, BLOCKS_AHEAD):
+                    writer.put(self._score(block))
+                    if self.should_stop():
+                        raise Interrupted(f"stopped scoring into {manifest.folder}")
+            parts.close()
+        finally:
+            parts.abandon()
+        manifest.end(segment)
 
-    thread = threading.Thread(target=read, name="reader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is end:
-                return
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+    def _score(self, block: Block) -> Scored:
+        if not self.top_features:
+            scores = self.detector.score_rows(block.x, batch_size=self.batch_size)
+            return Scored(block, scores, None, None)
+        return Scored(
+            block,
+            *self.detector.explain_rows(block.x, top=self.top_features, batch_size=self.batch_size),
+        )
+
+
+def _total(manifest: Manifest, rows: Rows) -> int | None:
+    """Rows of the whole job, if that can be told."""
+    left = [
+        rows.only([name for name, _ in segment["files"]]).rows
+        for segment in manifest.segments
+        if not segment["done"]
+    ]
+    done = sum(
+        part["rows"] for part in manifest.parts if manifest.segments[part["segment"]]["done"]
+    )
+    known = [count for count in left if count is not None]
+    return done + sum(known) if len(known) == len(left) else None

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Config, Scale, Train
+from aejax.config import Config, Dense, Scale, Train
 from aejax.core import scaling, steps
 from aejax.data.schema import Schema
 from aejax.detection import detector as detection
@@ -21,7 +21,7 @@ from benchmarks.systems.job import Choice, Job
 def nested_weights(job: Job) -> dict[str, Any]:
     """The given weights under aejax's names."""
     model = job.case.model
-    encoders = len(model.hidden if hasattr(model, "hidden") else model.channels)
+    encoders = len(model.hidden if isinstance(model, Dense) else model.channels)
     layers = job.case.layers
     products = sum(bool(layer.flops) for layer in layers)
     params: dict[str, Any] = {}

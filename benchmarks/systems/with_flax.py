@@ -39,7 +39,11 @@ class Network(nn.Module):
                 x = nn.ConvTranspose(width, size, steps, dtype=self.dtype, name=name)(x)
             elif layer.kind == "batch_norm":
                 x = nn.BatchNorm(
-                    not train, BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON, dtype=self.dtype, name=name
+                    use_running_average=not train,
+                    momentum=BATCH_NORM_MOMENTUM,
+                    epsilon=BATCH_NORM_EPSILON,
+                    dtype=self.dtype,
+                    name=name,
                 )(x)
             elif layer.kind == "max_pool":
                 x = nn.max_pool(x, (2, 2), (2, 2))
@@ -63,7 +67,7 @@ def _variables(job: Job) -> dict[str, Any]:
     return {"params": params, **({"batch_stats": statistics} if statistics else {})}
 
 
-def _row_errors(x: jax.Array, y: jax.Array) -> jax.Array:
+def _row_errors(x: jax.Array, y: Any) -> jax.Array:
     return jnp.mean(jnp.square(x - y), axis=tuple(range(1, x.ndim)))
 
 
@@ -74,9 +78,13 @@ class Scoring:
         dtype = jnp.bfloat16 if job.precision == "bfloat16" else None
         model = Network(job.case.layers, dtype)
         self.variables = jax.device_put(_variables(job))
-        self.function = jax.jit(
-            lambda variables, x: _row_errors(x, model.apply(variables, x).astype(jnp.float32))
-        )
+
+        @jax.jit
+        def function(variables: Any, x: jax.Array) -> jax.Array:
+            y: Any = model.apply(variables, x)
+            return _row_errors(x, y.astype(jnp.float32))
+
+        self.function = function
         self.facts = {"same_weights": True, "jax": jax.__version__, "flax": flax.__version__}
         self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
 

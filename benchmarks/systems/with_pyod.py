@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from pyod.models.auto_encoder import AutoEncoder
 
+from aejax import Dense
 from benchmarks.systems.job import Choice, Job, NotApplicable
 
 
 def _detector(job: Job, epochs: int, batch_size: int) -> AutoEncoder:
     model = job.case.model
-    if job.case.is_image:
+    if not isinstance(model, Dense):
         raise NotApplicable("no convolutions")
     if job.platform == "tpu":
         raise NotApplicable("no TPU")

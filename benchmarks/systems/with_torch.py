@@ -99,7 +99,7 @@ class Scoring:
         autocast = form.startswith("autocast")
         layout = torch.channels_last if "channels-last" in form else torch.contiguous_format
         if self.job.case.is_image:
-            model = model.to(memory_format=layout)
+            model = model.to(memory_format=layout)  # type: ignore[call-overload]
         model = model.to(dtype)
         axes = tuple(range(1, 4 if self.job.case.is_image else 2))
 
@@ -155,7 +155,9 @@ class Training:
 
     def _network(self) -> nn.Sequential:
         model = network(self.job).to(self.device)
-        return model.to(memory_format=torch.channels_last) if self.job.case.is_image else model
+        if self.job.case.is_image:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
     def _loss(self, x: torch.Tensor) -> torch.Tensor:
         seen, noise = x, self.job.case.noise

@@ -124,7 +124,7 @@ def test_a_detector_keeps_thresholds_by_name(detector: Detector, tmp_path: Path)
     assert loaded.thresholds == found.thresholds
     assert loaded.threshold == found.thresholds["night"]
     np.testing.assert_array_equal(loaded.p_values(rows()), found.use("night").p_values(rows()))
-    with pytest.raises(InputError, match="threshold is 'nigth'; did you mean 'night'?"):
+    with pytest.raises(InputError, match=r"threshold is 'nigth'; did you mean 'night'\?"):
         found.use("nigth")
 
 

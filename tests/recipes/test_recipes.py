@@ -43,7 +43,7 @@ def test_digits_beat_principal_components_of_the_same_size(tmp_path: Path) -> No
     assert {"published", "measured", "metrics", "seconds"} <= set(written)
     assert {"compile", "train", "score"} <= set(written["seconds"])
     page = (tmp_path / "run" / "report.html").read_text()
-    assert f"{result['measured']['auroc']:.3f}" in page
+    assert f"{result['measured']['auroc']:.4f}" in page
     # What the report speaks of is what is on disk.
     detector = aejax.load(tmp_path / "run")
     again = evaluate(detector.score(experiment.x_test), experiment.is_anomaly, None)
