@@ -133,9 +133,10 @@ def measure(rows: int, peers: Sequence[str], repeats: int, platform: str) -> dic
             shift = repeat % len(ready)
             for program in ready[shift:] + ready[:shift]:
                 took, failure = run(program.command, environment)
-                if failure or (program.result and not program.result.exists()):
-                    reason = failure or f"wrote no {program.result}"
-                    states[program.name] = {"status": "failed", "reason": reason}
+                if not failure and program.result and not program.result.exists():
+                    failure = f"wrote no {program.result.name}"
+                if failure:
+                    states[program.name] = {"status": "failed", "reason": failure}
                 seconds[program.name].append(None if failure else took)
     ours = seconds["aejax"]
     return {

@@ -1,322 +1,69 @@
-"""The hot path: train state, train step, epoch, score. Every `jax.jit` of the package is here.
+"""The hot path, compiled: every `jax.jit` of the package is here.
 
-A compiled program is made for one `Program` or `Scorer` (what is static) and one set of
-shapes. Settings that are numbers are arguments, so changing them compiles nothing. The
-functions named `*_step` and `*_rows` are pure and unjitted: a population maps over them.
+What is compiled is written, unjitted, in `learn.py` and `score.py`: there it can be mapped
+over a population's members, lowered for export, or sharded.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-from flax import linen as nn
 
-from aejax.config import Config, ErrorName, Precision
-from aejax.core import errors, objectives, optimizers, scaling
+from aejax.config import Precision
 from aejax.core.backend import compiler_options
-from aejax.core.keys import named_key
-from aejax.core.optimizers import Numbers
-from aejax.core.scaling import Scaler
+from aejax.core.learn import (
+    Best,
+    Program,
+    TrainState,
+    keep_best,
+    learning_rates,
+    new_best,
+    new_state,
+    program_of,
+    train_step,
+    train_steps,
+    validation_loss,
+)
+from aejax.core.score import (
+    Scorer,
+    encode_rows,
+    explain_rows,
+    reconstruct_rows,
+    score_rows,
+)
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Program:
-    """What a training program is specialised on; hashable, compared by value.
-
-    Attributes:
-        model: the network.
-        loss: error that is minimised.
-        noisy: whether inputs are corrupted.
-        bounds: range of corrupted inputs.
-        optimizer: its name.
-        schedule: name of the learning-rate schedule.
-        clips: whether gradients are clipped.
-    """
-
-    model: nn.Module
-    loss: ErrorName
-    noisy: bool
-    bounds: tuple[float, float] | None
-    optimizer: str
-    schedule: str
-    clips: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scorer:
-    """What a scoring program is specialised on; hashable, compared by value."""
-
-    model: nn.Module
-    error: ErrorName
-
-
-class TrainState(NamedTuple):
-    """Everything that a step changes.
-
-    Attributes:
-        step: int32 scalar, steps taken.
-        variables: {"params": ..., "batch_stats": ... where there are any}.
-        optimizer: optax's state.
-    """
-
-    step: jax.Array
-    variables: dict[str, Any]
-    optimizer: Any
-
-
-class Best(NamedTuple):
-    """The best variables so far, and whether training should go on.
-
-    Attributes:
-        variables: those after the best epoch.
-        loss: float32 scalar, their validation loss.
-        epoch: int32 scalar, the best epoch.
-        waited: int32 scalar, epochs since.
-        stopped: bool scalar; once True, nothing here changes any more.
-    """
-
-    variables: dict[str, Any]
-    loss: jax.Array
-    epoch: jax.Array
-    waited: jax.Array
-    stopped: jax.Array
-
-
-def program_of(config: Config, model: nn.Module) -> Program:
-    """The static part of a configuration."""
-    train = config.train
-    return Program(
-        model=model,
-        loss=train.loss,
-        noisy=train.noise > 0,
-        bounds=train.noise_range,
-        optimizer=train.optimizer,
-        schedule=train.schedule,
-        clips=train.clip_norm is not None,
-    )
-
-
-def _optimizer(program: Program, values: Numbers) -> Any:
-    return optimizers.optimizer(program.optimizer, program.schedule, program.clips, values)
-
-
-def _losses(
-    program: Program,
-    variables: dict[str, Any],
-    scaler: Scaler,
-    x: jax.Array,
-    mask: jax.Array,
-    key: jax.Array,
-    values: Numbers,
-    train: bool,
-) -> tuple[jax.Array, dict[str, Any]]:
-    return objectives.reconstruct(
-        program.model,
-        variables,
-        scaling.apply(scaler, x),
-        mask,
-        key,
-        values,
-        loss=program.loss,
-        noisy=program.noisy,
-        bounds=program.bounds,
-        train=train,
-    )
-
-
-def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> TrainState:
-    """Fresh parameters and optimiser state.
-
-    Args:
-        program: what to train.
-        shape: of one row.
-        values: the run's numbers; parameters derive from the seed.
-    """
-    key = named_key(values.seed, "parameters")
-    variables = dict(program.model.init(key, jnp.zeros((1, *shape), jnp.float32)))
-    optimizer = _optimizer(program, values).init(variables["params"])
-    return TrainState(jnp.int32(0), variables, optimizer)
-
-
-def train_step(
-    program: Program,
-    state: TrainState,
-    x: jax.Array,
-    mask: jax.Array,
-    scaler: Scaler,
-    values: Numbers,
-) -> tuple[TrainState, jax.Array]:
-    """One step of gradient descent.
-
-    Args:
-        program: what is trained.
-        state: before the step.
-        x: rows as stored, [B, ...].
-        mask: bool [B], False for padding.
-        scaler: fitted on training rows.
-        values: the run's numbers; noise and dropout derive from the seed and the step.
-
-    Returns:
-        The state after the step, and the loss before it (float32 scalar, mean over the mask).
-    """
-    key = jax.random.fold_in(named_key(values.seed, "training"), state.step)
-    others = {name: value for name, value in state.variables.items() if name != "params"}
-
-    def loss_of(params: Any) -> tuple[jax.Array, dict[str, Any]]:
-        rows, changed = _losses(
-            program, {"params": params, **others}, scaler, x, mask, key, values, True
-        )
-        return errors.masked_mean(rows, mask), changed
-
-    params = state.variables["params"]
-    (loss, changed), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
-    updates, optimizer = _optimizer(program, values).update(gradient, state.optimizer, params)
-    params = jax.tree.map(jnp.add, params, updates)
-    variables = {**state.variables, **changed, "params": params}
-    return TrainState(state.step + 1, variables, optimizer), loss
-
-
-def train_steps(
-    program: Program,
-    state: TrainState,
-    rows: jax.Array,
-    order: jax.Array,
-    scaler: Scaler,
-    values: Numbers,
-) -> tuple[TrainState, jax.Array]:
-    """Many steps in one program, on rows that stay in device memory.
-
-    Args:
-        program: what is trained.
-        state: before the first step.
-        rows: all rows as stored, [n, ...].
-        order: int32 [steps, B], which rows make each batch; -1 is padding.
-        scaler: fitted on training rows.
-        values: the run's numbers.
-
-    Returns:
-        The state after the last step, and the loss of every step, float32 [steps].
-    """
-
-    def step(state: TrainState, picked: jax.Array) -> tuple[TrainState, jax.Array]:
-        x = jnp.take(rows, picked, axis=0, mode="clip")
-        return train_step(program, state, x, picked >= 0, scaler, values)
-
-    return jax.lax.scan(step, state, order)
-
-
-def validation_loss(
-    program: Program,
-    variables: dict[str, Any],
-    tiles: jax.Array,
-    mask: jax.Array,
-    scaler: Scaler,
-    values: Numbers,
-) -> jax.Array:
-    """Mean loss of rows without learning from them; a denoiser sees the same noise every time.
-
-    Args:
-        program: what is trained.
-        variables: parameters and batch statistics.
-        tiles: rows as stored, [T, B, ...], padded.
-        mask: bool [T, B].
-        scaler: fitted on training rows.
-        values: the run's numbers.
-
-    Returns:
-        float32 scalar.
-    """
-    key = named_key(values.seed, "validation")
-
-    def total(x: jax.Array, mask: jax.Array, index: jax.Array) -> jax.Array:
-        noise = jax.random.fold_in(key, index)
-        rows, _ = _losses(program, variables, scaler, x, mask, noise, values, False)
-        return jnp.sum(jnp.where(mask, rows, 0))
-
-    totals = jax.lax.map(lambda tile: total(*tile), (tiles, mask, jnp.arange(len(tiles))))
-    return jnp.sum(totals) / jnp.maximum(jnp.sum(mask), 1)
-
-
-def keep_best(
-    best: Best, state: TrainState, loss: jax.Array, epoch: jax.Array, patience: jax.Array
-) -> Best:
-    """Remember the best epoch's variables; stop after `patience` epochs without a better one."""
-    better = (loss < best.loss) & ~best.stopped
-    waited = jnp.where(better, 0, best.waited + 1)
-
-    def pick(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.where(better, new, old)
-
-    return Best(
-        variables=jax.tree.map(pick, state.variables, best.variables),
-        loss=pick(loss, best.loss),
-        epoch=pick(epoch, best.epoch),
-        waited=jnp.where(best.stopped, best.waited, waited),
-        stopped=best.stopped | (waited >= patience),
-    )
-
-
-def new_best(state: TrainState) -> Best:
-    """Before the first epoch: nothing is known, so any finite loss is better."""
-    copied = jax.tree.map(jnp.copy, state.variables)
-    return Best(copied, jnp.float32(jnp.inf), jnp.int32(-1), jnp.int32(0), jnp.bool_(False))
-
-
-def reconstruct_rows(
-    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Scaled rows and their reconstructions, both float32 [B, ...]."""
-    scaled = scaling.apply(scaler, x)
-    y: Any = scorer.model.apply(variables, scaled, train=False)
-    return scaled, y
-
-
-def score_rows(
-    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
-) -> jax.Array:
-    """Score of every row: larger is more anomalous.
-
-    Args:
-        scorer: model and error.
-        variables: its parameters and batch statistics.
-        scaler: fitted on training rows.
-        x: rows as stored, [B, ...].
-
-    Returns:
-        float32 [B].
-    """
-    return errors.row_error(scorer.error, *reconstruct_rows(scorer, variables, scaler, x))
-
-
-def explain_rows(
-    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array, top: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scores with the features of the largest errors; reconstructions stay on the device.
-
-    Returns:
-        scores float32 [B], flat feature positions int32 [B, top], their errors float32 [B, top].
-    """
-    scaled, y = reconstruct_rows(scorer, variables, scaler, x)
-    error = errors.feature_error(scorer.error, scaled, y).reshape(len(x), -1)
-    largest, features = jax.lax.top_k(error, top)
-    return jnp.mean(error, axis=1), features, largest
-
-
-def encode_rows(
-    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
-) -> jax.Array:
-    """Latent values of every row, float32 [B, ...]."""
-    latent: Any = scorer.model.apply(variables, scaling.apply(scaler, x), method="encode")
-    return latent
-
-
-def learning_rates(schedule: str, values: Numbers, steps: jax.Array) -> jax.Array:
-    """The learning rate at each of some steps, float32 [n]."""
-    return jax.vmap(optimizers.learning_rate(schedule, values))(steps)
+__all__ = [
+    "Best",
+    "Compiled",
+    "Program",
+    "Scorer",
+    "TrainState",
+    "compiled_encode",
+    "compiled_explain",
+    "compiled_keep_best",
+    "compiled_learning_rates",
+    "compiled_new_best",
+    "compiled_new_state",
+    "compiled_reconstruct",
+    "compiled_score",
+    "compiled_train_step",
+    "compiled_train_steps",
+    "compiled_validation_loss",
+    "encode_rows",
+    "explain_rows",
+    "keep_best",
+    "learning_rates",
+    "new_best",
+    "new_state",
+    "program_of",
+    "reconstruct_rows",
+    "score_rows",
+    "train_step",
+    "train_steps",
+    "validation_loss",
+]
 
 
 class Compiled:
