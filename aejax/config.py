@@ -27,6 +27,7 @@ MAX_JSON_BYTES = 1 << 20
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "linear"]
 ErrorName = Literal["squared", "absolute"]
 Precision = Literal["float32", "bfloat16"]
+Combine = Literal["mean", "median"]
 
 
 class InputError(ValueError):

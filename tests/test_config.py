@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from aejax import config as settings
 from aejax.config import (
+    BestF1,
     Config,
+    Conformal,
+    Contamination,
     Conv,
     Dense,
     InputError,
     MeanStd,
+    PeaksOverThreshold,
     Quantile,
     Scale,
     Train,
@@ -25,6 +29,7 @@ from aejax.config import (
     parse_rule,
     read_config,
     read_json,
+    rule_text,
     suggest,
     to_dict,
     write_config,
@@ -76,6 +81,15 @@ TRAIN = st.builds(
     seed=st.integers(0, 2**32 - 1),
     feed=st.sampled_from(["auto", "device", "stream"]),
 )
+SHARE = numbers(0, 1, exclude_min=True, exclude_max=True)
+RULE = (
+    st.builds(MeanStd, k=numbers(0, 100))
+    | st.builds(Quantile, q=numbers(0, 1, exclude_min=True))
+    | st.builds(Contamination, rate=numbers(0, 1, exclude_max=True))
+    | st.builds(PeaksOverThreshold, level=numbers(0.5, 0.98), risk=numbers(1e-6, 0.01))
+    | st.builds(Conformal, alpha=SHARE)
+    | st.builds(BestF1)
+)
 CONFIG = st.builds(
     Config,
     model=DENSE | CONV,
@@ -86,8 +100,7 @@ CONFIG = st.builds(
     ),
     train=TRAIN,
     error=ERRORS,
-    rule=st.builds(MeanStd, k=numbers(0, 100))
-    | st.builds(Quantile, q=numbers(0, 1, exclude_min=True)),
+    rule=RULE,
     precision=st.sampled_from(["float32", "bfloat16"]),
 )
 
@@ -143,6 +156,10 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Train, "feed", bad) for bad in ("host", None)),
     *((MeanStd, "k", bad) for bad in (-1, float("nan"), None, "3")),
     *((Quantile, "q", bad) for bad in (0, 1.01, -1, float("nan"), None)),
+    *((Contamination, "rate", bad) for bad in (1, -0.1, float("nan"), None)),
+    *((PeaksOverThreshold, "level", bad) for bad in (0.4, 1, float("nan"), None)),
+    *((PeaksOverThreshold, "risk", bad) for bad in (0, 0.5, float("nan"), None)),
+    *((Conformal, "alpha", bad) for bad in (0, 1, float("nan"), None)),
     *((Config, "model", bad) for bad in (None, "dense", Dense)),
     *((Config, "scale", bad) for bad in (None, "standard")),
     *((Config, "train", bad) for bad in (None, 3)),
@@ -185,7 +202,7 @@ def test_bad_field_is_named_with_its_value_and_what_is_allowed(
 
 def test_every_field_has_a_bad_value_above() -> None:
     tried = {(kind, field) for kind, field, _ in BAD_FIELDS + ACCEPTED}
-    kinds = (Dense, Conv, Scale, Train, MeanStd, Quantile, Config)
+    kinds = (Scale, Train, Config, *settings.MODELS.values(), *settings.RULES.values())
     known = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
     assert tried == known
 
@@ -252,7 +269,7 @@ def test_rules_are_read_from_text(text: str, rule: settings.Rule) -> None:
     ("text", "message"),
     [
         ("quantil:0.9", r"rule is 'quantil:0\.9'; did you mean 'quantile'\?"),
-        ("", "rule is ''; allowed: mean-std, quantile"),
+        ("", "rule is ''; allowed: .*mean-std, .*quantile"),
         ("quantile", r"rule is 'quantile'; allowed: quantile:NUMBER, as in quantile:0\.99"),
         ("quantile:", "allowed: quantile:NUMBER"),
         ("mean-std:x", r"allowed: mean-std:NUMBER, as in mean-std:3\.0"),
@@ -266,6 +283,11 @@ def test_rules_are_read_from_text(text: str, rule: settings.Rule) -> None:
 def test_bad_rules_are_named(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_rule(text)
+
+
+@given(RULE)
+def test_the_text_of_a_rule_is_read_as_the_rule(rule: settings.Rule) -> None:
+    assert parse_rule(rule_text(rule)) == rule
 
 
 def test_suggestions() -> None:

@@ -20,16 +20,25 @@ _FLOAT32_ON_CPU: CompilerOptions = {
 }
 
 
-def compiler_options(precision: Precision, jit: Callable[..., Any]) -> CompilerOptions | None:
+_ONE_THREAD: CompilerOptions = {"xla_cpu_multi_thread_eigen": False}
+
+
+def compiler_options(
+    precision: Precision, jit: Callable[..., Any], *, one_thread: bool = False
+) -> CompilerOptions | None:
     """Compiler options for programs whose products have inputs of one precision, or None.
 
     Args:
         precision: of the products.
         jit: `jax.jit`, handed in by the one file that may use it.
+        one_thread: run on one thread of a CPU.
     """
-    if precision != "float32" or jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu":
         return None
-    return _FLOAT32_ON_CPU if _is_known(jit) else None
+    options: CompilerOptions = dict(_ONE_THREAD) if one_thread else {}
+    if precision == "float32" and _is_known(jit):
+        options |= _FLOAT32_ON_CPU
+    return options or None
 
 
 @functools.cache

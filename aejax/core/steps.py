@@ -15,13 +15,17 @@ from aejax.config import Precision
 from aejax.core.backend import compiler_options
 from aejax.core.learn import (
     Best,
+    Epochs,
     Program,
     TrainState,
     keep_best,
     learning_rates,
     new_best,
+    new_members,
     new_state,
     program_of,
+    train_epochs,
+    train_members,
     train_step,
     train_steps,
     validation_loss,
@@ -30,6 +34,7 @@ from aejax.core.score import (
     Scorer,
     encode_rows,
     explain_rows,
+    member_scores,
     reconstruct_rows,
     score_rows,
 )
@@ -37,6 +42,7 @@ from aejax.core.score import (
 __all__ = [
     "Best",
     "Compiled",
+    "Epochs",
     "Program",
     "Scorer",
     "TrainState",
@@ -44,10 +50,14 @@ __all__ = [
     "compiled_explain",
     "compiled_keep_best",
     "compiled_learning_rates",
+    "compiled_member_scores",
     "compiled_new_best",
+    "compiled_new_best_of_members",
+    "compiled_new_members",
     "compiled_new_state",
     "compiled_reconstruct",
     "compiled_score",
+    "compiled_train_members",
     "compiled_train_step",
     "compiled_train_steps",
     "compiled_validation_loss",
@@ -55,11 +65,15 @@ __all__ = [
     "explain_rows",
     "keep_best",
     "learning_rates",
+    "member_scores",
     "new_best",
+    "new_members",
     "new_state",
     "program_of",
     "reconstruct_rows",
     "score_rows",
+    "train_epochs",
+    "train_members",
     "train_step",
     "train_steps",
     "validation_loss",
@@ -71,11 +85,14 @@ class Compiled:
 
     Args:
         function: whose first argument may hold the model that decides the precision.
+        one_thread: run on one thread of a CPU, because others run beside it.
         how: `jax.jit`'s keyword arguments.
     """
 
-    def __init__(self, function: Callable[..., Any], **how: Any) -> None:
-        self._function, self._how = function, how
+    def __init__(
+        self, function: Callable[..., Any], *, one_thread: bool = False, **how: Any
+    ) -> None:
+        self._function, self._one_thread, self._how = function, one_thread, how
         self._jitted: dict[str, Any] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -86,7 +103,7 @@ class Compiled:
         """The jitted function for a first argument; what it offers (`lower`, say) is JAX's."""
         precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
         if precision not in self._jitted:
-            options = compiler_options(precision, jax.jit)
+            options = compiler_options(precision, jax.jit, one_thread=self._one_thread)
             self._jitted[precision] = jax.jit(self._function, compiler_options=options, **self._how)
         return self._jitted[precision]
 
@@ -102,6 +119,15 @@ compiled_train_steps = Compiled(train_steps, static_argnames="program", donate_a
 compiled_validation_loss = Compiled(validation_loss, static_argnames="program")
 compiled_keep_best = Compiled(keep_best, donate_argnames="best")
 compiled_new_best = Compiled(new_best)
+compiled_new_best_of_members = Compiled(jax.vmap(new_best))
+compiled_new_members = Compiled(new_members, static_argnames=("program", "shape"))
+compiled_train_members = Compiled(
+    train_members,
+    one_thread=True,
+    static_argnames=("program", "shared_order", "ragged"),
+    donate_argnames=("states", "best"),
+)
+compiled_member_scores = Compiled(member_scores, static_argnames="scorer")
 compiled_score = Compiled(score_rows, static_argnames="scorer")
 compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
 compiled_encode = Compiled(encode_rows, static_argnames="scorer")

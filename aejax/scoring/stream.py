@@ -27,7 +27,7 @@ from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.totals import Totals
 from aejax.training.loop import Interrupted
 
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 16 << 20
 BLOCKS_AHEAD = BLOCKS_BEHIND = 2
 # Values in a part: what a kill can lose.
 PART_VALUES = 1 << 27
