@@ -32,6 +32,7 @@ from aejax.config import (
 if TYPE_CHECKING:
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector, fit, load
+    from aejax.detection.population import Population, fit_population
     from aejax.scoring.stream import score_files
 
     __version__: str
@@ -43,6 +44,8 @@ else:
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.detector",
         "load": "aejax.detection.detector",
+        "Population": "aejax.detection.population",
+        "fit_population": "aejax.detection.population",
         "score_files": "aejax.scoring.stream",
     }
 
@@ -74,12 +77,14 @@ __all__ = [
     "InputError",
     "MeanStd",
     "PeaksOverThreshold",
+    "Population",
     "Quantile",
     "Scale",
     "Schema",
     "Train",
     "__version__",
     "fit",
+    "fit_population",
     "load",
     "score_files",
 ]

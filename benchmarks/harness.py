@@ -13,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import Weights
+from benchmarks.systems import LIMITS
 
 ROOT = Path(__file__).parents[1]
 PREPARE_SECONDS = 1800.0
@@ -36,15 +37,11 @@ class Worker:
         self.log = folder / f"{name}-{time.monotonic_ns()}.log"
         own = folder / f"{name}-{time.monotonic_ns()}"
         environment = {
-            **os.environ,
-            "JAX_PLATFORMS": platform,
+            **interpreter_environment(platform),
             # Nothing compiled in earlier runs may help: compiling is measured.
             "JAX_ENABLE_COMPILATION_CACHE": "false",
             "TORCHINDUCTOR_CACHE_DIR": str(own),
             "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
-            "PYTHONPATH": os.pathsep.join(
-                [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -95,6 +92,46 @@ class Worker:
                     pipe.close()
 
 
+def interpreter_environment(platform: str) -> dict[str, str]:
+    """Variables for a measured Python process, free of the caller's settings for JAX."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **kept,
+        "JAX_PLATFORMS": platform,
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Several processes share one accelerator: none may take all of its memory.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "PYTHONPATH": os.pathsep.join(path),
+    }
+
+
+def timed_process(
+    arguments: Sequence[str], environment: dict[str, str]
+) -> tuple[float, str | None, str]:
+    """Run a Python process.
+
+    Returns:
+        Seconds from start to end, the last line of its complaint if it failed, and what it
+        printed.
+    """
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    seconds = time.perf_counter() - started
+    if done.returncode == 0:
+        return seconds, None, done.stdout
+    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return seconds, last, done.stdout
+
+
 @dataclasses.dataclass(kw_only=True)
 class Measured:
     """What became of one system in one case.
@@ -110,6 +147,29 @@ class Measured:
     status: str
     answer: dict[str, Any]
     seconds: dict[str, list[float | None]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A system to measure.
+
+    Attributes:
+        name: of its row.
+        command: what its worker's "prepare" is given.
+        runs: what is timed; nothing means all that the worker offers.
+    """
+
+    name: str
+    command: dict[str, Any]
+    runs: tuple[str, ...] = ()
+
+
+def limit_tasks(sizes: dict[str, int]) -> list[Task]:
+    """The machine's limits, measured among the systems."""
+    return [
+        Task(name=f"limits-{name}", command={"suite": "limits", "system": name, **sizes})
+        for name in LIMITS
+    ]
 
 
 @contextlib.contextmanager
@@ -130,20 +190,21 @@ def write_weights(path: Path, weights: Weights) -> None:
 
 
 def interleave(
-    tasks: Sequence[tuple[str, dict[str, Any], Sequence[str]]],
+    tasks: Sequence[Task],
     *,
     folder: Path,
     platform: str,
     repeats: int,
-    say: Any,
+    say: Callable[[str], None],
 ) -> list[Measured]:
     """Prepare every system, then let all take turns, repeat by repeat.
 
     A machine that slows down does so for all of them; the order shifts by one with every
-    repeat, so that none always follows the same neighbour.
+    repeat, so that none always follows the same neighbour. A TPU belongs to one process
+    at a time: there each system takes all of its turns before the next begins.
 
     Args:
-        tasks: name, what "prepare" is given, and what to run (nothing: all that it offers).
+        tasks: what to measure.
         folder: for logs.
         platform: "cpu", "gpu" or "tpu".
         repeats: turns.
@@ -152,50 +213,65 @@ def interleave(
     Returns:
         One `Measured` for each task, in their order.
     """
-    workers: dict[str, Worker] = {}
+    groups = [[task] for task in tasks] if platform == "tpu" else [list(tasks)]
     found: list[Measured] = []
-    try:
-        for name, task, runs in tasks:
-            worker = Worker(name, folder, platform)
-            started = time.monotonic()
-            answer = worker.ask({"do": "prepare", **task}, PREPARE_SECONDS)
-            status = answer.pop("status")
-            spent = f"{time.monotonic() - started:.1f} s"
-            say(f"  {name}: {status} ({answer.get('reason', spent)})")
-            if status == "ready":
-                workers[name] = worker
-            else:
+    for group in groups:
+        workers: dict[str, Worker] = {}
+        try:
+            measured = [_prepare(task, workers, folder, platform, say) for task in group]
+            _take_turns(measured, workers, repeats, say)
+        finally:
+            for worker in workers.values():
                 worker.stop()
-            offered = runs or list(answer.get("tasks", []))
-            if not answer.get("device_rows", 1):
-                offered = [what for what in offered if what != "device"]
-            found.append(
-                Measured(
-                    system=name, status=status, answer=answer, seconds={w: [] for w in offered}
-                )
-            )
-        ready = [measured for measured in found if measured.status == "ready"]
-        for repeat in range(repeats):
-            say(f"  repeat {repeat + 1} of {repeats}")
-            shift = repeat % max(len(ready), 1)
-            for measured in ready[shift:] + ready[:shift]:
-                for what, seconds in measured.seconds.items():
-                    if measured.status != "ready":
-                        seconds.append(None)
-                        continue
-                    time.sleep(PAUSE_SECONDS)
-                    task = {"do": "run", "what": what}
-                    answer = workers[measured.system].ask(task, RUN_SECONDS)
-                    if answer["status"] != "ready":
-                        measured.status = answer.pop("status")
-                        measured.answer.update(answer)
-                        say(f"  {measured.system}: {measured.status} ({answer.get('reason')})")
-                    seconds.append(answer.get("seconds"))
-        for measured in ready:
-            if measured.status == "ready":
-                end = workers[measured.system].ask({"do": "finish"}, 60.0)
-                measured.answer.update({k: v for k, v in end.items() if k != "status"})
-    finally:
-        for worker in workers.values():
-            worker.stop()
+        found += measured
     return found
+
+
+def _prepare(
+    task: Task,
+    workers: dict[str, Worker],
+    folder: Path,
+    platform: str,
+    say: Callable[[str], None],
+) -> Measured:
+    started = time.monotonic()
+    workers[task.name] = Worker(task.name, folder, platform)
+    answer = workers[task.name].ask({"do": "prepare", **task.command}, PREPARE_SECONDS)
+    status = answer.pop("status")
+    if status != "ready":
+        workers.pop(task.name).stop()
+    say(f"  {task.name}: {status} ({answer.get('reason', f'{time.monotonic() - started:.1f} s')})")
+    runs = task.runs or tuple(answer.get("tasks", ()))
+    # Not every system can keep rows on the device.
+    offered = [run for run in runs if run != "device" or answer.get("device_rows")]
+    return Measured(
+        system=task.name, status=status, answer=answer, seconds={run: [] for run in offered}
+    )
+
+
+def _take_turns(
+    measured: list[Measured],
+    workers: dict[str, Worker],
+    repeats: int,
+    say: Callable[[str], None],
+) -> None:
+    ready = [one for one in measured if one.status == "ready"]
+    for repeat in range(repeats):
+        say(f"  repeat {repeat + 1} of {repeats}")
+        shift = repeat % max(len(ready), 1)
+        for one in ready[shift:] + ready[:shift]:
+            for run, seconds in one.seconds.items():
+                if one.status != "ready":
+                    seconds.append(None)
+                    continue
+                time.sleep(PAUSE_SECONDS)
+                answer = workers[one.system].ask({"do": "run", "what": run}, RUN_SECONDS)
+                if answer["status"] != "ready":
+                    one.status = answer.pop("status")
+                    one.answer.update(answer)
+                    say(f"  {one.system}: {one.status} ({answer.get('reason')})")
+                seconds.append(answer.get("seconds"))
+    for one in ready:
+        if one.status == "ready":
+            end = workers[one.system].ask({"do": "finish"}, 60.0)
+            one.answer.update({name: end[name] for name in end if name != "status"})

@@ -38,6 +38,11 @@ def short(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def rate_cells(spread: dict[str, float] | None) -> list[str]:
+    """The cells of a rate: its median, and its lowest and highest value."""
+    return [_median(spread), _range(spread)]
+
+
 def _range(spread: dict[str, float] | None) -> str:
     return f"{short(spread['lowest'])} to {short(spread['highest'])}" if spread else _ABSENT
 

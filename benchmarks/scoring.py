@@ -16,7 +16,14 @@ import numpy as np
 from benchmarks import machine, options, reference, report, systems
 from benchmarks.cases import CASES, Case, make_rows, make_weights
 from benchmarks.figures import largest_difference, limit_share, rates
-from benchmarks.harness import Measured, interleave, scratch_folder, write_weights
+from benchmarks.harness import (
+    Measured,
+    Task,
+    interleave,
+    limit_tasks,
+    scratch_folder,
+    write_weights,
+)
 
 # Rows whose scores are compared with the reference, spread from the first to the last.
 REFERENCE_ROWS = 64
@@ -29,7 +36,7 @@ def run_case(
     rows: int,
     repeats: int,
     platform: str,
-    limits: dict[str, Any],
+    limits: dict[str, int],
 ) -> dict[str, Any]:
     """Measure every system on one network, with the machine's limits among them."""
     picks = np.unique(np.linspace(0, rows - 1, min(rows, REFERENCE_ROWS)).astype(int))
@@ -42,14 +49,11 @@ def run_case(
             np.save(folder / f"{dtype}.npy", made, allow_pickle=False)
             expected[dtype] = reference.scores(case, weights, made[picks])
             del made
-        tasks: list[tuple[str, dict[str, Any], Sequence[str]]] = [
-            (f"limits-{name}", {"suite": "limits", "system": name, **limits}, ())
-            for name in systems.LIMITS
-        ]
+        tasks = limit_tasks(limits)
         for entry in entries:
             if entry.dtype not in expected:
                 continue
-            task = {
+            command = {
                 "suite": "scoring",
                 "system": entry.name,
                 "case": case.name,
@@ -58,7 +62,7 @@ def run_case(
                 "picks": picks.tolist(),
                 "platform": platform,
             }
-            tasks.append((entry.name, task, ("end_to_end", "device")))
+            tasks.append(Task(name=entry.name, command=command, runs=("end_to_end", "device")))
         measured = interleave(
             tasks, folder=folder, platform=platform, repeats=repeats, say=options.say
         )

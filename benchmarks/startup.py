@@ -8,10 +8,6 @@ README.md says how to read the table.
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,7 @@ import numpy as np
 from benchmarks import machine, options, report
 from benchmarks.cases import CASES, make_rows
 from benchmarks.figures import spread, times_faster
-from benchmarks.harness import ROOT, scratch_folder
+from benchmarks.harness import interpreter_environment, scratch_folder, timed_process
 
 PEERS = ("pyod", "keras")
 
@@ -82,33 +78,6 @@ def programs(folder: Path, rows_file: Path) -> list[Program]:
     return found
 
 
-def _environment(folder: Path, platform: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
-    return {
-        **kept,
-        "JAX_PLATFORMS": platform,
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
-
-
-def run(command: Sequence[str], environment: dict[str, str]) -> tuple[float, str | None]:
-    """Seconds that a Python process took from start to end, and its last words if it failed."""
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    seconds = time.perf_counter() - started
-    last = (done.stderr.strip().splitlines() or [""])[-1]
-    return seconds, None if done.returncode == 0 else last or f"exit code {done.returncode}"
-
-
 def measure(rows: int, peers: Sequence[str], repeats: int, platform: str) -> dict[str, Any]:
     """Prepare all programs, then run them in turn."""
     seconds: dict[str, list[float | None]] = {}
@@ -118,7 +87,8 @@ def measure(rows: int, peers: Sequence[str], repeats: int, platform: str) -> dic
         values = make_rows(CASES["ecg"], rows)
         names = ",".join(f"sample_{i}" for i in range(values.shape[1]))
         np.savetxt(rows_file, values, delimiter=",", header=names, comments="", fmt="%.6g")
-        environment = _environment(folder, platform)
+        environment = interpreter_environment(platform)
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
         ready = []
         for program in programs(folder, rows_file):
             if program.name in PEERS and program.name not in peers:
@@ -132,7 +102,7 @@ def measure(rows: int, peers: Sequence[str], repeats: int, platform: str) -> dic
             options.say(f"  repeat {repeat + 1} of {repeats}")
             shift = repeat % len(ready)
             for program in ready[shift:] + ready[:shift]:
-                took, failure = run(program.command, environment)
+                took, failure, _ = timed_process(program.command, environment)
                 if not failure and program.result and not program.result.exists():
                     failure = f"wrote no {program.result.name}"
                 if failure:
@@ -158,15 +128,15 @@ def measure(rows: int, peers: Sequence[str], repeats: int, platform: str) -> dic
 
 def _prepare(program: Program, environment: dict[str, str]) -> dict[str, str]:
     for module in program.modules:
-        _, failure = run(("-c", f"import {module}"), environment)
+        _, failure, _ = timed_process(("-c", f"import {module}"), environment)
         if failure:
             return {"status": "missing", "reason": failure}
     for command in program.prepare:
-        _, failure = run(command, environment)
+        _, failure, _ = timed_process(command, environment)
         if failure:
             return {"status": "failed", "reason": failure}
     # Once untimed: compiled Python files and the system's file cache.
-    _, failure = run(program.command, environment)
+    _, failure, _ = timed_process(program.command, environment)
     return {"status": "failed", "reason": failure} if failure else {"status": "ready"}
 
 

@@ -16,7 +16,14 @@ import numpy as np
 from benchmarks import machine, options, report, systems
 from benchmarks.cases import CASES, Case, make_rows, make_weights
 from benchmarks.figures import limit_share, rates
-from benchmarks.harness import Measured, interleave, scratch_folder, write_weights
+from benchmarks.harness import (
+    Measured,
+    Task,
+    interleave,
+    limit_tasks,
+    scratch_folder,
+    write_weights,
+)
 
 
 def run_case(
@@ -27,18 +34,15 @@ def run_case(
     rows: int,
     repeats: int,
     platform: str,
-    limits: dict[str, Any],
+    limits: dict[str, int],
 ) -> dict[str, Any]:
     """Measure every system on one network and batch size, with the machine's limits among them."""
     with scratch_folder() as folder:
         write_weights(folder / "weights.npz", make_weights(case, trained=False))
         np.save(folder / "rows.npy", make_rows(case, rows), allow_pickle=False)
-        tasks: list[tuple[str, dict[str, Any], Sequence[str]]] = [
-            (f"limits-{name}", {"suite": "limits", "system": name, **limits}, ())
-            for name in systems.LIMITS
-        ]
+        tasks = limit_tasks(limits)
         for entry in entries:
-            task = {
+            command = {
                 "suite": "training",
                 "system": entry.name,
                 "case": case.name,
@@ -48,7 +52,7 @@ def run_case(
                 "epochs": case.epochs,
                 "platform": platform,
             }
-            tasks.append((entry.name, task, ("fit",)))
+            tasks.append(Task(name=entry.name, command=command, runs=("fit",)))
         measured = interleave(
             tasks, folder=folder, platform=platform, repeats=repeats, say=options.say
         )

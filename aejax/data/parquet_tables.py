@@ -15,7 +15,9 @@ from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
 from aejax.data.tables import NO_CONSTANTS, choose_columns, to_block
 
-PARQUET_BUFFER_BYTES = 1 << 20
+# Of all the columns that are read together; each has a buffer of its own.
+PARQUET_BUFFERS_BYTES = 1 << 26
+LEAST_BUFFER_BYTES = 1 << 14
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 1 << 24
 
@@ -46,7 +48,7 @@ def open_parquet(
         starts = np.cumsum([0, *groups]).tolist()
         kept = [group for group in range(len(groups)) if starts[group + 1] > start]
         try:
-            file = _parquet(path)
+            file = _parquet(path, len(layout.columns))
         except UNREADABLE as error:
             raise unreadable(path, "Parquet", error) from error
         with file:
@@ -73,8 +75,9 @@ def open_parquet(
     return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks)
 
 
-def _parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+def _parquet(path: Path, columns: int = 1) -> pyarrow.parquet.ParquetFile:
     # Buffered, a row group's columns are read piece by piece instead of whole.
+    buffer_bytes = max(LEAST_BUFFER_BYTES, PARQUET_BUFFERS_BYTES // max(1, columns))
     return pyarrow.parquet.ParquetFile(
-        path, buffer_size=PARQUET_BUFFER_BYTES, page_checksum_verification=True
+        path, buffer_size=min(buffer_bytes, 1 << 20), page_checksum_verification=True
     )

@@ -22,6 +22,7 @@ from aejax.data.schema import Schema
 NAMED_AT_MOST = 10
 # Rows and columns of a square of values that is turned from columns to rows in the cache.
 TURNED_ROWS, TURNED_COLUMNS = 128, 256
+BUFFER_VALUES = 1 << 19
 NO_CONSTANTS: Mapping[str, pa.Scalar] = MappingProxyType({})
 # The row labels that pandas writes beside a table's own columns.
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -161,18 +162,26 @@ def to_block(
 def _numbers(batch: pa.RecordBatch, features: Sequence[str]) -> np.ndarray:
     """The features as float32 [n, features], NaN for nulls."""
     rows = batch.num_rows
-    by_column = np.empty((len(features), rows), np.float32)
-    for index, name in enumerate(features):
+    columns = []
+    for name in features:
         column = batch.column(name)
         if column.type != pa.float32():
             column = column.cast(pa.float32(), safe=False)
-        by_column[index] = column.to_numpy(zero_copy_only=False)
-    # Turned square by square: all at once, every value would be fetched from memory by itself.
+        columns.append(column.to_numpy(zero_copy_only=False))
+    # Through a buffer that stays in the cache, and turned square by square there: otherwise
+    # every value would be fetched from memory by itself.
     x = np.empty((rows, len(features)), np.float32)
-    for row in range(0, rows, TURNED_ROWS):
-        for first in range(0, len(features), TURNED_COLUMNS):
-            square = by_column[first : first + TURNED_COLUMNS, row : row + TURNED_ROWS]
-            x[row : row + TURNED_ROWS, first : first + TURNED_COLUMNS] = square.T
+    step = min(rows, max(TURNED_ROWS, BUFFER_VALUES // len(features)))
+    buffer = np.empty((len(features), step), np.float32)
+    for start in range(0, rows, step):
+        count = min(step, rows - start)
+        for index, column in enumerate(columns):
+            buffer[index, :count] = column[start : start + count]
+        for row in range(0, count, TURNED_ROWS):
+            stop = min(row + TURNED_ROWS, count)
+            for first in range(0, len(features), TURNED_COLUMNS):
+                square = buffer[first : first + TURNED_COLUMNS, row:stop]
+                x[start + row : start + stop, first : first + TURNED_COLUMNS] = square.T
     return x
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import time
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Config, InputError, Rule
+from aejax.config import Combine, Config, InputError, Rule
 from aejax.core import optimizers, scaling, steps
 from aejax.core.scaling import Scaler
 from aejax.data import batches
@@ -24,6 +25,8 @@ from aejax.detection.rows import as_rows, as_stored, check_finite, default_batch
 from aejax.detection.threshold import Threshold, check_rule, fit_threshold
 from aejax.models.build import build
 from aejax.training.loop import train
+
+MOST_MEMBERS = 1 << 16
 
 
 class Reason(NamedTuple):
@@ -45,7 +48,10 @@ class Detector:
         threshold: above which a row is flagged, or None.
         thresholds: others that are kept by name, for `use`.
         provenance: what made it: data fingerprint, versions, rows, seed, seconds.
-        history: one dict an epoch.
+        history: one dict an epoch; of an ensemble, of its first member.
+        combine: how an ensemble's members' scores become one; None for a single model. In an
+            ensemble, the arrays of scaler and variables have a leading axis of members.
+        members: how many models it holds.
     """
 
     config: Config
@@ -56,12 +62,14 @@ class Detector:
     thresholds: dict[str, Threshold] = dataclasses.field(default_factory=dict)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    combine: Combine | None = None
+    members: int = 1
 
     @functools.cached_property
     def scorer(self) -> steps.Scorer:
         """The static part of the scoring program."""
         model = build(self.config.model, self.schema, precision=self.config.precision)
-        return steps.Scorer(model=model, error=self.config.error)
+        return steps.Scorer(model=model, error=self.config.error, combine=self.combine)
 
     @functools.cached_property
     def _placed(self) -> tuple[dict[str, Any], Scaler]:
@@ -72,7 +80,8 @@ class Detector:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
         arrays = artifact.digest({"scaler": self.scaler._asdict(), "variables": self.variables})
-        return hashlib.sha256(f"{described} {self.config.precision} {arrays}".encode()).hexdigest()
+        described += f" {self.config.precision} {self.combine or ''}"
+        return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()
 
     def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Score rows; larger is more anomalous.
@@ -114,6 +123,24 @@ class Detector:
         """Which rows are flagged: bool [n], True where the score is above the threshold."""
         return self._required_threshold().flags(self.score(x, batch_size=batch_size))
 
+    def spread(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """How far an ensemble's members disagree: standard deviation of their scores, float32 [n].
+
+        Raises:
+            InputError: if the detector is a single model, or rows don't fit the schema.
+        """
+        self._require_ensemble("spread", wanted=True)
+        rows, _ = as_rows(x, self.schema)
+        variables, scaler = self._placed
+        (scores,) = map_batches(
+            lambda batch: (steps.compiled_member_scores(self.scorer, variables, scaler, batch).T,),
+            rows,
+            self._batch_size(batch_size),
+            self.schema.dtype,
+        )
+        spread: np.ndarray = scores.std(axis=1)
+        return spread
+
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
         """The features with the largest errors of every row, largest first."""
         rows, _ = as_rows(x, self.schema)
@@ -153,7 +180,8 @@ class Detector:
         return scaled, found
 
     def encode(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Latent values of every row, float32 [n, ...]."""
+        """Latent values of every row of a single model, float32 [n, ...]."""
+        self._require_ensemble("encode", wanted=False)
         rows, _ = as_rows(x, self.schema)
         variables, scaler = self._placed
         (latent,) = map_batches(
@@ -229,6 +257,8 @@ class Detector:
             "thresholds": {name: kept.to_dict() for name, kept in self.thresholds.items()},
             "provenance": self.provenance,
             "history": self.history,
+            "combine": self.combine,
+            "members": self.members,
         }
         return described, jax.device_get(_arrays(self.scaler, self.variables))
 
@@ -236,6 +266,13 @@ class Detector:
         if asked is not None and asked < 1:
             raise InputError(f"batch_size is {asked}; allowed: at least 1")
         return asked or default_batch_size(self.schema)
+
+    def _require_ensemble(self, method: str, *, wanted: bool) -> None:
+        if (self.combine is not None) != wanted:
+            found, allowed = (
+                ("a single model", "an ensemble") if wanted else ("an ensemble", "a single model")
+            )
+            raise InputError(f"{method}: the detector is {found}; allowed: {allowed}")
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:
@@ -270,6 +307,10 @@ def load(folder: str | Path) -> Detector:
         lambda: steps.new_state(program, shape, optimizers.numbers(config.train, 1))
     )
     like = _arrays(scaling.like(config.scale, shape), state.variables)
+    if fields["combine"] is not None:
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like
+        )
     arrays = artifact.read_arrays(folder, written["arrays"], like)
     return _detector(fields, arrays)
 
@@ -301,9 +342,20 @@ def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
             },
             "provenance": dict(described["provenance"]),
             "history": list(described["history"]),
+            **_ensemble_fields(described),
         }
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(str(error)) from None
+
+
+def _ensemble_fields(described: Mapping[str, Any]) -> dict[str, Any]:
+    # Detectors written before there were ensembles have no such fields.
+    combine, members = described.get("combine"), described.get("members", 1)
+    if combine not in (None, *typing.get_args(Combine)):
+        raise InputError(f"combine is {combine!r}; allowed: {typing.get_args(Combine)}, null")
+    if not isinstance(members, int) or not 1 <= members <= MOST_MEMBERS:
+        raise InputError(f"members is {members!r}; allowed: 1 to {MOST_MEMBERS}")
+    return {"combine": combine, "members": members}
 
 
 def fit(

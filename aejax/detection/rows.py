@@ -30,7 +30,7 @@ def default_batch_size(schema: Schema) -> int:
 
 
 def infer_schema(x: np.ndarray, names: tuple[str, ...] | None = None) -> Schema:
-    """The schema of an array's rows: [n, features] is a table, [n, height, width, channels] images."""
+    """The schema of an array: [n, features] a table, [n, height, width, channels] images."""
     kinds: dict[int, RowKind] = {2: "table", 4: "image"}
     if x.ndim not in kinds:
         raise InputError(

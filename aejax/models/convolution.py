@@ -94,12 +94,9 @@ def gather(x: jax.Array, rows: Offsets, columns: Offsets) -> jax.Array:
     height, width = x.shape[1:3]
     across = (_margin(rows), _margin(columns))
     x = jnp.pad(x, ((0, 0), *across, (0, 0)))
-    moved = [
-        x[:, across[0][0] + i :, across[1][0] + j :][:, :height, :width]
-        for i in rows
-        for j in columns
-    ]
-    return jnp.stack(moved).reshape(len(rows), len(columns), *moved[0].shape)
+    (top, _), (left, _) = across
+    moved = jnp.stack([x[:, top + i :][:, :height] for i in rows])
+    return jnp.stack([moved[:, :, :, left + j :][:, :, :, :width] for j in columns], axis=1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

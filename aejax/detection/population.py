@@ -1,0 +1,216 @@
+"""Many detectors from one call, and ensembles of them as one detector."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.config import Combine, Config, InputError
+from aejax.data import batches
+from aejax.data.schema import Schema
+from aejax.detection.detector import Detector, data_fingerprint
+from aejax.detection.rows import as_rows, check_finite
+from aejax.models.build import build
+from aejax.training.population import GROUP, Member, TrainedMember, train_population
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Population:
+    """Detectors that were trained together.
+
+    Attributes:
+        detectors: one for each configuration, in order; None for a member that diverged.
+        problems: why, by the member's number.
+    """
+
+    detectors: tuple[Detector | None, ...]
+    problems: dict[int, str]
+
+    def ensemble(self, x_calibrate: Any, *, combine: Combine = "mean") -> Detector:
+        """All members that didn't diverge as one detector, scored in one program.
+
+        Averaging the scores of autoencoders that differ in their seeds, features or widths
+        lowers the variance that any single one suffers from (Chen et al., "Outlier
+        Detection with Autoencoder Ensembles", SDM 2017).
+
+        Args:
+            x_calibrate: rows that the ensemble's threshold is set on.
+            combine: how members' scores become one.
+
+        Raises:
+            InputError: if no member is left, or members differ in what scoring needs.
+        """
+        kept = [detector for detector in self.detectors if detector is not None]
+        if not kept:
+            raise InputError(f"ensemble of 0 members; all diverged: {self.problems}")
+        first = kept[0]
+        for detector in kept:
+            if _scoring(detector.config) != _scoring(first.config):
+                raise InputError("members differ in model, error or scale; allowed: one of each")
+
+        def stack(*leaves: Any) -> np.ndarray:
+            return np.stack([np.asarray(leaf) for leaf in leaves])
+
+        ensemble = dataclasses.replace(
+            first,
+            scaler=jax.tree.map(stack, *[detector.scaler for detector in kept]),
+            variables=jax.tree.map(stack, *[detector.variables for detector in kept]),
+            threshold=None,
+            combine=combine,
+            members=len(kept),
+            provenance={
+                **first.provenance,
+                "seeds": [detector.config.train.seed for detector in kept],
+                "diverged": self.problems,
+            },
+        )
+        return ensemble.calibrate(x_calibrate)
+
+
+def fit_population(
+    configs: Sequence[Config],
+    x: Any,
+    *,
+    rows: Sequence[np.ndarray] | None = None,
+    schema: Schema | None = None,
+    shared_order: bool = False,
+    group_size: int = GROUP,
+    progress: bool = False,
+) -> Population:
+    """Train one detector for each configuration, many in one compiled program.
+
+    Configurations may differ in seed, learning rate, weight decay, noise level, clip norm
+    and validation fraction within one program. Those that differ in architecture, scale,
+    loss, optimizer, schedule, epochs, batch size or patience make a program for each kind.
+
+    Each detector is what `fit` would have made of its configuration and rows: with a
+    squared loss its parameters agree to 1e-4 relative to the largest; with an absolute
+    loss, whose gradient jumps, its losses agree to 1e-2.
+
+    Args:
+        configs: one for each member.
+        x: normal rows, as in `fit`.
+        rows: for each member the positions of its rows (a bootstrap sample, a fold); None
+            gives all rows to all.
+        schema: of the rows; None infers it.
+        shared_order: members of a program see the same batches in the same order, and hold
+            out the same validation rows (those of the first): faster.
+        group_size: members in one program.
+        progress: whether to draw a progress bar on stderr.
+
+    Returns:
+        A `Population`; each detector has its threshold by its `config.rule`.
+
+    Raises:
+        InputError: if there are no configurations, or rows don't fit.
+
+    Example:
+        >>> import dataclasses
+        >>> x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+        >>> base = Config()
+        >>> configs = [
+        ...     dataclasses.replace(base, train=dataclasses.replace(base.train, seed=seed))
+        ...     for seed in range(4)
+        ... ]
+        >>> detector = fit_population(configs, x).ensemble(x)
+        >>> detector.members
+        4
+    """
+    if not configs:
+        raise InputError("configs: found 0; allowed: at least 1")
+    if rows is not None and len(rows) != len(configs):
+        raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
+    stored, schema = as_rows(x, schema)
+    stored = np.ascontiguousarray(stored, schema.dtype)
+    check_finite(stored, schema)
+    everything = np.arange(len(stored))
+    members = [
+        _member(config, everything if rows is None else rows[number], number)
+        for number, config in enumerate(configs)
+    ]
+    kinds: dict[Any, list[int]] = {}
+    for number, config in enumerate(configs):
+        kinds.setdefault(_kind(config), []).append(number)
+    trained: dict[int, TrainedMember] = {}
+    for numbers in kinds.values():
+        chosen = [members[number] for number in numbers]
+        if shared_order:
+            chosen = [
+                dataclasses.replace(
+                    member, training=chosen[0].training, validation=chosen[0].validation
+                )
+                for member in chosen
+            ]
+        results = train_population(
+            chosen,
+            build(chosen[0].config.model, schema),
+            stored,
+            shape=schema.shape,
+            shared_order=shared_order,
+            group_size=group_size,
+            progress=progress,
+        )
+        for number, member, result in zip(numbers, chosen, results, strict=True):
+            trained[number] = result
+            members[number] = member
+    fingerprint = data_fingerprint(stored)
+    detectors = tuple(
+        _detector(members[number], trained[number], stored, schema, fingerprint)
+        for number in range(len(configs))
+    )
+    problems = {
+        number: result.problem for number, result in trained.items() if result.problem is not None
+    }
+    return Population(detectors=detectors, problems=dict(sorted(problems.items())))
+
+
+def _scoring(config: Config) -> Any:
+    return (config.model, config.scale, config.error, config.precision)
+
+
+def _kind(config: Config) -> Any:
+    """What members of one program share."""
+    train = config.train
+    shared = (train.epochs, train.batch_size, train.patience, train.loss, train.optimizer)
+    static = (train.schedule, train.noise > 0, train.noise_range, train.clip_norm is not None)
+    return (config.model, config.scale, config.error, config.precision, shared, static)
+
+
+def _member(config: Config, rows: np.ndarray, number: int) -> Member:
+    rows = np.asarray(rows)
+    train = config.train
+    least = 2 if train.validation_fraction > 0 else 1
+    if len(rows) < least:
+        raise InputError(f"member {number} has {len(rows)} rows; allowed: at least {least}")
+    picked, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
+    if train.patience is not None and not len(held):
+        raise InputError(
+            f"member {number}: Train.patience is set but validation_fraction is 0; "
+            "allowed: a fraction above 0"
+        )
+    return Member(config=config, training=rows[picked], validation=rows[held])
+
+
+def _detector(
+    member: Member, trained: TrainedMember, x: np.ndarray, schema: Schema, fingerprint: str
+) -> Detector | None:
+    if trained.problem is not None:
+        return None
+    detector = Detector(
+        config=member.config,
+        schema=schema,
+        scaler=trained.scaler,
+        variables=trained.variables,
+        history=trained.history,
+        provenance={
+            "data": fingerprint,
+            "training_rows": len(member.training),
+            "best_epoch": trained.best_epoch,
+        },
+    )
+    calibrating = member.validation if len(member.validation) else member.training
+    return detector.calibrate(x[calibrating])
