@@ -45,15 +45,22 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number beyond the range of floats.
+        return False
 
 
 def _check_choices(owner: Any) -> None:
-    """Check every field that is annotated with a `Literal` against its choices."""
+    """Check every field that is annotated with a `Literal` or as bool against its choices."""
     for name, hint in typing.get_type_hints(type(owner)).items():
         if typing.get_origin(hint) is Literal:
             choices = typing.get_args(hint)
             _check(owner, name, ", ".join(map(repr, choices)), getattr(owner, name) in choices)
+        elif hint is bool:
+            _check(owner, name, "True, False", isinstance(getattr(owner, name), bool))
 
 
 def _check_sizes(owner: object, field: str, at_least: int = 1) -> None:
@@ -237,7 +244,12 @@ class Train:
             "noise_range",
             "a lowest and a higher highest number, or None",
             bounds is None
-            or (len(bounds) == 2 and all(map(_is_number, bounds)) and bounds[0] < bounds[1]),
+            or (
+                isinstance(bounds, tuple)
+                and len(bounds) == 2
+                and all(map(_is_number, bounds))
+                and bounds[0] < bounds[1]
+            ),
         )
         _check(
             self,
@@ -511,7 +523,10 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except InputError:
+        raise
+    # ValueError: not UTF-8, not JSON, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable as JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds {type(value).__name__}; allowed: a JSON object")

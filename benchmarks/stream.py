@@ -39,14 +39,16 @@ DEVICE_ROWS = 1 << 17
 def make_beats(rows: int, seed: int) -> np.ndarray:
     """Curves like heartbeats: two peaks that move a little, and noise; [rows, 140] in [0, 1]."""
     random = np.random.default_rng([seed, 3])
-    time_axis = np.linspace(0, 1, CASE.shape[0], dtype=np.float32)
-    places = np.array([0.2, 0.7], np.float32) + 0.02 * random.standard_normal((rows, 2), np.float32)
-    heights = np.array([0.6, 0.3], np.float32) + 0.05 * random.standard_normal(
-        (rows, 2), np.float32
-    )
-    values = 0.02 * random.standard_normal((rows, len(time_axis)), np.float32) + np.float32(0.2)
+    moments = np.linspace(0, 1, CASE.shape[0], dtype=np.float32)
+
+    def normal(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape, np.float32)
+
+    places = np.array([0.2, 0.7], np.float32) + 0.02 * normal(rows, 2)
+    heights = np.array([0.6, 0.3], np.float32) + 0.05 * normal(rows, 2)
+    values = 0.2 + 0.02 * normal(rows, len(moments))
     for place, height, width in zip(places.T, heights.T, (0.03, 0.08), strict=True):
-        distance = (time_axis - place[:, None]) / np.float32(width)
+        distance = (moments - place[:, None]) / np.float32(width)
         values += height[:, None] * np.exp(-np.square(distance))
     return np.clip(values, 0, 1)
 

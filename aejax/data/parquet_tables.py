@@ -47,6 +47,8 @@ def open_parquet(
     def chunks(start: int, size: int) -> Iterator[Block]:
         starts = np.cumsum([0, *groups]).tolist()
         kept = [group for group in range(len(groups)) if starts[group + 1] > start]
+        # Whole blocks in a batch save putting blocks together.
+        batch = batch_rows // size * size if size <= batch_rows else batch_rows
         try:
             file = _parquet(path, len(layout.columns))
         except UNREADABLE as error:
@@ -56,11 +58,11 @@ def open_parquet(
                 first, end = starts[group], starts[group + 1]
                 try:
                     # One group at a time, so that a damaged one can be named.
-                    for batch in file.iter_batches(batch_rows, [group], layout.columns):
-                        skipped = min(max(start - first, 0), batch.num_rows)
-                        if skipped < batch.num_rows:
-                            yield to_block(batch.slice(skipped), layout, first + skipped)
-                        first += batch.num_rows
+                    for found in file.iter_batches(batch, [group], layout.columns):
+                        skipped = min(max(start - first, 0), found.num_rows)
+                        if skipped < found.num_rows:
+                            yield to_block(found.slice(skipped), layout, first + skipped)
+                        first += found.num_rows
                 except InputError:
                     raise
                 except UNREADABLE as error:

@@ -19,7 +19,7 @@ class Schema:
 
     Args:
         shape: shape of one row, without the batch axis: (features,), or (height, width, channels).
-        dtype: NumPy name of the stored type, such as "float32" or "uint8".
+        dtype: NumPy name of the stored type: "float32" or "uint8".
         names: a name for every feature of a table, in order; None for images and series.
         kind: "table" (named columns), "series" (samples in time) or "image".
     """
@@ -36,8 +36,14 @@ class Schema:
                 f"Schema.shape is {self.shape!r}; "
                 f"allowed: sizes of at least 1, at most {MAX_FEATURES} features"
             )
+        if self.dtype not in ("float32", "uint8"):
+            raise InputError(f"Schema.dtype is {self.dtype!r}; allowed: 'float32', 'uint8'")
         if self.kind not in ("table", "series", "image"):
             raise InputError(f"Schema.kind is {self.kind!r}; allowed: 'table', 'series', 'image'")
+        if self.kind == "image" and len(self.shape) != 3:
+            raise InputError(
+                f"Schema.shape is {self.shape!r}; allowed for images: (height, width, channels)"
+            )
         if self.names is not None and len(self.names) != self.features:
             raise InputError(
                 f"Schema.names has {len(self.names)} names; "

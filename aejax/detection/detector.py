@@ -438,6 +438,7 @@ def fit(
         progress=progress,
         should_stop=should_stop,
         checkpoint_seconds=checkpoint_seconds,
+        identity=data_fingerprint(rows, str(settings.to_dict(config)), str(schema)),
     )
     detector = Detector(
         config=config,
@@ -456,8 +457,8 @@ def fit(
     return detector.calibrate(rows if held is None else held)
 
 
-def data_fingerprint(x: np.ndarray) -> str:
-    """SHA-256 of rows, their type and their shape, in hexadecimal."""
-    total = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
+def data_fingerprint(x: np.ndarray, *more: str) -> str:
+    """SHA-256 of rows, their type and their shape, and of more text, in hexadecimal."""
+    total = hashlib.sha256(" ".join([str(x.dtype), str(x.shape), *more]).encode())
     total.update(np.ascontiguousarray(x).data)
     return total.hexdigest()

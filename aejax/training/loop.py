@@ -65,6 +65,7 @@ def train(
     progress: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 10.0,
+    identity: str = "",
 ) -> Trained:
     """Train a model, or continue the run that a folder holds.
 
@@ -80,11 +81,13 @@ def train(
         progress: whether to draw a progress bar on stderr.
         should_stop: asked between segments; True writes a checkpoint and raises Interrupted.
         checkpoint_seconds: least time between two checkpoints.
+        identity: what the run computes; checkpoints of another one are refused.
 
     Raises:
         Diverged: at the first step whose loss is not finite.
         Interrupted: when `should_stop` said so.
-        InputError: if there are no rows, or patience is set without validation rows.
+        InputError: if there are no rows, patience is set without validation rows, or the
+            folder holds the checkpoints of another run.
     """
     settings = config.train
     if not len(x):
@@ -128,6 +131,11 @@ def train(
         done = checkpoints and checkpoints.latest({"state": state, "best": best})
         if done:
             saved, notes = done
+            if notes.get("identity") != identity:
+                raise InputError(
+                    f"{folder} holds checkpoints of another run (other settings or rows); "
+                    "allowed: another folder, or the same run"
+                )
             state, best = jax.device_put((saved["state"], saved["best"]))
             history.resume(notes)
         else:
@@ -140,7 +148,8 @@ def train(
             if checkpoints and (force or time.monotonic() - saved_at >= checkpoint_seconds):
                 history.flush()
                 step = int(jax.device_get(state.step))
-                checkpoints.save(step, {"state": state, "best": best}, history.notes())
+                notes = {**history.notes(), "identity": identity}
+                checkpoints.save(step, {"state": state, "best": best}, notes)
                 saved_at = time.monotonic()
 
         # An epoch whose steps are all taken but that hasn't ended yet is ended first.

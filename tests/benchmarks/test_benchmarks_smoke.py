@@ -29,7 +29,7 @@ def run_suite(suite: str, tmp_path: Path, *arguments: str) -> tuple[dict[str, An
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     for name in ABSENT:
-        (hidden / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name!r}')")
+        (hidden / f"{name}.py").write_text(f'raise ModuleNotFoundError("No module named {name}")')
     done = subprocess.run(
         [
             *(sys.executable, "-m", f"benchmarks.{suite}", "--repeats", "2"),
@@ -52,7 +52,17 @@ def by_name(case: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_scoring_suite(tmp_path: Path) -> None:
-    given = ("--models", "ecg", "--rows", "70", "--peers", "flax", "numpy", "sklearn", "torch")
+    given = (
+        "--models",
+        "ecg",
+        "--rows",
+        "70",
+        "--peers",
+        "flax",
+        "numpy",
+        "sklearn",
+        "onnxruntime",
+    )
     results, shown = run_suite("scoring", tmp_path, *given)
     assert results["environment"]["cores"] >= 1
     assert results["environment"]["versions"]["numpy"] == np.__version__
@@ -71,10 +81,10 @@ def test_scoring_suite(tmp_path: Path) -> None:
     assert 1e-5 < found["aejax-bfloat16"]["largest_difference"] < 0.05
     assert found["aejax"]["device_rows_per_second"]["median"] > 0
     assert found["numpy"]["device_rows_per_second"] is None
-    for name in ("torch", "torch-bfloat16", "torch-compile"):
-        assert found[name]["status"] == "missing"
-        assert f"- {name}: missing (ModuleNotFoundError" in shown
-        assert "torch" in found[name]["reason"]
+    missing = found["onnxruntime"]
+    assert missing["status"] == "missing"
+    assert f"- onnxruntime: missing ({missing['reason']})" in shown
+    assert missing["reason"].startswith("ModuleNotFoundError: No module named")
     # Heartbeats are no pixels, and so have no uint8 form.
     assert "aejax-uint8" not in found
 

@@ -160,7 +160,7 @@ def repeated_names(path: Path) -> None:
 LABEL = Selection(label_column="y")
 BAD: list[tuple[str, Callable[[Path], object], Selection | None, str]] = [
     ("a.csv", lambda path: None, None, "does not exist"),
-    ("a.csv", lambda path: path.mkdir(), None, "is a folder; allowed: a file ending in"),
+    ("a.csv", lambda path: path.mkdir(), None, "holds no file of rows; allowed: files ending in"),
     ("a.txt", text("1"), None, r"ends in '\.txt'; allowed: \.npy, \.npz, \.csv"),
     ("a.csv", text(""), None, "is empty"),
     ("a.csv", text("a,b\n"), None, "0 rows; allowed: at least 1"),

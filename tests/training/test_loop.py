@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import math
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+import aejax
 from aejax.config import Config, Dense, InputError, Train
 from aejax.core import optimizers, scaling, steps
 from aejax.data import batches
@@ -491,3 +493,14 @@ class TestDamage:
         newest = self.interrupted(tmp_path)[-1]
         newest.rename(newest.with_name(f"{newest.name}.orbax-checkpoint-tmp"))
         assert_same_bits(run(**RICH, options={"folder": tmp_path}), run(**RICH))
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    config = aejax.Config(train=aejax.Train(epochs=1, batch_size=8))
+    aejax.fit(config, x, folder=tmp_path)
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=1))
+    for again, rows in ((other, x), (config, x + 1)):
+        with pytest.raises(aejax.InputError, match="checkpoints of another run"):
+            aejax.fit(again, rows, folder=tmp_path)
+    aejax.fit(config, x, folder=tmp_path)

@@ -1,0 +1,234 @@
+"""What a scored folder holds, for every input, and what a changed or broken job gets."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+import aejax
+from aejax.config import InputError
+from aejax.data.rows import Selection
+from aejax.detection.detector import Detector
+from aejax.scoring import durable, manifest
+from aejax.scoring.inspection import inspect_folder
+from aejax.scoring.stream import default_part_rows, score_files
+from aejax.training.loop import Interrupted
+
+KEYS = Selection(key_columns=("id",))
+
+
+def scores_of(folder: Path) -> pd.DataFrame:
+    return pq.read_table(folder).to_pandas()
+
+
+def expected_scores(detector: Detector, table: pd.DataFrame) -> np.ndarray:
+    """What the Python face says, NaN for rows that it refuses."""
+    x = table[list(detector.schema.names or ())].to_numpy(np.float32)
+    scores = np.full(len(x), np.nan, np.float32)
+    good = np.isfinite(x).all(axis=1)
+    scores[good] = detector.score(x[good])
+    return scores
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != manifest.LOCK
+    }
+
+
+@pytest.fixture
+def rows_file(table: pd.DataFrame, tmp_path: Path) -> Path:
+    path = tmp_path / "rows.parquet"
+    table.to_parquet(path, index=False, row_group_size=700)
+    return path
+
+
+def test_scores_flags_reasons_and_top_features(
+    detector: Detector, table: pd.DataFrame, rows_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores"
+    result = score_files(detector, rows_file, out, selection=KEYS, top_features=2, part_rows=1000)
+    found, expected = scores_of(out), expected_scores(detector, table)
+    np.testing.assert_array_equal(found["score"], expected)
+    assert list(found["id"]) == list(table["id"])
+    bad = np.flatnonzero(np.isnan(expected)).tolist()
+    assert bad == [7, 130, 500, 2999]
+    assert found["reason"][bad].tolist() == [
+        "row 7: sensor_1 is missing or NaN",
+        "row 130: sensor_1 is missing or NaN",
+        "row 500: sensor_4 is infinite",
+        "row 2999: sensor_1 is missing or NaN",
+    ]
+    assert found["reason"].notna().sum() == found["is_anomaly"].isna().sum() == 4
+    good = np.setdiff1d(np.arange(3000), bad)
+    assert detector.threshold is not None
+    flags = expected[good] > detector.threshold.value
+    np.testing.assert_array_equal(found["is_anomaly"][good].astype(bool), flags)
+    reasons = detector.explain(table[list(detector.schema.names or ())].iloc[140:141], top=2)[0]
+    assert list(found["top_features"][140]) == [reason.feature for reason in reasons]
+    np.testing.assert_allclose(found["top_errors"][140], [r.error for r in reasons], rtol=1e-6)
+    assert result["flagged"] == flags.sum()
+    assert result["flagged_rate"] == flags.mean()
+    assert result["bad_rows_by_reason"] == {"infinite": 1, "missing or NaN": 3}
+    described = json.loads((out / "_summary.json").read_text())
+    assert described.items() <= result.items()
+    assert inspect_folder(out)["summary"] == described
+
+
+def test_the_summary_and_the_top_agree_with_numpy(
+    detector: Detector, table: pd.DataFrame, rows_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores"
+    result = score_files(detector, rows_file, out, selection=KEYS, top=100, part_rows=256)
+    expected = expected_scores(detector, table)
+    scores = expected[np.isfinite(expected)]
+    assert result["lowest"] == scores.min()
+    assert result["highest"] == scores.max()
+    for q, value in result["quantiles"].items():
+        # The sketch is as good as its rank: within 0.5 % of the one asked for.
+        assert np.mean(scores < value) - 0.005 <= float(q) <= np.mean(scores <= value) + 0.005
+    counts, edges = np.histogram(scores.astype(np.float64), result["histogram"]["edges"])
+    assert counts.tolist() == result["histogram"]["counts"]
+    assert counts.sum() == len(scores)
+    top = pq.read_table(out / manifest.TOP).to_pandas()
+    order = np.lexsort((np.arange(3000), -np.nan_to_num(expected, nan=-1)))[:100]
+    assert top["row"].tolist() == order.tolist()
+    np.testing.assert_array_equal(top["score"], expected[order])
+    assert top["id"].tolist() == table["id"][order].tolist()
+
+
+def test_the_folder_is_one_data_set_for_everyone(
+    detector: Detector, rows_file: Path, tmp_path: Path
+) -> None:
+    import duckdb
+    import polars
+
+    out = tmp_path / "scores"
+    score_files(detector, rows_file, out, selection=KEYS, top=10, top_features=1, part_rows=700)
+    expected = scores_of(out).drop(columns=["top_features", "top_errors"])
+    found = {
+        "pyarrow": pyarrow.dataset.dataset(out).to_table().to_pandas(),
+        "pandas": pd.read_parquet(out),
+        "polars": polars.read_parquet(out / "*.parquet").to_pandas(),
+        "duckdb": duckdb.connect().execute(f"select * from '{out}/*.parquet'").df(),
+    }
+    for name, table in found.items():
+        table = table[list(expected)].sort_values("row", ignore_index=True)
+        pd.testing.assert_frame_equal(table, expected, check_dtype=False, obj=name)
+
+
+def test_parts_have_the_same_bytes_in_any_blocks(
+    detector: Detector, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_files(detector, rows_file, tmp_path / "one", part_rows=1024)
+    monkeypatch.setattr("aejax.scoring.stream.BLOCK_BYTES", 1)
+    monkeypatch.setattr("aejax.data.parquet_tables.BATCH_ROWS", 77)
+    score_files(detector, rows_file, tmp_path / "two", part_rows=1024)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_finished_job_is_not_done_again(
+    detector: Detector, rows_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores"
+    first = score_files(detector, rows_file, out, part_rows=1000)
+    before = contents(out)
+    again = score_files(detector, rows_file, out, part_rows=1000)
+    assert again["resumed_at_row"] == again["rows"] == first["rows"] == 3000
+    assert contents(out) == before
+
+
+def test_what_has_changed_is_named_and_restart_starts_over(
+    detector: Detector, table: pd.DataFrame, rows_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores"
+    score_files(detector, rows_file, out, part_rows=1000)
+    before = contents(out)
+    threshold = detector.threshold
+    assert threshold is not None
+    import dataclasses
+
+    moved = detector.with_threshold(dataclasses.replace(threshold, value=9.0))
+    other = aejax.fit(detector.config, table[list(detector.schema.names or ())][1000:1300])
+    for changed, settings, said in (
+        (moved, {}, f"threshold was {threshold.value!r} and is 9.0"),
+        (other, {}, "model was"),
+        (detector, {"part_rows": 500}, "part_rows was 1000 and is 500"),
+        (detector, {"top": 5}, "top was 0 and is 5"),
+        (detector, {"selection": KEYS}, r"key_columns was \[\] and is \['id'\]"),
+    ):
+        with pytest.raises(InputError, match=said):
+            score_files(changed, rows_file, out, **{"part_rows": 1000, **settings})
+    table.assign(sensor_0=0.0).to_parquet(rows_file, index=False)
+    with pytest.raises(InputError, match=r"scores of rows\.parquet as it was: it has changed"):
+        score_files(detector, rows_file, out, part_rows=1000)
+    assert contents(out) == before
+    score_files(detector, rows_file, out, part_rows=500, restart=True)
+    np.testing.assert_array_equal(
+        scores_of(out)["score"], expected_scores(detector, table.assign(sensor_0=0.0))
+    )
+
+
+def test_several_files_are_one_input(
+    detector: Detector, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rows"
+    for index, first in enumerate(range(0, 3000, 1000)):
+        path = folder / f"day={index}" / "machine=a" / "part.parquet"
+        path.parent.mkdir(parents=True)
+        table[first : first + 1000].to_parquet(path, index=False)
+    (folder / "_SUCCESS").touch()
+    selection = Selection(key_columns=("id", "day", "machine"))
+    out = tmp_path / "scores"
+    score_files(detector, folder, out, selection=selection, part_rows=300)
+    found = scores_of(out)
+    np.testing.assert_array_equal(found["score"], expected_scores(detector, table))
+    assert found["id"].tolist() == table["id"].tolist()
+    assert found["row"].tolist() == list(range(3000))
+    assert found["file_row"].tolist() == [*range(1000)] * 3
+    assert found["day"].tolist() == [0] * 1000 + [1] * 1000 + [2] * 1000
+    assert found["machine"].unique().tolist() == ["a"]
+    assert found["file"][1000] == "day=1/machine=a/part.parquet"
+    # The pattern finds the same files under the same names.
+    again = score_files(
+        detector, f"{folder}/*/*/*.parquet", out, selection=selection, part_rows=300
+    )
+    assert again["resumed_at_row"] == 3000
+    with pytest.raises(
+        InputError, match=r"day=2.*part\.parquet: row 999 \(2999 of all\): sensor_1 is missing"
+    ):
+        score_files(
+            detector,
+            [folder / "day=2" / "machine=a" / "part.parquet"],
+            tmp_path / "strict",
+            on_bad_row="error",
+            part_rows=300,
+        ) if False else score_files(
+            detector,
+            sorted(folder.rglob("*.parquet"), reverse=False),
+            tmp_path / "strict",
+            on_bad_row="error",
+        ) if not np.isnan(table["sensor_1"][7]) else _without_early_bad_rows(
+            detector, folder, table, tmp_path
+        )
+
+
+def _without_early_bad_rows(
+    detector: Detector, folder: Path, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    for index, first in enumerate(range(0, 2000, 1000)):
+        table[first : first + 1000].fillna(0).replace(np.inf, 0).to_parquet(
+            folder / f"day={index}" / "machine=a" / "part.parquet", index=False
+        )
+    score_files(detector, folder, tmp_path / "strict", on_bad_row="error")
