@@ -208,9 +208,9 @@ class Score:
     top: Annotated[
         int, arg(help="How many of the most anomalous rows to write to _top/rows.parquet.")
     ] = 0
-    batch_size: Annotated[int | None, arg(help="Rows in a compiled batch; changes no score.")] = (
-        None
-    )
+    batch_size: Annotated[
+        int | None, arg(help="Rows in a compiled batch. Default: by the width of a row.")
+    ] = None
     part_rows: Annotated[
         int | None, arg(help="Input rows in one output part. Default: by the width of a row.")
     ] = None

@@ -54,10 +54,10 @@ def convolve_blocks(
     columns, column_table = _reads(size, befores[1], resize, x.shape[0])
     blocks = row_table.shape[2]
     kernel = jnp.einsum(
-        "aijt,bklu,tuco->abikcjlo", row_table, column_table, kernel, precision="highest"
+        "aijt,bklu,tuco->abjloikc", row_table, column_table, kernel, precision="highest"
     )
-    channels, features = x.shape[2] * x.shape[0] ** 2, kernel.shape[-1] * blocks**2
-    kernel = kernel.reshape(len(rows), len(columns), channels, features)
+    channels, features = x.shape[2] * x.shape[0] ** 2, kernel.shape[4] * blocks**2
+    kernel = kernel.reshape(len(rows), len(columns), features, channels)
     x = x.reshape(channels, *x.shape[3:])
     y = _slide(x, kernel, rows, columns, precision)
     return y.reshape(blocks, blocks, -1, *y.shape[1:])
@@ -66,20 +66,16 @@ def convolve_blocks(
 def _slide(
     x: jax.Array, kernel: jax.Array, rows: Offsets, columns: Offsets, precision: Precision
 ) -> jax.Array:
-    """Sum over offsets of kernel[offset].T @ x[moved by offset]: [c, h, w, B] to [f, h, w, B]."""
-    channels, features = kernel.shape[2:]
-    # Of the two orders, the one whose intermediate, k * k times an image, is smaller.
+    """Sum over offsets of kernel[offset] @ x[moved by offset]: [c, h, w, B] to [f, h, w, B]."""
+    features, channels = kernel.shape[2:]
+    # Of the two orders, the one whose intermediate, k * k times an image, is smaller. The
+    # kernel is laid out as the left side of its product: contracting its first axis instead
+    # takes up to three times as long.
     if channels <= features:
-        moved = gather(x, rows, columns)
-        flat = product(
-            kernel.reshape(-1, features).T,
-            moved.reshape(len(rows) * len(columns) * channels, -1),
-            precision,
-        )
-        return flat.reshape(features, *x.shape[1:])
-    maps = product(
-        kernel.transpose(0, 1, 3, 2).reshape(-1, channels), x.reshape(channels, -1), precision
-    )
+        moved = gather(x, rows, columns).reshape(-1, x[0].size)
+        matrix = kernel.transpose(2, 0, 1, 3).reshape(features, -1)
+        return product(matrix, moved, precision).reshape(features, *x.shape[1:])
+    maps = product(kernel.reshape(-1, channels), x.reshape(channels, -1), precision)
     return total(maps.reshape(len(rows), len(columns), features, *x.shape[1:]), rows, columns)
 
 

@@ -94,7 +94,8 @@ class Behind(Generic[Item]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
+        # What was put is finished even if the source has failed: it is work that is done.
+        self.pool.shutdown(wait=True)
         if kind is None:
             while self.waiting:
                 self.waiting.popleft().result()

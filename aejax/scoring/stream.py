@@ -67,7 +67,8 @@ def score_files(
         selection: which columns are carried through.
         top_features: how many features to name for every row; 0 for none.
         top: how many of the most anomalous rows of all to write to `_top/rows.parquet`.
-        batch_size: rows in a compiled batch; no score depends on it.
+        batch_size: rows in a compiled batch; compilers may round the last digit of a score
+            in another way for another size.
         part_rows: input rows in one part; None lets the number of features decide.
         on_bad_row: "null" gives a row with a missing, infinite or unreadable value a null
             score; "error" stops at it.
@@ -89,10 +90,13 @@ def score_files(
         >>> score_files(detector, "readings/2024-*.parquet", "scores")  # doctest: +SKIP
     """
     out = Path(out)
-    part_rows = default_part_rows(detector.schema) if part_rows is None else part_rows
+    schema = detector.schema
+    part_rows = default_part_rows(schema) if part_rows is None else part_rows
+    batch_size = default_batch_size(schema) if batch_size is None else batch_size
     for name, value, most in (
+        ("batch_size", batch_size, None),
         ("part_rows", part_rows, None),
-        ("top_features", top_features, detector.schema.features),
+        ("top_features", top_features, schema.features),
         ("top", top, MOST_TOP),
     ):
         least = 1 if most is None else 0
@@ -100,7 +104,7 @@ def score_files(
             allowed = "at least 1" if most is None else f"0 to {most}"
             raise InputError(f"{name} is {value}; allowed: {allowed}")
     selection = dataclasses.replace(selection or Selection(), bad_cells="null")
-    rows = files.open_rows(path, selection, expected=detector.schema)
+    rows = files.open_rows(path, selection, expected=schema)
     check_keys(rows, selection.key_columns, rows.path)
     identity = {
         "model": detector.fingerprint,
@@ -109,6 +113,7 @@ def score_files(
         "top_features": top_features,
         "top": top,
         "part_rows": part_rows,
+        "batch_size": batch_size,
         "header": selection.header,
         "names_files": rows.many,
     }
@@ -147,17 +152,10 @@ class _Job:
 
     detector: Detector
     top_features: int
-    asked_batch_size: int | None
+    batch_size: int
     part_rows: int
     on_bad_row: str
     should_stop: Callable[[], bool]
-
-    @property
-    def batch_size(self) -> int:
-        if self.asked_batch_size is not None:
-            return self.asked_batch_size
-        # A part begins a batch: none is larger than a part needs.
-        return min(default_batch_size(self.detector.schema), 1 << (self.part_rows - 1).bit_length())
 
     @property
     def block_rows(self) -> int:
