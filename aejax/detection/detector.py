@@ -265,7 +265,7 @@ class Detector:
     def _batch_size(self, asked: int | None) -> int:
         if asked is not None and asked < 1:
             raise InputError(f"batch_size is {asked}; allowed: at least 1")
-        return asked or default_batch_size(self.schema)
+        return asked or default_batch_size(self.schema, self.config.model)
 
     def _require_ensemble(self, method: str, *, wanted: bool) -> None:
         if (self.combine is not None) != wanted:

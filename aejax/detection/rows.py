@@ -11,21 +11,34 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import InputError
+from aejax.config import Conv, InputError, Model
 from aejax.data.schema import RowKind, Schema
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
 # Values in a batch: small enough that a batch and its reconstruction stay in cache.
 BATCH_VALUES = 1 << 22
+# Convolutions keep many copies of their widest layer at once: 128 rows of a 28x28 image with
+# 16 channels score half again as fast as 512 on a CPU with 2 MiB of cache a core.
+CONV_BATCH_VALUES = 1 << 21
 # Bytes; what XLA's CPU backend asks of memory that it uses without copying.
 ALIGNMENT = 64
 MOST_BATCH_ROWS = 1 << 14
 
 
-def default_batch_size(schema: Schema) -> int:
-    """Rows in a scoring batch when nothing is asked for: a power of two, at least 64."""
-    size = max(64, min(MOST_BATCH_ROWS, BATCH_VALUES // schema.features))
+def default_batch_size(schema: Schema, model: Model) -> int:
+    """Rows in a scoring batch when nothing is asked for: a power of two, at least 64.
+
+    Args:
+        schema: of the rows.
+        model: whose widest layer decides how many rows stay in cache.
+    """
+    if isinstance(model, Conv):
+        values, widest = CONV_BATCH_VALUES, schema.features * max(model.channels)
+    else:
+        hidden = (*model.hidden, *(model.decoder or ()))
+        values, widest = BATCH_VALUES, max(schema.features, *hidden)
+    size = max(64, min(MOST_BATCH_ROWS, values // widest))
     return 1 << (size.bit_length() - 1)
 
 

@@ -92,7 +92,9 @@ def score_files(
     out = Path(out)
     schema = detector.schema
     part_rows = default_part_rows(schema) if part_rows is None else part_rows
-    batch_size = default_batch_size(schema) if batch_size is None else batch_size
+    batch_size = (
+        default_batch_size(schema, detector.config.model) if batch_size is None else batch_size
+    )
     for name, value, most in (
         ("batch_size", batch_size, None),
         ("part_rows", part_rows, None),

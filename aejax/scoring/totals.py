@@ -25,8 +25,8 @@ from aejax.scoring.durable import written_aside
 from aejax.scoring.manifest import TOP, TOTALS, Manifest
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
-# Of the t-digest (Dunning and Ertl, 2019, arXiv:1902.04023): in use, quantiles of 10 million
-# scores lie within 0.1 % of their rank, and far closer at the ends.
+# Of the t-digest (Dunning and Ertl, 2019, arXiv:1902.04023): over 10 million scores in 20 parts,
+# the median lay within 0.14 % of its rank, the 0.99 quantile within 0.005 %.
 COMPRESSION = 2000
 # Histogram bins for a factor of 2 between scores.
 BINS_PER_OCTAVE = 4

@@ -73,7 +73,7 @@ class Scoring:
             scaler=scaling.fit(config.scale, [], job.rows.dtype),
             variables=variables,
         )
-        self.batch_size = default_batch_size(schema)
+        self.batch_size = default_batch_size(schema, config.model)
         self.facts = {"same_weights": True, "jax": jax.__version__}
         self.choices: dict[str, list[Any]] = {"batch_size": [self.batch_size]}
 

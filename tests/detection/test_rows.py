@@ -209,7 +209,7 @@ def test_a_result_that_is_the_batch_itself_survives_the_next_batches(n: int, giv
 
 @pytest.mark.parametrize("features", [1, 3, 784, 10_000, 1 << 24])
 def test_default_batch_size_is_a_bounded_power_of_two(features: int) -> None:
-    size = default_batch_size(Schema(shape=(features,)))
+    size = default_batch_size(Schema(shape=(features,)), Dense(hidden=(8,)))
     assert size & (size - 1) == 0
     assert 64 <= size <= 1 << 14
     assert size == 64 or size * features <= 1 << 22
