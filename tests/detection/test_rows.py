@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from aejax.config import InputError
+from aejax.config import Dense, InputError
 from aejax.data.schema import Schema
 from aejax.detection import rows as rows_module
 from aejax.detection.rows import (
