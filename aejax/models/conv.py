@@ -77,7 +77,7 @@ class ConvAutoencoder(nn.Module):
         for index, layer in enumerate(self.decoder_layers):
             norm = self.decoder_norms[index] if self.batch_norm else None
             x = self._hidden(layer, norm, x, train, mask)
-        return layers.as_image(self.output_layer(x))
+        return self.output_layer(x)
 
     def encode(self, x: jax.Array) -> jax.Array:
         """The latent images of float32 [B, height, width, channels].

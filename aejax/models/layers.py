@@ -79,11 +79,12 @@ class Conv(nn.Module):
             x: float32 [B, h, w, in] or blocks [B, h, 2, w, 2, in].
 
         Returns:
-            float32, in blocks if the image was doubled or if x was in blocks and isn't resized.
+            float32 [B, h', w', features], or in blocks where the image was doubled.
         """
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        doubles = self.resize in ("transpose", "repeat")
 
         def products(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
             x = _batch_last(x)
@@ -93,13 +94,12 @@ class Conv(nn.Module):
             # Bias and activation stay on this side of the transpose, so that between two
             # layers only a transpose and its inverse meet, and XLA drops both.
             y = ACTIVATIONS[self.activation](y + bias[:, None, None, None])
-            return _batch_first(y)
+            return _batch_first(y if doubles or y.shape[0] == 1 else merge(y)[None, None])
 
         def native(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
             y = convolve(as_image(x), kernel, self.resize, self.precision)
             y = ACTIVATIONS[self.activation](y + bias)
-            doubled = self.resize in ("transpose", "repeat")
-            return as_blocks(y) if doubled or (x.ndim == 6 and self.resize == "none") else y
+            return as_blocks(y) if doubles else y
 
         return lax.platform_dependent(x, kernel, bias, cpu=products, default=native)
 
