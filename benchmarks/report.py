@@ -216,7 +216,7 @@ def _middle(seconds: list[float | None]) -> float | None:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Rates of every system as bars, one panel a case."""
+    """Rates of every system, one panel a case."""
     panels = {}
     for case in results["cases"]:
         batch = f", batch {case['batch_size']}" if "batch_size" in case else ""
@@ -225,11 +225,11 @@ def plot(results: dict[str, Any], path: Path) -> None:
             for one in case["systems"]
             if one["rows_per_second"]
         }
-    plot_bars(panels, path)
+    plot_spreads(panels, path)
 
 
-def plot_bars(panels: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
-    """Spreads as bars with whiskers on logarithmic axes, one panel for each title."""
+def plot_spreads(panels: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    """Medians as dots with whiskers on logarithmic axes, one panel for each title."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -250,11 +250,13 @@ def plot_bars(panels: dict[str, dict[str, dict[str, float]]], path: Path) -> Non
             [spread["highest"] - spread["median"] for spread in ordered.values()],
         ]
         colours = ["#b5485d" if "aejax" in name else "#8a94a6" for name in ordered]
-        axis.barh(list(ordered), medians, color=colours, height=0.7)
-        axis.errorbar(medians, list(ordered), xerr=whiskers, fmt="none", ecolor="black", lw=0.8)
+        axis.errorbar(medians, list(ordered), xerr=whiskers, fmt="none", ecolor=colours, lw=1)
+        axis.scatter(medians, list(ordered), color=colours, s=18, zorder=3)
         axis.set_xscale("log")
+        axis.grid(axis="x", which="both", color="0.9", lw=0.6)
+        axis.margins(y=0.5 / len(ordered))
         axis.set_title(title, fontsize=9, loc="left")
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(as_table(results))
     if given.plot:
         shown = {one["name"]: one["spread"] for one in results["programs"] if one["spread"]}
-        report.plot_bars({"seconds of a whole process": shown}, given.plot)
+        report.plot_spreads({"seconds of a whole process": shown}, given.plot)
 
 
 if __name__ == "__main__":

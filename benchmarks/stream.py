@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(as_table(results))
     if given.plot:
         shown = {name: found for name, found in results["rows_per_second"].items() if found}
-        report.plot_bars({"rows a second": shown}, given.plot)
+        report.plot_spreads({"rows a second": shown}, given.plot)
 
 
 if __name__ == "__main__":

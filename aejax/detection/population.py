@@ -60,6 +60,7 @@ class Population:
             scaler=jax.tree.map(stack, *[detector.scaler for detector in kept]),
             variables=jax.tree.map(stack, *[detector.variables for detector in kept]),
             threshold=None,
+            thresholds={},
             combine=combine,
             members=len(kept),
             provenance={
