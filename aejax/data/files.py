@@ -15,7 +15,7 @@ from aejax.config import InputError
 from aejax.data.blocks import Block, Part, Run, regrouped
 from aejax.data.rows import Selection, fingerprint
 from aejax.data.schema import Schema
-from aejax.data.sources import SUFFIXES, Source, find_sources
+from aejax.data.sources import SUFFIXES, Source, find_sources, partition_values
 
 __all__ = ["Block", "Rows", "Selection", "check_finite", "open_rows", "read"]
 
@@ -155,7 +155,7 @@ def open_rows(
             part = named_rows.open_named(os.fspath(path), selection, expected)
             return Rows(path=Path(path), parts=(part,))
     sources, many = find_sources(path)
-    constants = _partition_values(sources)
+    constants = partition_values(sources)
     parts = []
     for source, values in zip(sources, constants, strict=True):
         part = _open(source, values, selection, expected)
@@ -264,40 +264,3 @@ def _opener(path: Path) -> Callable[..., Part]:
 
         return records.open_array_record
     raise InputError(f"{path} ends in {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-
-
-def _partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """For every file, what its folders say of its rows, in one type for all files."""
-    if not any(source.partition for source in sources):
-        return [{} for _ in sources]
-    names = [name for name, _ in sources[0].partition]
-    for source in sources:
-        if [name for name, _ in source.partition] != names:
-            raise InputError(
-                f"{source.path} lies in folders for {[name for name, _ in source.partition]}; "
-                f"allowed: {names}, as {sources[0].path}"
-            )
-        if not source.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
-            raise InputError(
-                f"{source.path} has no columns to add {names} to; allowed: CSV or Parquet files"
-            )
-    import pyarrow as pa
-
-    given = [dict(source.partition) for source in sources]
-    whole = {
-        name: all(values[name] is None or _is_whole(str(values[name])) for values in given)
-        for name in names
-    }
-    return [
-        {
-            name: pa.scalar(int(value), pa.int64())
-            if whole[name] and value is not None
-            else pa.scalar(value, pa.int64() if whole[name] else pa.string())
-            for name, value in values.items()
-        }
-        for values in given
-    ]
-
-
-def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and len(text) < 19

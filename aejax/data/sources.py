@@ -7,6 +7,7 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from aejax.config import InputError
@@ -118,3 +119,40 @@ def _partition(inside: Path) -> tuple[tuple[str, str | None], ...]:
             given = unquote(value)
             pairs.append((unquote(name), None if given == _NULL_PARTITION else given))
     return tuple(pairs)
+
+
+def partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """For every file, what its folders say of its rows, in one type for all files."""
+    if not any(source.partition for source in sources):
+        return [{} for _ in sources]
+    names = [name for name, _ in sources[0].partition]
+    for source in sources:
+        if [name for name, _ in source.partition] != names:
+            raise InputError(
+                f"{source.path} lies in folders for {[name for name, _ in source.partition]}; "
+                f"allowed: {names}, as {sources[0].path}"
+            )
+        if not source.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
+            raise InputError(
+                f"{source.path} has no columns to add {names} to; allowed: CSV or Parquet files"
+            )
+    import pyarrow as pa
+
+    given = [dict(source.partition) for source in sources]
+    whole = {
+        name: all(values[name] is None or _is_whole(str(values[name])) for values in given)
+        for name in names
+    }
+    return [
+        {
+            name: pa.scalar(int(value), pa.int64())
+            if whole[name] and value is not None
+            else pa.scalar(value, pa.int64() if whole[name] else pa.string())
+            for name, value in values.items()
+        }
+        for values in given
+    ]
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and len(text) < 19
