@@ -196,7 +196,7 @@ BAD_TRAINING = {
     "a rule out of range": ("a,b\n1,2\n3,4\n", ["--rule", "quantile:2"], "Quantile.q is 2.0"),
     "no epochs": ("a,b\n1,2\n3,4\n", ["--epochs", "0"], "Train.epochs is 0"),
     "unknown model": ("a,b\n1,2\n3,4\n", ["--model", "transformer"], "allowed: conv, dense"),
-    "conv on a table": ("a,b\n1,2\n3,4\n", ["--model", "conv"], "[2]"),
+    "conv on a table": ("a,b\n1,2\n3,4\n", ["--model", "conv"], "(2,)"),
 }
 
 
