@@ -17,12 +17,18 @@ from jax import lax
 from aejax.config import Activation, Precision
 from aejax.models.convolution import Resize, convolve_blocks, merge, product, split
 
+
+def sigmoid(x: jax.Array) -> jax.Array:
+    """The logistic function, by way of tanh: equal to 1e-7, with a division less on CPUs."""
+    return 0.5 + 0.5 * jnp.tanh(0.5 * x)
+
+
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "gelu": nn.gelu,
     "silu": nn.silu,
     "tanh": nn.tanh,
-    "sigmoid": nn.sigmoid,
+    "sigmoid": sigmoid,
     "linear": lambda x: x,
 }
 
