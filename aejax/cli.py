@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
@@ -54,13 +55,30 @@ def parse(arguments: Sequence[str]) -> Any:
     union: Any = kinds[0]
     for kind in kinds[1:]:
         union = union | kind
-    return tyro.cli(
-        union,
-        prog="aejax",
-        description="Train autoencoders and score data by reconstruction error.",
-        args=list(arguments),
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(
+                union,
+                prog="aejax",
+                description="Train autoencoders and score data by reconstruction error.",
+                args=list(arguments),
+                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise InputError(_in_one_line(told.getvalue())) from None
+
+
+def _in_one_line(box: str) -> str:
+    """What tyro says in a box of several lines, as one."""
+    said = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    text = " ".join(line for line in said if line)
+    message, _, where = text.partition("For full helptext")
+    where = where.partition("aejax")[2] or " --help"
+    message = message.replace("Expected one of", "allowed:").strip(" .")
+    return f"{message} (see aejax{where})"
 
 
 def _training_for(arguments: Sequence[str]) -> type:

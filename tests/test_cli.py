@@ -195,6 +195,9 @@ BAD_TRAINING = {
     "unknown rule": ("a,b\n1,2\n3,4\n", ["--rule", "quantil:0.9"], "did you mean 'quantile'"),
     "a rule out of range": ("a,b\n1,2\n3,4\n", ["--rule", "quantile:2"], "Quantile.q is 2.0"),
     "no epochs": ("a,b\n1,2\n3,4\n", ["--epochs", "0"], "Train.epochs is 0"),
+    "unknown optimiser": ("a,b\n1,2\n3,4\n", ["--optimizer", "adamm"], "'adamm'"),
+    "unknown flag": ("a,b\n1,2\n3,4\n", ["--epohcs", "3"], "--epochs"),
+    "no number": ("a,b\n1,2\n3,4\n", ["--epochs", "many"], "--epochs"),
     "unknown model": ("a,b\n1,2\n3,4\n", ["--model", "transformer"], "allowed: conv, dense"),
     "conv on a table": ("a,b\n1,2\n3,4\n", ["--model", "conv"], "(2,)"),
 }

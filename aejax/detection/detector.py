@@ -88,7 +88,7 @@ class Detector:
 
         Args:
             x: rows [n, ...] as the schema says, or a data frame with its columns.
-            batch_size: rows in a compiled batch; no score depends on it.
+            batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
 
         Returns:
             float32 [n]: each row's mean error over its features, in scaled units.
