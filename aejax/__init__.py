@@ -31,7 +31,8 @@ from aejax.config import (
 
 if TYPE_CHECKING:
     from aejax.data.schema import Schema
-    from aejax.detection.detector import Detector, fit, load
+    from aejax.detection.detector import Detector, load
+    from aejax.detection.fitting import fit
     from aejax.detection.population import Population, fit_population
     from aejax.scoring.stream import score_files
 
@@ -42,7 +43,7 @@ else:
     _HOMES = {
         "Schema": "aejax.data.schema",
         "Detector": "aejax.detection.detector",
-        "fit": "aejax.detection.detector",
+        "fit": "aejax.detection.fitting",
         "load": "aejax.detection.detector",
         "Population": "aejax.detection.population",
         "fit_population": "aejax.detection.population",

@@ -498,7 +498,7 @@ def read_config(path: Path) -> Config:
     """Read a configuration that `write_config` wrote.
 
     Raises:
-        InputError: if the file is missing, too large, not JSON, of a newer format or has a bad field.
+        InputError: if the file is missing, too large, not JSON, of a newer format or wrong.
     """
     written = read_json(path)
     version = written.pop("format", None)

@@ -37,7 +37,7 @@ from aejax.config import (
     Train,
 )
 from aejax.data.schema import Schema
-from aejax.detection import detector, probability
+from aejax.detection import detector, fitting, probability
 from aejax.detection.probability import ProbabilityMethod
 
 Floats = npt.NDArray[np.float64]
@@ -89,7 +89,7 @@ class _Core(BaseEstimator):
         x = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         names = getattr(self, "feature_names_in_", None)
         schema = Schema(shape=x.shape[1:], names=None if names is None else tuple(names))
-        self.detector_ = detector.fit(self._config(len(x)), x, schema=schema)
+        self.detector_ = fitting.fit(self._config(len(x)), x, schema=schema)
         return self.detector_.score(x).astype(np.float64)
 
     def _config(self, rows: int) -> Config:

@@ -12,7 +12,8 @@ import numpy as np
 from aejax.config import Combine, Config, InputError
 from aejax.data import batches
 from aejax.data.schema import Schema
-from aejax.detection.detector import Detector, data_fingerprint
+from aejax.detection.detector import Detector
+from aejax.detection.fitting import data_fingerprint
 from aejax.detection.rows import as_rows, check_finite
 from aejax.models.build import build
 from aejax.training.population import GROUP, Member, TrainedMember, train_population

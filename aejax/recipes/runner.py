@@ -13,7 +13,8 @@ import numpy as np
 
 from aejax import __version__
 from aejax.config import Config, to_dict
-from aejax.detection.detector import Detector, data_fingerprint, fit, load
+from aejax.detection.detector import Detector, load
+from aejax.detection.fitting import data_fingerprint, fit
 from aejax.detection.metrics import evaluate
 from aejax.recipes.recipe import Experiment, Recipe
 from aejax.reporting.report import Examples, Report, write_metrics, write_report

@@ -21,7 +21,7 @@ from aejax.reporting.sections import (
 from aejax.reporting.stylesheet import stylesheet
 
 if TYPE_CHECKING:
-    from aejax.reporting.report import Report
+    from aejax.reporting.contents import Report
 
 
 def render(report: Report) -> tuple[str, dict[str, bytes]]:

@@ -10,7 +10,7 @@ from aejax.reporting.sections import Section
 from aejax.reporting.style import to_png, to_svg
 
 if TYPE_CHECKING:
-    from aejax.reporting.report import Examples, Report
+    from aejax.reporting.contents import Examples, Report
 
 
 def rows_sections(report: Report) -> list[Section]:

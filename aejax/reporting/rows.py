@@ -23,7 +23,7 @@ from aejax.reporting.style import (
 )
 
 if TYPE_CHECKING:
-    from aejax.reporting.report import Examples
+    from aejax.reporting.contents import Examples
 
 WIDTH = 3.9
 FEATURES_SHOWN = 6

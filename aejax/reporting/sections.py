@@ -19,7 +19,7 @@ from aejax.reporting.markup import Markup, element, join, number, percent, reada
 from aejax.reporting.style import Plot, plain_png, to_png, to_svg
 
 if TYPE_CHECKING:
-    from aejax.reporting.report import Report
+    from aejax.reporting.contents import Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from aejax.config import Config, Dense, Scale, Train
 from aejax.core import scaling, steps
 from aejax.data.schema import Schema
 from aejax.detection import detector as detection
+from aejax.detection import fitting
 from aejax.detection.rows import default_batch_size
 from aejax.models.build import build
 from aejax.training.loop import train
@@ -111,7 +112,7 @@ class Fitting:
         self.variables: dict[str, Any] = {}
 
     def fit(self) -> None:
-        fitted = detection.fit(self.config, self.job.rows, schema=self.schema)
+        fitted = fitting.fit(self.config, self.job.rows, schema=self.schema)
         self.variables = jax.block_until_ready(fitted.variables)
 
     def loss(self) -> float:

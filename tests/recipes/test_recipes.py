@@ -11,7 +11,7 @@ import pytest
 
 import aejax
 from aejax import recipes
-from aejax.detection.detector import fit
+from aejax.detection.fitting import fit
 from aejax.detection.metrics import evaluate
 from aejax.recipes.recipe import Recipe
 from aejax.recipes.runner import run_recipe

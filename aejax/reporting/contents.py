@@ -1,0 +1,112 @@
+"""What a report shows: plain data, checked; no drawing and no writing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aejax.config import InputError
+from aejax.data.schema import Schema
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Rows that are drawn one by one, in the order given.
+
+    Args:
+        x: [k, ...] the rows as the error saw them.
+        reconstruction: [k, ...] what the model made of them, in the same units.
+        error: [k, ...] error of every feature.
+        score: [k] score of every row.
+        is_anomaly: [k] labels, or None where there are none.
+        row: [k] index of every row in its data set.
+    """
+
+    x: npt.NDArray[Any]
+    reconstruction: npt.NDArray[Any]
+    error: npt.NDArray[Any]
+    score: npt.NDArray[Any]
+    is_anomaly: npt.NDArray[Any] | None
+    row: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        count = len(self.row)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and len(value) != count:
+                raise InputError(
+                    f"Examples.{field.name} has {len(value)} rows; allowed: {count}, as row"
+                )
+        for name in ("reconstruction", "error"):
+            if (shape := getattr(self, name).shape) != self.x.shape:
+                raise InputError(
+                    f"Examples.{name} has shape {shape}; allowed: {self.x.shape}, as x"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a report shows.
+
+    Args:
+        title: of the page.
+        subtitle: one sentence on what was done, with its source.
+        config: settings, nested as in `aejax.config.to_dict`.
+        history: a dict an epoch: epoch, loss, and optionally validation_loss, learning_rate,
+            rows_per_second and seconds.
+        scores: [n] finite scores, larger is more anomalous.
+        is_anomaly: [n] labels (True or 1 is an anomaly), or None.
+        threshold: rows with a score above it are flagged; None where none was set.
+        metrics: what `aejax.detection.metrics.evaluate` returned; empty without labels.
+        published: quantity -> published value, or None.
+        measured: quantity -> the value of this run, under the same keys, or None.
+        seconds: stage -> seconds it took, such as compile, train and score.
+        schema: of a row.
+        most: the most anomalous rows, or None.
+        least: the least anomalous rows, or None.
+        environment: versions, device and whatever else tells runs apart.
+        figures: further figures, each with its title and caption, shown as they are.
+    """
+
+    title: str
+    subtitle: str
+    config: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+    scores: npt.NDArray[Any]
+    is_anomaly: npt.NDArray[Any] | None
+    threshold: float | None
+    metrics: Mapping[str, Any]
+    published: Mapping[str, Any] | None
+    measured: Mapping[str, Any] | None
+    seconds: Mapping[str, Any]
+    schema: Schema
+    most: Examples | None
+    least: Examples | None
+    environment: Mapping[str, Any]
+    figures: tuple[tuple[str, str, Figure], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 1 or not len(self.scores):
+            raise InputError(
+                f"Report.scores has shape {self.scores.shape}; allowed: (rows,), at least one row"
+            )
+        if not (finite := np.isfinite(self.scores)).all():
+            row = int(np.argmin(finite))
+            raise InputError(f"Report.scores[{row}] is {self.scores[row]}; allowed: finite numbers")
+        if self.is_anomaly is not None and self.is_anomaly.shape != self.scores.shape:
+            raise InputError(
+                f"Report.is_anomaly has shape {self.is_anomaly.shape}; "
+                f"allowed: {self.scores.shape}, as scores, or None"
+            )
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise InputError(
+                f"Report.threshold is {self.threshold}; allowed: a finite number, or None"
+            )
