@@ -118,6 +118,14 @@ def _losses(
     )
 
 
+def new_variables(
+    model: nn.Module, shape: tuple[int, ...], seed: int | jax.Array
+) -> dict[str, Any]:
+    """Fresh parameters, and batch statistics where the model has any, for rows of one shape."""
+    key = named_key(seed, "parameters")
+    return dict(model.init(key, jnp.zeros((1, *shape), jnp.float32)))
+
+
 def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> TrainState:
     """Fresh parameters and optimiser state.
 
@@ -126,8 +134,7 @@ def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> Trai
         shape: of one row.
         values: the run's numbers; parameters derive from the seed.
     """
-    key = named_key(values.seed, "parameters")
-    variables = dict(program.model.init(key, jnp.zeros((1, *shape), jnp.float32)))
+    variables = new_variables(program.model, shape, values.seed)
     optimizer = _optimizer(program, values).init(variables["params"])
     return TrainState(jnp.int32(0), variables, optimizer)
 

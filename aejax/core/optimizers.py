@@ -7,14 +7,16 @@ another learning rate compiles nothing, and a population's members may differ in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from aejax.config import Train
+
+if TYPE_CHECKING:
+    import optax
 
 Number = Any  # A NumPy scalar on the host, a traced array inside a program.
 Schedule = Callable[[jax.Array], jax.Array]
@@ -90,6 +92,9 @@ def optimizer(
         clips: whether gradients are clipped to `values.clip_norm`; kept out of programs that don't.
         values: the run's numbers.
     """
+    # Scoring needs this file's types and not optax, which takes a third of a second to import.
+    import optax
+
     rate = learning_rate(schedule, values)
     direction = optax.trace(MOMENTUM) if name == "sgd" else optax.scale_by_adam(eps=ADAM_EPSILON)
     stages = [optax.clip_by_global_norm(values.clip_norm)] if clips else []

@@ -15,7 +15,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
-from aejax.core import optimizers, scaling, steps
+from aejax.core import scaling, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal
@@ -299,11 +299,9 @@ def load(folder: str | Path) -> Detector:
     except InputError as error:
         raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
     config, shape = fields["config"], fields["schema"].shape
-    program = steps.program_of(config, build(config.model, fields["schema"]))
-    state = jax.eval_shape(
-        lambda: steps.new_state(program, shape, optimizers.numbers(config.train, 1))
-    )
-    like = _arrays(scaling.like(config.scale, shape), state.variables)
+    model = build(config.model, fields["schema"])
+    variables = jax.eval_shape(lambda: steps.new_variables(model, shape, 0))
+    like = _arrays(scaling.like(config.scale, shape), variables)
     if fields["combine"] is not None:
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like
