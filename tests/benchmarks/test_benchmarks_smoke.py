@@ -104,6 +104,7 @@ def test_training_suite(tmp_path: Path) -> None:
     assert found["pyod"]["status"] == "missing"
 
 
+@pytest.mark.slow
 def test_startup_suite(tmp_path: Path) -> None:
     results, shown = run_suite("startup", tmp_path, "--rows", "20", "--repeats", "1")
     found = {one["name"]: one for one in results["programs"]}
@@ -113,6 +114,7 @@ def test_startup_suite(tmp_path: Path) -> None:
     assert "- pyod: missing" in shown
 
 
+@pytest.mark.slow
 def test_stream_suite(tmp_path: Path) -> None:
     results, shown = run_suite("stream", tmp_path, "--rows", "300", "--repeats", "1")
     assert set(results["rows_per_second"]) == {"read", "device", "memory", "files"}
