@@ -18,4 +18,5 @@ fi
 ruff check .
 ruff format --check .
 mypy aejax
-python -m pytest
+# Two processes: most of the time goes into compiling, on one core each.
+python -m pytest -n 2
