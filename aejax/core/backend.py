@@ -30,7 +30,7 @@ def compiler_options(
 
     Args:
         precision: of the products.
-        jit: `jax.jit`, handed in by the one file that may use it.
+        jit: what compiles, handed in by the one file that may compile.
         one_thread: run on one thread of a CPU.
     """
     if jax.default_backend() != "cpu":
