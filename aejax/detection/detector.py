@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import typing
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +13,14 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
-from aejax.core import scaling, steps
+from aejax.core import steps
 from aejax.core.scaling import Scaler
+from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal
 from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.models.build import build
-
-MOST_MEMBERS = 1 << 16
 
 
 class Reason(NamedTuple):
@@ -66,7 +63,12 @@ class Detector:
     def scorer(self) -> steps.Scorer:
         """The static part of the scoring program."""
         model = build(self.config.model, self.schema, precision=self.config.precision)
-        return steps.Scorer(model=model, error=self.config.error, combine=self.combine)
+        return steps.Scorer(
+            model=model,
+            error=self.config.error,
+            kind=steps.kind_of(self.config),
+            combine=self.combine,
+        )
 
     @functools.cached_property
     def _placed(self) -> tuple[dict[str, Any], Scaler]:
@@ -78,6 +80,8 @@ class Detector:
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
         arrays = artifact.digest({"scaler": self.scaler._asdict(), "variables": self.variables})
         described += f" {self.config.precision} {self.combine or ''}"
+        if self.config.score != "error":
+            described += f" {self.config.score}"
         return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()
 
     def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -88,7 +92,8 @@ class Detector:
             batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
 
         Returns:
-            float32 [n]: each row's mean error over its features, in scaled units.
+            float32 [n]: each row's mean error over its features, in scaled units, unless
+            the model or `Config.score` says otherwise.
 
         Raises:
             InputError: if rows don't fit the schema, or one holds NaN or infinity.
@@ -111,9 +116,10 @@ class Detector:
             check_finite(rows, self.schema)
         if check and not np.isfinite(scores).all():
             row = int(np.flatnonzero(~np.isfinite(scores))[0])
-            raise InputError(
-                f"row {row} has score {scores[row]}; allowed: rows within float32's range"
-            )
+            allowed = "rows within float32's range"
+            if isinstance(self.config.model, settings.Context):
+                allowed = f"whole numbers from 0 to {self.config.model.vocabulary - 1}"
+            raise InputError(f"row {row} has score {scores[row]}; allowed: {allowed}")
         return scores
 
     def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -152,6 +158,7 @@ class Detector:
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None
     ) -> list[np.ndarray]:
         """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
+        self._require_reconstructions("explain")
         if not 1 <= top <= self.schema.features:
             raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
         variables, scaler = self._placed
@@ -166,6 +173,7 @@ class Detector:
         self, x: Any, *, batch_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scaled rows and their reconstructions, both float32 [n, ...]."""
+        self._require_reconstructions("reconstruct")
         rows, _ = as_rows(x, self.schema)
         variables, scaler = self._placed
         scaled, found = map_batches(
@@ -177,17 +185,98 @@ class Detector:
         return scaled, found
 
     def encode(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Latent values of every row of a single model, float32 [n, ...]."""
+        """Latent values of every row of a single model, float32 [n, ...].
+
+        A variational model's are its posterior's means, a classifier's what its last layer
+        sees, a context model's the sum of the neighbours' embeddings.
+        """
         self._require_ensemble("encode", wanted=False)
-        rows, _ = as_rows(x, self.schema)
-        variables, scaler = self._placed
-        (latent,) = map_batches(
-            lambda batch: (steps.compiled_encode(self.scorer, variables, scaler, batch),),
-            rows,
-            self._batch_size(batch_size),
-            self.schema.dtype,
+        return self._map(steps.compiled_encode, x, batch_size)
+
+    def decode(self, latent: Any) -> np.ndarray:
+        """Rows that latent values stand for, in scaled units.
+
+        Args:
+            latent: float32 [n, ...], as `encode` gives them.
+
+        Returns:
+            float32 [n, ...].
+        """
+        self._require_ensemble("decode", wanted=False)
+        self._require_reconstructions("decode")
+        variables, _ = self._placed
+        latent = np.asarray(latent, np.float32)
+        shape = jax.eval_shape(
+            lambda x: steps.encode_rows(self.scorer, variables, self.scaler, x),
+            jax.ShapeDtypeStruct((1, *self.schema.shape), np.float32),
+        ).shape[1:]
+        if latent.shape[1:] != shape:
+            raise InputError(
+                f"latent values have shape {list(latent.shape)}; allowed: [n, "
+                f"{', '.join(map(str, shape))}]"
+            )
+        rows: np.ndarray = jax.device_get(steps.compiled_decode(self.scorer, variables, latent))
+        return rows
+
+    def generate(self, count: int, *, seed: int = 0) -> np.ndarray:
+        """New rows of a variational model: decoded samples of its prior, in scaled units.
+
+        Returns:
+            float32 [count, ...]: the means of the likelihood, as is usual for pictures.
+        """
+        if not isinstance(self.config.model, settings.Variational):
+            raise InputError(
+                f"generate: the model is {type(self.config.model).__name__}; allowed: Variational"
+            )
+        random = batches.host_random(seed, "generate")
+        return self.decode(random.normal(size=(count, self.config.model.latent)))
+
+    def classify(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """Probabilities of the classes, float32 [n, classes], of a classifier."""
+        if not isinstance(self.config.model, settings.Classifier):
+            raise InputError(
+                f"classify: the model is {type(self.config.model).__name__}; allowed: Classifier"
+            )
+        logits = self._map(steps.compiled_output, x, batch_size)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+        return probabilities
+
+    @functools.cached_property
+    def layers(self) -> dict[str, tuple[int, ...]]:
+        """The layers whose neurons' states can be had, and the shape of one row's."""
+        rows = jax.ShapeDtypeStruct((1, *self.schema.shape), np.float32)
+        found = jax.eval_shape(
+            lambda x: steps.state_rows(self.scorer, self.variables, self.scaler, x), rows
         )
-        return latent
+        return {name: state.shape[1:] for name, state in found.items()}
+
+    def states(self, x: Any, layer: str, *, batch_size: int | None = None) -> np.ndarray:
+        """The states of one layer's neurons after the activation, float32 [n, ...].
+
+        Args:
+            x: rows, as in `score`.
+            layer: one of `layers`.
+            batch_size: rows in a compiled batch.
+
+        Raises:
+            InputError: if there is no such layer, with the nearest name.
+        """
+        self._require_ensemble("states", wanted=False)
+        if layer not in self.layers:
+            raise InputError(f"layer is {layer!r}; {settings.suggest(layer, self.layers)}")
+        rows, _ = as_rows(x, self.schema)
+        check_finite(rows, self.schema)
+        return self.state_rows(rows, layer, batch_size=batch_size)
+
+    def state_rows(
+        self, rows: np.ndarray, layer: str, *, batch_size: int | None = None
+    ) -> np.ndarray:
+        """States of a layer, or of "latent" what `encode` gives, of rows that fit the schema."""
+        if layer == "latent":
+            return self._map_rows(steps.compiled_encode, rows, batch_size)
+        compiled = functools.partial(steps.compiled_layer_state, layer=layer)
+        return self._map_rows(compiled, rows, batch_size)
 
     def p_values(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """How rare each row's score is among normal rows, float64 [n] in (0, 1].
@@ -257,7 +346,23 @@ class Detector:
             "combine": self.combine,
             "members": self.members,
         }
-        return described, jax.device_get(_arrays(self.scaler, self.variables))
+        return described, jax.device_get(arrays_of(self.scaler, self.variables))
+
+    def _map(self, compiled: Any, x: Any, batch_size: int | None) -> np.ndarray:
+        """What a compiled program of scorer, variables, scaler and rows gives for all rows."""
+        rows, _ = as_rows(x, self.schema)
+        check_finite(rows, self.schema)
+        return self._map_rows(compiled, rows, batch_size)
+
+    def _map_rows(self, compiled: Any, rows: np.ndarray, batch_size: int | None) -> np.ndarray:
+        variables, scaler = self._placed
+        (found,) = map_batches(
+            lambda batch: (compiled(self.scorer, variables, scaler, batch),),
+            rows,
+            self._batch_size(batch_size),
+            self.schema.dtype,
+        )
+        return found
 
     def _batch_size(self, asked: int | None) -> int:
         if asked is not None and asked < 1:
@@ -271,83 +376,19 @@ class Detector:
             )
             raise InputError(f"{method}: the detector is {found}; allowed: {allowed}")
 
+    def _require_reconstructions(self, method: str) -> None:
+        if not self.scorer.reconstructs:
+            raise InputError(
+                f"{method}: a {type(self.config.model).__name__} model gives no reconstructions; "
+                "allowed: autoencoders"
+            )
+
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:
             raise InputError("the detector has no threshold; allowed: calibrate it first")
         return self.threshold
 
 
-def _arrays(scaler: Any, variables: Any) -> dict[str, Any]:
+def arrays_of(scaler: Any, variables: Any) -> dict[str, Any]:
+    """A detector's arrays as the tree that is saved."""
     return {"scaler": scaler._asdict(), "variables": variables}
-
-
-def load(folder: str | Path) -> Detector:
-    """The detector that `Detector.save` or a run wrote.
-
-    Args:
-        folder: a detector's folder, or a run's folder that holds one in `detector/`.
-
-    Raises:
-        InputError: if there is none, or it is damaged or of a newer format.
-    """
-    folder = Path(folder)
-    if not (folder / artifact.JSON_NAME).is_file() and (folder / "detector").is_dir():
-        folder = folder / "detector"
-    written = artifact.read_description(folder)
-    try:
-        fields = _fields(written)
-    except InputError as error:
-        raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
-    config, shape = fields["config"], fields["schema"].shape
-    model = build(config.model, fields["schema"])
-    variables = jax.eval_shape(lambda: steps.new_variables(model, shape, 0))
-    like = _arrays(scaling.like(config.scale, shape), variables)
-    if fields["combine"] is not None:
-        like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like
-        )
-    arrays = artifact.read_arrays(folder, written["arrays"], like)
-    return _detector(fields, arrays)
-
-
-def from_parts(described: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:
-    """The detector whose `to_parts` these are.
-
-    Raises:
-        InputError: if the description is none of a detector.
-    """
-    return _detector(_fields(described), arrays)
-
-
-def _detector(fields: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:
-    return Detector(scaler=Scaler(**arrays["scaler"]), variables=arrays["variables"], **fields)
-
-
-def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        threshold = described["threshold"]
-        return {
-            "config": settings.from_dict(described["config"], Config),
-            "schema": Schema.from_dict(described["schema"]),
-            "threshold": None if threshold is None else Threshold.from_dict(threshold),
-            # Detectors written before there were several thresholds have no such field.
-            "thresholds": {
-                name: Threshold.from_dict(kept)
-                for name, kept in dict(described.get("thresholds", {})).items()
-            },
-            "provenance": dict(described["provenance"]),
-            "history": list(described["history"]),
-            **_ensemble_fields(described),
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(str(error)) from None
-
-
-def _ensemble_fields(described: Mapping[str, Any]) -> dict[str, Any]:
-    # Detectors written before there were ensembles have no such fields.
-    combine, members = described.get("combine"), described.get("members", 1)
-    if combine not in (None, *typing.get_args(Combine)):
-        raise InputError(f"combine is {combine!r}; allowed: {typing.get_args(Combine)}, null")
-    if not isinstance(members, int) or not 1 <= members <= MOST_MEMBERS:
-        raise InputError(f"members is {members!r}; allowed: 1 to {MOST_MEMBERS}")
-    return {"combine": combine, "members": members}

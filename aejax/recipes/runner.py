@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from aejax import __version__
-from aejax.config import Config, to_dict
-from aejax.detection.detector import Detector, load
+from aejax.config import Config, InputError, to_dict
+from aejax.data.schema import Schema
+from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint, fit
+from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
-from aejax.recipes.recipe import Experiment, Recipe
+from aejax.detection.tuning import Tuning
+from aejax.recipes.recipe import Draw, Experiment, Recipe, Study, StudyRun, Watch
+from aejax.reporting.findings import write_findings
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
 from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
@@ -34,6 +38,7 @@ class Story:
         subtitle: one or two sentences.
         published: the published numbers, by name.
         identity: what decides the run besides configuration and rows.
+        tuning: the search that found the configuration, or None.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Story:
     subtitle: str
     published: dict[str, float]
     identity: dict[str, Any]
+    tuning: Tuning | None = None
 
 
 def run_recipe(
@@ -83,9 +89,91 @@ def run_recipe(
         out,
         story=story,
         measure=recipe.measure,
+        watch=recipe.watch,
+        draw=recipe.draw,
         **how,
     )
     return {"recipe": recipe.name, "seed": seed, "quick": quick, **result}
+
+
+def run_any(recipe: Recipe | Study, out: Path, **how: Any) -> dict[str, Any]:
+    """Run a recipe or a study; see `run_recipe` and `run_study` for what can be said how."""
+    if isinstance(recipe, Study):
+        return run_study(recipe, out, **how)
+    if how.pop("text", None) is not None:
+        raise InputError(f"{recipe.name}: a text was given; allowed: with words_cbow")
+    return run_recipe(recipe, out, **how)
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    text: Path | None = None,
+    tensorboard: Path | None = None,
+) -> dict[str, Any]:
+    """Run a published experiment that takes more than one detector.
+
+    Args:
+        study: which one.
+        out: its folder; one that holds the same study is done again.
+        seed: of everything random.
+        quick: a small part of everything, to see that it works.
+        overwrite: replace what the folder holds.
+        progress: whether to draw progress bars on stderr.
+        should_stop: asked now and then; True raises `Interrupted`.
+        text: a file of the person's own, for studies of text.
+        tensorboard: refused; a study has many trainings.
+
+    Returns:
+        What `metrics.json` holds, and where the report is.
+
+    Raises:
+        InputError: if the folder holds something else, or the data can't be had.
+    """
+    if tensorboard is not None:
+        raise InputError(
+            f"{study.name}: event files were asked for; allowed: recipes of a single training"
+        )
+    data = {"recipe": study.name, "quick": quick, "seed": seed}
+    if text is not None:
+        data["text"] = text.name
+    claim(out, Config(), Schema(shape=(1,)), data, overwrite=overwrite)
+    compiling, clock = compile_seconds(), time.monotonic()
+    run = StudyRun(
+        out=out, seed=seed, quick=quick, progress=progress, should_stop=should_stop, text=text
+    )
+    found = study.find(run)
+    seconds = {
+        **found.seconds,
+        "total": time.monotonic() - clock,
+        "compile": compile_seconds() - compiling,
+    }
+    quickly = " A quick run on a part of the rows: its numbers mean nothing." if quick else ""
+    found = dataclasses.replace(
+        found,
+        title=study.title,
+        subtitle=f"{study.summary} Source: {study.source}. Seed {seed}.{quickly}",
+        published=study.published,
+        seconds=seconds,
+        environment=versions(),
+    )
+    page = write_findings(found, out)
+    return {
+        "recipe": study.name,
+        "seed": seed,
+        "quick": quick,
+        "published": dict(study.published),
+        "measured": dict(found.measured),
+        "conclusions": list(found.conclusions),
+        "seconds": seconds,
+        "report": str(page),
+    }
 
 
 def run_experiment(
@@ -95,6 +183,8 @@ def run_experiment(
     *,
     story: Story,
     measure: Callable[[Detector, Experiment, dict[str, Any]], dict[str, float]],
+    watch: Watch | None = None,
+    draw: Draw | None = None,
     overwrite: bool = False,
     tensorboard: Path | None = None,
     progress: bool = False,
@@ -108,6 +198,8 @@ def run_experiment(
         out: the run's folder.
         story: what the report says around the numbers.
         measure: detector, rows and metrics -> our numbers, under the published names.
+        watch: detector and rows after every epoch -> numbers for the history.
+        draw: detector and rows -> further figures.
         overwrite: replace what the folder holds.
         tensorboard: folder for TensorBoard event files.
         progress: whether to draw a progress bar on stderr.
@@ -137,6 +229,7 @@ def run_experiment(
         progress=progress,
         should_stop=should_stop,
         provenance={**story.identity, "versions": environment},
+        watch=None if watch is None else lambda trained: watch(trained, experiment),
     )
     if experiment.x_calibrate is not None:
         detector = detector.calibrate(experiment.x_calibrate)
@@ -173,6 +266,8 @@ def run_experiment(
             most=examples(detector, experiment, scores, order[:count]),
             least=examples(detector, experiment, scores, order[::-1][:count]),
             environment=environment,
+            figures=() if draw is None else draw(detector, experiment),
+            tuning=story.tuning,
         ),
         out,
     )

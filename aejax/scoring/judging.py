@@ -14,7 +14,7 @@ import pyarrow as pa
 from aejax.config import InputError
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
-from aejax.detection.detector import Detector
+from aejax.scoring.row_scorer import RowScorer
 
 # Kinds of bad rows, as a summary counts them.
 MISSING, INFINITE, UNREADABLE, BEYOND = (
@@ -33,12 +33,14 @@ class Scored(NamedTuple):
         scores: float32 [n].
         features: int32 [n, top], or None.
         errors: float32 [n, top], or None.
+        states: float32 [n, neurons], or None.
     """
 
     block: Block
     scores: np.ndarray
-    features: np.ndarray | None
-    errors: np.ndarray | None
+    features: np.ndarray | None = None
+    errors: np.ndarray | None = None
+    states: np.ndarray | None = None
 
 
 class Judged(NamedTuple):
@@ -65,7 +67,7 @@ class Judge:
         on_bad_row: "null", or "error" to stop at one.
     """
 
-    def __init__(self, detector: Detector, rows: Rows, top_features: int, on_bad_row: str) -> None:
+    def __init__(self, detector: RowScorer, rows: Rows, top_features: int, on_bad_row: str) -> None:
         self.detector, self.rows, self.on_bad_row = detector, rows, on_bad_row
         self.p_values = gives_p_values(detector)
         features = range(detector.schema.features) if top_features else ()
@@ -120,6 +122,11 @@ class Judge:
             errors = pa.array(scored.errors.ravel(), pa.float32())
             columns["top_features"] = _lists(names, scored.features.shape[1])
             columns["top_errors"] = _lists(errors, scored.errors.shape[1])
+        if scored.states is not None:
+            values = pa.array(scored.states.ravel(), pa.float32())
+            columns["state"] = pa.FixedSizeListArray.from_arrays(
+                values, scored.states.shape[1], mask=pa.array(wrong)
+            )
         last = block.runs[-1]
         return Judged(
             table=pa.table(columns),
@@ -160,12 +167,12 @@ class Judge:
         }
 
 
-def gives_p_values(detector: Detector) -> bool:
+def gives_p_values(detector: RowScorer) -> bool:
     """Whether a detector's threshold knows how rare a score is."""
     return getattr(detector.threshold, "calibration", None) is not None
 
 
-def threshold_identity(detector: Detector) -> dict[str, Any]:
+def threshold_identity(detector: RowScorer) -> dict[str, Any]:
     """What of a detector's threshold decides what is written."""
     threshold = detector.threshold
     described: dict[str, Any] = {"threshold": None if threshold is None else threshold.value}
@@ -195,7 +202,8 @@ def _lists(values: pa.Array, size: int) -> pa.Array:
 
 def check_keys(rows: Rows, key_columns: tuple[str, ...], path: Path) -> None:
     """Refuse keys that have the name of a column of scores."""
-    taken = {"row", "score", "is_anomaly", "reason", "p_value", "top_features", "top_errors"}
+    taken = {"row", "score", "is_anomaly", "reason", "p_value"}
+    taken |= {"top_features", "top_errors", "state"}
     if rows.many:
         taken |= {"file", "file_row"}
     for name in key_columns:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aejax.config import InputError
+from aejax.config import InputError, suggest
 from aejax.data import files
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
@@ -19,11 +19,13 @@ from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.rows import default_batch_size
+from aejax.scoring.inspection import write_model
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
 from aejax.scoring.manifest import Manifest, claim, lock
 from aejax.scoring.overlap import Behind, ahead
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
+from aejax.scoring.row_scorer import RowScorer
 from aejax.scoring.totals import Totals
 from aejax.training.loop import Interrupted
 
@@ -36,12 +38,13 @@ MOST_TOP = 1_000_000
 
 
 def score_files(
-    detector: Detector,
+    detector: RowScorer,
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     selection: Selection | None = None,
     top_features: int = 0,
+    layer: str | None = None,
     top: int = 0,
     batch_size: int | None = None,
     part_rows: int | None = None,
@@ -56,16 +59,18 @@ def score_files(
     The parts have the carried key columns, `file` and `file_row` where the input can be more
     than one file, `row` (int64, from 0 in the whole input), `score` (float32, null for a bad
     row), `p_value` (float64) where the threshold gives any, `is_anomaly` (bool, null where
-    there is no threshold or no score), `reason` (why a row is bad, else null), and with
-    `top_features` the lists `top_features` and `top_errors`.
+    there is no threshold or no score), `reason` (why a row is bad, else null), with
+    `top_features` the lists `top_features` and `top_errors`, and with `layer` the list `state`.
 
     Args:
-        detector: with its threshold, if rows are to be flagged.
+        detector: or what `load_export` gives; with its threshold, if rows are to be flagged.
         path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
             `aejax.data.files.open_rows`. Columns are matched by name.
         out: folder of the scores.
         selection: which columns are carried through.
         top_features: how many features to name for every row; 0 for none.
+        layer: whose neurons' states to write for every row, one of `detector.layers`, or
+            "latent" for what `Detector.encode` gives; None for none.
         top: how many of the most anomalous rows of all to write to `_top/rows.parquet`.
         batch_size: rows in a compiled batch; compilers may round the last digit of a score
             in another way for another size.
@@ -119,13 +124,19 @@ def score_files(
         "header": selection.header,
         "names_files": rows.many,
     }
+    if layer is not None:
+        check_layer(detector, layer)
+        identity["layer"] = layer
     started = time.monotonic()
     with lock(out):
         manifest = claim(out, identity, rows.fingerprints(), restart=restart, append=append)
         already = manifest.rows
         totals = Totals.of(manifest, top)
         if not manifest.done:
-            job = _Job(detector, top_features, batch_size, part_rows, on_bad_row, should_stop)
+            write_model(detector, out)
+            job = _Job(
+                detector, top_features, layer, batch_size, part_rows, on_bad_row, should_stop
+            )
             with Progress(progress, already, _total(manifest, rows)) as shown:
                 for segment in range(len(manifest.segments)):
                     if not manifest.segments[segment]["done"]:
@@ -152,8 +163,9 @@ def default_part_rows(schema: Schema) -> int:
 class _Job:
     """What is the same for all rows."""
 
-    detector: Detector
+    detector: RowScorer
     top_features: int
+    layer: str | None
     batch_size: int
     part_rows: int
     on_bad_row: str
@@ -197,12 +209,29 @@ class _Job:
 
     def _score(self, block: Block) -> Scored:
         if not self.top_features:
-            scores = self.detector.score_rows(block.x, batch_size=self.batch_size)
-            return Scored(block, scores, None, None)
-        return Scored(
-            block,
-            *self.detector.explain_rows(block.x, top=self.top_features, batch_size=self.batch_size),
-        )
+            scored = Scored(block, self.detector.score_rows(block.x, batch_size=self.batch_size))
+        else:
+            top = self.top_features
+            scored = Scored(
+                block,
+                *self.detector.explain_rows(block.x, top=top, batch_size=self.batch_size),
+            )
+        if self.layer is None:
+            return scored
+        assert isinstance(self.detector, Detector)
+        states = self.detector.state_rows(block.x, self.layer, batch_size=self.batch_size)
+        return scored._replace(states=states.reshape(len(states), -1))
+
+
+def check_layer(detector: RowScorer, layer: str) -> None:
+    """Refuse a layer that the detector doesn't have, and scorers that keep no states."""
+    if not isinstance(detector, Detector):
+        raise InputError(f"layer is {layer!r}; allowed with an export: none (score with the run)")
+    if detector.combine is not None:
+        raise InputError(f"layer is {layer!r}; allowed with an ensemble: none")
+    known = {*detector.layers, "latent"}
+    if layer not in known:
+        raise InputError(f"layer is {layer!r}; {suggest(layer, known)}")
 
 
 def _total(manifest: Manifest, rows: Rows) -> int | None:

@@ -1,0 +1,139 @@
+"""The commands that score, judge scores, and look into folders."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from aejax.commands.shared import (
+    HasHeader,
+    Json,
+    Names,
+    NormalLabel,
+    Out,
+    Quiet,
+    StopOnSigterm,
+    selection,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+    """Score a file of any size into Parquet parts; the same command continues a stopped job."""
+
+    run_folder: Positional[
+        Annotated[Path, arg(name="run", help="Folder of a run, a detector or an export.")]
+    ]
+    input: Annotated[
+        tuple[str, ...],
+        arg(
+            help="Files, folders or patterns of rows, or a data set as mnist:test; "
+            "columns are matched by name."
+        ),
+    ]
+    out: Out
+    key: Annotated[Names, arg(help="Columns to carry through to the scores.")] = ()
+    top_features: Annotated[int, arg(help="How many features to name for every row.")] = 0
+    top: Annotated[
+        int, arg(help="How many of the most anomalous rows to write to _top/rows.parquet.")
+    ] = 0
+    batch_size: Annotated[
+        int | None, arg(help="Rows in a compiled batch. Default: by the width of a row.")
+    ] = None
+    part_rows: Annotated[
+        int | None, arg(help="Input rows in one output part. Default: by the width of a row.")
+    ] = None
+    on_bad_row: Annotated[
+        Literal["null", "error"],
+        arg(help="Give a row with a missing or unreadable value a null score, or stop at it."),
+    ] = "null"
+    restart: Annotated[bool, arg(help="Start over, deleting the scores that are there.")] = False
+    append: Annotated[bool, arg(help="Score only the files that are new to OUT.")] = False
+    header: HasHeader = True
+    progress: Annotated[
+        Literal["bar", "json"], arg(help="On stderr: a bar, or lines of JSON for schedulers.")
+    ] = "bar"
+    quiet: Quiet = False
+    json: Json = False
+
+    def run(self) -> dict[str, Any]:
+        """Score the files."""
+        from aejax.data.rows import Selection
+        from aejax.scoring.row_scorer import load_scorer
+        from aejax.scoring.stream import score_files
+
+        with StopOnSigterm() as should_stop:
+            return score_files(
+                load_scorer(self.run_folder),
+                self.input[0] if len(self.input) == 1 else self.input,
+                self.out,
+                selection=Selection(key_columns=self.key, header=self.header),
+                top_features=self.top_features,
+                top=self.top,
+                batch_size=self.batch_size,
+                part_rows=self.part_rows,
+                on_bad_row=self.on_bad_row,
+                restart=self.restart,
+                append=self.append,
+                progress="none" if self.quiet else self.progress,
+                should_stop=should_stop,
+            )
+
+    @staticmethod
+    def show(result: dict[str, Any]) -> str:
+        """Everything but the histogram, a line each."""
+        lines = []
+        for name, value in result.items():
+            if name == "histogram" or value in (None, {}):
+                continue
+            if isinstance(value, dict):
+                value = ", ".join(f"{key}: {number:.6g}" for key, number in value.items())
+            elif isinstance(value, float):
+                value = f"{value:.6g}"
+            lines.append(f"{name}: {value}")
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Judge scores against labels: AUROC, average precision, F1, confusion, with intervals."""
+
+    scores: Positional[Annotated[Path, arg(help="Folder that `aejax score` wrote.")]]
+    labels: Annotated[
+        Path | None, arg(help="File with the label column, its rows in the scored file's order.")
+    ] = None
+    label_column: Annotated[str, arg(help="Column of labels, there or among the carried keys.")] = (
+        "label"
+    )
+    normal_label: NormalLabel = None
+    threshold: Annotated[
+        float | None, arg(help="Default: the one that the rows were flagged by.")
+    ] = None
+    header: HasHeader = True
+    json: Json = False
+
+    def run(self) -> dict[str, Any]:
+        """Read scores and labels and compare them."""
+        from aejax.scoring.judge import evaluate_scores
+
+        return evaluate_scores(
+            self.scores, self.labels, selection=selection(self), threshold=self.threshold
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Say what a run, a detector, an export or a scores folder holds, and what made it."""
+
+    path: Positional[Annotated[Path, arg(help="Its folder.")]]
+    shapes: Annotated[bool, arg(help="Also the shape and type of every array.")] = False
+    json: Json = False
+
+    def run(self) -> dict[str, Any]:
+        """Look into the folder."""
+        from aejax.scoring.inspection import inspect_folder
+
+        return inspect_folder(self.path, shapes=self.shapes)

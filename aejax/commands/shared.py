@@ -1,0 +1,53 @@
+"""Flags that several commands have, and what several commands do."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+Json = Annotated[bool, arg(help="Print one JSON object instead of text.")]
+Out = Annotated[Path, arg(help="Folder to write to.")]
+Overwrite = Annotated[bool, arg(help="Replace the run that the folder holds.")]
+Quiet = Annotated[bool, arg(help="No progress bar.")]
+Profile = Annotated[
+    Path | None, arg(help="Folder for a profile of this run, for XProf, TensorBoard or Perfetto.")
+]
+Names = tuple[str, ...]
+LabelColumn = Annotated[str | None, arg(help="Column that says what a row is; never a feature.")]
+NormalLabel = Annotated[
+    str | None,
+    arg(help="Label of normal rows; all others are anomalies. Default: labels are 0 or 1."),
+]
+DropColumns = Annotated[Names, arg(help="Columns that are not features.")]
+HasHeader = Annotated[bool, arg(help="Whether a CSV file's first line names its columns.")]
+
+
+def selection(command: Any) -> Any:
+    """Which columns are labels and features, by a command's flags."""
+    from aejax.data.rows import Selection
+
+    return Selection(
+        label_column=command.label_column,
+        normal_label=command.normal_label,
+        drop_columns=getattr(command, "drop_columns", ()),
+        header=command.header,
+    )
+
+
+class StopOnSigterm:
+    """Within this context SIGTERM makes the given function return True instead of killing."""
+
+    def __enter__(self) -> Callable[[], bool]:
+        self.asked = False
+        self.before = signal.signal(signal.SIGTERM, self._ask)
+        return lambda: self.asked
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True

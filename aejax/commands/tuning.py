@@ -1,0 +1,110 @@
+"""The command that searches settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from aejax.commands.shared import (
+    DropColumns,
+    HasHeader,
+    Json,
+    LabelColumn,
+    NormalLabel,
+    Out,
+    Overwrite,
+    Profile,
+    Quiet,
+    StopOnSigterm,
+    selection,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tune:
+    """Search settings by cross-validation; train the best on all normal rows, judge it once."""
+
+    input: Positional[
+        Annotated[
+            str, arg(help="File of rows, a data set as mnist:train, or a recipe such as ecg5000.")
+        ]
+    ]
+    space: Annotated[Path, arg(help="TOML file of what is searched: ranges and choices.")]
+    out: Out
+    configurations: Annotated[int, arg(help="How many to draw.")] = 64
+    folds: Annotated[int, arg(help="Parts of the normal rows, each held out once.")] = 5
+    search: Annotated[
+        Literal["random", "halving"], arg(help="halving: few epochs for all, more for the best.")
+    ] = "random"
+    objective: Annotated[
+        Literal["reconstruction", "auroc", "average-precision"],
+        arg(help="What is compared on held-out rows; all but the first need labelled anomalies."),
+    ] = "reconstruction"
+    test_fraction: Annotated[
+        float, arg(help="Share of a file's rows that the winner is judged by, once.")
+    ] = 0.2
+    label_column: LabelColumn = None
+    normal_label: NormalLabel = None
+    drop_columns: DropColumns = ()
+    header: HasHeader = True
+    seed: Annotated[int, arg(help="Seed of split, search and trainings.")] = 0
+    overwrite: Overwrite = False
+    profile: Profile = None
+    quiet: Quiet = False
+    json: Json = False
+
+    def run(self) -> dict[str, Any]:
+        """Search, then train the winner."""
+        from aejax.recipes.tune import refit, search_for
+
+        # The search keeps nothing that a stop could save, so SIGTERM just ends it.
+        found = search_for(
+            self.input,
+            self.space,
+            self.out,
+            configurations=self.configurations,
+            folds=self.folds,
+            search=self.search,
+            objective=self.objective,
+            selection=selection(self),
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+            overwrite=self.overwrite,
+            progress=not self.quiet,
+        )
+        with StopOnSigterm() as should_stop:
+            return refit(
+                found,
+                self.out,
+                overwrite=self.overwrite,
+                progress=not self.quiet,
+                should_stop=should_stop,
+            )
+
+    @staticmethod
+    def show(result: dict[str, Any]) -> str:
+        """The winner, and its numbers beside published ones."""
+        best = result["best"]
+        lines = [
+            f"best of {result['configurations']} configurations by {result['objective']}: "
+            f"{best['mean']:.6g} (95% over folds {best['low']:.6g} to {best['high']:.6g})"
+        ]
+        if result["configurations"] < result["asked"]:
+            lines.append(f"  the space holds no more; {result['asked']} were asked for")
+        for name, value in best["settings"].items():
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            lines.append(f"  {name} = {'none' if shown is None else shown}")
+        lines.append(f"as good, as far as the folds can tell: {result['as_good']} others")
+        for number, problem in list(result["diverged"].items())[:5]:
+            lines.append(f"left out: configuration {number}, {problem}")
+        if len(result["diverged"]) > 5:
+            lines.append(f"left out: {len(result['diverged']) - 5} more (see tuning.json)")
+        for name, value in result["measured"].items():
+            published = result["published"].get(name)
+            beside = "" if published is None else f" (published {published:.4f})"
+            lines.append(f"{name:36}{value:>12.4f}{beside}")
+        seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+        return "\n".join([*lines, f"({seconds})", f"report: {result['report']}"])

@@ -1,0 +1,181 @@
+"""A published experiment from several seeds: medians and ranges, and where the published lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aejax.config import Config, InputError, read_json
+from aejax.data.schema import Schema
+from aejax.recipes.recipe import Recipe, Study
+from aejax.recipes.runner import run_any, versions
+from aejax.reporting.findings import Findings, Table, write_findings
+from aejax.training.run_folder import claim
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_SEEDS = 1000
+
+
+def run_seeds(
+    recipe: Recipe | Study,
+    out: Path,
+    *,
+    seeds: int,
+    first: int = 0,
+    quick: bool = False,
+    overwrite: bool = False,
+    **how: Any,
+) -> dict[str, Any]:
+    """Run an experiment from several seeds; runs that are finished are not run again.
+
+    Args:
+        recipe: which.
+        out: the folder; each run has `seed-N` in it.
+        seeds: how many.
+        first: the first seed.
+        quick: a small part of the rows and two epochs.
+        overwrite: replace what the folder holds.
+        how: as in `run_recipe`.
+
+    Returns:
+        Median, lowest and highest of every measured number, the published one and the share
+        of runs below it, and where the report is.
+
+    Raises:
+        InputError: if `seeds` is out of range, or the folder holds something else.
+    """
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise InputError(f"seeds is {seeds}; allowed: 1 to {MOST_SEEDS}")
+    # How many seeds isn't part of what the folder is: more can be added to it later.
+    data = {"recipe": recipe.name, "quick": quick, "runs": "seeds"}
+    claim(out, Config(), Schema(shape=(1,)), data, overwrite=overwrite)
+    measured = {
+        seed: _measured(recipe, out / f"seed-{seed}", seed, quick, how)
+        for seed in range(first, first + seeds)
+    }
+    summary = summarise(measured, recipe.published)
+    findings = Findings(
+        title=f"{recipe.title}: {seeds} seeds",
+        subtitle=f"{recipe.summary} Source: {recipe.source}. Seeds {first} to {first + seeds - 1}.",
+        conclusions=tuple(_sentences(summary)),
+        published=dict(recipe.published),
+        measured={name: facts["median"] for name, facts in summary.items()},
+        tables=(_table(summary), _every(measured)),
+        figures=tuple(_figures(measured, recipe.published)),
+        details={"seeds": {str(seed): dict(found) for seed, found in measured.items()}, **summary},
+        environment=versions(),
+    )
+    page = write_findings(findings, out)
+    return {"recipe": recipe.name, "seeds": seeds, "summary": summary, "report": str(page)}
+
+
+def _measured(
+    recipe: Recipe | Study, folder: Path, seed: int, quick: bool, how: Mapping[str, Any]
+) -> dict[str, float]:
+    done = folder / "metrics.json"
+    if done.is_file():
+        found = read_json(done, 16 << 20).get("measured")
+    else:
+        found = run_any(recipe, folder, seed=seed, quick=quick, **how)["measured"]
+    if not isinstance(found, dict):
+        raise InputError(f"{done}: measured is {found!r}; allowed: a JSON object")
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def summarise(
+    measured: Mapping[int, Mapping[str, float]], published: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Median and range of every number over seeds, and the share of runs below the published.
+
+    Example:
+        >>> runs = {0: {"auroc": 0.9}, 1: {"auroc": 0.8}, 2: {"auroc": 0.7}}
+        >>> summarise(runs, {"auroc": 0.75})["auroc"]["below_published"]
+        0.3333333333333333
+    """
+    summary: dict[str, dict[str, Any]] = {}
+    for name in sorted(set.intersection(*(set(run) for run in measured.values()))):
+        values = np.array([run[name] for run in measured.values()])
+        facts: dict[str, Any] = {
+            "median": float(np.median(values)),
+            "lowest": float(values.min()),
+            "highest": float(values.max()),
+        }
+        if name in published:
+            facts["published"] = published[name]
+            facts["below_published"] = float(np.mean(values < published[name]))
+        summary[name] = facts
+    return summary
+
+
+def _sentences(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    sentences = []
+    for name, facts in summary.items():
+        if "published" not in facts:
+            continue
+        where = "within"
+        if facts["published"] < facts["lowest"]:
+            where = f"below, by {facts['lowest'] - facts['published']:.4f},"
+        elif facts["published"] > facts["highest"]:
+            where = f"above, by {facts['published'] - facts['highest']:.4f},"
+        sentences.append(
+            f"{name.replace('_', ' ')}: median {facts['median']:.4f}; the published "
+            f"{facts['published']:.4f} lies {where} the range of the runs, "
+            f"{facts['lowest']:.4f} to {facts['highest']:.4f}."
+        )
+    return sentences
+
+
+def _table(summary: Mapping[str, Mapping[str, Any]]) -> Table:
+    lines = [
+        (
+            name.replace("_", " "),
+            facts["median"],
+            facts["lowest"],
+            facts["highest"],
+            facts.get("published"),
+            facts.get("below_published"),
+        )
+        for name, facts in summary.items()
+    ]
+    head = ("Quantity", "Median", "Lowest", "Highest", "Published", "Runs below it")
+    return Table(title="Over the seeds", head=head, lines=lines)
+
+
+def _every(measured: Mapping[int, Mapping[str, float]]) -> Table:
+    names = list(next(iter(measured.values())))
+    lines = [(str(seed), *(run.get(name) for name in names)) for seed, run in measured.items()]
+    head = ("Seed", *(name.replace("_", " ") for name in names))
+    return Table(title="Every run", head=head, lines=lines)
+
+
+def _figures(
+    measured: Mapping[int, Mapping[str, float]], published: Mapping[str, float]
+) -> Sequence[tuple[str, str, Figure]]:
+    from aejax.reporting.style import house_style, new_figure
+
+    names = [name for name in published if all(name in run for run in measured.values())]
+    if not names:
+        return ()
+    with house_style():
+        figure = new_figure(7.2, 0.9 + 0.9 * len(names))
+        panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+        for axes, name in zip(panels, names, strict=True):
+            values = [run[name] for run in measured.values()]
+            axes.plot(values, np.zeros(len(values)), "o", alpha=0.6, label="runs")
+            axes.axvline(float(np.median(values)), linewidth=2, label="median of the runs")
+            axes.axvline(published[name], color="black", linestyle="--", label="published")
+            axes.set_yticks([])
+            axes.set_title(name.replace("_", " "), loc="left")
+        panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1.05), ncols=3, frameon=False)
+        figure.tight_layout()
+    caption = "Each dot is a run from another seed; the dashed line is the published number."
+    return (("The runs and the published numbers", caption, figure),)
