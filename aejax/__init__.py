@@ -31,10 +31,13 @@ from aejax.config import (
 
 if TYPE_CHECKING:
     from aejax.data.schema import Schema
-    from aejax.detection.detector import Detector, load
+    from aejax.detection.detector import Detector
     from aejax.detection.fitting import fit
+    from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
+    from aejax.detection.tuning import Tuning, tune
     from aejax.scoring.stream import score_files
+    from aejax.training.space_file import read_space
 
     __version__: str
 else:
@@ -44,9 +47,12 @@ else:
         "Schema": "aejax.data.schema",
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
-        "load": "aejax.detection.detector",
+        "load": "aejax.detection.loading",
         "Population": "aejax.detection.population",
         "fit_population": "aejax.detection.population",
+        "Tuning": "aejax.detection.tuning",
+        "tune": "aejax.detection.tuning",
+        "read_space": "aejax.training.space_file",
         "score_files": "aejax.scoring.stream",
     }
 
@@ -83,9 +89,12 @@ __all__ = [
     "Scale",
     "Schema",
     "Train",
+    "Tuning",
     "__version__",
     "fit",
     "fit_population",
     "load",
+    "read_space",
     "score_files",
+    "tune",
 ]

@@ -27,6 +27,8 @@ from aejax.commands import COMMANDS, Training
 from aejax.config import MODELS, InputError, suggest
 from aejax.data.datasets import cache_folder
 
+# Those that learn from rows alone; the others need labels, or windows of numbers.
+TRAINABLE = ("dense", "conv", "super-resolution", "variational")
 EXIT_INPUT, EXIT_INTERRUPT, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -89,8 +91,8 @@ def _training_for(arguments: Sequence[str]) -> type:
             chosen = value
         elif flag.startswith("--model="):
             chosen = flag.partition("=")[2]
-    if chosen not in MODELS:
-        raise InputError(f"--model is {chosen!r}; {suggest(chosen, MODELS)}")
+    if chosen not in TRAINABLE:
+        raise InputError(f"--model is {chosen!r}; {suggest(chosen, TRAINABLE)}")
     kind = MODELS[chosen]
     return dataclasses.make_dataclass(
         "Training",

@@ -37,7 +37,7 @@ from aejax.config import (
     Train,
 )
 from aejax.data.schema import Schema
-from aejax.detection import detector, fitting, probability
+from aejax.detection import fitting, loading, probability
 from aejax.detection.probability import ProbabilityMethod
 
 Floats = npt.NDArray[np.float64]
@@ -140,7 +140,7 @@ class _Core(BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "detector_" in state:
-            state = {**state, "detector_": detector.from_parts(*state["detector_"])}
+            state = {**state, "detector_": loading.from_parts(*state["detector_"])}
         super().__setstate__(state)
 
     @property

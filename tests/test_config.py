@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from aejax import config as settings
 from aejax.config import (
     BestF1,
+    Classifier,
     Config,
     Conformal,
     Contamination,
+    Context,
     Conv,
     Dense,
     InputError,
@@ -24,7 +26,9 @@ from aejax.config import (
     PeaksOverThreshold,
     Quantile,
     Scale,
+    SuperResolution,
     Train,
+    Variational,
     from_dict,
     parse_rule,
     read_config,
@@ -36,7 +40,7 @@ from aejax.config import (
 )
 
 ACTIVATIONS = st.sampled_from(["relu", "gelu", "silu", "tanh", "sigmoid", "linear"])
-ERRORS = st.sampled_from(["squared", "absolute"])
+ERRORS = st.sampled_from(["squared", "absolute", "bernoulli"])
 WIDTHS = st.lists(st.integers(1, 4096), min_size=1, max_size=5).map(tuple)
 
 
@@ -73,13 +77,22 @@ TRAIN = st.builds(
     noise_range=st.none() | BOUNDS,
     optimizer=st.sampled_from(["adamw", "sgd"]),
     learning_rate=POSITIVE,
-    schedule=st.sampled_from(["constant", "cosine", "warmup-cosine", "linear"]),
+    schedule=st.sampled_from(["constant", "cosine", "warmup-cosine", "linear", "rise-and-fall"]),
+    noise_on=st.sampled_from(["input", "target"]),
+    beta=numbers(0, 1e6),
+    frozen=st.lists(st.text(max_size=20), max_size=3).map(tuple),
     weight_decay=numbers(0, 1),
     clip_norm=st.none() | POSITIVE,
     validation_fraction=numbers(0, 1, exclude_max=True),
     patience=st.none() | st.integers(1, 1000),
     seed=st.integers(0, 2**32 - 1),
     feed=st.sampled_from(["auto", "device", "stream"]),
+)
+OTHERS = (
+    st.builds(SuperResolution, levels=st.integers(1, 4), batch_norm=st.booleans())
+    | st.builds(Variational, network=DENSE | CONV, likelihood=st.just("normal"))
+    | st.builds(Classifier, network=DENSE | CONV, classes=st.integers(2, 1000))
+    | st.builds(Context, vocabulary=st.integers(2, 10**6), hidden=WIDTHS | st.just(()))
 )
 SHARE = numbers(0, 1, exclude_min=True, exclude_max=True)
 RULE = (
@@ -92,7 +105,7 @@ RULE = (
 )
 CONFIG = st.builds(
     Config,
-    model=DENSE | CONV,
+    model=DENSE | CONV | OTHERS,
     scale=st.builds(
         Scale,
         kind=st.sampled_from(["none", "unit", "min-max", "min-max-all", "standard"]),
@@ -167,6 +180,31 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Config, "error", bad) for bad in ("mse", None)),
     *((Config, "precision", bad) for bad in ("float16", None)),
     *((Train, "noise_range", bad) for bad in (0.5, [0, 1])),
+    *((Train, "noise_on", bad) for bad in ("output", None)),
+    *((Train, "beta", bad) for bad in (-1, float("nan"), None)),
+    *((Train, "frozen", bad) for bad in ("head", ["head"], (1,), None)),
+    *((Config, "score", bad) for bad in ("elbo", None, "negative-elbo")),
+    *((SuperResolution, "levels", bad) for bad in (0, 1.0, True, None)),
+    *((SuperResolution, "convolutions", bad) for bad in (0, "2")),
+    *((SuperResolution, "channels", bad) for bad in (0, (8,), None)),
+    *((SuperResolution, "kernel", bad) for bad in (0, 2, None)),
+    *((SuperResolution, "activation", bad) for bad in ("selu", None)),
+    *((SuperResolution, "output", bad) for bad in ("softmax", None)),
+    *((SuperResolution, "batch_norm", bad) for bad in (1, None)),
+    *((Variational, "network", bad) for bad in (None, "dense", SuperResolution())),
+    (Variational, "network", Dense(output="linear")),
+    *((Variational, "latent", bad) for bad in (0, 2.0, None)),
+    *((Variational, "samples", bad) for bad in (0, None)),
+    *((Variational, "likelihood", bad) for bad in ("gaussian", None)),
+    *((Classifier, "network", bad) for bad in (None, Variational())),
+    *((Classifier, "classes", bad) for bad in (1, 2.0, None)),
+    *((Context, "vocabulary", bad) for bad in (1, 10.0, None)),
+    *((Context, "window", bad) for bad in (0, None)),
+    *((Context, "width", bad) for bad in (0, None)),
+    *((Context, "hidden", bad) for bad in (8, [8], (0,))),
+    *((Context, "combine", bad) for bad in ("max", None)),
+    *((Context, "positions", bad) for bad in (1, None)),
+    *((Context, "negatives", bad) for bad in (-1, 1.5, None)),
     *((Dense, "batch_norm", bad) for bad in ("no", 1, None)),
     *((Conv, "batch_norm", bad) for bad in ("no", 0)),
     (Train, "learning_rate", 10**400),
@@ -189,7 +227,7 @@ def test_bad_field_is_named_with_its_value_and_what_is_allowed(
     with pytest.raises(InputError) as caught:
         kind(**{field: bad})
     message = str(caught.value)
-    assert message.startswith(f"{kind.__name__}.{field} is ")
+    assert message.startswith((f"{kind.__name__}.{field} is ", f"{kind.__name__}.{field}."))
     assert "allowed: " in message
     assert "\n" not in message
 

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 from aejax.config import ErrorName
 
+# Float32's sigmoid reaches 1 exactly, and one such pixel would make a row's score infinite.
+LEAST_PROBABILITY = 1e-6
+
 
 def squared(x: jax.Array, y: jax.Array) -> jax.Array:
     """Squared difference of each feature, in squared units of the scaled row."""
@@ -20,9 +23,16 @@ def absolute(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.abs(x - y)
 
 
+def bernoulli(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Cross-entropy in nats of a value in [0, 1] when `y` is the probability of 1."""
+    y = jnp.clip(y, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return -(x * jnp.log(y) + (1 - x) * jnp.log1p(-y))
+
+
 ERRORS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "squared": squared,
     "absolute": absolute,
+    "bernoulli": bernoulli,
 }
 
 

@@ -8,17 +8,22 @@ population maps over them.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from aejax.config import Config, ErrorName
+from aejax.config import Config
 from aejax.core import errors, objectives, optimizers, scaling
 from aejax.core.keys import named_key
+from aejax.core.objectives import Fed, Objective
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
+
+# Rows as stored, [..., B, *shape], and with labels beside them where a model learns those.
+Rows = jax.Array | tuple[jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,21 +32,19 @@ class Program:
 
     Attributes:
         model: the network.
-        loss: error that is minimised.
-        noisy: whether inputs are corrupted.
-        bounds: range of corrupted inputs.
+        objective: what is minimised.
         optimizer: its name.
         schedule: name of the learning-rate schedule.
         clips: whether gradients are clipped.
+        frozen: beginnings of the paths of parameters that stay as they are.
     """
 
     model: nn.Module
-    loss: ErrorName
-    noisy: bool
-    bounds: tuple[float, float] | None
+    objective: Objective
     optimizer: str
     schedule: str
     clips: bool
+    frozen: tuple[str, ...] = ()
 
 
 class TrainState(NamedTuple):
@@ -81,49 +84,66 @@ def program_of(config: Config, model: nn.Module) -> Program:
     train = config.train
     return Program(
         model=model,
-        loss=train.loss,
-        noisy=train.noise > 0,
-        bounds=train.noise_range,
+        objective=objectives.objective_of(config),
         optimizer=train.optimizer,
         schedule=train.schedule,
         clips=train.clip_norm is not None,
+        frozen=train.frozen,
     )
 
 
 def _optimizer(program: Program, values: Numbers) -> Any:
-    return optimizers.optimizer(program.optimizer, program.schedule, program.clips, values)
+    return optimizers.optimizer(
+        program.optimizer,
+        program.schedule,
+        program.clips,
+        values,
+        partial(is_frozen, program.frozen) if program.frozen else None,
+    )
+
+
+def is_frozen(frozen: tuple[str, ...], tree: Any) -> Any:
+    """Which leaves of a tree of parameters are frozen, a tree of bool.
+
+    Args:
+        frozen: beginnings of paths, such as "network/encoder_layers_0".
+        tree: parameters, or batch statistics.
+    """
+
+    def one(path: Any, _: Any) -> bool:
+        parts = [str(part.key) for part in path]
+        return any(parts[: len(start)] == start for start in starts)
+
+    starts = [start.split("/") for start in frozen]
+    return jax.tree_util.tree_map_with_path(one, tree)
 
 
 def _losses(
     program: Program,
     variables: dict[str, Any],
     scaler: Scaler,
-    x: jax.Array,
+    rows: Rows,
     mask: jax.Array,
     key: jax.Array,
     values: Numbers,
     train: bool,
 ) -> tuple[jax.Array, dict[str, Any]]:
-    return objectives.reconstruct(
-        program.model,
-        variables,
-        scaling.apply(scaler, x),
-        mask,
-        key,
-        values,
-        loss=program.loss,
-        noisy=program.noisy,
-        bounds=program.bounds,
-        train=train,
-    )
+    x, target = rows if isinstance(rows, tuple) else (rows, None)
+    fed = Fed(scaling.apply(scaler, x), target, mask, key, values)
+    return objectives.row_losses(program.objective, program.model, variables, fed, train=train)
+
+
+def _pick(rows: Rows, order: jax.Array) -> Rows:
+    picked: Rows = jax.tree.map(lambda part: jnp.take(part, order, axis=0, mode="clip"), rows)
+    return picked
 
 
 def new_variables(
     model: nn.Module, shape: tuple[int, ...], seed: int | jax.Array
 ) -> dict[str, Any]:
     """Fresh parameters, and batch statistics where the model has any, for rows of one shape."""
-    key = named_key(seed, "parameters")
-    return dict(model.init(key, jnp.zeros((1, *shape), jnp.float32)))
+    keys = {"params": named_key(seed, "parameters"), "samples": named_key(seed, "samples")}
+    return dict(model.init(keys, jnp.zeros((1, *shape), jnp.float32)))
 
 
 def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> TrainState:
@@ -139,10 +159,18 @@ def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> Trai
     return TrainState(jnp.int32(0), variables, optimizer)
 
 
+def _keep(program: Program, new: Any, old: Any) -> Any:
+    """The new tree with the old one's frozen leaves."""
+    if not program.frozen:
+        return new
+    frozen = is_frozen(program.frozen, old)
+    return jax.tree.map(lambda keep, a, b: b if keep else a, frozen, new, old)
+
+
 def train_step(
     program: Program,
     state: TrainState,
-    x: jax.Array,
+    x: Rows,
     mask: jax.Array,
     scaler: Scaler,
     values: Numbers,
@@ -152,7 +180,7 @@ def train_step(
     Args:
         program: what is trained.
         state: before the step.
-        x: rows as stored, [B, ...].
+        x: rows as stored, [B, ...], or these and their labels, int32 [B].
         mask: bool [B], False for padding.
         scaler: fitted on training rows.
         values: the run's numbers; noise and dropout derive from the seed and the step.
@@ -164,6 +192,8 @@ def train_step(
     others = {name: value for name, value in state.variables.items() if name != "params"}
 
     def loss_of(params: Any) -> tuple[jax.Array, dict[str, Any]]:
+        # Without this, gradients of frozen layers would be computed and thrown away.
+        params = _keep(program, params, jax.lax.stop_gradient(params))
         rows, changed = _losses(
             program, {"params": params, **others}, scaler, x, mask, key, values, True
         )
@@ -172,15 +202,17 @@ def train_step(
     params = state.variables["params"]
     (loss, changed), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
     updates, optimizer = _optimizer(program, values).update(gradient, state.optimizer, params)
-    params = jax.tree.map(jnp.add, params, updates)
-    variables = {**state.variables, **changed, "params": params}
+    # Adding a frozen leaf's update of 0 would turn a -0.0 into 0.0.
+    moved = _keep(program, jax.tree.map(jnp.add, params, updates), params)
+    changed = {name: _keep(program, new, others[name]) for name, new in changed.items()}
+    variables = {**state.variables, **changed, "params": moved}
     return TrainState(state.step + 1, variables, optimizer), loss
 
 
 def train_steps(
     program: Program,
     state: TrainState,
-    rows: jax.Array,
+    rows: Rows,
     order: jax.Array,
     scaler: Scaler,
     values: Numbers,
@@ -192,7 +224,7 @@ def train_steps(
     Args:
         program: what is trained.
         state: before the first step.
-        rows: all rows as stored, [n, ...].
+        rows: all rows as stored, [n, ...], or these and their labels.
         order: int32 [steps, B], which rows make each batch; -1 is padding.
         scaler: fitted on training rows.
         values: the run's numbers.
@@ -203,8 +235,7 @@ def train_steps(
     """
 
     def step(state: TrainState, picked: jax.Array) -> tuple[TrainState, jax.Array]:
-        x = jnp.take(rows, picked, axis=0, mode="clip")
-        after, loss = train_step(program, state, x, picked >= 0, scaler, values)
+        after, loss = train_step(program, state, _pick(rows, picked), picked >= 0, scaler, values)
         if ragged:
             real = picked[0] >= 0
             after = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, state)
@@ -216,7 +247,7 @@ def train_steps(
 def validation_loss(
     program: Program,
     variables: dict[str, Any],
-    tiles: jax.Array,
+    tiles: Rows,
     mask: jax.Array,
     scaler: Scaler,
     values: Numbers,
@@ -226,7 +257,7 @@ def validation_loss(
     Args:
         program: what is trained.
         variables: parameters and batch statistics.
-        tiles: rows as stored, [T, B, ...], padded.
+        tiles: rows as stored, [T, B, ...], padded, or these and their labels.
         mask: bool [T, B].
         scaler: fitted on training rows.
         values: the run's numbers.
@@ -236,12 +267,12 @@ def validation_loss(
     """
     key = named_key(values.seed, "validation")
 
-    def total(x: jax.Array, mask: jax.Array, index: jax.Array) -> jax.Array:
+    def total(tile: Rows, mask: jax.Array, index: jax.Array) -> jax.Array:
         noise = jax.random.fold_in(key, index)
-        rows, _ = _losses(program, variables, scaler, x, mask, noise, values, False)
+        rows, _ = _losses(program, variables, scaler, tile, mask, noise, values, False)
         return jnp.sum(jnp.where(mask, rows, 0))
 
-    totals = jax.lax.map(lambda tile: total(*tile), (tiles, mask, jnp.arange(len(tiles))))
+    totals = jax.lax.map(lambda tile: total(*tile), (tiles, mask, jnp.arange(len(mask))))
     return jnp.sum(totals) / jnp.maximum(jnp.sum(mask), 1)
 
 
@@ -290,7 +321,7 @@ def train_epochs(
     program: Program,
     state: TrainState,
     best: Best | None,
-    rows: jax.Array,
+    rows: Rows,
     fed: Epochs,
     first_epoch: jax.Array,
     patience: jax.Array,
@@ -324,7 +355,7 @@ def train_epochs(
         )
         loss = jnp.float32(0)
         if fed.validation is not None:
-            tiles = jnp.take(rows, fed.validation, axis=0, mode="clip")
+            tiles = _pick(rows, fed.validation)
             mask = fed.validation >= 0
             loss = validation_loss(program, state.variables, tiles, mask, fed.scaler, fed.values)
         if best is not None:
@@ -341,7 +372,7 @@ def train_members(
     program: Program,
     states: TrainState,
     best: Best | None,
-    rows: jax.Array,
+    rows: Rows,
     fed: Epochs,
     first_epoch: jax.Array,
     patience: jax.Array,

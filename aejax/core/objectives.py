@@ -2,17 +2,93 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from aejax import config
 from aejax.config import ErrorName
 from aejax.core import errors
 from aejax.core.optimizers import Numbers
 
 Variables = dict[str, Any]
+ObjectiveName = Literal["reconstruct", "elbo", "classify", "predict"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is static in a loss; hashable, compared by value.
+
+    Attributes:
+        name: which of `OBJECTIVES`.
+        loss: error of a reconstruction.
+        noise_on: what noise is added to, or None.
+        bounds: range of what noise was added to.
+    """
+
+    name: ObjectiveName = "reconstruct"
+    loss: ErrorName = "squared"
+    noise_on: Literal["input", "target"] | None = None
+    bounds: tuple[float, float] | None = None
+
+
+class Fed(NamedTuple):
+    """What a loss is computed of.
+
+    Attributes:
+        x: scaled rows, float32 [B, ...].
+        target: int32 [B], each row's class, or None where rows are their own target.
+        mask: bool [B]; padding must not enter batch statistics.
+        key: of this batch; noise, dropout and samples are folded out of it.
+        values: the run's numbers.
+    """
+
+    x: jax.Array
+    target: jax.Array | None
+    mask: jax.Array
+    key: jax.Array
+    values: Numbers
+
+
+Loss = Callable[[Objective, nn.Module, Variables, Fed, bool], tuple[jax.Array, Variables]]
+
+
+def objective_of(settings: config.Config) -> Objective:
+    """The objective of a configuration: its model decides which."""
+    names: dict[type, ObjectiveName] = {
+        config.Variational: "elbo",
+        config.Classifier: "classify",
+        config.Context: "predict",
+    }
+    train = settings.train
+    return Objective(
+        name=names.get(type(settings.model), "reconstruct"),
+        loss=train.loss,
+        noise_on=train.noise_on if train.noise > 0 else None,
+        bounds=train.noise_range,
+    )
+
+
+def row_losses(
+    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, *, train: bool
+) -> tuple[jax.Array, Variables]:
+    """Loss of every row.
+
+    Args:
+        objective: which.
+        model: the network.
+        variables: its parameters and batch statistics.
+        fed: rows and what belongs to them.
+        train: batch statistics, dropout and samples as in training.
+
+    Returns:
+        float32 [B], and the model's other variables after this batch ({} unless `train`).
+    """
+    return OBJECTIVES[objective.name](objective, model, variables, fed, train)
 
 
 def corrupt(
@@ -33,47 +109,73 @@ def corrupt(
     return noisy if bounds is None else jnp.clip(noisy, *bounds)
 
 
-def reconstruct(
-    model: nn.Module,
-    variables: Variables,
-    x: jax.Array,
-    mask: jax.Array,
-    key: jax.Array,
-    values: Numbers,
-    *,
-    loss: ErrorName,
-    noisy: bool,
-    bounds: tuple[float, float] | None,
-    train: bool,
-) -> tuple[jax.Array, Variables]:
-    """Reconstruction error of every row against the clean row.
-
-    Args:
-        model: an autoencoder.
-        variables: its parameters and batch statistics.
-        x: scaled rows, float32 [B, ...].
-        mask: bool [B]; padding must not enter batch statistics.
-        key: of this batch; noise and dropout are folded out of it.
-        values: the run's numbers.
-        loss: which error.
-        noisy: whether the input is corrupted.
-        bounds: range of the corrupted input.
-        train: batch statistics and dropout as in training.
-
-    Returns:
-        float32 [B], and the model's other variables after this batch.
-    """
-    seen = corrupt(x, jax.random.fold_in(key, 0), values.noise, bounds) if noisy else x
+def _apply(
+    model: nn.Module, variables: Variables, x: jax.Array, fed: Fed, train: bool, **how: Any
+) -> tuple[Any, Variables]:
+    """What a model makes of rows, and its other variables after this batch."""
+    streams = {"dropout": jax.random.fold_in(fed.key, 1), "samples": jax.random.fold_in(fed.key, 2)}
     if not train:
-        y: Any = model.apply(variables, seen, train=False)
-        return errors.row_error(loss, x, y), {}
+        return model.apply(variables, x, train=False, rngs=streams, **how), {}
     found: Any = model.apply(
-        variables,
-        seen,
-        train=True,
-        mask=mask,
-        mutable=["batch_stats"],
-        rngs={"dropout": jax.random.fold_in(key, 1)},
+        variables, x, train=True, mask=fed.mask, mutable=["batch_stats"], rngs=streams, **how
     )
-    y, changed = found
-    return errors.row_error(loss, x, y), changed
+    return found
+
+
+def _noisy(objective: Objective, fed: Fed) -> tuple[jax.Array, jax.Array]:
+    """What the model sees, and what its output is compared with."""
+    if objective.noise_on is None:
+        return fed.x, fed.x
+    noisy = corrupt(fed.x, jax.random.fold_in(fed.key, 0), fed.values.noise, objective.bounds)
+    return (noisy, fed.x) if objective.noise_on == "input" else (fed.x, noisy)
+
+
+def reconstruct(
+    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
+) -> tuple[jax.Array, Variables]:
+    """Reconstruction error of every row: the mean over its features."""
+    seen, target = _noisy(objective, fed)
+    y, changed = _apply(model, variables, seen, fed, train)
+    return errors.row_error(objective.loss, target, y), changed
+
+
+def elbo(
+    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
+) -> tuple[jax.Array, Variables]:
+    """Negative evidence lower bound of every row, in nats, with one sample of the posterior.
+
+    -log p(row | sample) + beta * KL(posterior, prior), summed over features and latent
+    dimensions (Kingma and Welling 2014, equation 10).
+    """
+    seen, target = _noisy(objective, fed)
+    terms, changed = _apply(
+        model, variables, seen, fed, train, target=target, method="negative_elbo"
+    )
+    reconstruction, divergence = terms
+    return reconstruction + fed.values.beta * divergence, changed
+
+
+def classify(
+    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
+) -> tuple[jax.Array, Variables]:
+    """Cross-entropy of every row's class, in nats."""
+    seen, _ = _noisy(objective, fed)
+    logits, changed = _apply(model, variables, seen, fed, train)
+    assert fed.target is not None
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), fed.target[:, None], axis=1)
+    return -chosen[:, 0], changed
+
+
+def predict(
+    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
+) -> tuple[jax.Array, Variables]:
+    """Surprise of the middle of every window, in nats, or its estimate by negative sampling."""
+    return _apply(model, variables, fed.x, fed, train)
+
+
+OBJECTIVES: dict[ObjectiveName, Loss] = {
+    "reconstruct": reconstruct,
+    "elbo": elbo,
+    "classify": classify,
+    "predict": predict,
+}

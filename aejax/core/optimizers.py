@@ -25,6 +25,8 @@ Schedule = Callable[[jax.Array], jax.Array]
 ADAM_EPSILON = 1e-7
 MOMENTUM = 0.9
 WARMUP_SHARE = 0.1
+# Of "rise-and-fall": 100 of 800 epochs up from 0.00002 to 0.002, the rest down to 0.0002.
+RISE_SHARE, RISE_FROM, FALL_TO = 1 / 8, 1 / 100, 1 / 10
 
 
 class Numbers(NamedTuple):
@@ -35,7 +37,8 @@ class Numbers(NamedTuple):
         learning_rate: the schedule's highest value.
         weight_decay: decoupled decay, per unit of learning rate.
         clip_norm: largest global norm of a gradient; infinity where there is none.
-        noise: standard deviation of the noise added to scaled inputs.
+        noise: standard deviation of the noise added to scaled rows.
+        beta: weight of a variational autoencoder's divergence from the prior.
         steps: length of the schedule, in steps.
     """
 
@@ -44,13 +47,15 @@ class Numbers(NamedTuple):
     weight_decay: Number
     clip_norm: Number
     noise: Number
+    beta: Number
     steps: Number
 
 
 def numbers(train: Train, steps: int) -> Numbers:
     """The numbers in a training configuration, for a run of `steps` steps."""
     clip_norm = np.inf if train.clip_norm is None else train.clip_norm
-    values = (train.learning_rate, train.weight_decay, clip_norm, train.noise, max(steps, 1))
+    rates = (train.learning_rate, train.weight_decay, clip_norm)
+    values = (*rates, train.noise, train.beta, max(steps, 1))
     return Numbers(np.uint32(train.seed), *map(np.float32, values))
 
 
@@ -72,17 +77,28 @@ def learning_rate(schedule: str, values: Numbers) -> Schedule:
         rest = jnp.clip((step - warmup) / jnp.maximum(steps - warmup, 1), 0, 1)
         return peak * jnp.minimum((step + 1) / warmup, 0.5 * (1 + jnp.cos(jnp.pi * rest)))
 
+    def rise_and_fall(step: jax.Array) -> jax.Array:
+        rise = jnp.maximum(RISE_SHARE * steps, 1)
+        rising = RISE_FROM + (1 - RISE_FROM) * step / rise
+        fallen = jnp.clip((step - rise) / jnp.maximum(steps - rise, 1), 0, 1)
+        return peak * jnp.minimum(rising, 1 - (1 - FALL_TO) * fallen)
+
     schedules = {
         "constant": constant,
         "linear": linear,
         "cosine": cosine,
         "warmup-cosine": warmup_cosine,
+        "rise-and-fall": rise_and_fall,
     }
     return schedules[schedule]
 
 
 def optimizer(
-    name: str, schedule: str, clips: bool, values: Numbers
+    name: str,
+    schedule: str,
+    clips: bool,
+    values: Numbers,
+    frozen: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
     """The optimiser `name`; called inside the compiled step, where `values` may be traced.
 
@@ -91,6 +107,7 @@ def optimizer(
         schedule: name of the learning-rate schedule.
         clips: whether gradients are clipped to `values.clip_norm`; kept out of programs that don't.
         values: the run's numbers.
+        frozen: parameters -> which of them stay as they are, a tree of bool; or None.
     """
     # Scoring needs this file's types and not optax, which takes a third of a second to import.
     import optax
@@ -101,4 +118,9 @@ def optimizer(
     stages.append(direction)
     if name != "adam":
         stages.append(optax.add_decayed_weights(values.weight_decay))
-    return optax.chain(*stages, optax.scale_by_learning_rate(rate))
+    descent = optax.chain(*stages, optax.scale_by_learning_rate(rate))
+    if frozen is None:
+        return descent
+    return optax.multi_transform(
+        {True: optax.set_to_zero(), False: descent}, lambda params: frozen(params)
+    )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from aejax import config
 from aejax.config import Combine, ErrorName
 from aejax.core import errors, scaling
+from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
+
+ScoreKind = Literal[
+    "error", "negative-elbo", "reconstruction-probability", "log-odds", "distrust", "surprise"
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,13 +28,27 @@ class Scorer:
     Attributes:
         model: the network.
         error: error of a feature.
+        kind: which of `SCORES` a row's score is.
         combine: None for one model. Otherwise variables and scaler have a leading axis of
             members, and this is how their scores become one.
     """
 
     model: nn.Module
     error: ErrorName
+    kind: ScoreKind = "error"
     combine: Combine | None = None
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the model gives reconstructions, and so an error for every feature."""
+        return self.kind in ("error", "negative-elbo", "reconstruction-probability")
+
+
+def kind_of(settings: config.Config) -> ScoreKind:
+    """What a row's score is, by a configuration: some models have one of their own."""
+    if isinstance(settings.model, config.Classifier):
+        return "log-odds" if settings.model.classes == 2 else "distrust"
+    return "surprise" if isinstance(settings.model, config.Context) else settings.score
 
 
 def _reconstruct_one(
@@ -41,7 +62,56 @@ def _reconstruct_one(
 def _score_one(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
-    return errors.row_error(scorer.error, *_reconstruct_one(scorer, variables, scaler, x))
+    return SCORES[scorer.kind](scorer, variables, scaling.apply(scaler, x))
+
+
+def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    y: Any = scorer.model.apply(variables, x, train=False)
+    return errors.row_error(scorer.error, x, y)
+
+
+def _sampled(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> Any:
+    # One seed for all rows and all runs: a score depends on the model and the row only.
+    return scorer.model.apply(variables, x, named_key(0, "score"), method="sampled")
+
+
+def _negative_elbo(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    reconstruction, divergence = _sampled(scorer, variables, x)
+    total: jax.Array = reconstruction + divergence
+    return total
+
+
+def _reconstruction_probability(
+    scorer: Scorer, variables: dict[str, Any], x: jax.Array
+) -> jax.Array:
+    reconstruction: jax.Array = _sampled(scorer, variables, x)[0]
+    return reconstruction
+
+
+def _log_odds(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    logits: Any = scorer.model.apply(variables, x, train=False)
+    odds: jax.Array = logits[:, 1] - logits[:, 0]
+    return odds
+
+
+def _distrust(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    logits: Any = scorer.model.apply(variables, x, train=False)
+    return 1 - jnp.max(jax.nn.softmax(logits), axis=1)
+
+
+def _surprise(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    surprise: Any = scorer.model.apply(variables, x, train=False)
+    return surprise
+
+
+SCORES: dict[ScoreKind, Callable[[Scorer, dict[str, Any], jax.Array], jax.Array]] = {
+    "error": _error,
+    "negative-elbo": _negative_elbo,
+    "reconstruction-probability": _reconstruction_probability,
+    "log-odds": _log_odds,
+    "distrust": _distrust,
+    "surprise": _surprise,
+}
 
 
 def member_scores(
@@ -105,11 +175,15 @@ def explain_rows(
 
     if scorer.combine is None:
         error = error_of(variables, scaler)
-        scores = jnp.mean(error, axis=1)
+        # A score of another kind isn't the mean of these errors.
+        mean = scorer.kind == "error"
+        scores = jnp.mean(error, axis=1) if mean else score_rows(scorer, variables, scaler, x)
     else:
         each = jax.lax.map(lambda member: error_of(*member), (variables, scaler))
         error = jnp.mean(each, axis=0)
         rows = jnp.mean(each, axis=2)
+        if scorer.kind != "error":
+            rows = member_scores(scorer, variables, scaler, x)
         scores = jnp.median(rows, axis=0) if scorer.combine == "median" else jnp.mean(rows, axis=0)
     largest, features = jax.lax.top_k(error, top)
     return scores, features, largest
@@ -121,3 +195,38 @@ def encode_rows(
     """Latent values of every row of one model, float32 [B, ...]."""
     latent: Any = scorer.model.apply(variables, scaling.apply(scaler, x), method="encode")
     return latent
+
+
+def decode_rows(scorer: Scorer, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
+    """Scaled rows float32 [B, ...] that latent values float32 [B, ...] stand for."""
+    rows: Any = scorer.model.apply(variables, latent, method="decode")
+    return rows
+
+
+def output_rows(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
+) -> jax.Array:
+    """What the model gives for every row of one model, as it is: a classifier's logits, say."""
+    found: Any = scorer.model.apply(variables, scaling.apply(scaler, x), train=False)
+    return found
+
+
+def state_rows(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
+) -> dict[str, jax.Array]:
+    """The state of every layer's neurons, after the activation: layer -> float32 [B, ...].
+
+    Layers of a network inside the model are named by their path, as "network/encoder_0".
+    """
+    scaled = scaling.apply(scaler, x)
+    _, kept = scorer.model.apply(variables, scaled, train=False, mutable=["states"])
+    leaves = jax.tree_util.tree_leaves_with_path(dict(kept).get("states", {}))
+    # Each name holds a tuple of what was sown under it: one value a call.
+    return {"/".join(str(part.key) for part in path[:-1]): value for path, value in leaves}
+
+
+def layer_state(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array, layer: str
+) -> jax.Array:
+    """The state of one layer's neurons, float32 [B, ...]; the others are never kept."""
+    return state_rows(scorer, variables, scaler, x)[layer]

@@ -18,6 +18,7 @@ from aejax.core.learn import (
     Epochs,
     Program,
     TrainState,
+    is_frozen,
     keep_best,
     learning_rates,
     new_best,
@@ -33,11 +34,16 @@ from aejax.core.learn import (
 )
 from aejax.core.score import (
     Scorer,
+    decode_rows,
     encode_rows,
     explain_rows,
+    kind_of,
+    layer_state,
     member_scores,
+    output_rows,
     reconstruct_rows,
     score_rows,
+    state_rows,
 )
 
 __all__ = [
@@ -47,33 +53,42 @@ __all__ = [
     "Program",
     "Scorer",
     "TrainState",
+    "compiled_decode",
     "compiled_encode",
     "compiled_explain",
     "compiled_keep_best",
+    "compiled_layer_state",
     "compiled_learning_rates",
     "compiled_member_scores",
     "compiled_new_best",
     "compiled_new_best_of_members",
     "compiled_new_members",
     "compiled_new_state",
+    "compiled_output",
     "compiled_reconstruct",
     "compiled_score",
     "compiled_train_members",
     "compiled_train_step",
     "compiled_train_steps",
     "compiled_validation_loss",
+    "decode_rows",
     "encode_rows",
     "explain_rows",
+    "is_frozen",
     "keep_best",
+    "kind_of",
+    "layer_state",
     "learning_rates",
     "member_scores",
     "new_best",
     "new_members",
     "new_state",
     "new_variables",
+    "output_rows",
     "program_of",
     "reconstruct_rows",
     "score_rows",
+    "state_rows",
     "train_epochs",
     "train_members",
     "train_step",
@@ -134,3 +149,6 @@ compiled_score = Compiled(score_rows, static_argnames="scorer")
 compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
 compiled_encode = Compiled(encode_rows, static_argnames="scorer")
 compiled_reconstruct = Compiled(reconstruct_rows, static_argnames="scorer")
+compiled_decode = Compiled(decode_rows, static_argnames="scorer")
+compiled_output = Compiled(output_rows, static_argnames="scorer")
+compiled_layer_state = Compiled(layer_state, static_argnames=("scorer", "layer"))

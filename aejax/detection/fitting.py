@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError
-from aejax.core import scaling
+from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.schema import Schema
+from aejax.detection import artifact
 from aejax.detection.detector import Detector
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import check_rule
@@ -28,6 +30,10 @@ def fit(
     *,
     x_validation: Any = None,
     x_scale: Any = None,
+    labels: Any = None,
+    labels_validation: Any = None,
+    initial: Mapping[str, Any] | None = None,
+    watch: Callable[[Detector], Mapping[str, float]] | None = None,
     schema: Schema | None = None,
     folder: str | Path | None = None,
     tensorboard: str | Path | None = None,
@@ -39,34 +45,41 @@ def fit(
     """Train a detector on normal rows and set its first threshold.
 
     Args:
-        config: all settings.
-        x_train: normal rows, [n, features], [n, height, width, channels] or a data frame.
-        x_validation: rows for the validation loss; None holds out
-            `config.train.validation_fraction` of the training rows. Held-out rows are what
-            the threshold is set on; where there are none, or rows were given (they may
-            hold anomalies), the training rows are.
-        x_scale: rows that the scaler is fitted on; None takes the training rows.
-        schema: of the rows; None infers it.
-        folder: keeps checkpoints and history here, and continues the run that it holds.
-        tensorboard: folder for TensorBoard event files.
-        progress: whether to draw a progress bar on stderr.
-        should_stop: asked now and then; True checkpoints and raises `Interrupted`.
-        checkpoint_seconds: least time between two checkpoints.
-        provenance: more facts to keep with the detector.
+            config: all settings.
+            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame.
+            x_validation: rows for the validation loss; None holds out
+                `config.train.validation_fraction` of the training rows. Held-out rows are what
+                the threshold is set on; where there are none, or rows were given (they may
+                hold anomalies), the training rows are.
+            x_scale: rows that the scaler is fitted on; None takes the training rows.
+            labels: each training row's class, whole numbers [n], for a `Classifier` only.
+            labels_validation: the same of `x_validation`.
+            initial: variables to start from instead of fresh ones, as another detector's
+                `variables`; see `aejax.detection.transfer`.
+            watch: called after every epoch with the detector as it is then, which has no
+                threshold; the numbers that it returns join the history.
+            schema: of the rows; None infers it.
+            folder: keeps checkpoints and history here, and continues the run that it holds.
+            tensorboard: folder for TensorBoard event files.
+            progress: whether to draw a progress bar on stderr.
+            should_stop: asked now and then; True checkpoints and raises `Interrupted`.
+            checkpoint_seconds: least time between two checkpoints.
+            provenance: more facts to keep with the detector.
 
     Returns:
-        A detector with a threshold by `config.rule`.
+            A detector with a threshold by `config.rule`.
 
     Raises:
-        InputError: if rows are too few, not numbers, not finite or don't fit the model.
-        Diverged: at the first step whose loss is not finite.
+            InputError: if rows are too few, not numbers, not finite or don't fit the model.
+            Diverged: at the first step whose loss is not finite.
 
     Example:
-        >>> import numpy as np
-        >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
-        >>> detector = fit(Config(train=settings.Train(epochs=2)), x)
-        >>> detector.score(x).shape
-        (500,)
+            >>> import jax
+    import numpy as np
+            >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+            >>> detector = fit(Config(train=settings.Train(epochs=2)), x)
+            >>> detector.score(x).shape
+            (500,)
     """
     started = time.monotonic()
     rows, schema = as_rows(x_train, schema)
@@ -75,25 +88,41 @@ def fit(
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
     check_finite(rows, schema)
+    classes = as_labels(config, labels, len(rows), "labels")
     held: np.ndarray | None = None
+    held_classes = None
     if x_validation is None:
         picked, left = batches.validation_split(
             len(rows), config.train.validation_fraction, config.train.seed
         )
         if len(left):
             rows, held = rows[picked], rows[left]
+            if classes is not None:
+                classes, held_classes = classes[picked], classes[left]
         validation = held
     else:
         validation = as_stored(as_rows(x_validation, schema)[0], schema)
         check_finite(validation, schema)
+        held_classes = as_labels(config, labels_validation, len(validation), "labels_validation")
     check_rule(config.rule, len(rows if held is None else held))
     scale_rows = rows if x_scale is None else as_stored(as_rows(x_scale, schema)[0], schema)
     check_finite(scale_rows, schema)
     scaler = scaling.fit(config.scale, [scale_rows], scale_rows.dtype)
     fingerprint = data_fingerprint(rows)
+    identity = f"{fingerprint} {settings.to_dict(config)} {schema}"
+    if classes is not None:
+        identity += f" {data_fingerprint(classes)}"
+    if initial is not None:
+        identity += f" {artifact.digest(initial)}"
+    model = build(config.model, schema)
+    check_frozen(config, model, schema)
+
+    def detector_of(variables: dict[str, Any]) -> Detector:
+        return Detector(config=config, schema=schema, scaler=scaler, variables=variables)
+
     trained = train(
         config,
-        build(config.model, schema),
+        model,
         scaler,
         rows,
         validation,
@@ -103,7 +132,11 @@ def fit(
         progress=progress,
         should_stop=should_stop,
         checkpoint_seconds=checkpoint_seconds,
-        identity=f"{fingerprint} {settings.to_dict(config)} {schema}",
+        identity=identity,
+        labels=classes,
+        labels_validation=held_classes,
+        initial=initial,
+        watch=None if watch is None else lambda variables: watch(detector_of(variables)),
     )
     detector = Detector(
         config=config,
@@ -119,7 +152,51 @@ def fit(
             **(provenance or {}),
         },
     )
-    return detector.calibrate(rows if held is None else held)
+    calibrating, of_class = (rows, classes) if held is None else (held, held_classes)
+    if isinstance(config.model, settings.Classifier) and config.model.classes == 2:
+        # Class 1 is the anomaly; thresholds are set on normal rows.
+        assert of_class is not None
+        calibrating = calibrating[of_class == 0]
+    return detector.calibrate(calibrating)
+
+
+def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.ndarray | None:
+    """Classes as int32 [rows] where the model is a classifier, else None.
+
+    Raises:
+        InputError: if a classifier has none, another model has some, or one is no class.
+    """
+    if not isinstance(config.model, settings.Classifier):
+        if labels is not None:
+            raise InputError(
+                f"{name} are given for a {type(config.model).__name__} model; "
+                "allowed: with a Classifier"
+            )
+        return None
+    if labels is None:
+        raise InputError(f"{name} is None; allowed with a Classifier: each row's class")
+    classes = np.asarray(labels)
+    if classes.shape != (rows,):
+        raise InputError(f"{name} has shape {classes.shape}; allowed: ({rows},), one a row")
+    most = config.model.classes - 1
+    wrong = np.flatnonzero(~((classes >= 0) & (classes <= most) & (classes == classes // 1)))
+    if len(wrong):
+        raise InputError(
+            f"{name}[{wrong[0]}] is {classes[wrong[0]]}; allowed: whole numbers from 0 to {most}"
+        )
+    return classes.astype(np.int32)
+
+
+def check_frozen(config: settings.Config, model: Any, schema: Schema) -> None:
+    """Refuse a name in `Train.frozen` that no parameter's path begins with."""
+    if not config.train.frozen:
+        return
+    variables = jax.eval_shape(lambda: steps.new_variables(model, schema.shape, 0))
+    for name in config.train.frozen:
+        if not any(jax.tree.leaves(steps.is_frozen((name,), variables["params"]))):
+            paths = jax.tree_util.tree_leaves_with_path(variables["params"])
+            layers = {"/".join(str(part.key) for part in path[:-1]) for path, _ in paths}
+            raise InputError(f"Train.frozen holds {name!r}; {settings.suggest(name, layers)}")
 
 
 def data_fingerprint(x: np.ndarray) -> str:

@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Combine, Config, InputError
+from aejax.config import Classifier, Combine, Config, InputError
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.rows import as_rows, check_finite
 from aejax.models.build import build
-from aejax.training.population import GROUP, Member, TrainedMember, train_population
+from aejax.training.population import GROUP, Member, TrainedMember, train_populations
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +124,12 @@ def fit_population(
     """
     if not configs:
         raise InputError("configs: found 0; allowed: at least 1")
+    for number, config in enumerate(configs):
+        if isinstance(config.model, Classifier):
+            raise InputError(
+                f"member {number}: Config.model is a Classifier; "
+                "allowed: models that learn without labels (train classifiers with fit)"
+            )
     if rows is not None and len(rows) != len(configs):
         raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
     stored, schema = as_rows(x, schema)
@@ -131,58 +137,96 @@ def fit_population(
     check_finite(stored, schema)
     everything = np.arange(len(stored))
     members = [
-        _member(config, everything if rows is None else rows[number], number)
+        new_member(config, everything if rows is None else rows[number], number)
         for number, config in enumerate(configs)
     ]
-    kinds: dict[Any, list[int]] = {}
-    for number, config in enumerate(configs):
-        kinds.setdefault(_kind(config), []).append(number)
-    trained: dict[int, TrainedMember] = {}
-    for numbers in kinds.values():
-        chosen = [members[number] for number in numbers]
-        if shared_order:
-            chosen = [
-                dataclasses.replace(
-                    member, training=chosen[0].training, validation=chosen[0].validation
+    if shared_order:
+        for numbers in kinds(configs):
+            first = members[numbers[0]]
+            for number in numbers:
+                members[number] = dataclasses.replace(
+                    members[number], training=first.training, validation=first.validation
                 )
-                for member in chosen
-            ]
-        results = train_population(
-            chosen,
-            build(chosen[0].config.model, schema),
-            stored,
-            shape=schema.shape,
-            shared_order=shared_order,
-            group_size=group_size,
-            progress=progress,
-        )
-        for number, member, result in zip(numbers, chosen, results, strict=True):
-            trained[number] = result
-            members[number] = member
+    trained = train_kinds(
+        members,
+        stored,
+        schema,
+        shared_order=shared_order,
+        group_size=group_size,
+        progress=progress,
+    )
     fingerprint = data_fingerprint(stored)
     detectors = tuple(
         _detector(members[number], trained[number], stored, schema, fingerprint)
         for number in range(len(configs))
     )
     problems = {
-        number: result.problem for number, result in trained.items() if result.problem is not None
+        number: result.problem
+        for number, result in enumerate(trained)
+        if result.problem is not None
     }
-    return Population(detectors=detectors, problems=dict(sorted(problems.items())))
+    return Population(detectors=detectors, problems=problems)
 
 
-def _scoring(config: Config) -> Any:
-    return (config.model, config.scale, config.error, config.precision)
+def train_kinds(
+    members: Sequence[Member],
+    x: np.ndarray,
+    schema: Schema,
+    *,
+    shared_order: bool = False,
+    group_size: int = GROUP,
+    progress: bool = False,
+) -> list[TrainedMember]:
+    """Train members whose configurations may differ in anything, in as few programs as it takes.
+
+    Args:
+        members: what to train.
+        x: rows of the schema's type, [n, ...]; members name theirs by position.
+        schema: of the rows.
+        shared_order: as in `fit_population`; members of a kind must have equal rows then.
+        group_size: most members in one program.
+        progress: whether to draw a progress bar on stderr.
+    """
+    numbers_of = kinds([member.config for member in members])
+    results = train_populations(
+        [
+            (
+                [members[number] for number in numbers],
+                build(members[numbers[0]].config.model, schema),
+            )
+            for numbers in numbers_of
+        ],
+        x,
+        shape=schema.shape,
+        shared_order=shared_order,
+        group_size=group_size,
+        progress=progress,
+    )
+    trained: dict[int, TrainedMember] = {}
+    for numbers, found in zip(numbers_of, results, strict=True):
+        trained.update(zip(numbers, found, strict=True))
+    return [trained[number] for number in range(len(members))]
 
 
-def _kind(config: Config) -> Any:
-    """What members of one program share."""
-    train = config.train
-    shared = (train.epochs, train.batch_size, train.patience, train.loss, train.optimizer)
-    static = (train.schedule, train.noise > 0, train.noise_range, train.clip_norm is not None)
-    return (config.model, config.scale, config.error, config.precision, shared, static)
+def kinds(configs: Sequence[Config]) -> list[list[int]]:
+    """The numbers of the configurations that one program can train, for each such program."""
+    found: dict[Any, list[int]] = {}
+    for number, config in enumerate(configs):
+        found.setdefault(_kind(config), []).append(number)
+    return list(found.values())
 
 
-def _member(config: Config, rows: np.ndarray, number: int) -> Member:
+def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
+    """A member that holds out as many of its rows as `fit` would, and the same ones.
+
+    Args:
+        config: all settings.
+        rows: positions of its rows.
+        number: for messages.
+
+    Raises:
+        InputError: if there are too few rows, or none to stop early by.
+    """
     rows = np.asarray(rows)
     train = config.train
     least = 2 if train.validation_fraction > 0 else 1
@@ -195,6 +239,25 @@ def _member(config: Config, rows: np.ndarray, number: int) -> Member:
             "allowed: a fraction above 0"
         )
     return Member(config=config, training=rows[picked], validation=rows[held])
+
+
+def _scoring(config: Config) -> Any:
+    return (config.model, config.scale, config.error, config.score, config.precision)
+
+
+def _kind(config: Config) -> Any:
+    """What members of one program share."""
+    train = config.train
+    shared = (train.epochs, train.batch_size, train.patience, train.loss, train.optimizer)
+    static = (
+        train.schedule,
+        train.noise > 0,
+        train.noise_range,
+        train.noise_on,
+        train.frozen,
+        train.clip_norm is not None,
+    )
+    return (_scoring(config), shared, static)
 
 
 def _detector(

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Conv, InputError, Model
+from aejax import config
+from aejax.config import InputError, Model
 from aejax.data.schema import RowKind, Schema
 
 # Dispatched and not yet read: enough that the device never waits for the host.
@@ -33,11 +34,18 @@ def default_batch_size(schema: Schema, model: Model) -> int:
         schema: of the rows.
         model: whose widest layer decides how many rows stay in cache.
     """
-    if isinstance(model, Conv):
-        values, widest = CONV_BATCH_VALUES, schema.features * max(model.channels)
-    else:
-        hidden = (*model.hidden, *(model.decoder or ()))
-        values, widest = BATCH_VALUES, max(schema.features, *hidden)
+    values, widest = BATCH_VALUES, schema.features
+    match model:
+        case config.Variational() | config.Classifier():
+            return default_batch_size(schema, model.network)
+        case config.Conv():
+            values, widest = CONV_BATCH_VALUES, schema.features * max(model.channels)
+        case config.SuperResolution():
+            values, widest = CONV_BATCH_VALUES, schema.features * model.channels
+        case config.Dense():
+            widest = max(widest, *model.hidden, *(model.decoder or ()))
+        case config.Context():
+            widest = max(model.vocabulary, 2 * model.window * model.width, *model.hidden, 1)
     size = max(64, min(MOST_BATCH_ROWS, values // widest))
     return 1 << (size.bit_length() - 1)
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import flax.linen as nn
 
 from aejax import config
+from aejax.config import InputError
 from aejax.data.schema import Schema
+from aejax.models.classifier import EncoderClassifier
+from aejax.models.context import ContextPredictor
 from aejax.models.conv import ConvAutoencoder, check_image
 from aejax.models.dense import DenseAutoencoder
+from aejax.models.super_resolution import SuperResolver
+from aejax.models.variational import VariationalAutoencoder
 
 
 def build(
@@ -23,7 +28,9 @@ def build(
 
     Returns:
         A hashable module. `module.apply(variables, x, train=False, mask=None)` maps float32
-        [B, *schema.shape] to its reconstruction; `method="encode"` gives the latent values.
+        [B, *schema.shape] to its reconstruction (a classifier: to logits; a context model:
+        to surprises); `method="encode"` gives the latent values and `method="decode"`, of
+        autoencoders, rows of these.
 
     Raises:
         InputError: if the network can't take rows of this shape.
@@ -33,10 +40,58 @@ def build(
         >>> module.hidden, module.decoder
         ((8, 2), (8,))
     """
+    shape = schema.shape
+    if isinstance(settings, config.Dense | config.Conv):
+        return _autoencoder(settings, shape, precision)
+    if isinstance(settings, config.SuperResolution):
+        check_image(shape, settings.levels)
+        return SuperResolver(
+            shape=shape,
+            levels=settings.levels,
+            convolutions=settings.convolutions,
+            channels=settings.channels,
+            kernel=settings.kernel,
+            activation=settings.activation,
+            output=settings.output,
+            batch_norm=settings.batch_norm,
+            precision=precision,
+        )
+    if isinstance(settings, config.Variational):
+        return VariationalAutoencoder(
+            network=_autoencoder(settings.network, shape, precision),
+            body=_latent_shape(settings.network, shape),
+            latent=settings.latent,
+            likelihood=settings.likelihood,
+            samples=settings.samples,
+            precision=precision,
+        )
+    if isinstance(settings, config.Classifier):
+        network = _autoencoder(settings.network, shape, precision)
+        return EncoderClassifier(network=network, classes=settings.classes, precision=precision)
+    if shape != (2 * settings.window + 1,):
+        raise InputError(
+            f"shape of a row is {shape!r}; allowed with a context model of window "
+            f"{settings.window}: ({2 * settings.window + 1},)"
+        )
+    return ContextPredictor(
+        vocabulary=settings.vocabulary,
+        window=settings.window,
+        width=settings.width,
+        hidden=settings.hidden,
+        combine=settings.combine,
+        positions=settings.positions,
+        negatives=settings.negatives,
+        precision=precision,
+    )
+
+
+def _autoencoder(
+    settings: config.Dense | config.Conv, shape: tuple[int, ...], precision: config.Precision
+) -> DenseAutoencoder | ConvAutoencoder:
     if isinstance(settings, config.Dense):
         mirrored = settings.hidden[-2::-1]
         return DenseAutoencoder(
-            shape=schema.shape,
+            shape=shape,
             hidden=settings.hidden,
             decoder=mirrored if settings.decoder is None else settings.decoder,
             activation=settings.activation,
@@ -45,9 +100,9 @@ def build(
             dropout=settings.dropout,
             precision=precision,
         )
-    check_image(schema.shape, len(settings.channels))
+    check_image(shape, len(settings.channels))
     return ConvAutoencoder(
-        shape=schema.shape,
+        shape=shape,
         channels=settings.channels,
         kernel=settings.kernel,
         down=settings.down,
@@ -56,3 +111,10 @@ def build(
         batch_norm=settings.batch_norm,
         precision=precision,
     )
+
+
+def _latent_shape(settings: config.Dense | config.Conv, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(settings, config.Dense):
+        return (settings.hidden[-1],)
+    factor = 2 ** len(settings.channels)
+    return (shape[0] // factor, shape[1] // factor, settings.channels[-1])

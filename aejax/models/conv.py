@@ -73,26 +73,39 @@ class ConvAutoencoder(nn.Module):
         Returns:
             float32 [B, height, width, channels].
         """
-        x = self._encode(x, train, mask)
-        for index, layer in enumerate(self.decoder_layers):
-            norm = self.decoder_norms[index] if self.batch_norm else None
-            x = self._hidden(layer, norm, x, train, mask)
-        return self.output_layer(x)
+        return self.decode(self.encode(x, train, mask), train, mask)
 
-    def encode(self, x: jax.Array) -> jax.Array:
+    def encode(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """The latent images of float32 [B, height, width, channels].
 
         Returns:
             float32 [B, height / 2**levels, width / 2**levels, channels of the last level].
         """
-        return self._encode(x, False, None)
-
-    def _encode(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
         for index, layer in enumerate(self.encoder_layers):
             norm = self.encoder_norms[index] if self.batch_norm else None
             x = self._hidden(layer, norm, x, train, mask)
             if self.down == "pool":
                 x = layers.max_pool(x)
+            layers.keep_state(self, f"encoder_{index}", layers.as_image(x))
+        return x
+
+    def decode(
+        self, latent: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Images float32 [B, height, width, channels] of latent images."""
+        return self.output_layer(self._up(latent, train, mask))
+
+    def decode_logits(
+        self, latent: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """What `decode` gives before the output's activation."""
+        return self.output_layer(self._up(latent, train, mask), activate=False)
+
+    def _up(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+        for index, layer in enumerate(self.decoder_layers):
+            norm = self.decoder_norms[index] if self.batch_norm else None
+            x = self._hidden(layer, norm, x, train, mask)
+            layers.keep_state(self, f"decoder_{index}", layers.as_image(x))
         return x
 
     def _hidden(

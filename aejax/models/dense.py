@@ -57,22 +57,33 @@ class DenseAutoencoder(nn.Module):
         Returns:
             float32 [B, *shape].
         """
-        latent = self._encode(x, train, mask)
-        for index, layer in enumerate(self.decoder_layers):
-            norm = self.decoder_norms[index] if self.batch_norm else None
-            latent = self._hidden(layer, norm, latent, train, mask)
-        return layers.ACTIVATIONS[self.output](self.output_layer(latent)).reshape(x.shape)
+        return self.decode(self.encode(x, train, mask), train, mask)
 
-    def encode(self, x: jax.Array) -> jax.Array:
+    def encode(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """The latent layer's values, float32 [B, hidden[-1]], of rows float32 [B, *shape]."""
-        return self._encode(x, False, None)
-
-    def _encode(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         for index, layer in enumerate(self.encoder_layers):
             norm = self.encoder_norms[index] if self.batch_norm else None
             x = self._hidden(layer, norm, x, train, mask)
+            layers.keep_state(self, f"encoder_{index}", x)
         return x
+
+    def decode(
+        self, latent: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Rows float32 [B, *shape] of latent values float32 [B, hidden[-1]]."""
+        x = self.decode_logits(latent, train, mask)
+        return layers.ACTIVATIONS[self.output](x)
+
+    def decode_logits(
+        self, latent: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """What `decode` gives before the output's activation."""
+        for index, layer in enumerate(self.decoder_layers):
+            norm = self.decoder_norms[index] if self.batch_norm else None
+            latent = self._hidden(layer, norm, latent, train, mask)
+            layers.keep_state(self, f"decoder_{index}", latent)
+        return self.output_layer(latent).reshape(-1, *self.shape)
 
     def _hidden(
         self,

@@ -78,11 +78,12 @@ class Conv(nn.Module):
     precision: Precision = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, activate: bool = True) -> jax.Array:
         """Convolve.
 
         Args:
             x: float32 [B, h, w, in] or blocks [B, h, 2, w, 2, in].
+            activate: whether the activation is applied.
 
         Returns:
             float32 [B, h', w', features], or in blocks where the image was doubled.
@@ -91,6 +92,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         doubles = self.resize in ("transpose", "repeat")
+        activation = ACTIVATIONS[self.activation if activate else "linear"]
 
         def products(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
             x = _batch_last(x)
@@ -99,15 +101,21 @@ class Conv(nn.Module):
             y = convolve_blocks(x, kernel, self.resize, self.precision)
             # Bias and activation stay on this side of the transpose, so that between two
             # layers only a transpose and its inverse meet, and XLA drops both.
-            y = ACTIVATIONS[self.activation](y + bias[:, None, None, None])
+            y = activation(y + bias[:, None, None, None])
             return _batch_first(y if doubles or y.shape[0] == 1 else merge(y)[None, None])
 
         def native(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
             y = convolve(as_image(x), kernel, self.resize, self.precision)
-            y = ACTIVATIONS[self.activation](y + bias)
+            y = activation(y + bias)
             return as_blocks(y) if doubles else y
 
         return lax.platform_dependent(x, kernel, bias, cpu=products, default=native)
+
+
+def keep_state(module: nn.Module, name: str, state: jax.Array) -> None:
+    """Keep a layer's state for whoever asks for the collection "states"; free otherwise."""
+    if not module.is_initializing():
+        module.sow("states", name, state)
 
 
 def batch_norm() -> nn.BatchNorm:

@@ -14,7 +14,8 @@ from aejax.core import scaling
 from aejax.data import batches, files
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
-from aejax.detection.detector import Detector, load
+from aejax.detection.detector import Detector
+from aejax.detection.loading import load
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import Story, run_experiment
 

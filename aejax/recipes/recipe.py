@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from aejax.config import Config
 from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aejax.detection.detector import Detector
+    from aejax.reporting.findings import Findings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,9 @@ class Experiment:
 
 
 Measure = Callable[["Detector", Experiment, Mapping[str, Any]], dict[str, float]]
+Watch = Callable[["Detector", Experiment], Mapping[str, float]]
+Figures = tuple[tuple[str, str, "Figure"], ...]
+Draw = Callable[["Detector", Experiment], Figures]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,9 @@ class Recipe:
         config: all settings but the seed.
         prepare: whether it is a quick run -> the rows.
         measure: detector, rows and metrics -> our numbers, under the published names.
+        watch: detector and rows after every epoch -> numbers for the history; or None.
+        draw: detector and rows -> further figures of the report: title, caption, drawing;
+            or None.
     """
 
     name: str
@@ -66,6 +76,53 @@ class Recipe:
     config: Config
     prepare: Callable[[bool], Experiment]
     measure: Measure
+    watch: Watch | None = None
+    draw: Draw | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyRun:
+    """How a study is run.
+
+    Attributes:
+        out: its folder; what a study keeps there has names of its own.
+        seed: of everything random.
+        quick: a small part of everything, to see that it works.
+        progress: whether to draw progress bars on stderr.
+        should_stop: asked now and then by what trains; True makes it raise `Interrupted`.
+        text: a file of the person's own, for studies of text; or None.
+    """
+
+    out: Path
+    seed: int = 0
+    quick: bool = False
+    progress: bool = False
+    should_stop: Callable[[], bool] = lambda: False
+    text: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """A published experiment that takes more than one detector.
+
+    Attributes:
+        name: on the command line.
+        title: of the report.
+        summary: one sentence.
+        source: who published it, and where.
+        time: what to expect on two CPU cores, in words.
+        published: the published numbers, by name; empty where nothing was published.
+        find: does everything, and says what came out; its `Findings` need neither title,
+            subtitle, published numbers nor environment, which are the study's.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    time: str
+    published: Mapping[str, float]
+    find: Callable[[StudyRun], Findings]
 
 
 def final_losses(detector: Detector) -> dict[str, float]:

@@ -16,6 +16,8 @@ from aejax.data.schema import Schema
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from aejax.detection.tuning import Tuning
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -74,6 +76,7 @@ class Report:
         least: the least anomalous rows, or None.
         environment: versions, device and whatever else tells runs apart.
         figures: further figures, each with its title and caption, shown as they are.
+        tuning: the search that found the settings, or None.
     """
 
     title: str
@@ -92,6 +95,7 @@ class Report:
     least: Examples | None
     environment: Mapping[str, Any]
     figures: tuple[tuple[str, str, Figure], ...] = ()
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1 or not len(self.scores):

@@ -19,6 +19,7 @@ from aejax.reporting.sections import (
     training_section,
 )
 from aejax.reporting.stylesheet import stylesheet
+from aejax.reporting.tuning_section import tuning_section
 
 if TYPE_CHECKING:
     from aejax.reporting.contents import Report
@@ -39,6 +40,7 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
             detection_section(report),
             *rows_sections(report),
             training_section(report),
+            tuning_section(report.tuning),
             figures_section(report),
             settings_section(report),
         )

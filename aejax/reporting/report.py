@@ -36,7 +36,11 @@ def write_report(report: Report, folder: Path) -> Path:
     """
     from aejax.reporting.page import render
 
-    page, plots = render(report)
+    return write_page(*render(report), folder)
+
+
+def write_page(page: str, plots: Mapping[str, bytes], folder: Path) -> Path:
+    """Write a page as `report.html` and its plots beside it; returns the page's path."""
     plot_folder = folder / "plots"
     plot_folder.mkdir(parents=True, exist_ok=True)
     for name, content in plots.items():
@@ -80,7 +84,17 @@ def write_metrics(
 
 # The plots that page.py names; figures a recipe adds are numbered after "figure_".
 _OWN_PLOTS = frozenset(
-    {"scores", "roc", "precision_recall", "losses", "most_anomalous", "least_anomalous"}
+    {
+        "scores",
+        "roc",
+        "precision_recall",
+        "losses",
+        "most_anomalous",
+        "least_anomalous",
+        "parallel_coordinates",
+        "best_configurations",
+        "objective_by_rank",
+    }
 )
 
 

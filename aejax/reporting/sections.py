@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from aejax.reporting.markup import Markup, element, join, number, percent, reada
 from aejax.reporting.style import Plot, plain_png, to_png, to_svg
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aejax.reporting.contents import Report
 
 
@@ -32,7 +34,24 @@ class Section:
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
 
-def published_section(report: Report) -> Section | None:
+class Compared(Protocol):
+    """What stands beside published numbers."""
+
+    @property
+    def published(self) -> Mapping[str, Any] | None: ...  # noqa: D102
+
+    @property
+    def measured(self) -> Mapping[str, Any] | None: ...  # noqa: D102
+
+
+class Illustrated(Protocol):
+    """What brings figures of its own."""
+
+    @property
+    def figures(self) -> tuple[tuple[str, str, Figure], ...]: ...  # noqa: D102
+
+
+def published_section(report: Compared) -> Section | None:
     """Published numbers beside this run's."""
     if not report.published:
         return None
@@ -192,7 +211,7 @@ def _change(values: Sequence[float]) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def figures_section(report: Report) -> Section | None:
+def figures_section(report: Illustrated) -> Section | None:
     """Figures that came with the report, as they are."""
     if not report.figures:
         return None

@@ -1,22 +1,29 @@
-"""Say what a folder holds: a run, a detector, or scores."""
+"""Say what a folder holds, a run, a detector, an export or scores, and what made it."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aejax import config as settings
 from aejax.config import InputError, read_json
-from aejax.scoring import manifest
+from aejax.scoring import export_folder, manifest
+from aejax.scoring.durable import written_aside
+
+if TYPE_CHECKING:
+    from aejax.scoring.row_scorer import RowScorer
 
 RUN_BYTES = 16 << 20
+# In a scores folder: the model that made them. An underscore keeps it from readers of parts.
+MODEL = "_model.json"
 
 
 def inspect_folder(folder: Path, *, shapes: bool = False) -> dict[str, Any]:
     """What made a folder and what is in it.
 
     Args:
-        folder: of a run, a detector or scores.
+        folder: of a run, a detector, an export or scores.
         shapes: also the shape and type of every array.
 
     Raises:
@@ -26,12 +33,14 @@ def inspect_folder(folder: Path, *, shapes: bool = False) -> dict[str, Any]:
         raise InputError(f"{folder} does not exist")
     if (folder / manifest.NAME).is_file():
         return _scores(folder)
+    if export_folder.is_export(folder):
+        return _export(folder, shapes)
     home = folder / "detector" if (folder / "detector").is_dir() else folder
     if (home / "detector.json").is_file():
         return {"kind": "detector", **_run(folder), **_detector(home, shapes)}
     if (folder / "run.json").is_file():
         return {"kind": "unfinished run", **_run(folder)}
-    raise InputError(f"{folder} holds no run, detector or scores")
+    raise InputError(f"{folder} holds no run, detector, export or scores")
 
 
 def _scores(folder: Path) -> dict[str, Any]:
@@ -44,8 +53,58 @@ def _scores(folder: Path) -> dict[str, Any]:
         "rows": sum(part["rows"] for part in written["parts"]),
         "files": sum(len(segment["files"]) for segment in written["segments"]),
         "identity": written["identity"],
+        # Scores written before there was this file say what made them by fingerprint only.
+        "model": read_json(folder / MODEL, RUN_BYTES) if (folder / MODEL).is_file() else None,
         "summary": read_json(folder / manifest.SUMMARY, RUN_BYTES) if finished else None,
     }
+
+
+def write_model(scorer: RowScorer, folder: Path) -> None:
+    """Write into a scores folder what made the scores.
+
+    Args:
+        scorer: a detector, or what `load_export` gives.
+        folder: of the scores.
+
+    Raises:
+        InputError: if the disk doesn't take it.
+    """
+    from importlib.metadata import version
+
+    from aejax import __version__
+
+    described = {
+        "fingerprint": scorer.fingerprint,
+        "config": settings.to_dict(scorer.config),
+        "threshold": None if scorer.threshold is None else scorer.threshold.to_dict(),
+        "provenance": scorer.provenance,
+        "scored_with": {"aejax": __version__, "jax": version("jax")},
+    }
+    content = json.dumps(described, indent=2).encode() + b"\n"
+    path = folder / MODEL
+    if path.is_file() and path.read_bytes() == content:
+        return
+    try:
+        with written_aside(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}; the same command continues once it can"
+        ) from None
+
+
+def _export(folder: Path, shapes: bool) -> dict[str, Any]:
+    described = export_folder.read_description(folder)
+    contents = export_folder.read_files(folder, described)
+    described["files"] = {name: len(content) for name, content in contents.items()}
+    told = {name: value for name, value in described.items() if name != "kind"}
+    found = {"kind": "export", "export_format": described.get("kind"), **told}
+    if shapes and described.get("kind") == "stablehlo":
+        from aejax.scoring.exported import load_export
+
+        arrays = load_export(folder).arrays
+        found["arrays"] = {name: f"{a.dtype}{list(a.shape)}" for name, a in arrays.items()}
+    return found
 
 
 def _run(folder: Path) -> dict[str, Any]:
@@ -63,7 +122,7 @@ def _run(folder: Path) -> dict[str, Any]:
 def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     import jax
 
-    from aejax.detection.detector import load
+    from aejax.detection.loading import load
 
     detector = load(home)
     schema = detector.schema.to_dict()
@@ -71,6 +130,8 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     described = {
         "fingerprint": detector.fingerprint,
         "threshold": None if detector.threshold is None else detector.threshold.to_dict(),
+        "thresholds": {name: kept.to_dict() for name, kept in detector.thresholds.items()},
+        "seed": detector.provenance.get("seeds", detector.config.train.seed),
         "schema": schema,
         "config": settings.to_dict(detector.config),
         "parameters": sum(leaf.size for _, leaf in leaves),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,24 @@ class History:
         self._pending.append(("losses", epoch, losses, counts))
         self._settle(leave=1)
 
-    def end_epoch(self, epoch: int, learning_rate: float, loss: Any, stopped: Any) -> None:
-        """The validation loss after an epoch, and whether training should stop; None without."""
-        self._pending.append(("epoch", epoch, learning_rate, loss, stopped))
+    def end_epoch(
+        self,
+        epoch: int,
+        learning_rate: float,
+        loss: Any,
+        stopped: Any,
+        seen: Mapping[str, float] | None = None,
+    ) -> None:
+        """The validation loss after an epoch, and whether training should stop; None without.
+
+        Args:
+            epoch: which, from 0.
+            learning_rate: at its end.
+            loss: the validation loss, still on the device.
+            stopped: bool, still on the device.
+            seen: further numbers of this epoch.
+        """
+        self._pending.append(("epoch", epoch, learning_rate, loss, stopped, seen or {}))
         self._settle(leave=2)
 
     def flush(self) -> None:
@@ -125,7 +141,14 @@ class History:
         self._steps += len(values)
         self._bar.update(int(counts.sum()))
 
-    def _take_epoch(self, epoch: int, learning_rate: float, loss: Any, stopped: Any) -> None:
+    def _take_epoch(
+        self,
+        epoch: int,
+        learning_rate: float,
+        loss: Any,
+        stopped: Any,
+        seen: Mapping[str, float],
+    ) -> None:
         if self.stopped:
             return
         now = time.monotonic()
@@ -139,6 +162,7 @@ class History:
                 )
         seconds = now - self._clock
         row |= {
+            **seen,
             "learning_rate": learning_rate,
             "rows": self._seen,
             "seconds": round(seconds, 6),

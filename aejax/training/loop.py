@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -66,6 +67,10 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 10.0,
     identity: str = "",
+    labels: np.ndarray | None = None,
+    labels_validation: np.ndarray | None = None,
+    initial: Mapping[str, Any] | None = None,
+    watch: Callable[[dict[str, Any]], Mapping[str, float]] | None = None,
 ) -> Trained:
     """Train a model, or continue the run that a folder holds.
 
@@ -82,6 +87,11 @@ def train(
         should_stop: asked between segments; True writes a checkpoint and raises Interrupted.
         checkpoint_seconds: least time between two checkpoints.
         identity: what the run computes; checkpoints of another one are refused.
+        labels: int32 [n], each training row's class, for a classifier; such rows have to
+            fit into device memory.
+        labels_validation: the same of the validation rows.
+        initial: variables to start from instead of fresh ones.
+        watch: called with the variables after every epoch; its numbers join the history.
 
     Raises:
         Diverged: at the first step whose loss is not finite.
@@ -106,6 +116,9 @@ def train(
         values=jax.device_put(optimizers.numbers(settings, per_epoch * settings.epochs)),
     )
     state = steps.compiled_new_state(run.program, shape, run.values)
+    if initial is not None:
+        # Copied: training donates its state, and the caller keeps these.
+        state = state._replace(variables=jax.tree.map(jnp.array, dict(initial)))
     best = steps.compiled_new_best(state) if settings.patience is not None else None
     rates = jax.device_get(
         steps.compiled_learning_rates(
@@ -117,8 +130,12 @@ def train(
     validation = None
     if x_validation is not None:
         size = min(settings.batch_size, len(x_validation))
-        validation = jax.device_put(batches.tiles(x_validation, size))
-    advance = _feed(run, x, settings.feed)
+        tiles = batches.tiles(x_validation, size)
+        rows: Any = tiles.x
+        if labels_validation is not None:
+            rows = (tiles.x, batches.tiles(labels_validation, size).x)
+        validation = jax.device_put((rows, tiles.mask))
+    advance = _feed(run, x, labels, settings.feed)
     patience = None if settings.patience is None else jax.device_put(np.int32(settings.patience))
     history = History(
         rows=len(x),
@@ -175,9 +192,12 @@ def train(
                 if best is not None:
                     number = jax.device_put(np.int32(epoch))
                     best = steps.compiled_keep_best(best, state, loss, number, patience)
-                history.end_epoch(
-                    epoch, float(rates[epoch]), loss, None if best is None else best.stopped
-                )
+                seen: Mapping[str, float] = {}
+                if watch is not None:
+                    with jax.transfer_guard("allow"):
+                        seen = watch(state.variables)
+                stopped = None if best is None else best.stopped
+                history.end_epoch(epoch, float(rates[epoch]), loss, stopped, seen)
             save(force=False)
         history.flush()
         save(force=True)
@@ -198,10 +218,14 @@ class _Run:
 class _Advance:
     """Takes the steps of a segment; the two feeds differ in how rows reach the device only."""
 
-    def __init__(self, run: _Run, x: batches.RowSource, on_device: bool) -> None:
+    def __init__(
+        self, run: _Run, x: batches.RowSource, labels: np.ndarray | None, on_device: bool
+    ) -> None:
         self.run = run
         self.steps = STEPS_ON_DEVICE if on_device else STEPS_IN_STREAM
-        self.rows = jax.device_put(x) if on_device else x
+        self.rows: Any = x
+        if on_device:
+            self.rows = jax.device_put(x if labels is None else (x, labels))
         self.on_device = on_device
 
     def __call__(self, state: steps.TrainState, order: np.ndarray) -> tuple[Any, Any]:
@@ -220,13 +244,19 @@ class _Advance:
         return state, losses
 
 
-def _feed(run: _Run, x: batches.RowSource, feed: str) -> _Advance:
+def _feed(run: _Run, x: batches.RowSource, labels: np.ndarray | None, feed: str) -> _Advance:
     fits = isinstance(x, np.ndarray) and x.nbytes <= DEVICE_BYTES
     if feed == "device" and not isinstance(x, np.ndarray):
         raise InputError(
             "Train.feed is 'device' but rows are not an array; allowed: 'stream', 'auto'"
         )
-    return _Advance(run, x, on_device=feed == "device" or (feed == "auto" and fits))
+    on_device = feed == "device" or (feed == "auto" and fits)
+    if labels is not None and not on_device:
+        raise InputError(
+            "Train.feed is 'stream', or rows don't fit into device memory; "
+            "allowed with labels: 'device', 'auto' with rows that fit"
+        )
+    return _Advance(run, x, labels, on_device)
 
 
 def _segments(order: np.ndarray, most: int, position: int) -> Iterator[np.ndarray]:

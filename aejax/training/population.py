@@ -9,8 +9,9 @@ Groups run on all devices, or on all cores of a CPU, one single-threaded program
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,48 +20,23 @@ import numpy as np
 from flax import linen as nn
 from tqdm import tqdm
 
-from aejax.config import Config, InputError
+from aejax.config import InputError
 from aejax.core import optimizers, scaling, steps
-from aejax.core.scaling import Scaler
-from aejax.data import batches
+from aejax.training.members import (
+    Member,
+    TrainedMember,
+    history_of,
+    member_orders,
+    problem_of,
+    validation_tiles,
+)
+
+__all__ = ["GROUP", "Member", "TrainedMember", "train_population", "train_populations"]
 
 GROUP = 8
 EPOCHS_AT_ONCE = 32
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Member:
-    """One model to train.
-
-    Attributes:
-        config: all settings; those that a program is compiled for are shared by all members.
-        training: positions of its training rows.
-        validation: positions of its validation rows; empty for none.
-    """
-
-    config: Config
-    training: np.ndarray
-    validation: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainedMember:
-    """What a member's training leaves.
-
-    Attributes:
-        variables: the parameters (and batch statistics) to use.
-        scaler: fitted on its training rows.
-        history: one dict an epoch: epoch, loss, and validation_loss where there are
-            validation rows.
-        best_epoch: the epoch whose variables these are, or None for the last.
-        problem: why the member is of no use (its loss was not finite), or None.
-    """
-
-    variables: dict[str, Any]
-    scaler: Scaler
-    history: list[dict[str, Any]]
-    best_epoch: int | None
-    problem: str | None
+# The kind, the numbers of its members, how many of these are trained elsewhere too, and how.
+_Training = tuple[int, list[int], int, Callable[[], list[TrainedMember]]]
 
 
 def train_population(
@@ -73,52 +49,101 @@ def train_population(
     group_size: int = GROUP,
     progress: bool = False,
 ) -> list[TrainedMember]:
-    """Train all members; each ends as it would have alone (float32 rounding aside).
+    """Train members of one kind; see `train_populations`.
 
     Args:
         members: what to train; equal in all that a program is compiled for.
         model: built for the members' model settings.
         x: rows as stored, [n, ...], shared by all members.
         shape: of one row.
-        shared_order: every member sees the first member's batches, in its order: faster,
-            and not what the member would have seen alone. Needs equal training rows.
-        group_size: members in one program.
+        shared_order: as in `train_populations`.
+        group_size: most members in one program.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
         InputError: if there are no members, or they differ in what must be shared.
     """
-    if not members:
-        raise InputError("members: found 0; allowed: at least 1")
-    first = members[0]
-    program = _shared_program(members, model)
-    if shared_order and any(
-        not np.array_equal(member.training, first.training) for member in members
-    ):
-        raise InputError("shared_order with different training rows; allowed: equal rows")
+    (trained,) = train_populations(
+        [(members, model)],
+        x,
+        shape=shape,
+        shared_order=shared_order,
+        group_size=group_size,
+        progress=progress,
+    )
+    return trained
+
+
+def train_populations(
+    populations: Sequence[tuple[Sequence[Member], nn.Module]],
+    x: np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    shared_order: bool = False,
+    group_size: int = GROUP,
+    progress: bool = False,
+) -> list[list[TrainedMember]]:
+    """Train members of several kinds; each ends as it would have alone (float32 rounding aside).
+
+    Groups of all kinds share the cores, so that one kind is compiled while another trains.
+
+    Args:
+        populations: members that are equal in all that a program is compiled for, with the
+            model that was built for their settings; as often as there are kinds.
+        x: rows as stored, [n, ...], shared by all members.
+        shape: of one row.
+        shared_order: every member sees the first member's batches, in its order: faster,
+            and not what the member would have seen alone. Needs equal training rows.
+        group_size: most members in one program; a kind's groups are of one size, so that
+            they share one compiled program.
+        progress: whether to draw a progress bar on stderr.
+
+    Raises:
+        InputError: if there are no members, or they differ in what must be shared.
+    """
     rows = jax.device_put(x)
-    groups = [
-        _Group(list(range(at, min(at + group_size, len(members)))))
-        for at in range(0, len(members), group_size)
-    ]
-    done: dict[int, TrainedMember] = {}
+    trainings: list[_Training] = []
+    for kind, (members, model) in enumerate(populations):
+        if not members:
+            raise InputError("members: found 0; allowed: at least 1")
+        program = _shared_program(members, model)
+        if shared_order and any(
+            not np.array_equal(member.training, members[0].training) for member in members
+        ):
+            raise InputError("shared_order with different training rows; allowed: equal rows")
+        leader = members[0] if shared_order else None
+        for numbers, again in _groups(len(members), group_size):
+            chosen = [members[number] for number in numbers]
+            train = functools.partial(_train_group, chosen, program, rows, x, shape, leader)
+            trainings.append((kind, numbers, again, train))
+    done: list[dict[int, TrainedMember]] = [{} for _ in populations]
     workers = os.cpu_count() or 1 if jax.default_backend() == "cpu" else jax.local_device_count()
+    total = sum(len(members) for members, _ in populations)
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(members), unit="models", disable=not progress, dynamic_ncols=True) as bar,
+        tqdm(total=total, unit="models", disable=not progress, dynamic_ncols=True) as bar,
     ):
 
-        def train(group: _Group) -> None:
-            done.update(_train_group(group, members, program, rows, x, shape, shared_order))
-            bar.update(len(group.numbers))
+        def run(training: _Training) -> None:
+            kind, numbers, again, train = training
+            done[kind].update(zip(numbers[again:], train()[again:], strict=True))
+            bar.update(len(numbers) - again)
 
-        list(pool.map(train, groups))
-    return [done[number] for number in range(len(members))]
+        list(pool.map(run, trainings))
+    return [[found[number] for number in range(len(found))] for found in done]
 
 
-@dataclasses.dataclass
-class _Group:
-    numbers: list[int]
+def _groups(members: int, group_size: int) -> list[tuple[list[int], int]]:
+    """Numbers of the members of each group; all groups are of one size.
+
+    Where the members don't divide into groups of one size, the last groups begin with some of
+    the members before them, as many as the second number says: training a few twice takes
+    less time than compiling a program for a group of another size.
+    """
+    count = -(-members // group_size)
+    size = -(-members // count)
+    starts = [(min(at * size, members - size), at * size) for at in range(count)]
+    return [(list(range(start, start + size)), min(own - start, size)) for start, own in starts]
 
 
 def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Program:
@@ -142,15 +167,14 @@ def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Progra
 
 
 def _train_group(
-    group: _Group,
-    members: Sequence[Member],
+    chosen: Sequence[Member],
     program: steps.Program,
     rows: jax.Array,
     x: np.ndarray,
     shape: tuple[int, ...],
-    shared_order: bool,
-) -> dict[int, TrainedMember]:
-    chosen = [members[number] for number in group.numbers]
+    leader: Member | None,
+) -> list[TrainedMember]:
+    """Members of one program, which all see the leader's batches where there is a leader."""
     train = chosen[0].config.train
     counts = {-(-len(member.training) // train.batch_size) for member in chosen}
     per_epoch, ragged = max(counts), len(counts) > 1
@@ -161,20 +185,23 @@ def _train_group(
         )
         for member in chosen
     ]
-    validation = _validation([member.validation for member in chosen], train.batch_size)
+    validation = validation_tiles([member.validation for member in chosen], train.batch_size)
     fed = steps.Epochs(
         order=None, validation=validation, scaler=_stack(scalers), values=_stack(values)
     )
     fed = jax.device_put(fed)
-    states = steps.compiled_new_members(program, shape, fed.values)
+    # What training begins with is the same for all schedules: one program makes it.
+    beginning = dataclasses.replace(program, schedule="constant")
+    states = steps.compiled_new_members(beginning, shape, fed.values)
     best = None
     if train.patience is not None:
         best = steps.compiled_new_best_of_members(states)
     losses, checks = [], []
-    orders_of = [members[0]] if shared_order else chosen
+    shared_order = leader is not None
+    ordering = chosen if leader is None else [leader]
     for begin in range(0, train.epochs, EPOCHS_AT_ONCE):
         epochs = range(begin, min(begin + EPOCHS_AT_ONCE, train.epochs))
-        orders = np.stack([_orders(member, epochs, per_epoch) for member in orders_of])
+        orders = np.stack([member_orders(member, epochs, per_epoch) for member in ordering])
         states, best, loss, check = steps.compiled_train_members(
             program,
             states,
@@ -195,11 +222,11 @@ def _train_group(
     host = jax.device_get(kept)
     epochs_of_best = None if best is None else np.asarray(best.epoch)
     waited = None if best is None else np.asarray(best.waited)
-    return {
-        number: TrainedMember(
+    return [
+        TrainedMember(
             variables=jax.tree.map(lambda leaf, at=at: leaf[at], host),
             scaler=scalers[at],
-            history=_history(
+            history=history_of(
                 loss[at],
                 None if validation is None else check[at],
                 chosen[at],
@@ -208,56 +235,11 @@ def _train_group(
                 else int(epochs_of_best[at] + waited[at]) + 1,
             ),
             best_epoch=None if epochs_of_best is None else int(epochs_of_best[at]),
-            problem=_problem(loss[at], host, at),
+            problem=problem_of(loss[at], host, at),
         )
-        for at, number in enumerate(group.numbers)
-    }
+        for at in range(len(chosen))
+    ]
 
 
 def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def _orders(member: Member, epochs: range, per_epoch: int) -> np.ndarray:
-    """Positions in all rows, int32 [epochs, per_epoch, B], of the batches it sees alone."""
-    train = member.config.train
-    orders = np.full((len(epochs), per_epoch, train.batch_size), -1, np.int32)
-    for at, epoch in enumerate(epochs):
-        order = batches.epoch_order(len(member.training), train.batch_size, train.seed, epoch)
-        picked = member.training[np.maximum(order, 0)]
-        orders[at, : len(order)] = np.where(order >= 0, picked, -1)
-    return orders
-
-
-def _validation(positions: Sequence[np.ndarray], batch_size: int) -> np.ndarray | None:
-    most = max(map(len, positions))
-    if not most:
-        return None
-    size = min(batch_size, most)
-    tiles = np.full((len(positions), -(-most // size) * size), -1, np.int32)
-    for at, member in enumerate(positions):
-        tiles[at, : len(member)] = member
-    return tiles.reshape(len(positions), -1, size)
-
-
-def _history(
-    loss: np.ndarray, check: np.ndarray | None, member: Member, epochs: int | None
-) -> list[dict[str, Any]]:
-    rows, size = len(member.training), member.config.train.batch_size
-    counts = np.minimum(size, np.maximum(rows - size * np.arange(loss.shape[1]), 0))
-    history: list[dict[str, Any]] = []
-    for epoch in range(len(loss) if epochs is None else min(epochs, len(loss))):
-        row: dict[str, Any] = {"epoch": epoch + 1, "loss": float(loss[epoch] @ counts / rows)}
-        if check is not None:
-            row["validation_loss"] = float(check[epoch])
-        history.append(row)
-    return history
-
-
-def _problem(loss: np.ndarray, host: Any, at: int) -> str | None:
-    wrong = np.flatnonzero(~np.isfinite(loss.ravel()))
-    if len(wrong):
-        return f"the loss became {loss.ravel()[wrong[0]]} at step {wrong[0] + 1}"
-    if not all(np.isfinite(leaf[at]).all() for leaf in jax.tree.leaves(host)):
-        return "the parameters are not finite after the last step"
-    return None

@@ -161,7 +161,7 @@ def test_numbers_of_a_configuration() -> None:
         noise=0.3,
     )
     found = optimizers.numbers(train, 7)
-    assert found == Numbers(2**32 - 1, 0.5, np.float32(0.1), 2.0, np.float32(0.3), 7)
+    assert found == Numbers(2**32 - 1, 0.5, np.float32(0.1), 2.0, np.float32(0.3), 1.0, 7)
     assert np.asarray(found.seed).dtype == np.uint32
     assert all(np.asarray(value).dtype == np.float32 for value in found[1:])
     assert optimizers.numbers(Train(), 0).steps == 1
@@ -173,7 +173,7 @@ def test_members_of_a_population_step_as_if_alone(name: str) -> None:
     rates, decays = np.float32([0.01, 0.1, 1.0]), np.float32([0.0, 0.1, 0.2])
 
     def one(rate: Any, decay: Any) -> Any:
-        values = Numbers(np.uint32(0), rate, decay, np.float32(CLIP), np.float32(0), np.float32(9))
+        values = Numbers(np.uint32(0), rate, decay, np.float32(CLIP), *np.float32([0, 1, 9]))
         return walk(optimizers.optimizer(name, "cosine", True, values), 5)
 
     together = jax.jit(jax.vmap(one))(rates, decays)

@@ -249,6 +249,7 @@ def test_a_population_trains_as_its_members_do_alone(optimizer: str, batch_norm:
         weight_decay=np.float32([0, 0.01, 0.1]),
         clip_norm=np.float32([np.inf, 0.1, 1.0]),
         noise=np.float32([0, 0.1, 1.0]),
+        beta=np.ones(members, np.float32),
         steps=np.full(members, 10, np.float32),
     )
     tiles, tile_mask = batches.tiles(rows(10), 4)

@@ -25,7 +25,8 @@ from aejax.config import (
     Quantile,
     Rule,
 )
-from aejax.detection.detector import Detector, from_parts
+from aejax.detection.detector import Detector
+from aejax.detection.loading import from_parts
 from aejax.detection.threshold import Threshold, fit_threshold
 
 

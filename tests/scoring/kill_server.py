@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from aejax.data.rows import Selection
-from aejax.detection.detector import load
+from aejax.detection.loading import load
 from aejax.scoring import durable, manifest
 from aejax.scoring.stream import score_files
 

@@ -1,0 +1,86 @@
+"""Every setting of a run, as frozen dataclasses that validate themselves and travel as JSON.
+
+This file imports neither JAX nor NumPy: a configuration can be read, checked and
+written on a machine that will never train.
+
+Example:
+    >>> config = Config(model=Dense(hidden=(32, 16, 8)), train=Train(epochs=20, batch_size=512))
+    >>> config == from_dict(to_dict(config))
+    True
+"""
+
+from __future__ import annotations
+
+from aejax.config.checks import InputError, suggest
+from aejax.config.detector import Combine, Config, Precision, ScoreName
+from aejax.config.models import (
+    MODELS,
+    Activation,
+    Classifier,
+    Context,
+    Conv,
+    Dense,
+    Model,
+    SuperResolution,
+    Variational,
+)
+from aejax.config.rules import (
+    RULES,
+    BestF1,
+    Conformal,
+    Contamination,
+    MeanStd,
+    PeaksOverThreshold,
+    Quantile,
+    Rule,
+    parse_rule,
+    rule_text,
+)
+from aejax.config.training import ErrorName, Scale, Train
+from aejax.config.written import (
+    FORMAT_VERSION,
+    MAX_JSON_BYTES,
+    from_dict,
+    read_config,
+    read_json,
+    to_dict,
+    write_config,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MAX_JSON_BYTES",
+    "MODELS",
+    "RULES",
+    "Activation",
+    "BestF1",
+    "Classifier",
+    "Combine",
+    "Config",
+    "Conformal",
+    "Contamination",
+    "Context",
+    "Conv",
+    "Dense",
+    "ErrorName",
+    "InputError",
+    "MeanStd",
+    "Model",
+    "PeaksOverThreshold",
+    "Precision",
+    "Quantile",
+    "Rule",
+    "Scale",
+    "ScoreName",
+    "SuperResolution",
+    "Train",
+    "Variational",
+    "from_dict",
+    "parse_rule",
+    "read_config",
+    "read_json",
+    "rule_text",
+    "suggest",
+    "to_dict",
+    "write_config",
+]

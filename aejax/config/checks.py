@@ -1,0 +1,59 @@
+"""What a setting may be, and the one error for what a person gave."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal
+
+
+class InputError(ValueError):
+    """What a person gave cannot be used: the message names it, and what is found and allowed."""
+
+
+def check(owner: object, field: str, allowed: str, valid: bool) -> None:
+    """Raise `InputError` with the field, its value and what is allowed, unless it is valid."""
+    if not valid:
+        value = getattr(owner, field)
+        raise InputError(f"{type(owner).__name__}.{field} is {value!r}; allowed: {allowed}")
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number, at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number beyond the range of floats.
+        return False
+
+
+def check_choices(owner: Any) -> None:
+    """Check every field that is annotated with a `Literal` or as bool against its choices."""
+    for name, hint in typing.get_type_hints(type(owner)).items():
+        if typing.get_origin(hint) is Literal:
+            choices = typing.get_args(hint)
+            check(owner, name, ", ".join(map(repr, choices)), getattr(owner, name) in choices)
+        elif hint is bool:
+            check(owner, name, "True, False", isinstance(getattr(owner, name), bool))
+
+
+def check_sizes(owner: object, field: str, at_least: int = 1) -> None:
+    """Check that a field is a tuple of whole numbers, each at least 1."""
+    sizes = getattr(owner, field)
+    valid = isinstance(sizes, tuple) and len(sizes) >= at_least and all(map(is_count, sizes))
+    check(owner, field, "a tuple of whole numbers, each at least 1", valid)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A line that lists what is allowed and, where one is near, what was probably meant."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {', '.join(names)}"

@@ -1,0 +1,144 @@
+"""How rows are scaled and a model is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from aejax.config.checks import check, check_choices, is_count, is_number
+
+ErrorName = Literal["squared", "absolute", "bernoulli"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How stored rows become the numbers that the model sees; fitted on training rows.
+
+    Args:
+        kind: "none"; "unit" (integers divided by their type's maximum); "min-max" (each
+            feature to [0, 1]); "min-max-all" (one range for all features); "standard"
+            (each feature to mean 0 and standard deviation 1).
+        clip: largest absolute value after scaling, or None; bounds what one wild cell can do.
+    """
+
+    kind: Literal["none", "unit", "min-max", "min-max-all", "standard"] = "standard"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        valid = self.clip is None or (is_number(self.clip) and self.clip > 0)
+        check(self, "clip", "a number above 0, or None", valid)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """How a model is trained.
+
+    Args:
+        epochs: passes over the training rows.
+        batch_size: rows in one step; a ragged last batch is padded and masked.
+        loss: error minimised, averaged over features and rows; a variational, classifier
+            or context model has its own loss.
+        noise: standard deviation of normal noise added to the (scaled) input while the
+            clean row stays the target; 0 trains a plain autoencoder.
+        noise_range: lowest and highest value of the noisy rows, or None for no bounds.
+        noise_on: "input" trains a denoising autoencoder; "target" adds the noise to what
+            the output is compared with instead.
+        beta: weight of a variational autoencoder's divergence from the prior (Higgins et
+            al., "beta-VAE", 2017).
+        optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
+        learning_rate: the schedule's highest value.
+        schedule: "constant"; "cosine" (down to 0 at the last step); "warmup-cosine"
+            (up from 0 over the first 10 % of the steps, then cosine); "linear" (down to 0);
+            "rise-and-fall" (linearly from a hundredth up to the highest value over the first
+            eighth of the steps, then linearly down to a tenth).
+        weight_decay: decoupled (AdamW's); must be 0 with "adam".
+        clip_norm: largest global norm of a gradient, or None.
+        validation_fraction: share of the training rows held out when no validation rows are given.
+        patience: epochs without a better validation loss before training stops and the
+            best parameters are restored; None trains all epochs and keeps the last.
+        seed: the one seed of the run; parameters, order, noise and dropout derive from it.
+        frozen: parameters that training leaves as they are, bit by bit: beginnings of
+            their paths, as in ("network/encoder_layers_0",).
+        feed: "device" keeps all rows in device memory and compiles whole epochs; "stream"
+            reads batches through Grain; "auto" picks "device" when the rows fit.
+    """
+
+    epochs: int = 50
+    batch_size: int = 128
+    loss: ErrorName = "squared"
+    noise: float = 0.0
+    noise_range: tuple[float, float] | None = None
+    noise_on: Literal["input", "target"] = "input"
+    beta: float = 1.0
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine", "warmup-cosine", "linear", "rise-and-fall"] = "constant"
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    validation_fraction: float = 0.1
+    patience: int | None = None
+    seed: int = 0
+    frozen: tuple[str, ...] = ()
+    feed: Literal["auto", "device", "stream"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("epochs", "batch_size"):
+            check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
+        for name in ("noise", "weight_decay", "beta"):
+            value = getattr(self, name)
+            check(self, name, "a number, at least 0", is_number(value) and value >= 0)
+        check(
+            self,
+            "learning_rate",
+            "a number above 0",
+            is_number(self.learning_rate) and self.learning_rate > 0,
+        )
+        check(
+            self,
+            "clip_norm",
+            "a number above 0, or None",
+            self.clip_norm is None or (is_number(self.clip_norm) and self.clip_norm > 0),
+        )
+        check(
+            self,
+            "validation_fraction",
+            "a number in [0, 1)",
+            is_number(self.validation_fraction) and 0 <= self.validation_fraction < 1,
+        )
+        check(
+            self,
+            "patience",
+            "a whole number, at least 1, or None",
+            self.patience is None or is_count(self.patience),
+        )
+        check(
+            self,
+            "seed",
+            "a whole number from 0 to 2**32 - 1",
+            isinstance(self.seed, int)
+            and not isinstance(self.seed, bool)
+            and 0 <= self.seed < 1 << 32,
+        )
+        named = isinstance(self.frozen, tuple) and all(isinstance(f, str) for f in self.frozen)
+        check(self, "frozen", "a tuple of names", named)
+        bounds = self.noise_range
+        check(
+            self,
+            "noise_range",
+            "a lowest and a higher highest number, or None",
+            bounds is None
+            or (
+                isinstance(bounds, tuple)
+                and len(bounds) == 2
+                and all(map(is_number, bounds))
+                and bounds[0] < bounds[1]
+            ),
+        )
+        check(
+            self,
+            "weight_decay",
+            "0 with optimizer 'adam' (use 'adamw')",
+            self.weight_decay == 0 or self.optimizer != "adam",
+        )

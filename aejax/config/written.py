@@ -1,0 +1,129 @@
+"""Settings as JSON: written, read, and refused with the field's name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aejax.config.checks import InputError, suggest
+from aejax.config.detector import Config
+from aejax.config.models import MODELS
+from aejax.config.rules import RULES
+
+FORMAT_VERSION = 1
+MAX_JSON_BYTES = 1 << 20
+
+_KINDS: dict[str, type] = {**MODELS, **RULES}
+_KIND_NAMES = {kind: name for name, kind in _KINDS.items()}
+Settings = TypeVar("Settings")
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Settings as a JSON-ready dict; a choice among classes is told apart by its "kind"."""
+    written: dict[str, Any] = {}
+    if type(settings) in _KIND_NAMES:
+        written["kind_name"] = _KIND_NAMES[type(settings)]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_dict(value)
+        written[field.name] = list(value) if isinstance(value, tuple) else value
+    return written
+
+
+def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
+    """The settings that `to_dict` wrote.
+
+    Raises:
+        InputError: naming the field, where a field is unknown, of a wrong type or out of range.
+    """
+    if not isinstance(written, Mapping):
+        raise InputError(f"{kind.__name__} is {written!r}; allowed: a JSON object")
+    hints = typing.get_type_hints(kind)
+    given = {name: value for name, value in written.items() if name != "kind_name"}
+    for name in given:
+        if name not in hints:
+            raise InputError(f"{kind.__name__} has no field {name!r}; {suggest(name, hints)}")
+    return kind(
+        **{
+            name: _read(value, hints[name], f"{kind.__name__}.{name}")
+            for name, value in given.items()
+        }
+    )
+
+
+def _read(value: Any, hint: Any, field: str) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    classes = [option for option in options if dataclasses.is_dataclass(option)]
+    if classes:
+        if not isinstance(value, Mapping):
+            raise InputError(f"{field} is {value!r}; allowed: a JSON object")
+        if len(classes) == 1:
+            return from_dict(value, classes[0])  # type: ignore[arg-type]
+        names = {_KIND_NAMES[option]: option for option in classes}  # type: ignore[index]
+        name = value.get("kind_name")
+        if not isinstance(name, str) or name not in names:
+            raise InputError(
+                f"{field}.kind_name is {name!r}; allowed: {', '.join(map(repr, names))}"
+            )
+        return from_dict(value, names[name])  # type: ignore[arg-type]
+    if any(typing.get_origin(option) is tuple for option in options):
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{field} is {value!r}; allowed: a list")
+        return tuple(value)
+    if bool in options and not isinstance(value, bool):
+        raise InputError(f"{field} is {value!r}; allowed: true or false")
+    return value
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write a configuration as JSON, aside first and then renamed."""
+    aside = path.with_name(path.name + ".writing")
+    aside.write_text(json.dumps({"format": FORMAT_VERSION, **to_dict(config)}, indent=2) + "\n")
+    aside.replace(path)
+
+
+def read_config(path: Path) -> Config:
+    """Read a configuration that `write_config` wrote.
+
+    Raises:
+        InputError: if the file is missing, too large, not JSON, of a newer format or wrong.
+    """
+    written = read_json(path)
+    version = written.pop("format", None)
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: format is {version!r}; allowed: {FORMAT_VERSION}")
+    try:
+        return from_dict(written)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """A JSON object from a file of bounded size.
+
+    Raises:
+        InputError: if the file is missing, larger than `max_bytes` or not a JSON object.
+    """
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise InputError(f"{path} has {size} bytes; allowed: at most {max_bytes}")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except InputError:
+        raise
+    # ValueError: not UTF-8, not JSON, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds {type(value).__name__}; allowed: a JSON object")
+    return value

@@ -1,0 +1,94 @@
+"""A saved detector, read back and checked."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aejax import config as settings
+from aejax.config import Combine, Config, InputError
+from aejax.core import scaling, steps
+from aejax.core.scaling import Scaler
+from aejax.data.schema import Schema
+from aejax.detection import artifact
+from aejax.detection.detector import Detector, arrays_of
+from aejax.detection.threshold import Threshold
+from aejax.models.build import build
+
+MOST_MEMBERS = 1 << 16
+
+
+def load(folder: str | Path) -> Detector:
+    """The detector that `Detector.save` or a run wrote.
+
+    Args:
+        folder: a detector's folder, or a run's folder that holds one in `detector/`.
+
+    Raises:
+        InputError: if there is none, or it is damaged or of a newer format.
+    """
+    folder = Path(folder)
+    if not (folder / artifact.JSON_NAME).is_file() and (folder / "detector").is_dir():
+        folder = folder / "detector"
+    written = artifact.read_description(folder)
+    try:
+        fields = _fields(written)
+    except InputError as error:
+        raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
+    config, shape = fields["config"], fields["schema"].shape
+    model = build(config.model, fields["schema"])
+    variables = jax.eval_shape(lambda: steps.new_variables(model, shape, 0))
+    like = arrays_of(scaling.like(config.scale, shape), variables)
+    if fields["combine"] is not None:
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like
+        )
+    arrays = artifact.read_arrays(folder, written["arrays"], like)
+    return _detector(fields, arrays)
+
+
+def from_parts(described: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:
+    """The detector whose `to_parts` these are.
+
+    Raises:
+        InputError: if the description is none of a detector.
+    """
+    return _detector(_fields(described), arrays)
+
+
+def _detector(fields: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:
+    return Detector(scaler=Scaler(**arrays["scaler"]), variables=arrays["variables"], **fields)
+
+
+def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        threshold = described["threshold"]
+        return {
+            "config": settings.from_dict(described["config"], Config),
+            "schema": Schema.from_dict(described["schema"]),
+            "threshold": None if threshold is None else Threshold.from_dict(threshold),
+            # Detectors written before there were several thresholds have no such field.
+            "thresholds": {
+                name: Threshold.from_dict(kept)
+                for name, kept in dict(described.get("thresholds", {})).items()
+            },
+            "provenance": dict(described["provenance"]),
+            "history": list(described["history"]),
+            **_ensemble_fields(described),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
+
+
+def _ensemble_fields(described: Mapping[str, Any]) -> dict[str, Any]:
+    # Detectors written before there were ensembles have no such fields.
+    combine, members = described.get("combine"), described.get("members", 1)
+    if combine not in (None, *typing.get_args(Combine)):
+        raise InputError(f"combine is {combine!r}; allowed: {typing.get_args(Combine)}, null")
+    if not isinstance(members, int) or not 1 <= members <= MOST_MEMBERS:
+        raise InputError(f"members is {members!r}; allowed: 1 to {MOST_MEMBERS}")
+    return {"combine": combine, "members": members}

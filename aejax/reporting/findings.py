@@ -1,0 +1,167 @@
+"""The report of a study: what was found with several models, in tables and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aejax.reporting.markup import Markup, element, join, number, readable, table
+from aejax.reporting.report import write_metrics, write_page
+from aejax.reporting.sections import Section, figures_section, published_section
+from aejax.reporting.stylesheet import stylesheet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        title: what it shows, in a sentence.
+        head: names of the columns.
+        lines: their cells; numbers are shortened for reading.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    lines: Sequence[Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything that the report of a study shows.
+
+    Attributes:
+        title: of the page.
+        subtitle: what was done, with its source.
+        conclusions: what the numbers say, a sentence each; written from the numbers.
+        published: quantity -> published value.
+        measured: quantity -> value of this run.
+        tables: in the order in which they are shown.
+        figures: title, caption and drawing.
+        details: what `metrics.json` holds besides, as JSON knows it.
+        seconds: stage -> seconds it took.
+        environment: versions, device and whatever else tells runs apart.
+    """
+
+    title: str = ""
+    subtitle: str = ""
+    conclusions: tuple[str, ...] = ()
+    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
+    figures: tuple[tuple[str, str, Figure], ...] = ()
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def write_findings(findings: Findings, folder: Path) -> Path:
+    """Write `report.html`, `plots/*.png` and `metrics.json`; returns the page's path."""
+    page, files = render(findings)
+    write_metrics(
+        folder,
+        findings.published,
+        findings.measured,
+        {**findings.details, "conclusions": list(findings.conclusions)},
+        findings.seconds,
+        findings.environment,
+    )
+    return write_page(page, files, folder)
+
+
+def render(findings: Findings) -> tuple[str, dict[str, bytes]]:
+    """The page as text, and its plots as PNG by name."""
+    sections = [
+        section
+        for section in (
+            _conclusions(findings),
+            published_section(findings) or _measured(findings),
+            _tables(findings),
+            figures_section(findings),
+            _machine(findings),
+        )
+        if section is not None
+    ]
+    links = (element("a", section.heading, href=f"#{section.anchor}") for section in sections)
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", findings.title),
+        element("style", Markup(stylesheet())),
+    )
+    header = element(
+        "header",
+        element("p", "Study", class_="kind"),
+        element("h1", findings.title),
+        element("p", findings.subtitle, class_="subtitle"),
+        element("nav", *links, aria_label="Sections"),
+    )
+    main = element(
+        "main",
+        *(
+            element(
+                "section",
+                element("h2", section.heading, id=f"{section.anchor}-heading"),
+                section.content,
+                id=section.anchor,
+                aria_labelledby=f"{section.anchor}-heading",
+            )
+            for section in sections
+        ),
+    )
+    body = element("body", header, main, element("footer", "Written by aejax."))
+    files = {name: content for section in sections for name, content in section.files.items()}
+    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n", files
+
+
+def _conclusions(findings: Findings) -> Section | None:
+    if not findings.conclusions:
+        return None
+    content = element("ul", *(element("li", sentence) for sentence in findings.conclusions))
+    return Section(anchor="found", heading="What was found", content=content)
+
+
+def _measured(findings: Findings) -> Section | None:
+    if not findings.measured:
+        return None
+    lines = [(readable(key), number(value)) for key, value in findings.measured.items()]
+    content = element("div", table("Measured", ("Quantity", "This run"), lines), class_="columns")
+    return Section(anchor="measured", heading="Measured", content=content)
+
+
+def _tables(findings: Findings) -> Section | None:
+    if not findings.tables:
+        return None
+    drawn = [
+        table(
+            shown.title,
+            shown.head,
+            [tuple(c if isinstance(c, str) else number(c) for c in line) for line in shown.lines],
+        )
+        for shown in findings.tables
+    ]
+    return Section(anchor="tables", heading="Tables", content=join(drawn))
+
+
+def _machine(findings: Findings) -> Section | None:
+    seconds = [(readable(key), f"{number(value)} s") for key, value in findings.seconds.items()]
+    machine = [(readable(key), number(value)) for key, value in findings.environment.items()]
+    shown = [
+        table(name, (), lines)
+        for name, lines in (("Seconds", seconds), ("Environment", machine))
+        if lines
+    ]
+    if not shown:
+        return None
+    folded = element(
+        "details",
+        element("summary", "Timings and environment"),
+        element("div", *shown, class_="settings"),
+    )
+    return Section(anchor="settings", heading="Settings", content=folded)
