@@ -106,7 +106,11 @@ def fault_of(use: Use, file: str) -> str | None:
             return f"only {home} may use {name}"
     if not use.is_import:
         return None
-    if floor == "config" and top not in sys.stdlib_module_names and not within(use.name, "aejax.config"):
+    if (
+        floor == "config"
+        and top not in sys.stdlib_module_names
+        and not within(use.name, "aejax.config")
+    ):
         return "config imports the standard library only"
     if floor == "data" and top in JAX:
         return "data runs on the host and imports no JAX"

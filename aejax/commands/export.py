@@ -23,7 +23,7 @@ class Export:
     ] = "stablehlo"
     top_features: Annotated[
         int, arg(help="Most features that a StableHLO export can name for a row.")
-    ] = 32
+    ] = 5
     overwrite: Annotated[bool, arg(help="Replace the export that the folder holds.")] = False
     json: Json = False
 

@@ -6,13 +6,20 @@ import dataclasses
 from typing import Literal
 
 from aejax.config.checks import InputError, check, check_choices
-from aejax.config.models import MODELS, Dense, Model, Variational
+from aejax.config.models import MODELS, Classifier, Context, Dense, Model, Variational
 from aejax.config.rules import RULES, Quantile, Rule
 from aejax.config.training import ErrorName, Scale, Train
 
 Precision = Literal["float32", "bfloat16"]
 Combine = Literal["mean", "median"]
-ScoreName = Literal["error", "negative-elbo", "reconstruction-probability"]
+ScoreName = Literal[
+    "error",
+    "residual-distance",
+    "latent-distance",
+    "residual-and-latent-distance",
+    "negative-elbo",
+    "reconstruction-probability",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +32,15 @@ class Config:
         train: how it is trained.
         error: error of a feature when scoring; a row's score is its mean over features.
         score: what a row's score is. "error": its mean reconstruction error (a classifier
-            and a context model have a score of their own). Of a variational model also
+            and a context model have a score of their own). "residual-distance": squared
+            Mahalanobis distance of its residual from those of normal rows, over the number
+            of features; it sees errors that are small but unusual together, which helps
+            where features are correlated and there are many more normal rows than
+            features. "latent-distance": the same of its latent values, which sees rows that
+            are reconstructed well but lie where no normal row does.
+            "residual-and-latent-distance": half the sum of both squared distances, the
+            negative log density of two independent normal distributions up to a constant.
+            Of a variational model also
             "negative-elbo" (upper bound of -log p(row), in nats) and
             "reconstruction-probability" (its negative: mean of -log p(row | latent) over
             the posterior's samples; An and Cho, "Variational autoencoder based anomaly
@@ -54,8 +69,11 @@ class Config:
                 k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
             )
             check(self, name, allowed, isinstance(getattr(self, name), kinds))
-        if self.score != "error" and not isinstance(self.model, Variational):
+        sampled = self.score in ("negative-elbo", "reconstruction-probability")
+        if sampled and not isinstance(self.model, Variational):
+            raise InputError(f"Config.score is {self.score!r}; allowed: with a variational model")
+        if self.score != "error" and isinstance(self.model, Classifier | Context):
             raise InputError(
-                f"Config.score is {self.score!r}; "
-                "allowed: 'error' with a model other than variational"
+                f"Config.score is {self.score!r}; allowed: 'error' with a model that "
+                "reconstructs nothing"
             )

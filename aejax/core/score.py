@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -16,8 +17,19 @@ from aejax.core import errors, scaling
 from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
 
+# Features that are replaced one by one when reasons are looked for: each takes a pass.
+MOST_REPLACED = 8
+
 ScoreKind = Literal[
-    "error", "negative-elbo", "reconstruction-probability", "log-odds", "distrust", "surprise"
+    "error",
+    "residual-distance",
+    "latent-distance",
+    "residual-and-latent-distance",
+    "negative-elbo",
+    "reconstruction-probability",
+    "log-odds",
+    "distrust",
+    "surprise",
 ]
 
 
@@ -41,7 +53,7 @@ class Scorer:
     @property
     def reconstructs(self) -> bool:
         """Whether the model gives reconstructions, and so an error for every feature."""
-        return self.kind in ("error", "negative-elbo", "reconstruction-probability")
+        return self.kind not in ("log-odds", "distrust", "surprise")
 
 
 def kind_of(settings: config.Config) -> ScoreKind:
@@ -68,6 +80,37 @@ def _score_one(
 def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     y: Any = scorer.model.apply(variables, x, train=False)
     return errors.row_error(scorer.error, x, y)
+
+
+def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
+    """Squared Mahalanobis distance of float32 [B, n] from the rows that were learnt from."""
+    white = (values - learnt["mean"]) @ learnt["whitening"]
+    return jnp.sum(jnp.square(white), axis=1)
+
+
+def _residual_and_latent(
+    scorer: Scorer, variables: dict[str, Any], x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    latent: Any = scorer.model.apply(variables, x, method="encode")
+    y: Any = scorer.model.apply(variables, latent, method="decode")
+    return (x - y).reshape(len(x), -1), latent.reshape(len(x), -1)
+
+
+def _residual_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    residual, _ = _residual_and_latent(scorer, variables, x)
+    return _whitened(variables["normal"]["residual"], residual) / residual.shape[1]
+
+
+def _latent_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    latent: Any = scorer.model.apply(variables, x, method="encode")
+    latent = latent.reshape(len(x), -1)
+    return _whitened(variables["normal"]["latent"], latent) / latent.shape[1]
+
+
+def _both_distances(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    residual, latent = _residual_and_latent(scorer, variables, x)
+    normal = variables["normal"]
+    return 0.5 * (_whitened(normal["residual"], residual) + _whitened(normal["latent"], latent))
 
 
 def _sampled(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> Any:
@@ -106,6 +149,9 @@ def _surprise(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Ar
 
 SCORES: dict[ScoreKind, Callable[[Scorer, dict[str, Any], jax.Array], jax.Array]] = {
     "error": _error,
+    "residual-distance": _residual_distance,
+    "latent-distance": _latent_distance,
+    "residual-and-latent-distance": _both_distances,
     "negative-elbo": _negative_elbo,
     "reconstruction-probability": _reconstruction_probability,
     "log-odds": _log_odds,
@@ -161,32 +207,73 @@ def score_rows(
 def explain_rows(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array, top: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scores with the features of the largest errors; reconstructions stay on the device.
+    """Scores with the features that are wrong; reconstructions stay on the device.
 
-    Members' errors are averaged feature by feature.
+    A wrong feature spoils the reconstruction of the others. So a feature that was found is
+    replaced by its reconstruction before the next one is looked for, up to
+    `MOST_REPLACED` times. Where features' usual errors are known, an error counts over the
+    square root of the usual one: half-way between the plain error, which names what is
+    always reconstructed badly, and their ratio, which names what hardly ever errs. Members'
+    errors are averaged feature by feature.
 
     Returns:
-        scores float32 [B], flat feature positions int32 [B, top], their errors float32 [B, top].
+        scores float32 [B]; flat feature positions int32 [B, top], the most wrong first; their
+        errors float32 [B, top] in the reconstruction of the row as it is.
     """
-
-    def error_of(variables: dict[str, Any], scaler: Scaler) -> jax.Array:
-        scaled, y = _reconstruct_one(scorer, variables, scaler, x)
-        return errors.feature_error(scorer.error, scaled, y).reshape(len(x), -1)
-
     if scorer.combine is None:
-        error = error_of(variables, scaler)
-        # A score of another kind isn't the mean of these errors.
-        mean = scorer.kind == "error"
-        scores = jnp.mean(error, axis=1) if mean else score_rows(scorer, variables, scaler, x)
-    else:
-        each = jax.lax.map(lambda member: error_of(*member), (variables, scaler))
-        error = jnp.mean(each, axis=0)
-        rows = jnp.mean(each, axis=2)
-        if scorer.kind != "error":
-            rows = member_scores(scorer, variables, scaler, x)
-        scores = jnp.median(rows, axis=0) if scorer.combine == "median" else jnp.mean(rows, axis=0)
-    largest, features = jax.lax.top_k(error, top)
-    return scores, features, largest
+        variables, scaler = jax.tree.map(lambda leaf: leaf[None], (variables, scaler))
+
+    def errors_of(replaced: jax.Array, before: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Errors [members, B, features] and reconstructions [members, B, ...]."""
+
+        def one(member: tuple[dict[str, Any], Scaler, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            variables, scaler, old = member
+            scaled = scaling.apply(scaler, x)
+            seen = jnp.where(replaced.reshape(scaled.shape), old, scaled)
+            y: Any = scorer.model.apply(variables, seen, train=False)
+            return errors.feature_error(scorer.error, scaled, y).reshape(len(x), -1), y
+
+        found: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
+        return found
+
+    features = math.prod(x.shape[1:])
+    usual = variables.get("normal", {}).get("error", jnp.ones((1, features)))
+    weight = jax.lax.rsqrt(jnp.mean(usual, axis=0))
+
+    def weighted(each: jax.Array, found: jax.Array) -> jax.Array:
+        return jnp.where(found, -jnp.inf, jnp.mean(each, axis=0) * weight)
+
+    def search(
+        carried: tuple[jax.Array, jax.Array, jax.Array], _: None
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+        found, y, each = carried
+        worst = jnp.argmax(weighted(each, found), axis=1)
+        found = found | (jnp.arange(features) == worst[:, None])
+        each, y = errors_of(found, y)
+        return (found, y, each), worst
+
+    none = jnp.zeros((len(x), features), bool)
+    members = jax.tree.leaves(variables)[0].shape[0]
+    first, y = errors_of(none, jnp.zeros((members, *x.shape), jnp.float32))
+    replaced = min(top - 1, MOST_REPLACED)
+    (found, _, each), worst = jax.lax.scan(search, (none, y, first), length=replaced)
+    _, others = jax.lax.top_k(weighted(each, found), top - replaced)
+    named = jnp.concatenate([worst.T, others], axis=1).astype(jnp.int32)
+    return (
+        _explained_scores(scorer, variables, scaler, x, first),
+        named,
+        jnp.take_along_axis(jnp.mean(first, axis=0), named, axis=1),
+    )
+
+
+def _explained_scores(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array, error: jax.Array
+) -> jax.Array:
+    """Scores of rows whose errors [members, B, features] are known already."""
+    rows = jnp.mean(error, axis=2)
+    if scorer.kind != "error":
+        rows = member_scores(scorer, variables, scaler, x)
+    return jnp.median(rows, axis=0) if scorer.combine == "median" else jnp.mean(rows, axis=0)
 
 
 def encode_rows(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
 from aejax.core import steps
+from aejax.core.errors import feature_error
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.schema import Schema
@@ -24,10 +27,17 @@ from aejax.models.build import build
 
 
 class Reason(NamedTuple):
-    """One of the features that make up a row's score: its name, and its error in scaled units."""
+    """One of the features that make up a row's score.
+
+    Attributes:
+        feature: its name.
+        error: its error, in scaled units.
+        usual: its mean error in normal rows; NaN where it isn't known.
+    """
 
     feature: str
     error: float
+    usual: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,14 +155,36 @@ class Detector:
         return spread
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
-        """The features with the largest errors of every row, largest first."""
+        """The features that err most next to their usual error, most first, for every row."""
         rows, _ = as_rows(x, self.schema)
         check_finite(rows, self.schema)
         features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)[1:]
+        usual = self.usual_errors
         return [
-            [Reason(self.schema.feature_name(int(i)), float(e)) for i, e in zip(*row, strict=True)]
+            [
+                Reason(
+                    self.schema.feature_name(int(i)),
+                    float(e),
+                    math.nan if usual is None else float(usual[i]),
+                )
+                for i, e in zip(*row, strict=True)
+            ]
             for row in zip(features, errors, strict=True)
         ]
+
+    @property
+    def usual_errors(self) -> np.ndarray | None:
+        """Each feature's mean error in normal rows, float32 [features], if it is known."""
+        found = self.variables.get("normal", {}).get("error")
+        if found is None:
+            return None
+        usual = np.asarray(found)
+        return usual if self.combine is None else usual.mean(axis=0)
+
+    def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+        """Every feature's error, float32 [n, features], of what `reconstruct` gave."""
+        error = feature_error(self.config.error, jnp.asarray(x), jnp.asarray(reconstruction))
+        return np.asarray(error).reshape(len(x), -1)
 
     def explain_rows(
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None
@@ -345,6 +377,7 @@ class Detector:
             "history": self.history,
             "combine": self.combine,
             "members": self.members,
+            "normal": sorted(self.variables.get("normal", ())),
         }
         return described, jax.device_get(arrays_of(self.scaler, self.variables))
 

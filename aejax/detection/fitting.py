@@ -18,6 +18,7 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector
+from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import check_rule
 from aejax.models.build import build
@@ -157,7 +158,7 @@ def fit(
         # Class 1 is the anomaly; thresholds are set on normal rows.
         assert of_class is not None
         calibrating = calibrating[of_class == 0]
-    return detector.calibrate(calibrating)
+    return learn_normal(detector, calibrating).calibrate(calibrating)
 
 
 def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.ndarray | None:

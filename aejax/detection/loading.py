@@ -16,6 +16,7 @@ from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
+from aejax.detection.normal import like as like_normal
 from aejax.detection.threshold import Threshold
 from aejax.models.build import build
 
@@ -42,6 +43,13 @@ def load(folder: str | Path) -> Detector:
     config, shape = fields["config"], fields["schema"].shape
     model = build(config.model, fields["schema"])
     variables = jax.eval_shape(lambda: steps.new_variables(model, shape, 0))
+    # Detectors written before reasons were measured by usual errors have no such field.
+    names = written.get("normal", [])
+    if names:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
+        kept = like_normal(config, fields["schema"], variables, names)
+        variables = {**variables, "normal": kept}
     like = arrays_of(scaling.like(config.scale, shape), variables)
     if fields["combine"] is not None:
         like = jax.tree.map(

@@ -14,6 +14,7 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
+from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite
 from aejax.models.build import build
 from aejax.training.population import GROUP, Member, TrainedMember, train_populations
@@ -278,4 +279,4 @@ def _detector(
         },
     )
     calibrating = member.validation if len(member.validation) else member.training
-    return detector.calibrate(x[calibrating])
+    return learn_normal(detector, x[calibrating]).calibrate(x[calibrating])

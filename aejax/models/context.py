@@ -12,8 +12,8 @@ from aejax.config import Precision
 from aejax.models import layers
 from aejax.models.convolution import product
 
-# Of random words, P(rank r) falls as r ** -0.75: Zipf's law, to the power that Mikolov et
-# al. (2013b, section 2.2) raise the words' frequencies to.
+# A random word of rank r is drawn in proportion to r ** -0.75: Zipf's law, to the power that
+# Mikolov et al. (the second paper of 2013, section 2.2) raise the words' frequencies to.
 ZIPF = 0.75
 
 
@@ -124,17 +124,23 @@ def _embeddings(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _zipf(key: jax.Array, count: int, vocabulary: int) -> jax.Array:
     """Random numbers from 1 to vocabulary - 1, int32 [count], small ones more often.
 
-    The integral of r ** -ZIPF, inverted; numbers go by frequency, so no table is needed.
+    r has the density r ** -ZIPF on [1, vocabulary); its integral is inverted. Since numbers
+    go by frequency, no table of frequencies is needed.
     """
-    drawn = jax.random.uniform(key, (count,)) ** (1 / (1 - ZIPF))
-    return 1 + jnp.floor(drawn * (vocabulary - 1)).astype(jnp.int32)
+    most = vocabulary ** (1 - ZIPF)
+    drawn = 1 + jax.random.uniform(key, (count,)) * (most - 1)
+    # Rounding may reach the upper end.
+    return jnp.minimum(drawn ** (1 / (1 - ZIPF)), vocabulary - 1).astype(jnp.int32)
 
 
 def _log_zipf(vocabulary: int) -> jax.Array:
     """Logarithm of each number's probability in `_zipf`, up to a constant, float32 [vocabulary].
 
     What negative sampling learns is log P(word | context) less this (Levy and Goldberg,
-    "Neural word embedding as implicit matrix factorization", 2014, equation 7).
+    "Neural word embedding as implicit matrix factorization", 2014, equation 7). 0 is never
+    drawn, and gets what 1 has.
     """
     rank = jnp.maximum(jnp.arange(vocabulary, dtype=jnp.float32), 1)
-    return jnp.log(rank ** (1 - ZIPF) - (rank - 1) ** (1 - ZIPF))
+    # (r + 1) ** (1 - ZIPF) - r ** (1 - ZIPF), without the loss of digits of a difference.
+    power = 1 - ZIPF
+    return power * jnp.log(rank) + jnp.log(jnp.expm1(power * jnp.log1p(1 / rank)))

@@ -118,7 +118,8 @@ def train(
     state = steps.compiled_new_state(run.program, shape, run.values)
     if initial is not None:
         # Copied: training donates its state, and the caller keeps these.
-        state = state._replace(variables=jax.tree.map(jnp.array, dict(initial)))
+        kept = {name: initial[name] for name in state.variables}
+        state = state._replace(variables=jax.tree.map(jnp.array, kept))
     best = steps.compiled_new_best(state) if settings.patience is not None else None
     rates = jax.device_get(
         steps.compiled_learning_rates(

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax import Config, Dense, InputError, MeanStd, Quantile, Scale, Train
+from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 
@@ -154,15 +155,28 @@ def test_a_score_is_the_mean_error_of_the_reconstruction(detector: Detector) -> 
     np.testing.assert_allclose(scaled, (rows() - held[0]) * held[1], rtol=1e-5, atol=1e-6)
 
 
-def test_explanations_are_the_largest_errors_by_name(detector: Detector) -> None:
+def test_explanations_are_errors_over_usual_ones_by_name(detector: Detector) -> None:
     scaled, found = (part.astype(np.float64) for part in detector.reconstruct(rows()))
     errors = np.square(scaled - found)
+    usual = np.asarray(detector.usual_errors, np.float64)
     for row, reasons in enumerate(detector.explain(rows(), top=3, batch_size=64)):
-        expected = np.argsort(-errors[row], kind="stable")[:3]
-        assert [reason.feature for reason in reasons] == [NAMES[i] for i in expected]
+        assert reasons[0].feature == NAMES[np.argmax(errors[row] / np.sqrt(usual))]
+        named = [NAMES.index(reason.feature) for reason in reasons]
+        assert len(set(named)) == 3
         np.testing.assert_allclose(
-            [reason.error for reason in reasons], errors[row, expected], rtol=1e-4, atol=1e-7
+            [reason.error for reason in reasons], errors[row, named], rtol=1e-4, atol=1e-7
         )
+        np.testing.assert_allclose([reason.usual for reason in reasons], usual[named], rtol=1e-6)
+
+
+def test_usual_errors_are_those_of_held_out_rows(detector: Detector) -> None:
+    _, held = batches.validation_split(len(rows()), CONFIG.train.validation_fraction, 0)
+    scaled, found = (part.astype(np.float64) for part in detector.reconstruct(rows()[held]))
+    np.testing.assert_allclose(
+        detector.usual_errors,  # type: ignore[arg-type]
+        np.square(scaled - found).mean(axis=0),
+        rtol=1e-4,
+    )
 
 
 def test_a_spoilt_feature_is_what_the_explanation_names(detector: Detector) -> None:

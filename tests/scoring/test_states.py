@@ -71,9 +71,7 @@ def test_a_layer_that_is_not_there_is_refused_with_those_that_are(
         detector.states(read(rows)[:3], "x")
 
 
-def test_another_layer_is_another_job(
-    detector: aejax.Detector, rows: Path, tmp_path: Path
-) -> None:
+def test_another_layer_is_another_job(detector: aejax.Detector, rows: Path, tmp_path: Path) -> None:
     score_files(detector, rows, tmp_path, layer="latent")
     with pytest.raises(InputError, match="layer"):
         score_files(detector, rows, tmp_path, layer="encoder_0")

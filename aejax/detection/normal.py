@@ -1,0 +1,120 @@
+"""What normal rows look like to a trained model: their usual errors, residuals, latent values."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.config import Config, InputError
+from aejax.data.schema import Schema
+from aejax.detection.detector import Detector
+from aejax.models.build import build
+
+# Rows looked at: enough for a mean error, and few enough to cost nothing beside training.
+MOST_ROWS = 1 << 14
+# The same for distances, whose covariance has many more numbers to be found.
+MOST_ROWS_OF_DISTANCES = 1 << 16
+MOST_VALUES = 4096
+# A feature that normal rows reconstruct without error would outweigh all others for ever.
+LEAST_SHARE = 1e-3
+
+
+def learn_normal(detector: Detector, rows: np.ndarray) -> Detector:
+    """The same detector with what its reasons and distances need to know of normal rows.
+
+    Kept among its variables, under "normal": "error" float32 [features], each feature's mean
+    error; and, if `Config.score` is a distance, of "residual" and "latent" as it needs them
+    the "mean" float32 [n] and "whitening" float32 [n, n], the Cholesky factor of the inverse
+    of the covariance, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
+    large-dimensional covariance matrices" (2004).
+
+    Args:
+        detector: trained, a single model.
+        rows: normal rows that fit its schema, best not trained on.
+
+    Raises:
+        InputError: if there are more values than distances can be found for.
+    """
+    if not detector.scorer.reconstructs:
+        return detector
+    kinds = wanted(detector.config)
+    few = rows[evenly(len(rows), MOST_ROWS_OF_DISTANCES if kinds else MOST_ROWS)]
+    x, y = detector.reconstruct(few)
+    error = detector.feature_errors(x, y).mean(axis=0, dtype=np.float64)
+    least = max(LEAST_SHARE * float(error.mean()), float(np.finfo(np.float32).tiny))
+    learnt: dict[str, Any] = {"error": np.maximum(error, least).astype(np.float32)}
+    if "residual" in kinds:
+        learnt["residual"] = whitening((x - y).reshape(len(few), -1))
+    if "latent" in kinds:
+        learnt["latent"] = whitening(detector.encode(few).reshape(len(few), -1))
+    return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
+
+
+def wanted(config: Config) -> tuple[str, ...]:
+    """Of which values a configuration's score needs distances."""
+    return {
+        "residual-distance": ("residual",),
+        "latent-distance": ("latent",),
+        "residual-and-latent-distance": ("residual", "latent"),
+    }.get(config.score, ())
+
+
+def evenly(rows: int, most: int) -> slice:
+    """At most so many of some rows, evenly spread."""
+    return slice(None, None, max(1, -(-rows // most)))
+
+
+def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean, and the matrix that makes normal rows uncorrelated with variance 1.
+
+    Args:
+        values: float32 [rows, n].
+
+    Returns:
+        "mean" float32 [n] and "whitening" float32 [n, n].
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    count = values.shape[1]
+    if count > MOST_VALUES:
+        raise InputError(
+            f"a distance of {count} values was asked for; allowed: at most {MOST_VALUES}"
+        )
+    values = values.astype(np.float64)
+    mean = values.mean(axis=0)
+    covariance, _ = ledoit_wolf(values - mean, assume_centered=True)
+    # Values that never change have no spread to be measured in.
+    covariance[np.diag_indices(count)] += max(1e-9 * np.trace(covariance) / count, 1e-12)
+    factor = np.linalg.cholesky(np.linalg.inv(covariance))
+    return {"mean": mean.astype(np.float32), "whitening": factor.astype(np.float32)}
+
+
+def like(config: Config, schema: Schema, variables: Any, names: list[str]) -> dict[str, Any]:
+    """Shapes of what `learn_normal` keeps, to read it back.
+
+    Args:
+        config: of the detector.
+        schema: of its rows.
+        variables: its parameters, or their shapes.
+        names: what it was written with.
+    """
+    model = build(config.model, schema)
+    shapes: dict[str, Any] = {"error": jax.ShapeDtypeStruct((schema.features,), np.float32)}
+    for name in wanted(config):
+        count = schema.features
+        if name == "latent":
+            rows = jax.ShapeDtypeStruct((1, *schema.shape), np.float32)
+            latent: Any = jax.eval_shape(
+                lambda known, x: model.apply(known, x, method="encode"), variables, rows
+            )
+            count = latent.size
+        shapes[name] = {
+            "mean": jax.ShapeDtypeStruct((count,), np.float32),
+            "whitening": jax.ShapeDtypeStruct((count, count), np.float32),
+        }
+    if sorted(shapes) != sorted(names):
+        raise InputError(f"normal is {names!r}; allowed with these settings: {sorted(shapes)}")
+    return shapes
