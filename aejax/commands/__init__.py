@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aejax.commands.experiments import Recipes, Run
+from aejax.commands.explain import Explain
 from aejax.commands.export import Export
 from aejax.commands.inside import Encode, States
 from aejax.commands.scoring import Evaluate, Inspect, Score
@@ -20,6 +21,7 @@ COMMANDS: dict[str, type] = {
     "score": Score,
     "encode": Encode,
     "states": States,
+    "explain": Explain,
     "evaluate": Evaluate,
     "inspect": Inspect,
     "export": Export,

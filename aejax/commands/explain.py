@@ -1,0 +1,63 @@
+"""The command that explains a row."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from aejax.commands.shared import HasHeader, Json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Say why a row has its score: features found and expected, and a drawing of them."""
+
+    run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
+    input: Annotated[Path, arg(help="File of rows.")]
+    row: Annotated[int, arg(help="Which row of it, from 0.")]
+    top: Annotated[int, arg(help="How many features to name.")] = 5
+    picture: Annotated[Path | None, arg(help="File for a drawing of the row, PNG.")] = None
+    header: HasHeader = True
+    json: Json = False
+
+    def run(self) -> dict[str, Any]:
+        """Explain the row."""
+        from aejax.config import InputError
+        from aejax.data.rows import Selection
+        from aejax.recipes.explain_row import explain_row
+
+        if self.top < 1:
+            raise InputError(f"top is {self.top}; allowed: at least 1")
+        return explain_row(
+            self.run_folder,
+            self.input,
+            self.row,
+            top=self.top,
+            picture=self.picture,
+            selection=Selection(header=self.header, bad_cells="null"),
+        )
+
+    @staticmethod
+    def show(result: dict[str, Any]) -> str:
+        """The score in a sentence, and a line a feature."""
+        threshold, verdict = result["threshold"], "no threshold"
+        if threshold is not None:
+            side = "above" if result["is_anomaly"] else "not above"
+            verdict = f"{side} the threshold {threshold:.6g}"
+        lines = [
+            f"row {result['row']}: score {result['score']:.6g}, {verdict}",
+            f"{'feature':24}{'found':>12}{'expected':>12}{'error':>12}{'usual error':>14}",
+        ]
+        for fact in result["features"]:
+            usual = "" if fact["usual_error"] is None else f"{fact['usual_error']:.4g}"
+            lines.append(
+                f"{fact['feature']:24}{fact['found']:>12.4g}{fact['expected']:>12.4g}"
+                f"{fact['error']:>12.4g}{usual:>14}"
+            )
+        lines.append("(in scaled units, as the model sees them)")
+        if "picture" in result:
+            lines.append(f"picture: {result['picture']}")
+        return "\n".join(lines)
