@@ -16,17 +16,22 @@ from typing import TYPE_CHECKING
 
 from aejax.config import (
     BestF1,
+    Classifier,
     Config,
     Conformal,
     Contamination,
+    Context,
     Conv,
     Dense,
+    Fixed,
     InputError,
     MeanStd,
     PeaksOverThreshold,
     Quantile,
     Scale,
+    SuperResolution,
     Train,
+    Variational,
 )
 
 if TYPE_CHECKING:
@@ -75,12 +80,15 @@ else:
 
 __all__ = [
     "BestF1",
+    "Classifier",
     "Config",
     "Conformal",
     "Contamination",
+    "Context",
     "Conv",
     "Dense",
     "Detector",
+    "Fixed",
     "InputError",
     "MeanStd",
     "PeaksOverThreshold",
@@ -88,8 +96,10 @@ __all__ = [
     "Quantile",
     "Scale",
     "Schema",
+    "SuperResolution",
     "Train",
     "Tuning",
+    "Variational",
     "__version__",
     "fit",
     "fit_population",

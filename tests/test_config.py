@@ -21,6 +21,7 @@ from aejax.config import (
     Context,
     Conv,
     Dense,
+    Fixed,
     InputError,
     MeanStd,
     PeaksOverThreshold,
@@ -97,6 +98,7 @@ OTHERS = (
 SHARE = numbers(0, 1, exclude_min=True, exclude_max=True)
 RULE = (
     st.builds(MeanStd, k=numbers(0, 100))
+    | st.builds(Fixed, value=numbers(-1e30, 1e30))
     | st.builds(Quantile, q=numbers(0, 1, exclude_min=True))
     | st.builds(Contamination, rate=numbers(0, 1, exclude_max=True))
     | st.builds(PeaksOverThreshold, level=numbers(0.5, 0.98), risk=numbers(1e-6, 0.01))
@@ -167,6 +169,7 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Train, "patience", bad) for bad in (0, -1, 1.5, True)),
     *((Train, "seed", bad) for bad in (-1, 2**32, 0.0, True, None)),
     *((Train, "feed", bad) for bad in ("host", None)),
+    *((Fixed, "value", bad) for bad in (float("nan"), float("inf"), None, "0.1", True)),
     *((MeanStd, "k", bad) for bad in (-1, float("nan"), None, "3")),
     *((Quantile, "q", bad) for bad in (0, 1.01, -1, float("nan"), None)),
     *((Contamination, "rate", bad) for bad in (1, -0.1, float("nan"), None)),
@@ -203,7 +206,7 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Context, "width", bad) for bad in (0, None)),
     *((Context, "hidden", bad) for bad in (8, [8], (0,))),
     *((Context, "combine", bad) for bad in ("max", None)),
-    *((Context, "positions", bad) for bad in (1, None)),
+    *((Context, "positions", bad) for bad in (True, 1.0, 3, None)),
     *((Context, "negatives", bad) for bad in (-1, 1.5, None)),
     *((Dense, "batch_norm", bad) for bad in ("no", 1, None)),
     *((Conv, "batch_norm", bad) for bad in ("no", 0)),

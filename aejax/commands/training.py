@@ -89,11 +89,17 @@ class Calibrate:
     """Set a run's threshold anew, on rows taken to be normal. Nothing is trained."""
 
     run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
-    input: Annotated[
-        Path,
-        arg(help="File of calibration rows; with labels, only normal rows count (best-f1: all)."),
+    rule: Annotated[
+        str,
+        arg(help="Such as quantile:0.99, mean-std:3, conformal:0.01, best-f1 or fixed:0.05."),
     ]
-    rule: Annotated[str, arg(help="Such as quantile:0.99, mean-std:3, conformal:0.01 or best-f1.")]
+    input: Annotated[
+        Path | None,
+        arg(
+            help="File of calibration rows; with labels, only normal rows count (best-f1: all; "
+            "fixed: no file)."
+        ),
+    ] = None
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     header: HasHeader = True

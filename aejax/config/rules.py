@@ -87,7 +87,17 @@ class BestF1:
     """Threshold with the best F1 on calibration scores whose labels are known."""
 
 
-Rule = MeanStd | Quantile | Contamination | PeaksOverThreshold | Conformal | BestF1
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """Threshold at a value that a person chose, as in a report's slider."""
+
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, "value", "a finite number", is_number(self.value))
+
+
+Rule = Fixed | MeanStd | Quantile | Contamination | PeaksOverThreshold | Conformal | BestF1
 RULES: dict[str, type] = {
     "mean-std": MeanStd,
     "quantile": Quantile,
@@ -95,6 +105,7 @@ RULES: dict[str, type] = {
     "peaks-over-threshold": PeaksOverThreshold,
     "conformal": Conformal,
     "best-f1": BestF1,
+    "fixed": Fixed,
 }
 _NAMES = {kind: name for name, kind in RULES.items()}
 

@@ -68,6 +68,9 @@ def fit_threshold_streaming(
         raise InputError(NO_LABELS)
     if kept_scores < 2:
         raise InputError(f"kept_scores is {kept_scores}; allowed: at least 2")
+    if isinstance(rule, config.Fixed):
+        rows = sum(map(len, _counted(blocks)))
+        return Threshold(value=rule.value, rule=rule, rows=rows)
     if isinstance(rule, config.MeanStd):
         return _mean_std(rule, blocks)
     if isinstance(rule, config.Conformal):

@@ -103,7 +103,7 @@ def fit_threshold(
     """Find a threshold on the scores of calibration rows.
 
     Args:
-        rule: `MeanStd(k)`: mean plus k population standard deviations; `Quantile(q)`: the
+        rule: `Fixed(value)`: that value; `MeanStd(k)`: mean plus k population standard deviations; `Quantile(q)`: the
             q quantile, linearly interpolated; `Contamination(rate)`: the 1 - rate quantile,
             so that ceil(rate * (n - 1)) of n distinct scores are flagged; `rate * n` where
             that is whole; `PeaksOverThreshold(risk, level)`: see `tails`; `Conformal(alpha)`:
@@ -134,6 +134,8 @@ def fit_threshold(
             f"is_anomaly is given but the rule is {config.rule_text(rule)!r}; allowed: "
             "labels with best-f1 only (give other rules the scores of normal rows)"
         )
+    elif isinstance(rule, config.Fixed):
+        value = rule.value
     elif isinstance(rule, config.MeanStd):
         value = values.mean() + rule.k * values.std()
     elif isinstance(rule, config.Quantile):

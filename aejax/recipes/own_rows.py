@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import BestF1, Config, InputError, Rule
+from aejax.config import BestF1, Config, Fixed, InputError, Rule, rule_text
 from aejax.core import scaling
 from aejax.data import batches, files
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.loading import load
+from aejax.detection.threshold import Threshold
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import Story, run_experiment
+
+FIXED = "fixed:VALUE"
 
 
 def train_on_file(
@@ -104,17 +107,23 @@ def measure(
 
 
 def calibrate_on_file(
-    folder: Path, path: Path, rule: Rule, *, selection: Selection
+    folder: Path, path: Path | None, rule: Rule, *, selection: Selection
 ) -> dict[str, Any]:
     """Set a saved detector's threshold anew on the normal rows of a file.
 
-    The rule `BestF1` takes all rows, with their labels.
+    The rule `BestF1` takes all rows, with their labels; `Fixed` takes no file.
 
     Raises:
         InputError: if the folder holds no detector, the rows don't fit it, or labels are
             missing that the rule needs.
     """
     detector = load(folder)
+    if isinstance(rule, Fixed):
+        if path is not None:
+            raise InputError(f"a file is given but the rule is {rule_text(rule)!r}; allowed: none")
+        return _keep(detector.with_threshold(fit_fixed(rule)), folder, detector.threshold)
+    if path is None:
+        raise InputError(f"--input is missing; allowed: without it only the rule {FIXED!r}")
     x, y, schema = files.read(path, selection, expected=detector.schema)
     files.check_finite(x, schema, path)
     before = detector.threshold
@@ -122,6 +131,15 @@ def calibrate_on_file(
         detector = detector.calibrate(x, rule=rule, is_anomaly=y)
     else:
         detector = detector.calibrate(x if y is None else x[y == 0], rule=rule)
+    return _keep(detector, folder, before)
+
+
+def fit_fixed(rule: Fixed) -> Threshold:
+    """The threshold that a person chose; no row had a say in it."""
+    return Threshold(value=rule.value, rule=rule, rows=0)
+
+
+def _keep(detector: Detector, folder: Path, before: Threshold | None) -> dict[str, Any]:
     home = folder / "detector" if (folder / "detector").is_dir() else folder
     detector.save(home)
     assert detector.threshold is not None
@@ -129,6 +147,6 @@ def calibrate_on_file(
         "detector": str(home),
         "threshold": detector.threshold.value,
         "before": None if before is None else before.value,
-        "rule": str(rule),
+        "rule": str(detector.threshold.rule),
         "rows": detector.threshold.rows,
     }

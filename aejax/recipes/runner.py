@@ -22,6 +22,7 @@ from aejax.detection.tuning import Tuning
 from aejax.recipes.recipe import Draw, Experiment, Recipe, Study, StudyRun, Watch
 from aejax.reporting.findings import write_findings
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
+from aejax.reporting.slider import MOST_ROWS_SHOWN, calibrate_command
 from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
 
@@ -267,6 +268,8 @@ def run_experiment(
             least=examples(detector, experiment, scores, order[::-1][:count]),
             environment=environment,
             figures=() if draw is None else draw(detector, experiment),
+            reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
+            calibrate_command=calibrate_command(str(out)),
             tuning=story.tuning,
         ),
         out,
@@ -296,6 +299,18 @@ def examples(
         is_anomaly=None if anomalous is None else anomalous[rows],
         row=rows,
     )
+
+
+def reasons(detector: Detector, experiment: Experiment, rows: np.ndarray) -> dict[int, str]:
+    """Of some rows in words which features make up their scores."""
+    if not detector.scorer.reconstructs or not len(rows):
+        return {}
+    top = min(3, detector.schema.features)
+    named = detector.explain(experiment.x_test[rows], top=top)
+    return {
+        int(row): ", ".join(f"{reason.feature} (error {reason.error:.3g})" for reason in found)
+        for row, found in zip(rows, named, strict=True)
+    }
 
 
 def versions() -> dict[str, str]:

@@ -77,6 +77,8 @@ class Report:
         environment: versions, device and whatever else tells runs apart.
         figures: further figures, each with its title and caption, shown as they are.
         tuning: the search that found the settings, or None.
+        reasons: row -> in words why its score is high, of the most anomalous rows.
+        calibrate_command: what sets the run's threshold, up to the value; "" where none does.
     """
 
     title: str
@@ -96,6 +98,8 @@ class Report:
     environment: Mapping[str, Any]
     figures: tuple[tuple[str, str, Figure], ...] = ()
     tuning: Tuning | None = None
+    reasons: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    calibrate_command: str = ""
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1 or not len(self.scores):

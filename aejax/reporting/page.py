@@ -18,6 +18,7 @@ from aejax.reporting.sections import (
     scores_section,
     training_section,
 )
+from aejax.reporting.slider import slider_section
 from aejax.reporting.stylesheet import stylesheet
 from aejax.reporting.tuning_section import tuning_section
 
@@ -38,6 +39,7 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
             published_section(report),
             scores_section(report),
             detection_section(report),
+            slider_section(report),
             *rows_sections(report),
             training_section(report),
             tuning_section(report.tuning),

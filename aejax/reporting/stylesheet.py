@@ -48,6 +48,19 @@ nav a { text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 """
 
+_CHOOSE = """
+.choose { margin-top: 14px; }
+.choose label { display: block; color: var(--muted); font-size: 0.9rem; margin: 10px 0; }
+#choose-slider { display: block; width: 100%; margin: 10px 0; accent-color: var(--normal); }
+#choose-daily-rows { font: inherit; width: 9em; color: inherit; background: transparent;
+  border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; }
+.choices { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); margin: 0; }
+.choices dt { color: var(--muted); font-size: 0.85rem; }
+.choices dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+#choose-rows td:last-child, #choose-rows th:last-child { text-align: left; }
+#choose-rows { margin-top: 16px; max-height: 420px; overflow: auto; }
+"""
+
 _SECTIONS = """
 section { padding-top: 44px; }
 .lede, figcaption p, .note { color: var(--muted); font-size: 0.9rem; }
@@ -164,6 +177,7 @@ def stylesheet() -> str:
             "@media screen and (prefers-color-scheme: dark) { :root { " + _variables(DARK) + " } }",
             _TEXT,
             _HEADER,
+            _CHOOSE,
             _SECTIONS,
             _TABLES,
             _MEDIA,
