@@ -107,11 +107,11 @@ class ContextPredictor(nn.Module):
         return hidden
 
     def _sampled(self, hidden: jax.Array, middle: jax.Array) -> jax.Array:
-        # The same random words for the whole batch: one small product, where words of each
-        # row's own would be looked up one by one.
-        others = _zipf(self.make_rng("samples"), self.negatives, self.vocabulary)
+        shape = (len(middle), self.negatives)
+        others = _zipf(self.make_rng("samples"), shape, self.vocabulary)
         right = jnp.sum(hidden * self.output[middle], axis=1) + self.bias[middle]
-        wrong = product(hidden, self.output[others].T, self.precision) + self.bias[others]
+        wrong = jnp.einsum("bw,bnw->bn", hidden, self.output[others]) + self.bias[others]
+        # A random word that is the right one is left out, as in word2vec.
         mistaken = jnp.where(others == middle[:, None], 0, jax.nn.softplus(wrong))
         return jax.nn.softplus(-right) + jnp.sum(mistaken, axis=1)
 
@@ -121,14 +121,14 @@ def _embeddings(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.uniform(key, shape, minval=-0.5, maxval=0.5) / shape[-1]
 
 
-def _zipf(key: jax.Array, count: int, vocabulary: int) -> jax.Array:
-    """Random numbers from 1 to vocabulary - 1, int32 [count], small ones more often.
+def _zipf(key: jax.Array, shape: tuple[int, ...], vocabulary: int) -> jax.Array:
+    """Random numbers from 1 to vocabulary - 1, int32 of a shape, small ones more often.
 
     r has the density r ** -ZIPF on [1, vocabulary); its integral is inverted. Since numbers
     go by frequency, no table of frequencies is needed.
     """
     most = vocabulary ** (1 - ZIPF)
-    drawn = 1 + jax.random.uniform(key, (count,)) * (most - 1)
+    drawn = 1 + jax.random.uniform(key, shape) * (most - 1)
     # Rounding may reach the upper end.
     return jnp.minimum(drawn ** (1 / (1 - ZIPF)), vocabulary - 1).astype(jnp.int32)
 

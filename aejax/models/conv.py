@@ -111,7 +111,7 @@ class ConvAutoencoder(nn.Module):
     def _hidden(
         self,
         layer: layers.Conv,
-        norm: nn.BatchNorm | None,
+        norm: layers.BatchNorm | None,
         x: jax.Array,
         train: bool,
         mask: jax.Array | None,

@@ -88,7 +88,7 @@ class DenseAutoencoder(nn.Module):
     def _hidden(
         self,
         layer: layers.Dense,
-        norm: nn.BatchNorm | None,
+        norm: layers.BatchNorm | None,
         x: jax.Array,
         train: bool,
         mask: jax.Array | None,

@@ -8,6 +8,7 @@ one set of parameters serves all, and a program exported for several platforms k
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,9 @@ from jax import lax
 
 from aejax.config import Activation, Precision
 from aejax.models.convolution import Resize, convolve_blocks, merge, product, split
+
+# Outputs from which a convolution merges blocks into an image first.
+MERGED_FEATURES = 4
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -96,7 +100,9 @@ class Conv(nn.Module):
 
         def products(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
             x = _batch_last(x)
-            if x.shape[0] == 2 and self.resize != "none":
+            # Over blocks a kernel holds three zeros for each weight; that pays where there
+            # are few outputs, as in a last layer.
+            if x.shape[0] == 2 and (self.resize != "none" or self.features >= MERGED_FEATURES):
                 x = merge(x)[None, None]
             y = convolve_blocks(x, kernel, self.resize, self.precision)
             # Bias and activation stay on this side of the transpose, so that between two
@@ -118,18 +124,106 @@ def keep_state(module: nn.Module, name: str, state: jax.Array) -> None:
         module.sow("states", name, state)
 
 
-def batch_norm() -> nn.BatchNorm:
+class BatchNorm(nn.Module):
+    """Batch normalisation of the last axis; names and values of `flax.linen.BatchNorm`.
+
+    Images are normalised with the batch last on CPUs, as convolutions compute there, so that
+    the transposes of two neighbours meet and XLA drops both. Constants are those of Keras'
+    layer.
+
+    Args:
+        momentum: share of the running statistics that a batch leaves as it is.
+        epsilon: added to the variance.
+    """
+
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Normalise.
+
+        Args:
+            x: float32 [B, ..., features]; images may come in blocks, as from `Conv`.
+            train: with the batch's own mean and variance, which also move the running ones.
+            mask: bool [B]; rows that are False don't enter the statistics.
+        """
+        width = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (width,))
+        bias = self.param("bias", nn.initializers.zeros, (width,))
+        mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(width, jnp.float32))
+        variance = self.variable("batch_stats", "var", lambda: jnp.ones(width, jnp.float32))
+        known = None if train else (mean.value, variance.value)
+
+        def batch_first(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
+            shape = (-1,) + (1,) * (x.ndim - 1)
+            rows = None if mask is None else mask.reshape(shape)
+            return _normalised(x, scale, bias, known, rows, x.ndim - 1, self.epsilon)
+
+        def batch_last(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
+            y, *found = _normalised(_batch_last(x), scale, bias, known, mask, 2, self.epsilon)
+            return _batch_first(y), *found
+
+        if x.ndim in (4, 6):
+            found = lax.platform_dependent(x, scale, bias, cpu=batch_last, default=batch_first)
+        else:
+            found = batch_first(x, scale, bias)
+        y: jax.Array = found[0]
+        if train and not self.is_initializing():
+            for kept, new in ((mean, found[1]), (variance, found[2])):
+                kept.value = self.momentum * kept.value + (1 - self.momentum) * new
+        return y
+
+
+def _normalised(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    known: tuple[jax.Array, jax.Array] | None,
+    mask: jax.Array | None,
+    axis: int,
+    epsilon: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalised values, with the mean and variance that they were normalised by.
+
+    Args:
+        x: float32, features on `axis`.
+        scale: float32 [features].
+        bias: float32 [features].
+        known: mean and variance; None takes the batch's.
+        mask: bool, which broadcasts against x; False doesn't enter the statistics.
+        axis: of the features.
+        epsilon: added to the variance.
+    """
+    others = tuple(i for i in range(x.ndim) if i != axis)
+    wide = [1] * x.ndim
+    wide[axis] = -1
+    if known is not None:
+        mean, variance = known
+    else:
+        count = x.size // x.shape[axis]
+        part = 1.0 if mask is None else jnp.sum(mask) / mask.size
+        kept = x if mask is None else jnp.where(mask, x, 0)
+        # A batch of padding only must not divide by zero.
+        share = 1 / (count * jnp.maximum(part, 1 / count))
+        mean = jnp.sum(kept, axis=others) * share
+        squares = jnp.sum(jnp.square(kept), axis=others) * share
+        variance = jnp.maximum(squares - jnp.square(mean), 0)
+    factor = scale * lax.rsqrt(variance + epsilon)
+    y = x * factor.reshape(wide) + (bias - mean * factor).reshape(wide)
+    return y, mean, variance
+
+
+def batch_norm() -> BatchNorm:
     """Batch normalisation with the constants of Keras' layer (momentum 0.99, epsilon 0.001)."""
-    return nn.BatchNorm(momentum=0.99, epsilon=1e-3)
+    return BatchNorm()
 
 
-def normalise(
-    norm: nn.BatchNorm, x: jax.Array, *, train: bool, mask: jax.Array | None
-) -> jax.Array:
+def normalise(norm: BatchNorm, x: jax.Array, *, train: bool, mask: jax.Array | None) -> jax.Array:
     """Apply `norm` to float32 [B, ...]; in training, only rows whose `mask` [B] is True count."""
-    if mask is not None:
-        mask = mask.reshape(mask.shape + (1,) * (x.ndim - 1))
-    return norm(x, use_running_average=not train, mask=mask)
+    return norm(x, train=train, mask=mask)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, resize: Resize, precision: Precision) -> jax.Array:
