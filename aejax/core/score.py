@@ -93,7 +93,7 @@ def _residual_and_latent(
 ) -> tuple[jax.Array, jax.Array]:
     latent: Any = scorer.model.apply(variables, x, method="encode")
     y: Any = scorer.model.apply(variables, latent, method="decode")
-    return (x - y).reshape(len(x), -1), latent.reshape(len(x), -1)
+    return (x - y).reshape(x.shape[0], -1), latent.reshape(x.shape[0], -1)
 
 
 def _residual_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
@@ -103,7 +103,7 @@ def _residual_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) 
 
 def _latent_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     latent: Any = scorer.model.apply(variables, x, method="encode")
-    latent = latent.reshape(len(x), -1)
+    latent = latent.reshape(x.shape[0], -1)
     return _whitened(variables["normal"]["latent"], latent) / latent.shape[1]
 
 
@@ -231,7 +231,7 @@ def explain_rows(
             scaled = scaling.apply(scaler, x)
             seen = jnp.where(replaced.reshape(scaled.shape), old, scaled)
             y: Any = scorer.model.apply(variables, seen, train=False)
-            return errors.feature_error(scorer.error, scaled, y).reshape(len(x), -1), y
+            return errors.feature_error(scorer.error, scaled, y).reshape(x.shape[0], -1), y
 
         found: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
         return found
@@ -252,7 +252,7 @@ def explain_rows(
         each, y = errors_of(found, y)
         return (found, y, each), worst
 
-    none = jnp.zeros((len(x), features), bool)
+    none = jnp.zeros((x.shape[0], features), bool)
     members = jax.tree.leaves(variables)[0].shape[0]
     first, y = errors_of(none, jnp.zeros((members, *x.shape), jnp.float32))
     replaced = min(top - 1, MOST_REPLACED)

@@ -42,7 +42,7 @@ class EncoderClassifier(nn.Module):
             float32 [B, classes].
         """
         hidden = self.network.encode(x, train, mask)
-        return self.head(hidden.reshape(len(x), -1))
+        return self.head(hidden.reshape(x.shape[0], -1))
 
     def encode(self, x: jax.Array) -> jax.Array:
         """What the encoder gives for rows float32 [B, *shape]."""

@@ -63,7 +63,7 @@ class VariationalAutoencoder(nn.Module):
         self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of every row's posterior, both float32 [B, latent]."""
-        hidden = self.network.encode(x, train, mask).reshape(len(x), -1)
+        hidden = self.network.encode(x, train, mask).reshape(x.shape[0], -1)
         mean = self.mean_layer(hidden)
         spread = jnp.clip(self.log_variance_layer(hidden), -MOST_LOG_VARIANCE, MOST_LOG_VARIANCE)
         layers.keep_state(self, "latent", mean)
@@ -146,7 +146,7 @@ class VariationalAutoencoder(nn.Module):
         """
         mean, log_variance = self.posterior(x)
         deviation = jnp.exp(0.5 * log_variance)
-        total = jnp.zeros(len(x), jnp.float32)
+        total = jnp.zeros(x.shape[0], jnp.float32)
         for noise in jax.random.normal(key, (self.samples, self.latent)):
             total += self.negative_log_likelihood(x, mean + deviation * noise)
         return total / self.samples, divergence(mean, log_variance)

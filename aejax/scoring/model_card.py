@@ -1,0 +1,264 @@
+"""A model card: what a person should know before a detector decides anything.
+
+In the order of Mitchell et al., "Model cards for model reporting" (2019, arXiv:1810.03993):
+use, data, settings, quality, thresholds, limits. Only what is known is said; what isn't is
+said to be unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aejax import config as settings
+from aejax.config import Context
+from aejax.detection.detector import Detector
+from aejax.detection.threshold import Threshold
+from aejax.scoring.durable import written_aside
+from aejax.scoring.export_folder import CARD
+
+MOST_NAMES = 50
+
+
+def write_model_card(detector: Detector, metrics: Mapping[str, Any] | None, folder: Path) -> Path:
+    """Write `MODEL_CARD.md`.
+
+    Args:
+        detector: trained, with its thresholds.
+        metrics: what the run's `metrics.json` holds, or None.
+        folder: that exists.
+
+    Returns:
+        Path of the file.
+    """
+    path = folder / CARD
+    with written_aside(path) as file:
+        file.write(model_card(detector, metrics).encode())
+    return path
+
+
+def model_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> str:
+    """The card as Markdown.
+
+    Example:
+        >>> print(model_card(detector).splitlines()[0])  # doctest: +SKIP
+        # Model card: a dense autoencoder of 6 features
+    """
+    blocks = [
+        f"# Model card: {_what(detector)}",
+        _intended_use(detector),
+        _training_data(detector),
+        _settings(detector),
+        _quality(detector, metrics or {}),
+        _thresholds(detector),
+        _limits(detector, metrics or {}),
+        _provenance(detector, metrics or {}),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _what(detector: Detector) -> str:
+    kind = settings.to_dict(detector.config.model)["kind_name"]
+    one = {"dense": "dense autoencoder", "conv": "convolutional autoencoder"}.get(
+        kind, f"{kind.replace('-', ' ')} model"
+    )
+    many = "" if detector.combine is None else f"an ensemble of {detector.members} times "
+    return f"{many}a {one} of {_count(detector.schema.features, 'feature')}"
+
+
+def _intended_use(detector: Detector) -> str:
+    schema = detector.schema
+    rows = {"table": "rows of a table", "series": "windows of a series", "image": "images"}
+    error = (
+        "how badly the model, trained on normal rows, rebuilds it"
+        if detector.scorer.kind == "error"
+        else f"its {detector.scorer.kind.replace('-', ' ')} under the model"
+    )
+    flags = (
+        "a row whose score is above the threshold is flagged as an anomaly"
+        if detector.threshold is not None
+        else "it has no threshold yet, so it ranks rows and flags none"
+    )
+    return (
+        "## Intended use\n\n"
+        f"It scores {rows[schema.kind]} by {error}: the larger the score, the less the row is "
+        f"like those it was trained on; {flags}. It points a person, or a further check, to "
+        "unusual rows. It does not say why a row is unusual in the world, and no decision about "
+        "a person should rest on it alone."
+    )
+
+
+def _training_data(detector: Detector) -> str:
+    schema, provenance = detector.schema, detector.provenance
+    rows = provenance.get("training_rows")
+    lines = [
+        ("rows", "unknown" if rows is None else f"{rows:,}, taken to be normal"),
+        ("SHA-256 of the rows", provenance.get("data")),
+        ("a row", f"{schema.kind}, {schema.dtype}{list(schema.shape)}"),
+    ]
+    for name, told in (("recipe", "recipe"), ("input", "file")):
+        if name in provenance:
+            lines.append((told, provenance[name]))
+    if schema.names is not None:
+        names = ", ".join(schema.names[:MOST_NAMES])
+        more = len(schema.names) - MOST_NAMES
+        lines.append(("features", names + (f" and {more} more" if more > 0 else "")))
+    return f"## Training data\n\n{_table(lines)}"
+
+
+def _settings(detector: Detector) -> str:
+    config = detector.config
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(detector.variables))
+    lines = [
+        ("numbers in the model", f"{parameters:,}"),
+        ("model", settings.to_dict(config.model)),
+        ("scaling", settings.to_dict(config.scale)),
+        ("training", settings.to_dict(config.train)),
+        ("error of a feature", config.error),
+        ("score", detector.scorer.kind),
+        ("precision", config.precision),
+    ]
+    if detector.combine is not None:
+        lines.append(("members", f"{detector.members}, scores combined by {detector.combine}"))
+    return f"## Settings\n\n{_table(lines)}"
+
+
+def _quality(detector: Detector, metrics: Mapping[str, Any]) -> str:
+    measured = dict(metrics.get("measured") or {})
+    judged = dict(metrics.get("metrics") or {})
+    if not measured and not judged:
+        return "## Measured quality\n\nNot measured: no metrics came with the model."
+    lines: list[tuple[str, Any]] = []
+    for name, told in (("rows", "rows judged"), ("anomalies", "of them anomalies")):
+        if judged.get(name) is not None:
+            lines.append((told, f"{judged[name]:,}"))
+    for name, told in (("auroc", "AUROC"), ("average_precision", "average precision")):
+        lines += _interval(judged.get(name), told)
+    decided = judged.get("anomaly_positive")
+    if isinstance(decided, Mapping):
+        lines += [
+            (f"{name} at the threshold", decided[name])
+            for name in ("precision", "recall", "f1")
+            if decided.get(name) is not None
+        ]
+    known = {name for name in ("auroc", "average_precision") if judged.get(name)}
+    published = metrics.get("published") or {}
+    for name, value in measured.items():
+        if name not in known:
+            told = f"{_number(value)}"
+            if published.get(name) is not None:
+                told += f" (published: {_number(published[name])})"
+            lines.append((name, told))
+    level = (judged.get("intervals") or {}).get("level")
+    note = judged.get("note")
+    text = f"## Measured quality\n\n{_table(lines)}"
+    if level is not None:
+        text += (
+            f"\n\nIn brackets: {level:.0%} bootstrap intervals over the rows judged. They hold "
+            "for rows like these; they say nothing of other data, nor of another training seed."
+        )
+    return text + (f"\n\n{_text(note)}." if note else "")
+
+
+def _interval(value: Any, told: str) -> list[tuple[str, str]]:
+    if not isinstance(value, Mapping) or value.get("value") is None:
+        return []
+    shown = _number(value["value"])
+    if value.get("low") is not None and value.get("high") is not None:
+        shown += f" [{_number(value['low'])}, {_number(value['high'])}]"
+    return [(told, shown)]
+
+
+def _thresholds(detector: Detector) -> str:
+    if detector.threshold is None and not detector.thresholds:
+        return "## Thresholds\n\nNone: it was not calibrated."
+    found: list[tuple[str, Threshold | None]] = [("in use", detector.threshold)]
+    found += list(detector.thresholds.items())
+    lines = [
+        (
+            name,
+            f"{kept.value:.9g}, by {settings.rule_text(kept.rule)} on {_count(kept.rows, 'score')}",
+        )
+        for name, kept in found
+        if kept is not None
+    ]
+    return f"## Thresholds\n\n{_table(lines)}"
+
+
+def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
+    schema, judged = detector.schema, dict(metrics.get("metrics") or {})
+    said = [
+        "A score is a distance from the training rows, not a probability. When the data drifts, "
+        "scores rise for normal rows too: watch the share that is flagged, and calibrate anew.",
+        "Anomalies that the model rebuilds well score low. Anomalous rows among the training "
+        "rows teach it to.",
+        "A row with a missing value has no score and is never flagged: look for it.",
+    ]
+    if isinstance(detector.config.model, Context):
+        said.append(
+            f"It takes whole numbers from 0 to {detector.config.model.vocabulary - 1} only."
+        )
+    elif schema.kind == "table":
+        said.append("Columns are taken as numbers in the units that they had in training.")
+    if not judged.get("anomalies"):
+        said.append("It was not judged on labelled anomalies: how many it finds is unknown.")
+    if detector.threshold is not None and detector.threshold.rows < 1000:
+        said.append(
+            f"The threshold rests on {_count(detector.threshold.rows, 'score')}: "
+            "the rate of false alarms is uncertain."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in said)
+
+
+def _provenance(detector: Detector, metrics: Mapping[str, Any]) -> str:
+    provenance = detector.provenance
+    versions = provenance.get("versions") or metrics.get("environment") or {}
+    lines: list[tuple[str, Any]] = [
+        ("fingerprint of the model", detector.fingerprint),
+        ("seed", provenance.get("seeds", detector.config.train.seed)),
+    ]
+    if provenance.get("best_epoch") is not None:
+        lines.append(("parameters are those after epoch", provenance["best_epoch"]))
+    if provenance.get("train_seconds") is not None:
+        lines.append(("seconds of training", provenance["train_seconds"]))
+    lines += [(name, value) for name, value in dict(versions).items()]
+    if not versions:
+        lines.append(("versions", "unknown: they were not recorded"))
+    return f"## Provenance\n\n{_table(lines)}"
+
+
+def _table(lines: list[tuple[str, Any]]) -> str:
+    rows = [
+        f"| {_text(name)} | {'unknown' if value is None else _value(value)} |"
+        for name, value in lines
+    ]
+    return "\n".join(["| what | value |", "| --- | --- |", *rows])
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_text(name)}: {_value(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return "(" + ", ".join(map(_value, value)) + ")"
+    return _number(value) if isinstance(value, float) else _text(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """Text that stays one cell of a table, whatever a column was called."""
+    shown = re.sub(r"[\x00-\x1f\x7f]", "", " ".join(str(value).split()))
+    # No markup, no other cell, no link.
+    return re.sub(r"[\\`*|<]|(?<=\])\(", r"\\\g<0>", shown)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,181 @@
+"""A detector as an ONNX model: rows in, scores out, and flags where there is a threshold."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.config import InputError
+from aejax.core import steps
+from aejax.detection.detector import Detector
+from aejax.scoring import export_folder, parity
+from aejax.scoring.export import symbolic_rows
+from aejax.scoring.onnx_graph import OPSET, Graph
+from aejax.scoring.onnx_operations import OPERATIONS
+
+TOLERANCE = 1e-5
+ROWS, SCORE, FLAG = "rows", "score", "is_anomaly"
+# Members are written one after the other.
+MOST_MEMBERS = 64
+
+
+def write_onnx(detector: Detector, folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `model.onnx` and `export.json`, and check the scores in ONNX Runtime.
+
+    The model's input is "rows", [rows, ...] as stored. Its outputs are "score", float32
+    [rows], and "is_anomaly", bool [rows], where the detector has a threshold.
+
+    Args:
+        detector: what to export.
+        folder: that exists.
+        described: what `export.json` says besides.
+
+    Returns:
+        What `export.json` says.
+
+    Raises:
+        InputError: if ONNX isn't installed, the model has an operation without a counterpart,
+            or a score differs by more than 1e-5 and rounding explains.
+    """
+    try:
+        import onnxruntime
+        from onnx import checker
+    except ImportError as error:
+        raise InputError(
+            f"--format onnx needs the package {error.name}; allowed: install aejax[onnx]"
+        ) from None
+    model = to_onnx(detector)
+    content = model.SerializeToString()
+    try:
+        checker.check_model(model)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    # The runtime's errors have no common type.
+    except Exception as error:
+        raise InputError(f"ONNX does not take the model: {str(error)[:200]!r}") from None
+    result = {
+        "kind": "onnx",
+        **described,
+        "opset": model.opset_import[0].version,
+        "checked_with": {"onnxruntime": onnxruntime.__version__},
+        "parity": check_parity(detector, session),
+    }
+    export_folder.write(folder, result, {export_folder.ONNX: content})
+    return result
+
+
+def to_onnx(detector: Detector) -> Any:
+    """The detector as an `onnx.ModelProto`.
+
+    Raises:
+        InputError: naming an operation that has no counterpart.
+    """
+    from onnx import TensorProto, helper
+
+    schema = detector.schema
+    graph, size = Graph(ROWS, OPERATIONS), symbolic_rows()
+    rows = jax.ShapeDtypeStruct((size, *schema.shape), schema.dtype)
+    if detector.config.precision != "float32":
+        # Another last digit before rounding to 8 bits is another 8th bit after it.
+        raise InputError(
+            f"Config.precision is {detector.config.precision!r}; allowed for ONNX: 'float32' "
+            "(scores would agree to 1e-3 only)"
+        )
+    if detector.members > MOST_MEMBERS:
+        raise InputError(
+            f"the ensemble has {detector.members} members; allowed for ONNX: {MOST_MEMBERS}"
+        )
+    score = _combined(detector, graph, rows)
+    score = graph.node("Identity", [score])
+    graph.nodes[-1].output[0] = SCORE
+    outputs = [helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, [ROWS])]
+    if detector.threshold is not None:
+        # In float64, as everywhere: a value between two float32 scores must not round to one.
+        exact = graph.node("Cast", [SCORE], to=TensorProto.DOUBLE)
+        graph.node("Greater", [exact, graph.constant(np.float64(detector.threshold.value))])
+        graph.nodes[-1].output[0] = FLAG
+        outputs.append(helper.make_tensor_value_info(FLAG, TensorProto.BOOL, [ROWS]))
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(schema.dtype))
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "aejax",
+            [helper.make_tensor_value_info(ROWS, kind, [ROWS, *schema.shape])],
+            outputs,
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=9,
+        producer_name="aejax",
+    )
+    helper.set_model_props(model, {"detector": detector.fingerprint})
+    return model
+
+
+def _combined(detector: Detector, graph: Graph, rows: jax.ShapeDtypeStruct) -> str:
+    """The score of every row; an ensemble's members one after the other, then put together."""
+
+    def score(variables: Any, scaler: Any, x: Any) -> Any:
+        return steps.score_rows(scorer, variables, scaler, x)
+
+    scorer = dataclasses.replace(detector.scorer, combine=None)
+    if detector.combine is None:
+        return str(graph.add(functools.partial(score, detector.variables, detector.scaler), rows))
+    one = graph.constant(np.array([1], np.int64))
+    columns = []
+    for number in range(detector.members):
+        variables, scaler = jax.tree.map(
+            lambda leaf, number=number: leaf[number], (detector.variables, detector.scaler)
+        )
+        found = graph.add(functools.partial(score, variables, scaler), rows)
+        columns.append(graph.node("Unsqueeze", [found, one]))
+    table = graph.node("Concat", columns, axis=1)
+    if detector.combine == "median":
+        middle = detector.members // 2
+        first = middle - (1 if detector.members % 2 == 0 else 0)
+        count = graph.constant(np.array([detector.members], np.int64))
+        graph.node("TopK", [table, count], axis=1, largest=0)
+        ordered = graph.nodes[-1].output[0]
+        graph.nodes[-1].output.append(f"{ordered}_places")
+        bounds = [graph.constant(np.array([value], np.int64)) for value in (first, middle + 1, 1)]
+        table = graph.node("Slice", [ordered, *bounds])
+    return str(graph.node("ReduceMean", [table, one], keepdims=0))
+
+
+def check_parity(detector: Detector, session: Any) -> dict[str, Any]:
+    """Compare scores and flags of an ONNX Runtime session with the detector's.
+
+    Raises:
+        InputError: at the first that differs.
+    """
+    rows, names = parity.edge_rows(detector)
+    live = detector.score_rows(rows, batch_size=parity.BATCH_SIZE)
+    slack = 10 * parity.rounding(detector, rows, live)
+    largest = 0.0
+    for count in (len(rows), 1, 7):
+        for first in range(0, len(rows), count) if count == len(rows) else (0, len(rows) - count):
+            part = slice(first, first + count)
+            found = session.run(None, {ROWS: rows[part]})
+            difference = parity.check(
+                "the ONNX model",
+                live[part],
+                found[0],
+                names[part],
+                tolerance=TOLERANCE,
+                slack=slack[part],
+            )
+            largest = max(largest, difference)
+            if detector.threshold is not None:
+                flags = detector.threshold.flags(found[0])
+                if not np.array_equal(flags, found[1]):
+                    row = int(np.flatnonzero(flags != found[1])[0])
+                    raise InputError(
+                        f"the ONNX model flags row {first + row} ({names[first + row]}) other than "
+                        "its score says. Nothing was exported"
+                    )
+    return {"rows": len(rows), "onnxruntime": largest}

@@ -1,0 +1,132 @@
+"""Whether an export scores as the detector does: on random rows and on those at the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.config import Context, InputError
+from aejax.core import scaling
+from aejax.core.scaling import Scaler
+from aejax.detection.detector import Detector
+
+BATCH_SIZE = 64
+RANDOM_ROWS = 150
+TOLERANCE = 1e-6
+
+ScoreRows = Callable[[np.ndarray], np.ndarray]
+
+
+def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
+    """Rows that parity is checked on, and what each is, for messages.
+
+    Rows spread as normal ones are, rows 100 times as far out, and rows full of each value
+    at which arithmetic changes: zero, the smallest, the largest, and those that are no number.
+
+    Returns:
+        Rows [n, ...] of the schema's type, n no multiple of a batch; and n descriptions.
+    """
+    schema, random = detector.schema, np.random.default_rng(0)
+    shape, dtype = schema.shape, np.dtype(schema.dtype)
+    groups: list[tuple[str, np.ndarray]] = []
+    model = detector.config.model
+    if isinstance(model, Context):
+        words = random.integers(0, model.vocabulary, (RANDOM_ROWS, *shape))
+        groups.append(("random whole numbers", words))
+    if dtype.kind == "u":
+        most = np.iinfo(dtype).max
+        groups.append(("random", random.integers(0, most + 1, (RANDOM_ROWS, *shape))))
+        groups += [(f"all {value}", np.full((1, *shape), value)) for value in (0, 1, most)]
+    else:
+        scaler = _one_scaler(detector)
+        normal = random.normal(size=(RANDOM_ROWS, *shape))
+        groups.append(("random", scaling.invert(scaler, normal)))
+        groups.append(("random, far out", scaling.invert(scaler, 100 * normal[:20])))
+        facts = np.finfo(dtype)
+        values = (0, -0.0, 1, facts.tiny, facts.smallest_subnormal, facts.max, -facts.max)
+        for value in (*values, np.nan, np.inf, -np.inf):
+            groups.append((f"all {value:g}", np.full((1, *shape), value)))
+    names = [
+        f"{name}, number {i}" if len(x) > 1 else name for name, x in groups for i in range(len(x))
+    ]
+    with np.errstate(over="ignore"):
+        return np.concatenate([x.astype(dtype) for _, x in groups]), names
+
+
+def check(
+    what: str,
+    live: np.ndarray,
+    found: np.ndarray,
+    names: list[str],
+    *,
+    tolerance: float = TOLERANCE,
+    slack: float | np.ndarray = 0.0,
+) -> float:
+    """The largest relative difference between scores.
+
+    Args:
+        what: gave `found`, for messages.
+        live: scores of the detector, float32 [n].
+        found: scores of the export, float32 [n].
+        names: of the rows.
+        tolerance: largest relative difference allowed.
+        slack: absolute difference allowed besides, float64 [n]; see `rounding`.
+
+    Raises:
+        InputError: at a larger difference, or where one score is a number and the other isn't.
+    """
+    if live.shape != found.shape:
+        raise InputError(f"{what} gives scores {found.shape}; allowed: {live.shape}")
+    numbers = np.isfinite(live)
+    exact, got = live.astype(np.float64), found.astype(np.float64)
+    with np.errstate(all="ignore"):
+        difference = np.abs(got - exact)
+        relative = difference / np.abs(exact)
+    # Equal scores of 0 differ by nothing; an infinite score may be NaN in another order of
+    # additions: both are no number, and neither flags a row.
+    same = (got == exact) | (~numbers & ~np.isfinite(got))
+    relative = np.where(same, 0, relative)
+    with np.errstate(all="ignore"):
+        near = difference <= tolerance * np.abs(exact) + slack
+    wrong = ~same & ~(near & numbers & np.isfinite(got))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{what} scores row {row} ({names[row]}) {found[row]!s}, the detector {live[row]!s}; "
+            f"allowed: a relative difference of {tolerance:g}. Nothing was exported"
+        )
+    return float(relative.max(initial=0.0))
+
+
+def rounding(detector: Detector, rows: np.ndarray, live: np.ndarray) -> np.ndarray:
+    """How far each score may move when the numbers behind it are rounded in another way.
+
+    A row that is rebuilt almost perfectly has the small difference of two large numbers for a
+    score, and its last digits are rounding: with values of size m, each off by d, the mean of
+    squares s moves by 2 d m sqrt(s). A classifier's odds move as its inputs do, by d m.
+
+    Args:
+        detector: whose scores they are.
+        rows: [n, ...] as stored.
+        live: their scores, float32 [n].
+
+    Returns:
+        float64 [n], at least 0, for values off by `TOLERANCE` of the row's largest.
+    """
+    scaled = np.asarray(scaling.apply(_one_scaler(detector), jnp.asarray(rows)), np.float64)
+    with np.errstate(all="ignore"):
+        moved = TOLERANCE * np.maximum(np.abs(scaled).reshape(len(rows), -1).max(axis=1), 1)
+        if detector.scorer.kind == "error" and detector.config.error == "squared":
+            moved = 2 * moved * np.sqrt(live.astype(np.float64))
+    return np.nan_to_num(moved, nan=0.0, posinf=0.0)
+
+
+def _one_scaler(detector: Detector) -> Scaler:
+    """The detector's scaler; an ensemble's first member's."""
+    if detector.combine is None:
+        return detector.scaler
+    first: Scaler = jax.tree.map(lambda leaf: leaf[0], detector.scaler)
+    return first

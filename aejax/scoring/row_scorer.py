@@ -1,0 +1,57 @@
+"""What scores rows: a detector, or an export in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from aejax.config import Config
+from aejax.data.schema import Schema
+from aejax.detection.loading import load
+from aejax.detection.threshold import Threshold
+from aejax.scoring import export_folder
+
+
+class RowScorer(Protocol):
+    """What `score_files` needs; `Detector` and `ExportedScorer` have it."""
+
+    @property
+    def config(self) -> Config:
+        """All settings of the detector."""
+
+    @property
+    def schema(self) -> Schema:
+        """The rows it takes."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """Above which a row is flagged."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made the detector."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides a score."""
+
+    def score_rows(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Scores, float32 [n]; rows with NaN get NaN."""
+
+    def explain_rows(
+        self, rows: np.ndarray, *, top: int, batch_size: int | None = None
+    ) -> list[np.ndarray]:
+        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
+
+
+def load_scorer(folder: str | Path) -> RowScorer:
+    """The detector of a run's or a detector's folder, or an export: whichever the folder holds."""
+    folder = Path(folder)
+    if not export_folder.is_export(folder):
+        return load(folder)
+    # Scoring with a detector needs no jax.export.
+    from aejax.scoring.exported import load_export
+
+    return load_export(folder)
