@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aejax import __version__
-from aejax.config import Config, InputError, to_dict
+from aejax.config import Config, InputError, read_json, to_dict
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint, fit
@@ -23,9 +23,11 @@ from aejax.recipes.recipe import Draw, Experiment, Recipe, Study, StudyRun, Watc
 from aejax.reporting.findings import write_findings
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
 from aejax.reporting.slider import MOST_ROWS_SHOWN, calibrate_command
+from aejax.scoring.model_card import write_model_card
 from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
 
+MAX_METRICS_BYTES = 16 << 20
 EXAMPLES = {"image": 10, "series": 4, "table": 4}
 
 
@@ -101,8 +103,8 @@ def run_any(recipe: Recipe | Study, out: Path, **how: Any) -> dict[str, Any]:
     """Run a recipe or a study; see `run_recipe` and `run_study` for what can be said how."""
     if isinstance(recipe, Study):
         return run_study(recipe, out, **how)
-    if how.pop("text", None) is not None:
-        raise InputError(f"{recipe.name}: a text was given; allowed: with words_cbow")
+    if how.pop("text", None) is not None or how.pop("words", ()):
+        raise InputError(f"{recipe.name}: a text or words were given; allowed: with words_cbow")
     return run_recipe(recipe, out, **how)
 
 
@@ -116,6 +118,7 @@ def run_study(
     progress: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     text: Path | None = None,
+    words: tuple[str, ...] = (),
     tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Run a published experiment that takes more than one detector.
@@ -129,6 +132,7 @@ def run_study(
         progress: whether to draw progress bars on stderr.
         should_stop: asked now and then; True raises `Interrupted`.
         text: a file of the person's own, for studies of text.
+        words: those that a study of text tells about; none lets it choose.
         tensorboard: refused; a study has many trainings.
 
     Returns:
@@ -144,10 +148,18 @@ def run_study(
     data = {"recipe": study.name, "quick": quick, "seed": seed}
     if text is not None:
         data["text"] = text.name
+    if words:
+        data["words"] = list(words)
     claim(out, Config(), Schema(shape=(1,)), data, overwrite=overwrite)
     compiling, clock = compile_seconds(), time.monotonic()
     run = StudyRun(
-        out=out, seed=seed, quick=quick, progress=progress, should_stop=should_stop, text=text
+        out=out,
+        seed=seed,
+        quick=quick,
+        progress=progress,
+        should_stop=should_stop,
+        text=text,
+        words=words,
     )
     found = study.find(run)
     seconds = {
@@ -275,6 +287,7 @@ def run_experiment(
         out,
     )
     write_metrics(out, story.published, measured, metrics, seconds, environment)
+    write_model_card(detector, read_json(out / "metrics.json", MAX_METRICS_BYTES), out)
     return {
         "published": story.published,
         "measured": measured,

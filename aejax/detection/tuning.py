@@ -1,0 +1,198 @@
+"""Tuning: which settings give the best detector, by cross-validation on rows at hand.
+
+Folds are members of a population: all configurations that a program can hold train in it
+side by side, each on each fold's training rows, as `fit` would have trained it there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from aejax.config import Classifier, InputError
+from aejax.data.schema import Schema
+from aejax.detection.cross_validation import (
+    OBJECTIVES,
+    Objective,
+    cross_validate,
+    split_folds,
+)
+from aejax.detection.population import kinds
+from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.trials import Search, Trial, Tuning
+from aejax.training.search_space import SearchSpace, draw
+
+__all__ = ["OBJECTIVES", "SEARCHES", "Objective", "Search", "Trial", "Tuning", "rungs", "tune"]
+
+SEARCHES: tuple[Search, ...] = ("random", "halving")
+# Of each rung's configurations one in so many goes on, with so many times the epochs.
+RATE = 3
+
+
+def tune(
+    space: SearchSpace,
+    x: Any,
+    *,
+    x_anomalous: Any = None,
+    configurations: int = 64,
+    folds: int = 5,
+    search: Search = "random",
+    objective: Objective = "reconstruction",
+    seed: int = 0,
+    schema: Schema | None = None,
+    progress: bool = False,
+) -> Tuning:
+    """Find the best of a space's configurations by k-fold cross-validation.
+
+    Every configuration is trained on each fold's training rows as `fit` would train it on
+    them (scaler, early stopping and all), and judged on the fold's rows. A configuration
+    that diverges on a fold is left out; the others go on.
+
+    Successive halving (Jamieson and Talwalkar, "Non-stochastic best arm identification and
+    hyperparameter optimization", AISTATS 2016) trains all configurations for a few epochs,
+    keeps the best third and gives it three times the epochs, until the last rung has the
+    configured epochs. A rung trains anew instead of going on: what a population's training
+    leaves is parameters, not its optimisers' state; and a learning-rate schedule spans its
+    rung, so that every rung compares finished trainings. r rungs take r / 3^(r - 1) of the
+    epochs of a random search, and at most half more than going on would. Every rung is
+    compiled anew, so it pays where training takes longer than compiling.
+
+    Args:
+        space: what is searched.
+        x: normal rows, [n, ...], as in `fit`.
+        x_anomalous: rows known to be anomalous, for "auroc" and "average-precision"; never
+            trained on, and judged with the normal rows of every fold.
+        configurations: how many to draw; a space that holds fewer gives all that it has.
+        folds: parts of the normal rows, each held out once.
+        search: "random", or "halving" for successive halving.
+        objective: "reconstruction" (mean score of held-out normal rows in scaled units, so
+            `scale`, `error` and `score` must be fixed; smaller is better), "auroc" or
+            "average-precision" (larger is better).
+        seed: of draws, folds and trainings.
+        schema: of the rows; None infers it.
+        progress: whether to draw progress bars on stderr.
+
+    Returns:
+        A `Tuning`; `fit(tuning.best.drawn.config, x)` makes the winner.
+
+    Raises:
+        InputError: naming the argument that is of no use, or if all configurations diverged.
+
+    Example:
+        >>> from aejax.training.space_file import parse_space
+        >>> x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+        >>> space = parse_space({"train.epochs": 3, "model.hidden": {"choices": [[4], [2]]}})
+        >>> tune(space, x, configurations=2, folds=2).best.drawn.settings
+        {'model.hidden': [4]}
+    """
+    _check_choice("search", search, SEARCHES)
+    _check_choice("objective", objective, OBJECTIVES)
+    _check_comparable(space, objective)
+    rows, schema = as_rows(x, schema)
+    rows = as_stored(rows, schema)
+    check_finite(rows, schema)
+    anomalous = rows[:0]
+    if objective != "reconstruction":
+        if x_anomalous is None or not len(x_anomalous):
+            raise InputError(
+                f"objective is {objective!r} and there are no anomalies; "
+                "allowed: rows known to be anomalous, or objective 'reconstruction'"
+            )
+        anomalous = as_stored(as_rows(x_anomalous, schema)[0], schema)
+        check_finite(anomalous, schema)
+    trials = [
+        Trial(number=number, drawn=drawn, epochs=drawn.config.train.epochs, rung=0)
+        for number, drawn in enumerate(draw(space, configurations, seed))
+    ]
+    parts = split_folds(len(rows), folds, seed)
+    count = len(trials)
+    programs = len(kinds([trial.drawn.config for trial in trials]))
+    dropped: list[Trial] = []
+    shares = rungs(trials) if search == "halving" else [1.0]
+    for rung, share in enumerate(shares):
+        trials = [_for_rung(trial, rung, share) for trial in trials]
+        found = cross_validate(
+            [trial.config for trial in trials],
+            parts,
+            rows,
+            anomalous,
+            schema,
+            objective,
+            progress=progress,
+        )
+        judged = [
+            dataclasses.replace(trial, folds=one.folds, problem=one.problem)
+            for trial, one in zip(trials, found, strict=True)
+        ]
+        sign = 1 if objective == "reconstruction" else -1
+        sound = [trial for trial in judged if trial.problem is None]
+        # Ties keep the order of the draws.
+        sound.sort(key=lambda trial: sign * trial.mean)
+        lost = [trial for trial in judged if trial.problem is not None]
+        is_last = rung == len(shares) - 1
+        trials = sound if is_last else sound[: -(-len(trials) // RATE)]
+        dropped = [*sound[len(trials) :], *_sound(dropped), *_lost(dropped), *lost]
+        if not trials:
+            raise InputError(
+                f"all {count} configurations diverged, the first as {lost[0].problem}; "
+                "allowed: a space with smaller learning rates, say"
+            )
+    return Tuning(
+        trials=(*trials, *dropped),
+        objective=objective,
+        search=search,
+        folds=folds,
+        seed=seed,
+        asked=configurations,
+        programs=programs,
+        space=space,
+    )
+
+
+def rungs(trials: Sequence[Trial]) -> list[float]:
+    """The share of a configuration's epochs that it gets in each rung of successive halving."""
+    least = min(trial.epochs for trial in trials)
+    count = 1 + min(_thirds(len(trials)), _thirds(least))
+    return [RATE ** -(count - 1 - rung) for rung in range(count)]
+
+
+def _thirds(count: int) -> int:
+    """How often a count can be divided by the rate and stay at least 1."""
+    times = 0
+    while count >= RATE ** (times + 1):
+        times += 1
+    return times
+
+
+def _sound(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.problem is None]
+
+
+def _lost(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.problem is not None]
+
+
+def _for_rung(trial: Trial, rung: int, share: float) -> Trial:
+    epochs = max(1, round(trial.drawn.config.train.epochs * share))
+    return dataclasses.replace(trial, rung=rung, epochs=epochs, folds=())
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
+def _check_comparable(space: SearchSpace, objective: Objective) -> None:
+    if isinstance(space.base.model, Classifier):
+        raise InputError(
+            f"{space.source}: model is a Classifier; allowed: models that learn without labels"
+        )
+    for name in space.searched:
+        is_unit = name.startswith("scale.") or name in ("error", "score")
+        if objective == "reconstruction" and is_unit:
+            raise InputError(
+                f"{space.source}: {name} is searched with objective 'reconstruction', but errors "
+                "in different units can't be compared; allowed: one value of it, or objective "
+                "'auroc' or 'average-precision'"
+            )

@@ -1,0 +1,110 @@
+"""A population's members: what each trains on, and what its training leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.config import Config
+from aejax.core.scaling import Scaler
+from aejax.data import batches
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """One model to train.
+
+    Attributes:
+        config: all settings; those that a program is compiled for are shared by all members.
+        training: positions of its training rows.
+        validation: positions of its validation rows; empty for none.
+    """
+
+    config: Config
+    training: np.ndarray
+    validation: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedMember:
+    """What a member's training leaves.
+
+    Attributes:
+        variables: the parameters (and batch statistics) to use.
+        scaler: fitted on its training rows.
+        history: one dict an epoch: epoch, loss, and validation_loss where there are
+            validation rows.
+        best_epoch: the epoch whose variables these are, or None for the last.
+        problem: why the member is of no use (its loss was not finite), or None.
+    """
+
+    variables: dict[str, Any]
+    scaler: Scaler
+    history: list[dict[str, Any]]
+    best_epoch: int | None
+    problem: str | None
+
+
+def member_orders(member: Member, epochs: range, per_epoch: int) -> np.ndarray:
+    """Positions in all rows, int32 [epochs, per_epoch, B], of the batches it sees alone."""
+    train = member.config.train
+    orders = np.full((len(epochs), per_epoch, train.batch_size), -1, np.int32)
+    for at, epoch in enumerate(epochs):
+        order = batches.epoch_order(len(member.training), train.batch_size, train.seed, epoch)
+        picked = member.training[np.maximum(order, 0)]
+        orders[at, : len(order)] = np.where(order >= 0, picked, -1)
+    return orders
+
+
+def validation_tiles(positions: Sequence[np.ndarray], batch_size: int) -> np.ndarray | None:
+    """Each member's validation rows as int32 [members, tiles, B], padded with -1; or None."""
+    most = max(map(len, positions))
+    if not most:
+        return None
+    size = min(batch_size, most)
+    tiles = np.full((len(positions), -(-most // size) * size), -1, np.int32)
+    for at, member in enumerate(positions):
+        tiles[at, : len(member)] = member
+    return tiles.reshape(len(positions), -1, size)
+
+
+def history_of(
+    loss: np.ndarray, check: np.ndarray | None, member: Member, epochs: int | None
+) -> list[dict[str, Any]]:
+    """A member's history, as `TrainedMember` has it.
+
+    Args:
+        loss: of every step, [epochs, steps].
+        check: validation loss of every epoch, or None.
+        member: whose it is.
+        epochs: how many of them counted; None for all.
+    """
+    rows, size = len(member.training), member.config.train.batch_size
+    counts = np.minimum(size, np.maximum(rows - size * np.arange(loss.shape[1]), 0))
+    history: list[dict[str, Any]] = []
+    for epoch in range(len(loss) if epochs is None else min(epochs, len(loss))):
+        row: dict[str, Any] = {"epoch": epoch + 1, "loss": float(loss[epoch] @ counts / rows)}
+        if check is not None:
+            row["validation_loss"] = float(check[epoch])
+        history.append(row)
+    return history
+
+
+def problem_of(loss: np.ndarray, host: Any, at: int) -> str | None:
+    """What isn't finite in a member's losses and parameters, in words, or None.
+
+    Args:
+        loss: of every step, [epochs, steps].
+        host: variables of its group, [members, ...].
+        at: its place in the group.
+    """
+    wrong = np.flatnonzero(~np.isfinite(loss.ravel()))
+    if len(wrong):
+        return f"the loss became {loss.ravel()[wrong[0]]} at step {wrong[0] + 1}"
+    if not all(np.isfinite(leaf[at]).all() for leaf in jax.tree.leaves(host)):
+        return "the parameters are not finite after the last step"
+    return None
