@@ -37,6 +37,7 @@ from aejax.config import (
 if TYPE_CHECKING:
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
+    from aejax.detection.ensemble import fit_ensemble
     from aejax.detection.fitting import fit
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
@@ -52,6 +53,7 @@ else:
         "Schema": "aejax.data.schema",
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
+        "fit_ensemble": "aejax.detection.ensemble",
         "load": "aejax.detection.loading",
         "Population": "aejax.detection.population",
         "fit_population": "aejax.detection.population",
@@ -102,6 +104,7 @@ __all__ = [
     "Variational",
     "__version__",
     "fit",
+    "fit_ensemble",
     "fit_population",
     "load",
     "read_space",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from aejax.commands.shared import Json, Out, Overwrite, Profile, Quiet, StopOnSigterm
+from aejax.commands.shared import Ensemble, Json, Out, Overwrite, Profile, Quiet, StopOnSigterm
 from aejax.config import InputError
 
 
@@ -60,7 +60,11 @@ class Run:
         int | None,
         arg(help="Run from so many seeds, --seed and those after it; median, range, report."),
     ] = None
+    ensemble: Ensemble = None
     text: Annotated[Path | None, arg(help="A text file of your own, for words_cbow.")] = None
+    words: Annotated[
+        tuple[str, ...], arg(help="Words to find the nearest of, for words_cbow.")
+    ] = ()
     overwrite: Overwrite = False
     tensorboard: Annotated[bool, arg(help="Write TensorBoard event files to OUT/tensorboard.")] = (
         False
@@ -83,6 +87,8 @@ class Run:
                 "progress": not self.quiet,
                 "should_stop": should_stop,
                 "text": self.text,
+                "ensemble": self.ensemble,
+                "words": self.words,
             }
             if self.seeds is not None:
                 if self.tensorboard:

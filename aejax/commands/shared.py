@@ -16,6 +16,10 @@ Quiet = Annotated[bool, arg(help="No progress bar.")]
 Profile = Annotated[
     Path | None, arg(help="Folder for a profile of this run, for XProf, TensorBoard or Perfetto.")
 ]
+Ensemble = Annotated[
+    int | None,
+    arg(help="Train so many members from the seed and those after it; they decide together."),
+]
 Names = tuple[str, ...]
 LabelColumn = Annotated[str | None, arg(help="Column that says what a row is; never a feature.")]
 NormalLabel = Annotated[

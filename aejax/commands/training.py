@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from aejax.commands.shared import (
     DropColumns,
+    Ensemble,
     HasHeader,
     Json,
     LabelColumn,
@@ -47,6 +48,7 @@ class Training:
         "quantile:0.99"
     )
     precision: Annotated[Precision, arg(help="Type of the products when scoring.")] = "float32"
+    ensemble: Ensemble = None
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
@@ -77,6 +79,7 @@ class Training:
                 self.input,
                 self.out,
                 selection=selection(self),
+                ensemble=self.ensemble,
                 overwrite=self.overwrite,
                 tensorboard=self.tensorboard,
                 progress=not self.quiet,

@@ -91,6 +91,7 @@ class StudyRun:
         progress: whether to draw progress bars on stderr.
         should_stop: asked now and then by what trains; True makes it raise `Interrupted`.
         text: a file of the person's own, for studies of text; or None.
+        words: those that a study of text tells about; none lets it choose.
     """
 
     out: Path
@@ -99,6 +100,7 @@ class StudyRun:
     progress: bool = False
     should_stop: Callable[[], bool] = lambda: False
     text: Path | None = None
+    words: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

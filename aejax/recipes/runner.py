@@ -15,6 +15,7 @@ from aejax import __version__
 from aejax.config import Config, InputError, read_json, to_dict
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.ensemble import fit_ensemble
 from aejax.detection.fitting import data_fingerprint, fit
 from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
@@ -102,6 +103,8 @@ def run_recipe(
 def run_any(recipe: Recipe | Study, out: Path, **how: Any) -> dict[str, Any]:
     """Run a recipe or a study; see `run_recipe` and `run_study` for what can be said how."""
     if isinstance(recipe, Study):
+        if how.pop("ensemble", None) is not None:
+            raise InputError(f"{recipe.name}: an ensemble was asked for; allowed: with recipes")
         return run_study(recipe, out, **how)
     if how.pop("text", None) is not None or how.pop("words", ()):
         raise InputError(f"{recipe.name}: a text or words were given; allowed: with words_cbow")
@@ -198,6 +201,7 @@ def run_experiment(
     measure: Callable[[Detector, Experiment, dict[str, Any]], dict[str, float]],
     watch: Watch | None = None,
     draw: Draw | None = None,
+    ensemble: int | None = None,
     overwrite: bool = False,
     tensorboard: Path | None = None,
     progress: bool = False,
@@ -213,6 +217,8 @@ def run_experiment(
         measure: detector, rows and metrics -> our numbers, under the published names.
         watch: detector and rows after every epoch -> numbers for the history.
         draw: detector and rows -> further figures.
+        ensemble: train so many members, from the seed and those after it, and let them decide
+            together; None trains one detector. A stopped ensemble starts over.
         overwrite: replace what the folder holds.
         tensorboard: folder for TensorBoard event files.
         progress: whether to draw a progress bar on stderr.
@@ -221,8 +227,12 @@ def run_experiment(
     compiling = compile_seconds()
     clock = time.monotonic()
     experiment = prepare()
+    if ensemble is not None and tensorboard is not None:
+        raise InputError("event files were asked for; allowed: with one detector, no ensemble")
+    together = {} if ensemble is None else {"ensemble": ensemble}
     data = {
         **story.identity,
+        **together,
         "train": data_fingerprint(experiment.x_train),
         "test": data_fingerprint(experiment.x_test),
     }
@@ -231,19 +241,31 @@ def run_experiment(
 
     clock = time.monotonic()
     environment = versions()
-    detector = fit(
-        config,
-        experiment.x_train,
-        x_validation=experiment.x_validation,
-        x_scale=experiment.x_scale,
-        schema=experiment.schema,
-        folder=out,
-        tensorboard=tensorboard,
-        progress=progress,
-        should_stop=should_stop,
-        provenance={**story.identity, "versions": environment},
-        watch=None if watch is None else lambda trained: watch(trained, experiment),
-    )
+    if ensemble is None:
+        detector = fit(
+            config,
+            experiment.x_train,
+            x_validation=experiment.x_validation,
+            x_scale=experiment.x_scale,
+            schema=experiment.schema,
+            folder=out,
+            tensorboard=tensorboard,
+            progress=progress,
+            should_stop=should_stop,
+            provenance={**story.identity, "versions": environment},
+            watch=None if watch is None else lambda trained: watch(trained, experiment),
+        )
+    else:
+        detector = fit_ensemble(
+            config,
+            experiment.x_train,
+            members=ensemble,
+            x_validation=experiment.x_validation,
+            x_scale=experiment.x_scale,
+            schema=experiment.schema,
+            provenance={**story.identity, "versions": environment},
+            progress=progress,
+        )
     if experiment.x_calibrate is not None:
         detector = detector.calibrate(experiment.x_calibrate)
     detector.save(out / "detector")

@@ -29,6 +29,7 @@ def run_seeds(
     first: int = 0,
     quick: bool = False,
     overwrite: bool = False,
+    ensemble: int | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     """Run an experiment from several seeds; runs that are finished are not run again.
@@ -40,6 +41,8 @@ def run_seeds(
         first: the first seed.
         quick: a small part of the rows and two epochs.
         overwrite: replace what the folder holds.
+        ensemble: members of every run; runs then take every so-manieth seed, so that no two
+            share one.
         how: as in `run_recipe`.
 
     Returns:
@@ -53,10 +56,14 @@ def run_seeds(
         raise InputError(f"seeds is {seeds}; allowed: 1 to {MOST_SEEDS}")
     # How many seeds isn't part of what the folder is: more can be added to it later.
     data = {"recipe": recipe.name, "quick": quick, "runs": "seeds"}
+    apart = 1
+    if ensemble is not None:
+        data["ensemble"] = str(ensemble)
+        how, apart = {**how, "ensemble": ensemble}, ensemble
     claim(out, Config(), Schema(shape=(1,)), data, overwrite=overwrite)
     measured = {
         seed: _measured(recipe, out / f"seed-{seed}", seed, quick, how)
-        for seed in range(first, first + seeds)
+        for seed in range(first, first + seeds * apart, apart)
     }
     summary = summarise(measured, recipe.published)
     findings = Findings(

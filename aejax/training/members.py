@@ -22,11 +22,14 @@ class Member:
         config: all settings; those that a program is compiled for are shared by all members.
         training: positions of its training rows.
         validation: positions of its validation rows; empty for none.
+        scaling: positions of the rows that its scaler is fitted on; None takes those that
+            it trains on.
     """
 
     config: Config
     training: np.ndarray
     validation: np.ndarray
+    scaling: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

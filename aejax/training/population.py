@@ -178,7 +178,14 @@ def _train_group(
     train = chosen[0].config.train
     counts = {-(-len(member.training) // train.batch_size) for member in chosen}
     per_epoch, ragged = max(counts), len(counts) > 1
-    scalers = [scaling.fit(member.config.scale, [x[member.training]], x.dtype) for member in chosen]
+    scalers = [
+        scaling.fit(
+            member.config.scale,
+            [x[member.training if member.scaling is None else member.scaling]],
+            x.dtype,
+        )
+        for member in chosen
+    ]
     values = [
         optimizers.numbers(
             member.config.train, train.epochs * -(-len(member.training) // train.batch_size)

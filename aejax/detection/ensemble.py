@@ -1,0 +1,135 @@
+"""An ensemble of one configuration: the same rows, other seeds, one detector."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from aejax.config import Combine, Config, InputError
+from aejax.data import batches
+from aejax.data.schema import Schema
+from aejax.detection.detector import Detector
+from aejax.detection.fitting import data_fingerprint
+from aejax.detection.normal import learn_normal
+from aejax.detection.population import Population, train_kinds
+from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.threshold import check_rule
+from aejax.training.population import Member, TrainedMember
+
+MOST_MEMBERS = 1024
+
+
+def fit_ensemble(
+    config: Config,
+    x_train: Any,
+    *,
+    members: int,
+    combine: Combine = "mean",
+    x_validation: Any = None,
+    x_scale: Any = None,
+    schema: Schema | None = None,
+    provenance: dict[str, Any] | None = None,
+    progress: bool = False,
+) -> Detector:
+    """Train one configuration from several seeds, and let the members decide together.
+
+    Members are trained as a population, see `fit_population`. All train on the same rows and
+    differ in seed: parameters, batches, noise. What varies from run to run averages out, which
+    for autoencoders on tables is worth more than another architecture (compare Chen, Sathe,
+    Aggarwal and Turaga, "Outlier Detection with Autoencoder Ensembles", SDM 2017).
+
+    Args:
+        config: all settings; members have the seed in it and those after it.
+        x_train: normal rows, as in `fit`.
+        members: how many.
+        combine: how their scores become one.
+        x_validation: as in `fit`.
+        x_scale: as in `fit`.
+        schema: of the rows; None infers it.
+        provenance: more facts to keep with the detector.
+        progress: whether to draw a progress bar on stderr.
+
+    Raises:
+        InputError: if rows don't fit, `members` is out of range, or all members diverged.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+        >>> fit_ensemble(Config(), x, members=3).members
+        3
+    """
+    if not 1 <= members <= MOST_MEMBERS:
+        raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
+    started = time.monotonic()
+    rows, schema = as_rows(x_train, schema)
+    rows = as_stored(rows, schema)
+    given = [rows]
+    for more in (x_validation, x_scale):
+        given.append(rows[:0] if more is None else as_stored(as_rows(more, schema)[0], schema))
+    for part in given:
+        check_finite(part, schema)
+    # One array for all that members look at; they name their rows by position.
+    x = np.concatenate(given) if len(given[1]) or len(given[2]) else rows
+    ends = np.cumsum([len(part) for part in given])
+    train = config.train
+    training, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
+    if x_validation is not None:
+        training, held = np.arange(len(rows)), np.arange(ends[0], ends[1])
+    scale = training if x_scale is None else np.arange(ends[1], ends[2])
+    calibrating = training if x_validation is not None or not len(held) else held
+    check_rule(config.rule, len(calibrating))
+    population = [
+        Member(config=seeded, training=training, validation=held, scaling=scale)
+        for seeded in seeds(config, members)
+    ]
+    trained = train_kinds(population, x, schema, progress=progress)
+    facts = {
+        "data": data_fingerprint(rows[training]),
+        "training_rows": len(training),
+        **(provenance or {}),
+    }
+    detectors = [
+        _detector(member, found, schema, facts, x[calibrating])
+        for member, found in zip(population, trained, strict=True)
+    ]
+    problems = {
+        number: found.problem for number, found in enumerate(trained) if found.problem is not None
+    }
+    ensemble = Population(detectors=tuple(detectors), problems=problems).ensemble(
+        x[calibrating], combine=combine
+    )
+    took = {"train_seconds": round(time.monotonic() - started, 3)}
+    return dataclasses.replace(ensemble, provenance={**ensemble.provenance, **took})
+
+
+def seeds(config: Config, count: int) -> list[Config]:
+    """A configuration with its own seed and those after it."""
+    first = config.train.seed
+    return [
+        dataclasses.replace(
+            config, train=dataclasses.replace(config.train, seed=(first + number) % (1 << 32))
+        )
+        for number in range(count)
+    ]
+
+
+def _detector(
+    member: Member,
+    trained: TrainedMember,
+    schema: Schema,
+    facts: dict[str, Any],
+    calibrating: np.ndarray,
+) -> Detector | None:
+    if trained.problem is not None:
+        return None
+    detector = Detector(
+        config=member.config,
+        schema=schema,
+        scaler=trained.scaler,
+        variables=trained.variables,
+        history=trained.history,
+        provenance={**facts, "best_epoch": trained.best_epoch},
+    )
+    return learn_normal(detector, calibrating)
