@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from aejax.config import Config, InputError
 from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.schema import Schema
-from aejax.detection import artifact
+from aejax.detection import alarms, artifact
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, as_stored, check_finite
@@ -158,7 +159,13 @@ def fit(
         # Class 1 is the anomaly; thresholds are set on normal rows.
         assert of_class is not None
         calibrating = calibrating[of_class == 0]
-    return learn_normal(detector, calibrating).calibrate(calibrating)
+    detector = learn_normal(detector, calibrating)
+    found = alarms.alarms_of(detector, calibrating, scale_rows)
+    alarms.tell(found)
+    if found:
+        kept = {**detector.provenance, "alarms": found}
+        detector = dataclasses.replace(detector, provenance=kept)
+    return detector.calibrate(calibrating)
 
 
 def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.ndarray | None:

@@ -28,12 +28,15 @@ class Threshold:
         rule: how it was found.
         rows: scores that it was found on.
         calibration: what p-values are computed from, where the rule keeps it.
+        deciles: the nine deciles of those scores, where they were of normal rows; what drift
+            is measured by.
     """
 
     value: float
     rule: Rule
     rows: int
     calibration: Calibration | None = None
+    deciles: tuple[float, ...] | None = None
 
     def flags(self, scores: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Which scores are above the threshold: bool, of the same shape."""
@@ -58,6 +61,8 @@ class Threshold:
         written = {"value": self.value, "rule": config.to_dict(self.rule), "rows": self.rows}
         if self.calibration is not None:
             written["calibration"] = self.calibration.to_dict()
+        if self.deciles is not None:
+            written["deciles"] = list(self.deciles)
         return written
 
     @staticmethod
@@ -67,13 +72,19 @@ class Threshold:
             value, rows, rule = float(written["value"]), int(written["rows"]), written["rule"]
             kind = config.RULES[rule["kind_name"]]
             calibration = written.get("calibration")
+            # Thresholds written before drift was measured have no such field.
+            deciles = written.get("deciles")
+            deciles = None if deciles is None else tuple(float(decile) for decile in deciles)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"threshold is {str(written)[:80]!r}; allowed: value, rule, rows ({error!r})"
             ) from None
         if not np.isfinite(value):
             raise InputError(f"threshold.value is {value}; allowed: a finite number")
+        if deciles is not None and (len(deciles) != 9 or not np.isfinite(deciles).all()):
+            raise InputError(f"threshold.deciles is {deciles!r}; allowed: nine finite numbers")
         return Threshold(
+            deciles=deciles,
             value=value,
             rule=cast(Rule, config.from_dict(rule, kind)),
             rows=rows,
@@ -103,12 +114,13 @@ def fit_threshold(
     """Find a threshold on the scores of calibration rows.
 
     Args:
-        rule: `Fixed(value)`: that value; `MeanStd(k)`: mean plus k population standard deviations; `Quantile(q)`: the
-            q quantile, linearly interpolated; `Contamination(rate)`: the 1 - rate quantile,
-            so that ceil(rate * (n - 1)) of n distinct scores are flagged; `rate * n` where
-            that is whole; `PeaksOverThreshold(risk, level)`: see `tails`; `Conformal(alpha)`:
-            see `conformal`; `BestF1()`: the best F1 with anomalies as positives, halfway
-            between two scores.
+        rule: `Fixed(value)`: that value; `MeanStd(k)`: mean plus k population standard
+            deviations; `Quantile(q)`: the q quantile, linearly interpolated;
+            `Contamination(rate)`: the 1 - rate quantile, so that ceil(rate * (n - 1)) of n
+            distinct scores are flagged; `rate * n` where that is whole;
+            `PeaksOverThreshold(risk, level)`: see `tails`; `Conformal(alpha)`: see
+            `conformal`; `BestF1()`: the best F1 with anomalies as positives, halfway between
+            two scores.
         scores: float [n]; of rows taken to be normal, except for `Contamination` (which says
             how many are not) and `BestF1`.
         is_anomaly: [n] booleans or 0 and 1, for `BestF1` only.
@@ -148,7 +160,16 @@ def fit_threshold(
         )
     else:
         value, calibration = conformal.calibrate(values, rule.alpha)
-    return Threshold(value=float(value), rule=rule, rows=len(values), calibration=calibration)
+    deciles = None
+    if not isinstance(rule, config.BestF1 | config.Contamination):
+        deciles = tuple(np.quantile(values, np.arange(1, 10) / 10).tolist())
+    return Threshold(
+        value=float(value),
+        rule=rule,
+        rows=len(values),
+        calibration=calibration,
+        deciles=deciles,
+    )
 
 
 def finite_scores(scores: npt.ArrayLike, before: int = 0) -> Floats:

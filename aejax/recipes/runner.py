@@ -14,6 +14,7 @@ import numpy as np
 from aejax import __version__
 from aejax.config import Config, InputError, read_json, to_dict
 from aejax.data.schema import Schema
+from aejax.detection.alarms import rows_seen_in_training, tell
 from aejax.detection.detector import Detector
 from aejax.detection.ensemble import fit_ensemble
 from aejax.detection.fitting import data_fingerprint, fit
@@ -268,6 +269,12 @@ def run_experiment(
         )
     if experiment.x_calibrate is not None:
         detector = detector.calibrate(experiment.x_calibrate)
+    told = rows_seen_in_training(experiment.x_train, experiment.x_test)
+    if told and not same_rows(experiment):
+        tell(told)
+        alarms = [*detector.provenance.get("alarms", ()), *told]
+        kept = {**detector.provenance, "alarms": alarms}
+        detector = dataclasses.replace(detector, provenance=kept)
     detector.save(out / "detector")
     seconds["train"] = time.monotonic() - clock
 
@@ -304,6 +311,7 @@ def run_experiment(
             figures=() if draw is None else draw(detector, experiment),
             reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
             calibrate_command=calibrate_command(str(out)),
+            alarms=tuple(detector.provenance.get("alarms", ())),
             tuning=story.tuning,
         ),
         out,
@@ -311,12 +319,18 @@ def run_experiment(
     write_metrics(out, story.published, measured, metrics, seconds, environment)
     write_model_card(detector, read_json(out / "metrics.json", MAX_METRICS_BYTES), out)
     return {
+        "alarms": detector.provenance.get("alarms", []),
         "published": story.published,
         "measured": measured,
         "metrics": metrics,
         "seconds": seconds,
         "report": str(page),
     }
+
+
+def same_rows(experiment: Experiment) -> bool:
+    """Whether a detector is looked at on its training rows on purpose, for lack of others."""
+    return experiment.is_anomaly is None and len(experiment.x_train) == len(experiment.x_test)
 
 
 def examples(

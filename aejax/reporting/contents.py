@@ -79,6 +79,7 @@ class Report:
         tuning: the search that found the settings, or None.
         reasons: row -> in words why its score is high, of the most anomalous rows.
         calibrate_command: what sets the run's threshold, up to the value; "" where none does.
+        alarms: what would make the detector fail in silence, a sentence each.
     """
 
     title: str
@@ -100,6 +101,7 @@ class Report:
     tuning: Tuning | None = None
     reasons: Mapping[int, str] = dataclasses.field(default_factory=dict)
     calibrate_command: str = ""
+    alarms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1 or not len(self.scores):

@@ -91,6 +91,7 @@ def header(report: Report, sections: list[Section]) -> Markup:
         element("p", report.subtitle, class_="subtitle"),
         element("dl", *headline(report), class_="headline"),
         element("p", verdict(report), class_="verdict"),
+        *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in report.alarms),
         element("nav", *links, aria_label="Sections"),
     )
 

@@ -17,6 +17,7 @@ from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.detection.alarms import tell
 from aejax.detection.detector import Detector
 from aejax.detection.rows import default_batch_size
 from aejax.scoring.inspection import write_model
@@ -127,6 +128,7 @@ def score_files(
     if layer is not None:
         check_layer(detector, layer)
         identity["layer"] = layer
+    deciles = None if detector.threshold is None else detector.threshold.deciles
     started = time.monotonic()
     with lock(out):
         manifest = claim(out, identity, rows.fingerprints(), restart=restart, append=append)
@@ -142,10 +144,12 @@ def score_files(
                     if not manifest.segments[segment]["done"]:
                         job.score_segment(manifest, segment, rows, totals, shown)
             totals.write_top(out)
-            manifest.finish(totals.summary(manifest))
+            manifest.finish(totals.summary(manifest, deciles))
     seconds = time.monotonic() - started
+    summary = totals.summary(manifest, deciles)
+    tell(summary.get("alarms", ()))
     return {
-        **totals.summary(manifest),
+        **summary,
         "seconds": round(seconds, 3),
         "rows_per_second": round((manifest.rows - already) / seconds, 1),
         "resumed_at_row": already,

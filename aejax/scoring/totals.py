@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
+from aejax.detection.alarms import drift, population_stability
 from aejax.scoring.durable import written_aside
 from aejax.scoring.manifest import TOP, TOTALS, Manifest
 
@@ -131,9 +132,19 @@ class Totals:
         with written_aside(folder / TOP) as file:
             pq.write_table(self.rows, file, compression="zstd")
 
-    def summary(self, manifest: Manifest) -> dict[str, Any]:
-        """Everything about the scores that fits on a page; JSON-ready."""
+    def summary(self, manifest: Manifest, deciles: Sequence[float] | None = None) -> dict[str, Any]:
+        """Everything about the scores that fits on a page; JSON-ready.
+
+        Args:
+            manifest: of the job.
+            deciles: of the calibration rows' scores, to measure drift by; or None.
+        """
         described = counts(manifest)
+        if deciles is not None and not self.digest.is_empty():
+            below = [0.0, *(self.digest.get_rank(decile) for decile in deciles), 1.0]
+            stability = population_stability(np.full(10, 0.1), np.diff(below))
+            described["population_stability"] = stability
+            described["alarms"] = drift(stability, described["rows"])
         if not self.digest.is_empty():
             # What lies between two ranks of the digest may be above the largest score.
             low, high = described["lowest"], described["highest"]

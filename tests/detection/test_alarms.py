@@ -1,0 +1,104 @@
+"""Alarms: each is raised by what it warns of, kept, and silent otherwise."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import aejax
+from aejax.config import Config, Dense, Scale, Train
+from aejax.detection import alarms
+from aejax.scoring.stream import score_files
+
+GOOD = Train(epochs=30, batch_size=64, learning_rate=3e-3)
+NAMES = tuple("abcde")
+
+
+def rows(count: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(count, 2)) @ np.random.default_rng(99).normal(size=(2, 5))
+    return (x + 0.1 * random.normal(size=x.shape)).astype(np.float32)
+
+
+def fitted(x: np.ndarray, train: Train = GOOD, scale: Scale | None = None) -> aejax.Detector:
+    config = Config(model=Dense(hidden=(8, 2)), train=train, scale=scale or Scale())
+    return aejax.fit(config, x, schema=aejax.Schema(shape=(5,), names=NAMES))
+
+
+def test_a_good_detector_raises_none(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="aejax"):
+        assert "alarms" not in fitted(rows(500, 0)).provenance
+    assert not caplog.records
+
+
+def test_a_network_that_learnt_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="aejax"):
+        detector = fitted(rows(500, 0), Train(epochs=1, learning_rate=1e-9))
+    (alarm,) = detector.provenance["alarms"]
+    assert alarm.startswith("the trained network's mean error is")
+    assert alarm in caplog.text
+    detector.save(tmp_path)
+    assert aejax.load(tmp_path).provenance["alarms"] == [alarm]
+
+
+def test_a_value_that_decides_the_scale() -> None:
+    x = rows(500, 0)
+    x[3, 2] = 1e6
+    (alarm,) = [a for a in fitted(x).provenance["alarms"] if "decides the scale" in a]
+    assert alarm.startswith("c has a value ")
+    assert "alarms" not in fitted(rows(500, 0)).provenance
+    clipped = fitted(x, scale=Scale(clip=10.0)).provenance.get("alarms", [])
+    assert not [a for a in clipped if "decides the scale" in a]
+
+
+@pytest.mark.parametrize(("score", "count"), [(0.5, 1), (0.0, 1)])
+def test_constant_scores(score: float, count: int) -> None:
+    assert len(alarms.constant_scores(np.full(50, score))) == count
+    assert not alarms.constant_scores(np.full(50, score) + np.arange(50))
+
+
+def test_rows_that_were_trained_on() -> None:
+    x = rows(100, 0)
+    assert alarms.rows_seen_in_training(x, rows(50, 1)) == []
+    (alarm,) = alarms.rows_seen_in_training(x, np.concatenate([rows(50, 1), x[:7]]))
+    assert alarm.startswith("7 of the 57 test rows are among the training rows")
+
+
+SHARES = st.lists(st.floats(0.01, 1), min_size=10, max_size=10).map(
+    lambda shares: np.array(shares) / sum(shares)
+)
+
+
+@given(SHARES, SHARES)
+def test_stability_is_symmetric_and_zero_for_equals(a: np.ndarray, b: np.ndarray) -> None:
+    assert alarms.population_stability(a, a) == 0
+    assert alarms.population_stability(a, b) >= 0
+    np.testing.assert_allclose(
+        alarms.population_stability(a, b), alarms.population_stability(b, a), atol=1e-12
+    )
+    by_hand = sum((q - p) * np.log(q / p) for p, q in zip(a, b, strict=True))
+    np.testing.assert_allclose(alarms.population_stability(a, b), by_hand, atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_a_scoring_job_measures_drift(tmp_path: Path, shift: float) -> None:
+    # A large share held out: deciles of few scores are no measure of anything.
+    detector = fitted(rows(3000, 0), Train(epochs=20, learning_rate=3e-3, validation_fraction=0.5))
+    x = rows(3000, 1)
+    x[:, 1] += shift
+    table = pa.table({name: x[:, i] for i, name in enumerate(NAMES)})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    summary = score_files(detector, tmp_path / "rows.parquet", tmp_path / "scores")
+    assert detector.threshold is not None
+    edges = [-np.inf, *np.asarray(detector.threshold.deciles), np.inf]
+    shares = np.histogram(detector.score(x), edges)[0] / len(x)
+    expected = alarms.population_stability(np.full(10, 0.1), shares)
+    assert summary["population_stability"] == pytest.approx(expected, rel=0.05, abs=0.01)
+    assert len(summary["alarms"]) == (shift > 0)
