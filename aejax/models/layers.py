@@ -212,7 +212,7 @@ def _normalised(
         squares = jnp.sum(jnp.square(kept), axis=others) * share
         variance = jnp.maximum(squares - jnp.square(mean), 0)
     factor = scale * lax.rsqrt(variance + epsilon)
-    y = x * factor.reshape(wide) + (bias - mean * factor).reshape(wide)
+    y = (x - mean.reshape(wide)) * factor.reshape(wide) + bias.reshape(wide)
     return y, mean, variance
 
 
