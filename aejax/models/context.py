@@ -15,6 +15,8 @@ from aejax.models.convolution import product
 # A random word of rank r is drawn in proportion to r ** -0.75: Zipf's law, to the power that
 # Mikolov et al. (the second paper of 2013, section 2.2) raise the words' frequencies to.
 ZIPF = 0.75
+# Logarithm of a probability that is as good as 0, and that differences can be taken of.
+NEVER = -1e9
 
 
 class ContextPredictor(nn.Module):
@@ -111,9 +113,9 @@ class ContextPredictor(nn.Module):
         others = _zipf(self.make_rng("samples"), shape, self.vocabulary)
         right = jnp.sum(hidden * self.output[middle], axis=1) + self.bias[middle]
         wrong = jnp.einsum("bw,bnw->bn", hidden, self.output[others]) + self.bias[others]
-        # A random word that is the right one is left out, as in word2vec.
-        mistaken = jnp.where(others == middle[:, None], 0, jax.nn.softplus(wrong))
-        return jax.nn.softplus(-right) + jnp.sum(mistaken, axis=1)
+        # A random word may be the right one: left out, as word2vec does, what is learned
+        # would be the logarithm of odds and no longer that of a probability.
+        return jax.nn.softplus(-right) + jnp.sum(jax.nn.softplus(wrong), axis=1)
 
 
 def _embeddings(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -138,9 +140,10 @@ def _log_zipf(vocabulary: int) -> jax.Array:
 
     What negative sampling learns is log P(word | context) less this (Levy and Goldberg,
     "Neural word embedding as implicit matrix factorization", 2014, equation 7). 0 is never
-    drawn, and gets what 1 has.
+    drawn, so nothing was learned of it: it is as good as impossible.
     """
-    rank = jnp.maximum(jnp.arange(vocabulary, dtype=jnp.float32), 1)
+    rank = jnp.arange(1, vocabulary, dtype=jnp.float32)
     # (r + 1) ** (1 - ZIPF) - r ** (1 - ZIPF), without the loss of digits of a difference.
     power = 1 - ZIPF
-    return power * jnp.log(rank) + jnp.log(jnp.expm1(power * jnp.log1p(1 / rank)))
+    drawn = power * jnp.log(rank) + jnp.log(jnp.expm1(power * jnp.log1p(1 / rank)))
+    return jnp.concatenate([jnp.full(1, NEVER), drawn])

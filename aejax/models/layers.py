@@ -212,7 +212,11 @@ def _normalised(
         squares = jnp.sum(jnp.square(kept), axis=others) * share
         variance = jnp.maximum(squares - jnp.square(mean), 0)
     factor = scale * lax.rsqrt(variance + epsilon)
-    y = (x - mean.reshape(wide)) * factor.reshape(wide) + bias.reshape(wide)
+    # The mean's gradient is taken through the shift, which is one number a feature: through
+    # the difference it would take another pass over the rows.
+    held = lax.stop_gradient(mean)
+    shift = bias - (mean - held) * factor
+    y = (x - held.reshape(wide)) * factor.reshape(wide) + shift.reshape(wide)
     return y, mean, variance
 
 

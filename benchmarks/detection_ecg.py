@@ -1,0 +1,232 @@
+"""The ECG line: heartbeats, trained on normal ones, with a threshold from training rows only.
+
+The split is that of the TensorFlow tutorial (a fifth of the rows tests, random state 21), which
+publishes an accuracy of 0.944. Samples of one signal have one unit, so they are not scaled one
+by one; they come with mean 0 and standard deviation 1 over each heartbeat. Averaged networks of
+aejax are trained in folds, so that every normal training row has a score from networks that
+didn't see it; the threshold is a quantile of those scores. Two choices of size are marked, both
+made without a label: the tutorial's own, and the one with the least error on held-out rows.
+Peers are trained in the same folds, dealt once, so that no threshold hangs on the few largest
+scores of one fifth of the rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aejax.config import Scale
+from aejax.detection.metrics import evaluate
+from aejax.detection.population import fit_population
+from benchmarks import options
+from benchmarks.detectors import ENTRIES
+from benchmarks.detectors.protocol import Split
+from benchmarks.detectors.with_aejax import Form, config
+from benchmarks.report import environment_lines, table
+
+QUANTILE = 0.975
+FOLDS, REPEATS = 5, 4
+SIZES: dict[str, Form] = {
+    "140-32-16-8-16-32-140": Form(hidden=(32, 16, 8)),
+    "140-16-140": Form(hidden=(16,)),
+    "140-64-32-64-140": Form(hidden=(64, 32)),
+}
+TUTORIAL = "140-32-16-8-16-32-140"
+SCALE = Scale(kind="none")
+PEERS = ("pyod-knn", "pyod-autoencoder")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beats:
+    """The tutorial's split.
+
+    Attributes:
+        train: normal training rows, float32 [n, 140].
+        test: float32 [m, 140].
+        is_anomaly: bool [m], of the test rows.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    is_anomaly: np.ndarray
+
+
+def read(path: Path) -> Beats:
+    """Read the tutorial's file (140 samples and a label, 1 is normal) and split it as it does."""
+    from sklearn.model_selection import train_test_split
+
+    table = np.loadtxt(path, delimiter=",", dtype=np.float32)
+    train, test, train_labels, test_labels = train_test_split(
+        table[:, :-1], table[:, -1], test_size=0.2, random_state=21
+    )
+    return Beats(train=train[train_labels == 1], test=test, is_anomaly=test_labels == 0)
+
+
+def split_of(beats: Beats, picked: np.ndarray, held: np.ndarray) -> Split:
+    """Some normal training rows to train on; others, and the test rows, to score."""
+    return Split(
+        protocol="normals",
+        train_rows=picked,
+        test_rows=np.concatenate([held, len(beats.train) + np.arange(len(beats.test))]),
+        train=beats.train[picked],
+        test=np.concatenate([beats.train[held], beats.test]),
+        is_anomaly=np.concatenate([np.zeros(len(held), bool), beats.is_anomaly]),
+        scale=SCALE,
+    )
+
+
+def averaged(form: Form, beats: Beats, seed: int, quick: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [n] of the training rows by networks that didn't see them, and [m] of the test rows.
+
+    Each repeat deals the rows into folds anew and trains one network without each fold.
+    """
+    folds = deal(len(beats.train), seed, repeats=1 if quick else REPEATS)
+    everything = np.arange(len(beats.train))
+    rows = [np.setdiff1d(everything, fold) for fold in folds]
+    configs = [
+        config(form, split_of(beats, picked, fold), 1000 * seed + member, quick)
+        for member, (picked, fold) in enumerate(zip(rows, folds, strict=True))
+    ]
+    population = fit_population(configs, beats.train, rows=rows)
+    held, counts = np.zeros(len(everything)), np.zeros(len(everything))
+    test = []
+    for detector, fold in zip(population.detectors, folds, strict=True):
+        if detector is None:
+            continue
+        held[fold] += detector.score(beats.train[fold])
+        counts[fold] += 1
+        test.append(detector.score(beats.test))
+    return held / counts, np.mean(test, axis=0)
+
+
+def of_peer(name: str, beats: Beats, seed: int, quick: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a peer, fitted without each fold of one deal."""
+    detect = ENTRIES[name].load()
+    held, test = np.zeros(len(beats.train)), []
+    for fold in deal(len(beats.train), seed, repeats=1):
+        picked = np.setdiff1d(np.arange(len(beats.train)), fold)
+        scores = detect(split_of(beats, picked, fold), seed, quick).scores
+        held[fold] = scores[: len(fold)]
+        test.append(scores[len(fold) :])
+    return held, np.mean(test, axis=0)
+
+
+def deal(rows: int, seed: int, *, repeats: int) -> list[np.ndarray]:
+    """Positions of the rows of every fold; each repeat holds every row once."""
+    random = np.random.default_rng(seed)
+    return [
+        fold for _ in range(repeats) for fold in np.array_split(random.permutation(rows), FOLDS)
+    ]
+
+
+def measure(path: Path, *, seeds: int, quick: bool) -> dict[str, Any]:
+    """Run every size and peer from every seed."""
+    beats = read(path)
+    runs: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    jobs: dict[str, Callable[[int], tuple[np.ndarray, np.ndarray]]] = {
+        **{
+            name: lambda seed, form=form: averaged(form, beats, seed, quick)
+            for name, form in SIZES.items()
+        },
+        **{name: lambda seed, name=name: of_peer(name, beats, seed, quick) for name in PEERS},
+    }
+    for seed in range(seeds):
+        for name, job in jobs.items():
+            if name in missing:
+                continue
+            started = time.perf_counter()
+            try:
+                held, scores = job(seed)
+            except ImportError as error:
+                missing[name] = f"{type(error).__name__}: {error}"
+                continue
+            seconds = time.perf_counter() - started
+            found = evaluate(
+                scores, beats.is_anomaly, float(np.quantile(held, QUANTILE)), bootstrap=0
+            )
+            runs.append(
+                {
+                    "detector": name,
+                    "seed": seed,
+                    "seconds": seconds,
+                    "held_out_error": float(np.mean(held)),
+                    "auroc": found["auroc"]["value"],
+                    "accuracy": found["accuracy"],
+                    "recall": found["anomaly_positive"]["recall"],
+                    "false_alarms": found["anomaly_positive"]["false_positives"]
+                    / int((~beats.is_anomaly).sum()),
+                }
+            )
+            options.say(f"{name} seed {seed}: AUROC {runs[-1]['auroc']:.4f} ({seconds:.1f} s)")
+    names = list(dict.fromkeys(run["detector"] for run in runs))
+    summary = {name: _medians([run for run in runs if run["detector"] == name]) for name in names}
+    return {
+        "suite": "detection",
+        "data": "ecg5000",
+        "quantile": QUANTILE,
+        "seeds": seeds,
+        "quick": quick,
+        "rows": {"training": len(beats.train), "test": len(beats.test)},
+        "tutorial": TUTORIAL,
+        "least_error": min(SIZES, key=lambda name: summary[name]["held_out_error"]["median"]),
+        "summary": summary,
+        "missing": missing,
+        "runs": runs,
+    }
+
+
+def _medians(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    found = {}
+    for name in (
+        "auroc", "accuracy", "recall", "false_alarms", "held_out_error", "seconds",
+    ):  # fmt: skip
+        values = [run[name] for run in runs]
+        found[name] = {
+            "median": statistics.median(values),
+            "lowest": min(values),
+            "highest": max(values),
+        }
+    return found
+
+
+def as_table(results: dict[str, Any]) -> str:
+    """The results in Markdown."""
+    marks = (("tutorial", "the tutorial's"), ("least_error", "least held-out error"))
+    rows = []
+    for name, one in results["summary"].items():
+        auroc, accuracy = one["auroc"], one["accuracy"]
+        rows.append(
+            [
+                name + "".join(f" ({why})" for key, why in marks if results[key] == name),
+                f"{one['held_out_error']['median']:.4f}" if name in SIZES else "-",
+                f"{accuracy['median']:.3f}",
+                f"{accuracy['lowest']:.3f} to {accuracy['highest']:.3f}",
+                f"{auroc['median']:.4f}",
+                f"{auroc['lowest']:.4f} to {auroc['highest']:.4f}",
+                f"{one['recall']['median']:.3f}",
+                f"{one['false_alarms']['median']:.3f}",
+                f"{one['seconds']['median']:.1f}",
+            ]
+        )
+    head = [
+        "detector", "error of held-out normal rows", "accuracy", "lowest to highest", "AUROC",
+        "lowest to highest", "recall", "false alarms", "s",
+    ]  # fmt: skip
+    parts = [
+        "# ECG5000, the tutorial's split",
+        environment_lines(results),
+        f"Medians over {results['seeds']} seeds. {results['rows']['training']:,} normal training "
+        f"rows in {FOLDS} folds, dealt {1 if results['quick'] else REPEATS} times for aejax and "
+        f"once for peers, a network a fold; threshold at the {results['quantile']} quantile of "
+        f"held-out rows' scores; {results['rows']['test']:,} test rows.",
+        table(head, rows),
+        "\n".join(f"- {name}: missing ({why})" for name, why in results["missing"].items()),
+    ]
+    return "\n\n".join(filter(None, parts))
