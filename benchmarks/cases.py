@@ -12,12 +12,16 @@ from typing import Literal
 
 import numpy as np
 
-from aejax import Conv, Dense
+from aejax import Conv, Dense, SuperResolution, Variational
 
 Weights = list[dict[str, np.ndarray]]
+Model = Dense | Conv | SuperResolution | Variational
+# "posterior" is a dense layer that gives the mean of a normal distribution. Its second kernel
+# gives the log variance, which training needs and a score at the mean doesn't.
 Kind = Literal[
-    "dense", "conv", "conv_transpose", "batch_norm", "activation", "max_pool", "upsample"
-]
+    "dense", "conv", "conv_transpose", "batch_norm", "activation", "max_pool", "upsample",
+    "posterior",
+]  # fmt: skip
 # The constants of Keras' layer, which aejax shares.
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99
@@ -46,7 +50,7 @@ class Layer:
     @property
     def flops(self) -> int:
         """Multiplications and additions of its products for one row; the rest is left out."""
-        if self.kind == "dense":
+        if self.kind in ("dense", "posterior"):
             return 2 * self.shape_in[0] * self.shape_out[0]
         if self.kind in ("conv", "conv_transpose"):
             # A transposed convolution multiplies once for each pixel that goes in.
@@ -75,7 +79,7 @@ class Case:
 
     name: str
     title: str
-    model: Dense | Conv
+    model: Model
     shape: tuple[int, ...]
     scoring_rows: int = 131_072
     train_rows: int
@@ -92,12 +96,19 @@ class Case:
     @property
     def in_unit_range(self) -> bool:
         """Whether rows lie in [0, 1], as a sigmoid's do."""
-        return self.model.output == "sigmoid"
+        model = self.model.network if isinstance(self.model, Variational) else self.model
+        return model.output == "sigmoid"
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The network, layer by layer."""
         return _layers(self.model, self.shape)
+
+    @property
+    def posterior(self) -> int | None:
+        """Place of the posterior among the layers of a variational autoencoder; else None."""
+        places = [index for index, layer in enumerate(self.layers) if layer.kind == "posterior"]
+        return places[0] if places else None
 
     @property
     def score_flops(self) -> int:
@@ -109,9 +120,11 @@ class Case:
         """The same for one row in one training step.
 
         A gradient costs a product for the weights and one for the inputs, which the first
-        layer does without.
+        layer does without. A posterior multiplies twice, for mean and log variance.
         """
-        products = [layer.flops for layer in self.layers if layer.flops]
+        times = {"posterior": 2}
+        flops = [layer.flops * times.get(layer.kind, 1) for layer in self.layers]
+        products = [product for product in flops if product]
         return 3 * sum(products) - products[0]
 
     def row_bytes(self, dtype: str) -> int:
@@ -119,7 +132,7 @@ class Case:
         return math.prod(self.shape) * np.dtype(dtype).itemsize + 4
 
 
-def _layers(model: Dense | Conv, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+def _layers(model: Model, shape: tuple[int, ...]) -> tuple[Layer, ...]:
     layers: list[Layer] = []
 
     def add(kind: Kind, out: tuple[int, ...], **more: int | str) -> None:
@@ -128,6 +141,8 @@ def _layers(model: Dense | Conv, shape: tuple[int, ...]) -> tuple[Layer, ...]:
     def here() -> tuple[int, ...]:
         return layers[-1].shape_out if layers else shape
 
+    if isinstance(model, Variational):
+        return _variational(model, shape)
     if isinstance(model, Dense):
         decoder = model.hidden[-2::-1] if model.decoder is None else model.decoder
         for width in (*model.hidden, *decoder):
@@ -144,6 +159,19 @@ def _layers(model: Dense | Conv, shape: tuple[int, ...]) -> tuple[Layer, ...]:
         add("activation", out, function=model.activation)
         if model.batch_norm:
             add("batch_norm", out)
+
+    if isinstance(model, SuperResolution):
+        for _ in range(model.levels):
+            height, columns, channels = here()
+            add("max_pool", (height // 2, columns // 2, channels))
+        for _ in range(model.levels):
+            height, columns, channels = here()
+            add("upsample", (2 * height, 2 * columns, channels))
+            for _ in range(model.convolutions):
+                hidden("conv", (2 * height, 2 * columns, model.channels), 1)
+        add("conv", shape, kernel=model.kernel)
+        add("activation", shape, function=model.output)
+        return tuple(layers)
 
     for width in model.channels:
         height, columns, _ = here()
@@ -166,6 +194,23 @@ def _layers(model: Dense | Conv, shape: tuple[int, ...]) -> tuple[Layer, ...]:
     add("conv", (*here()[:2], shape[-1]), kernel=model.kernel)
     add("activation", here(), function=model.output)
     return tuple(layers)
+
+
+def _variational(model: Variational, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    """A dense autoencoder's layers with the posterior, and a layer after it, in the middle."""
+    network = model.network
+    if not isinstance(network, Dense) or network.batch_norm:
+        raise ValueError(f"no benchmark of a variational autoencoder around {network}")
+    layers = _layers(network, shape)
+    # A product and an activation for every hidden width.
+    before, after = layers[: 2 * len(network.hidden)], layers[2 * len(network.hidden) :]
+    body, latent = before[-1].shape_out, (model.latent,)
+    middle = (
+        Layer(kind="posterior", shape_in=body, shape_out=latent),
+        Layer(kind="dense", shape_in=latent, shape_out=body),
+        Layer(kind="activation", shape_in=body, shape_out=body, function=network.activation),
+    )
+    return (*before, *middle, *after)
 
 
 def make_weights(case: Case, *, seed: int = 0, trained: bool = True) -> Weights:
@@ -193,7 +238,7 @@ def make_weights(case: Case, *, seed: int = 0, trained: bool = True) -> Weights:
             fresh = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
             found = drawn if trained else {k: np.full(width, v) for k, v in fresh.items()}
         elif layer.flops:
-            size = () if layer.kind == "dense" else (layer.kernel, layer.kernel)
+            size = () if layer.kind in ("dense", "posterior") else (layer.kernel, layer.kernel)
             fan_in, fan_out = (math.prod(size) * n for n in (layer.shape_in[-1], width))
             limit = math.sqrt(6 / (fan_in + fan_out))
             bias = random.normal(0, 0.05, width)
@@ -201,6 +246,9 @@ def make_weights(case: Case, *, seed: int = 0, trained: bool = True) -> Weights:
                 "kernel": random.uniform(-limit, limit, (*size, layer.shape_in[-1], width)),
                 "bias": bias if trained else np.zeros(width),
             }
+            if layer.kind == "posterior":
+                second = random.uniform(-limit, limit, (layer.shape_in[-1], width))
+                found |= {"log_variance_kernel": second, "log_variance_bias": np.zeros(width)}
         else:
             found = {}
         weights.append({name: value.astype(np.float32) for name, value in found.items()})
@@ -289,6 +337,26 @@ _CASES = (
         name="pooled",
         title="pooled convolutions (8, 8) with BatchNorm on 28x28x1",
         model=Conv(channels=(8, 8), down="pool", batch_norm=True),
+        shape=(28, 28, 1),
+        scoring_rows=8_192,
+        train_rows=4_096,
+        batch_sizes=(128,),
+        pixels=True,
+    ),
+    Case(
+        name="vae",
+        title="784-500-20-500-784, the variational autoencoder, scored at its posterior's mean",
+        model=Variational(network=Dense(hidden=(500,), output="sigmoid"), latent=20),
+        shape=(784,),
+        scoring_rows=32_768,
+        train_rows=16_384,
+        batch_sizes=(128,),
+        pixels=True,
+    ),
+    Case(
+        name="superres",
+        title="28x28x1 shrunk to 7x7x1 and restored by two levels of two convolutions (8)",
+        model=SuperResolution(levels=2, convolutions=2, channels=8),
         shape=(28, 28, 1),
         scoring_rows=8_192,
         train_rows=4_096,

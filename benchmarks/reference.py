@@ -41,12 +41,44 @@ def scores(case: Case, weights: Weights, rows: np.ndarray) -> np.ndarray:
 def reconstruct(case: Case, weights: Weights, x: np.ndarray) -> np.ndarray:
     """Reconstructions, float64 [n, *shape], of scaled rows of that shape."""
     for layer, arrays in zip(case.layers, weights, strict=True):
-        x = _apply(layer, {name: a.astype(np.float64) for name, a in arrays.items()}, x)
+        x = _apply(layer, arrays, x)
     return x
 
 
-def _apply(layer: Layer, w: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    if layer.kind == "dense":
+def negative_elbo(case: Case, weights: Weights, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """What a variational autoencoder minimises, for every row, in nats.
+
+    -log p(x | mean + deviation * noise) of Bernoulli features, and the divergence of the
+    posterior from the standard normal prior (Kingma and Welling, "Auto-encoding variational
+    Bayes", 2014, equation 10).
+
+    Args:
+        case: the network.
+        weights: its weights.
+        x: rows, [n, features], in [0, 1].
+        noise: standard normal, [n, latent].
+
+    Returns:
+        float64 [n].
+    """
+    assert case.posterior is not None
+    hidden = x.astype(np.float64)
+    for layer, arrays in zip(case.layers[: case.posterior], weights, strict=False):
+        hidden = _apply(layer, arrays, hidden)
+    posterior = {k: v.astype(np.float64) for k, v in weights[case.posterior].items()}
+    mean = hidden @ posterior["kernel"] + posterior["bias"]
+    log_variance = hidden @ posterior["log_variance_kernel"] + posterior["log_variance_bias"]
+    y = mean + np.exp(log_variance / 2) * noise
+    rest = slice(case.posterior + 1, None)
+    for layer, arrays in zip(case.layers[rest], weights[rest], strict=True):
+        y = _apply(layer, arrays, y)
+    nats = -(x * np.log(y) + (1 - x) * np.log(1 - y)).sum(axis=1)
+    return nats + (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1) / 2
+
+
+def _apply(layer: Layer, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    w = {name: array.astype(np.float64) for name, array in arrays.items()}
+    if layer.kind in ("dense", "posterior"):
         return x @ w["kernel"] + w["bias"]
     if layer.kind == "batch_norm":
         return (x - w["mean"]) / np.sqrt(w["var"] + BATCH_NORM_EPSILON) * w["scale"] + w["bias"]

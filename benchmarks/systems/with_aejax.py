@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Config, Dense, Scale, Train
+from aejax.config import Config, Conv, Dense, Scale, Train, Variational
 from aejax.core import scaling, steps
 from aejax.data.schema import Schema
 from aejax.detection import detector as detection
@@ -22,7 +22,11 @@ from benchmarks.systems.job import Choice, Job
 def nested_weights(job: Job) -> dict[str, Any]:
     """The given weights under aejax's names."""
     model = job.case.model
-    encoders = len(model.hidden if isinstance(model, Dense) else model.channels)
+    if isinstance(model, Variational):
+        return {"params": _variational_weights(job)}
+    encoders = len(model.hidden) if isinstance(model, Dense) else 0
+    if isinstance(model, Conv):
+        encoders = len(model.channels)
     layers = job.case.layers
     products = sum(bool(layer.flops) for layer in layers)
     params: dict[str, Any] = {}
@@ -38,6 +42,22 @@ def nested_weights(job: Job) -> dict[str, Any]:
         elif layer.flops:
             params[f"{part}_layers_{index}" if seen + 1 < products else "output_layer"] = arrays
     return {"params": params, **({"batch_stats": statistics} if statistics else {})}
+
+
+def _variational_weights(job: Job) -> dict[str, Any]:
+    place = job.case.posterior
+    assert place is not None
+    posterior, expand, *decoder = filter(None, job.weights[place:])
+    encoder = list(filter(None, job.weights[:place]))
+    network = {f"encoder_layers_{index}": arrays for index, arrays in enumerate(encoder)}
+    network |= {f"decoder_layers_{index}": arrays for index, arrays in enumerate(decoder[:-1])}
+    names = ("kernel", "bias")
+    return {
+        "network": {**network, "output_layer": decoder[-1]},
+        "mean_layer": {name: posterior[name] for name in names},
+        "log_variance_layer": {name: posterior[f"log_variance_{name}"] for name in names},
+        "expand_layer": expand,
+    }
 
 
 def _schema(job: Job) -> Schema:

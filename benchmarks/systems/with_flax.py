@@ -31,7 +31,7 @@ class Network(nn.Module):
         for index, layer in enumerate(self.layers):
             name, width = f"layer_{index}", layer.shape_out[-1]
             size, steps = (layer.kernel,) * 2, (layer.stride,) * 2
-            if layer.kind == "dense":
+            if layer.kind in ("dense", "posterior"):
                 x = nn.Dense(width, dtype=self.dtype, name=name)(x)
             elif layer.kind == "conv":
                 x = nn.Conv(width, size, steps, dtype=self.dtype, name=name)(x)
@@ -54,6 +54,45 @@ class Network(nn.Module):
         return x
 
 
+class Variational(nn.Module):
+    """Logits of a row, and its posterior's mean and log variance."""
+
+    layers: tuple[Layer, ...]
+    posterior: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, noise: jax.Array | float) -> tuple[jax.Array, ...]:
+        hidden = Network(self.layers[: self.posterior], name="encoder")(x)
+        width = self.layers[self.posterior].shape_out[-1]
+        mean = nn.Dense(width, name="mean")(hidden)
+        log_variance = nn.Dense(width, name="log_variance")(hidden)
+        latent = mean + jnp.exp(0.5 * log_variance) * noise
+        # The last layer is the sigmoid.
+        decoder = Network(self.layers[self.posterior + 1 : -1], name="decoder")
+        return decoder(latent), mean, log_variance
+
+
+def negative_elbo(found: tuple[jax.Array, ...], x: jax.Array) -> jax.Array:
+    """Of every row [n], in nats, from what `Variational` gives."""
+    logits, mean, log_variance = found
+    nats = optax.sigmoid_binary_cross_entropy(logits, x).sum(axis=1)
+    divergence = jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance
+    return nats + 0.5 * divergence.sum(axis=1)
+
+
+def _variational_variables(job: Job, place: int) -> dict[str, Any]:
+    weights = job.weights
+    parts = {"encoder": slice(0, place), "decoder": slice(place + 1, None)}
+    networks = {
+        part: {f"layer_{i}": dict(arrays) for i, arrays in enumerate(weights[where]) if arrays}
+        for part, where in parts.items()
+    }
+    posterior = weights[place]
+    mean = {name: posterior[name] for name in ("kernel", "bias")}
+    log_variance = {name: posterior[f"log_variance_{name}"] for name in mean}
+    return {"params": {**networks, "mean": mean, "log_variance": log_variance}}
+
+
 def _variables(job: Job) -> dict[str, Any]:
     params: dict[str, Any] = {}
     statistics: dict[str, Any] = {}
@@ -63,7 +102,7 @@ def _variables(job: Job) -> dict[str, Any]:
             params[name] = {key: arrays[key] for key in ("scale", "bias")}
             statistics[name] = {key: arrays[key] for key in ("mean", "var")}
         elif arrays:
-            params[name] = dict(arrays)
+            params[name] = {key: arrays[key] for key in ("kernel", "bias")}
     return {"params": params, **({"batch_stats": statistics} if statistics else {})}
 
 
@@ -111,12 +150,22 @@ class Training:
     """A Python loop over jitted steps."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
-        self.model = Network(job.case.layers)
+        self.job, place = job, job.case.posterior
+        self.model: Network | Variational
+        if place is None:
+            self.model, self.fresh = Network(job.case.layers), _variables(job)
+        else:
+            self.model = Variational(job.case.layers, place)
+            self.fresh = _variational_variables(job, place)
         self.optimizer = optax.adam(1e-3, eps=1e-7)
         self.step = jax.jit(self._step, donate_argnums=(0, 1))
-        self.errors = jax.jit(lambda variables, x: _row_errors(x, self.model.apply(variables, x)))
+        self.errors = jax.jit(lambda variables, x: _row_errors(x, self._output(variables, x)))
         self.facts = {"jax": jax.__version__, "flax": flax.__version__}
+
+    def _output(self, variables: Any, x: jax.Array) -> Any:
+        if isinstance(self.model, Variational):
+            return nn.sigmoid(self.model.apply(variables, x, 0.0)[0])
+        return self.model.apply(variables, x)
 
     def _step(self, variables: Any, state: Any, key: jax.Array, x: jax.Array) -> Any:
         noise = self.job.case.noise
@@ -126,6 +175,11 @@ class Training:
         others = {name: value for name, value in variables.items() if name != "params"}
 
         def loss(params: Any) -> tuple[jax.Array, Any]:
+            if isinstance(self.model, Variational):
+                (width,) = self.model.layers[self.model.posterior].shape_out
+                sample = jax.random.normal(key, (len(x), width))
+                found = self.model.apply({"params": params}, x, sample)
+                return jnp.mean(negative_elbo(found, x)), {}
             y, changed = self.model.apply(
                 {"params": params, **others}, seen, train=True, mutable=["batch_stats"]
             )
@@ -138,7 +192,7 @@ class Training:
 
     def fit(self) -> None:
         job = self.job
-        variables = jax.tree.map(jnp.array, _variables(job))
+        variables = jax.tree.map(jnp.array, self.fresh)
         state = self.optimizer.init(variables["params"])
         random = np.random.default_rng(0)
         key = jax.random.key(0)

@@ -28,7 +28,7 @@ def network(job: Job) -> keras.Model:
     modules: list[Any] = []
     for layer in job.case.layers:
         width = layer.shape_out[-1]
-        if layer.kind == "dense":
+        if layer.kind in ("dense", "posterior"):
             modules.append(keras.layers.Dense(width))
         elif layer.kind == "conv":
             modules.append(keras.layers.Conv2D(width, layer.kernel, layer.stride, "same"))
@@ -56,6 +56,52 @@ def network(job: Job) -> keras.Model:
                 kernel = kernel[::-1, ::-1].swapaxes(2, 3)
             module.set_weights([kernel, arrays["bias"]])
     return model
+
+
+class Variational(keras.Model):
+    """A variational autoencoder as in Keras' own example; called, it decodes the mean."""
+
+    def __init__(self, job: Job, place: int) -> None:
+        super().__init__()
+        layers = network(job).layers
+        # The last layer is the sigmoid, which the loss of logits has in it.
+        self.encoder = keras.Sequential([keras.Input(job.case.shape), *layers[:place]])
+        self.decoder = keras.Sequential(
+            [keras.Input((layers[place].units,)), *layers[place + 1 : -1]]
+        )
+        self.mean = layers[place]
+        self.log_variance = keras.layers.Dense(layers[place].units)
+        self.log_variance.build(self.encoder.output_shape)
+        names = ("log_variance_kernel", "log_variance_bias")
+        self.log_variance.set_weights([job.weights[place][name] for name in names])
+        self.seeds = keras.random.SeedGenerator(0)
+        self.tracker = keras.metrics.Mean(name="loss")
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.sigmoid(self.decoder(self.mean(self.encoder(x))))
+
+    @property
+    def metrics(self) -> list[Any]:
+        return [self.tracker]
+
+    def negative_elbo(self, x: Any, noise: Any) -> Any:
+        """Mean over rows, in nats."""
+        hidden = self.encoder(x)
+        mean, log_variance = self.mean(hidden), self.log_variance(hidden)
+        logits = self.decoder(mean + tf.exp(0.5 * log_variance) * noise)
+        nats = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
+        divergence = 0.5 * (tf.square(mean) + tf.exp(log_variance) - 1 - log_variance)
+        return tf.reduce_mean(tf.reduce_sum(nats, axis=1) + tf.reduce_sum(divergence, axis=1))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        noise = keras.random.normal((tf.shape(x)[0], self.mean.units), seed=self.seeds)
+        with tf.GradientTape() as tape:
+            loss = self.negative_elbo(x, noise)
+        self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result()}
 
 
 def _facts() -> dict[str, Any]:
@@ -123,11 +169,13 @@ class Training:
             random = np.random.default_rng(0)
             noise = job.case.noise * random.standard_normal(job.rows.shape, np.float32)
             self.seen = np.clip(job.rows + noise, 0, 1)
-        self.model = network(job)
+        place = job.case.posterior
+        self.model = network(job) if place is None else Variational(job, place)
         self.fresh = self.model.get_weights()
         jit = True if job.options.get("jit_compile") else "auto"
         self.optimizer = keras.optimizers.Adam(1e-3)
-        self.model.compile(optimizer=self.optimizer, loss="mse", jit_compile=jit)
+        loss = "mse" if place is None else None
+        self.model.compile(optimizer=self.optimizer, loss=loss, jit_compile=jit)
         self.facts = _facts()
 
     def fit(self) -> None:

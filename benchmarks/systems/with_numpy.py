@@ -18,7 +18,7 @@ def affine_layers(job: Job) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """
     folded: list[tuple[np.ndarray, np.ndarray, str]] = []
     for layer, arrays in zip(job.case.layers, job.weights, strict=True):
-        if layer.kind == "dense":
+        if layer.kind in ("dense", "posterior"):
             folded.append((arrays["kernel"], arrays["bias"], "linear"))
         elif layer.kind == "batch_norm":
             kernel, bias, function = folded[-1]

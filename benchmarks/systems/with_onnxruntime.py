@@ -35,7 +35,7 @@ def graph(job: Job) -> onnx.ModelProto:
     x = node("Transpose", "rows", perm=[0, 3, 1, 2]) if job.case.is_image else "rows"
     y = x
     for layer, arrays in zip(job.case.layers, job.weights, strict=True):
-        if layer.kind == "dense":
+        if layer.kind in ("dense", "posterior"):
             y = node("Gemm", y, constant(arrays["kernel"]), constant(arrays["bias"]))
         elif layer.kind in ("conv", "conv_transpose"):
             # "SAME": all zeros of a strided layer lie at the end.

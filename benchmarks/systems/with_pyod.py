@@ -11,12 +11,18 @@ import numpy as np
 import torch
 from pyod.models.auto_encoder import AutoEncoder
 
-from aejax import Dense
+from aejax import Dense, Variational
 from benchmarks.systems.job import Choice, Job, NotApplicable
 
 
 def _detector(job: Job, epochs: int, batch_size: int) -> AutoEncoder:
     model = job.case.model
+    if isinstance(model, Variational):
+        # Its `VAE` class: loss and score are other quantities, so no rate compares.
+        raise NotApplicable(
+            "not comparable: its VAE minimises a squared error instead of a Bernoulli likelihood "
+            "and scores the distance to a random sample's reconstruction, not the mean's"
+        )
     if not isinstance(model, Dense):
         raise NotApplicable("no convolutions")
     if job.platform == "tpu":

@@ -18,6 +18,8 @@ _FUNCTIONS = {"linear": "identity", "sigmoid": "logistic"}
 
 def _regressor(job: Job, epochs: int) -> MLPRegressor:
     layers = affine_layers(job)
+    if any(function != "relu" for _, _, function in layers[:-1]):
+        raise NotApplicable("all its hidden layers share one activation; a latent mean has none")
     hidden = tuple(len(bias) for _, bias, _ in layers[:-1])
     return MLPRegressor(
         hidden_layer_sizes=hidden,
@@ -65,6 +67,8 @@ class Training:
         case = job.case
         if case.is_image:
             raise NotApplicable("no convolutions")
+        if case.posterior is not None:
+            raise NotApplicable("no variational autoencoder")
         if case.model.batch_norm:
             raise NotApplicable("no batch normalisation")
         self.job = job

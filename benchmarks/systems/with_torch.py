@@ -37,9 +37,9 @@ def network(job: Job) -> nn.Sequential:
         inputs, outputs = layer.shape_in[-1], layer.shape_out[-1]
         tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
         module: nn.Module
-        if layer.kind == "dense":
+        if layer.kind in ("dense", "posterior"):
             module = nn.Linear(inputs, outputs)
-            tensors["kernel"] = tensors["kernel"].T
+            tensors = {"kernel": tensors["kernel"].T, "bias": tensors["bias"]}
         elif layer.kind == "conv":
             module = nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, layer.kernel // 2)
             tensors["kernel"] = tensors["kernel"].permute(3, 2, 0, 1).flip(2, 3)
@@ -61,6 +61,34 @@ def network(job: Job) -> nn.Sequential:
                 getattr(module, _NAMES.get(name, name)).copy_(tensor)
         modules.append(module)
     return nn.Sequential(*modules)
+
+
+class Variational(nn.Module):
+    """A variational autoencoder; called, it decodes the posterior's mean."""
+
+    def __init__(self, job: Job, place: int) -> None:
+        super().__init__()
+        layers = network(job)
+        self.encoder, self.mean = layers[:place], layers[place]
+        # The last layer is the sigmoid, which the loss of logits has in it.
+        self.decoder = layers[place + 1 : -1]
+        kernel, bias = (job.weights[place][f"log_variance_{n}"] for n in ("kernel", "bias"))
+        self.log_variance = nn.Linear(*kernel.shape)
+        with torch.no_grad():
+            self.log_variance.weight.copy_(torch.from_numpy(kernel).T)
+            self.log_variance.bias.copy_(torch.from_numpy(bias))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.decoder(self.mean(self.encoder(x))))
+
+    def negative_elbo(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Mean over rows, in nats."""
+        hidden = self.encoder(x)
+        mean, log_variance = self.mean(hidden), self.log_variance(hidden)
+        logits = self.decoder(mean + torch.exp(0.5 * log_variance) * noise)
+        nats = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+        return (nats + divergence) / len(x)
 
 
 def mirrored(job: Job, rows: np.ndarray) -> np.ndarray:
@@ -153,13 +181,18 @@ class Training:
         if job.options.get("compile"):
             self.compiled = torch.compile(self._loss, dynamic=False)
 
-    def _network(self) -> nn.Sequential:
-        model = network(self.job).to(self.device)
+    def _network(self) -> nn.Module:
+        place = self.job.case.posterior
+        built = network(self.job) if place is None else Variational(self.job, place)
+        model = built.to(self.device)
         if self.job.case.is_image:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
     def _loss(self, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.model, Variational):
+            latent = self.model.mean.out_features
+            return self.model.negative_elbo(x, torch.randn(len(x), latent, device=x.device))
         seen, noise = x, self.job.case.noise
         if noise:
             seen = (x + noise * torch.randn_like(x)).clamp(0, 1)
