@@ -86,7 +86,7 @@ def whole_lines(path: Path) -> list[str]:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
-    return content[: content.rfind(b"\n") + 1].decode().splitlines()
+    return content[: content.rfind(b"\n") + 1].decode(errors="backslashreplace").split("\n")[:-1]
 
 
 def drop_cut_line(path: Path) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ from aejax.scoring.durable import (
     written_aside,
 )
 
-FORMAT_VERSION = 2
+# Since 3, manifest and journal carry checksums: a damaged line must not move the place where a
+# job goes on. Jobs that began as 2 go on, and end, as 2.
+FORMAT_VERSION = 3
+FORMATS = (2, 3)
 # A leading underscore or dot keeps these out of sight of readers of the parts (pyarrow, Spark).
 NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json", "_SUCCESS"
 LOCK, TOTALS = ".lock", ".totals"
@@ -63,8 +67,10 @@ class Manifest:
         identity: dict[str, Any],
         segments: list[dict[str, Any]],
         parts: list[dict[str, Any]],
+        version: int = FORMAT_VERSION,
     ) -> None:
         self.folder, self.identity, self.segments, self.parts = folder, identity, segments, parts
+        self.version = version
 
     @property
     def rows(self) -> int:
@@ -85,7 +91,8 @@ class Manifest:
 
     def add(self, part: dict[str, Any]) -> None:
         """Record a part whose file is in place."""
-        append_line(self.folder / PARTS, json.dumps(part))
+        line = part if self.version < 3 else {**part, "check": checksum(part)}
+        append_line(self.folder / PARTS, json.dumps(line))
         self.parts.append(part)
 
     def begin(self, files: Sequence[tuple[str, str]]) -> None:
@@ -99,6 +106,9 @@ class Manifest:
     def end(self, segment: int) -> None:
         """Record that all rows of a segment are scored."""
         self.segments[segment]["done"] = True
+        if self.version >= 3:
+            # What a journal that lost its last lines is told by.
+            self.segments[segment]["parts"] = _parts_of(self.parts, segment)
         self.write()
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -111,10 +121,12 @@ class Manifest:
     def write(self) -> None:
         """Write what isn't a part."""
         described = {
-            "format": FORMAT_VERSION,
+            "format": self.version,
             "identity": self.identity,
             "segments": self.segments,
         }
+        if self.version >= 3:
+            described["check"] = checksum(described)
         with written_aside(self.folder / NAME) as file:
             file.write(json.dumps(described, indent=1).encode())
 
@@ -160,7 +172,7 @@ def claim(
                 f"{folder} holds scores of another job: {name} was {found!r} and is {wanted!r}; "
                 "allowed: another folder, or --restart to start over"
             )
-    manifest = Manifest(folder, identity, written["segments"], written["parts"])
+    manifest = Manifest(folder, identity, written["segments"], written["parts"], written["format"])
     new = _new_files(manifest, files, append=append)
     drop_cut_line(folder / PARTS)
     _check_parts(manifest)
@@ -211,6 +223,11 @@ def _new_files(
     return new
 
 
+def checksum(described: dict[str, Any]) -> str:
+    """Of a JSON-ready description, however its keys are ordered."""
+    return f"{zlib.crc32(json.dumps(described, sort_keys=True).encode()):08x}"
+
+
 def _check_parts(manifest: Manifest) -> None:
     listed = {part["name"] for part in manifest.parts}
     there = {entry.name for entry in manifest.folder.glob("part-*.parquet")}
@@ -227,8 +244,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     """What the books of a scores folder say; raises InputError where they can't be read."""
     written = read_json(folder / NAME, MAX_BYTES)
     version = written.get("format")
-    if version != FORMAT_VERSION:
-        raise InputError(f"{folder / NAME}: format is {version!r}; allowed: {FORMAT_VERSION}")
+    if version not in FORMATS:
+        raise InputError(f"{folder / NAME}: format is {version!r}; allowed: {FORMATS}")
+    if version >= 3 and written.pop("check", None) != checksum(written):
+        raise InputError(f"{folder / NAME} is damaged: its checksum is another; allowed: --restart")
     segments, identity = written.get("segments"), written.get("identity")
     if not isinstance(identity, dict) or not isinstance(segments, list) or not segments:
         raise InputError(f"{folder / NAME}: allowed: identity and segments")
@@ -237,9 +256,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     for number, line in enumerate(whole_lines(folder / PARTS)):
         try:
             part = json.loads(line)
-            right = part["name"] == part_name(number) and part["first_row"] == rows
+            right = version < 3 or part.pop("check") == checksum(part)
+            right = right and part["name"] == part_name(number) and part["first_row"] == rows
             rows += part["rows"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             right = False
         if not right:
             raise InputError(
@@ -247,7 +267,18 @@ def read_description(folder: Path) -> dict[str, Any]:
                 f"allowed: {part_name(number)} from row {rows}"
             )
         parts.append(part)
+    for number, segment in enumerate(segments):
+        there, known = _parts_of(parts, number), segment.get("parts")
+        if known is not None and there != known:
+            raise InputError(
+                f"{folder / PARTS} lists {there} parts of segment {number}; allowed: {known}, as "
+                "the manifest says (--restart starts over)"
+            )
     return {**written, "parts": parts}
+
+
+def _parts_of(parts: Sequence[dict[str, Any]], segment: int) -> int:
+    return sum(part.get("segment") == segment for part in parts)
 
 
 @contextlib.contextmanager
