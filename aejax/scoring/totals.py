@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ COMPRESSION = 2000
 BINS_PER_OCTAVE = 4
 # Float32 begins at 2^-149.
 BIN_OFFSET = 150 * BINS_PER_OCTAVE
+CHECK_BYTES = 4
 _METADATA = b"aejax"
 
 
@@ -108,12 +110,20 @@ class Totals:
         }
         rows = pa.table({}) if self.rows is None else self.rows
         rows = rows.replace_schema_metadata({_METADATA: json.dumps(described)})
+        content = pa.BufferOutputStream()
+        pq.write_table(rows, content)
+        written = content.getvalue().to_pybytes()
+        # A damaged digest may still be one, of other scores.
         with written_aside(folder / TOTALS, durable=False) as file:
-            pq.write_table(rows, file)
+            file.write(written + zlib.crc32(written).to_bytes(CHECK_BYTES))
 
     @staticmethod
     def _saved(folder: Path, top: int) -> Totals:
-        table = pq.read_table(pa.BufferReader((folder / TOTALS).read_bytes()))
+        content = (folder / TOTALS).read_bytes()
+        content, check = content[:-CHECK_BYTES], content[-CHECK_BYTES:]
+        if zlib.crc32(content).to_bytes(CHECK_BYTES) != check:
+            raise ValueError("damaged, or written before there were checksums")
+        table = pq.read_table(pa.BufferReader(content))
         written = json.loads(table.schema.metadata[_METADATA])
         if written["top"] != top:
             raise ValueError("saved for another number of rows")

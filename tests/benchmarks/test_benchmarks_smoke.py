@@ -135,7 +135,7 @@ def test_aejax_and_the_reference_agree_on_every_network(name: str) -> None:
     np.testing.assert_allclose(with_aejax.Scoring(job).score(job.rows), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mlperf", "denoiser", "pooled"])
+@pytest.mark.parametrize("name", ["mlperf", "denoiser", "pooled", "vae", "superres"])
 def test_flax_and_the_reference_agree(name: str) -> None:
     job = job_of(CASES[name])
     system = with_flax.Scoring(job)
@@ -175,6 +175,13 @@ def test_flops_are_counted_as_by_hand() -> None:
     dense = CASES["dense"]
     # Two products for the weights' gradients, one for the inner layer's input.
     assert dense.train_flops == dense.score_flops + 3 * 2 * 784 * 64
+    vae = CASES["vae"]
+    # The log variance is only needed in training.
+    assert vae.score_flops == 2 * (784 * 500 + 500 * 20 + 20 * 500 + 500 * 784)
+    products = 2 * (784 * 500 + 2 * 500 * 20 + 20 * 500 + 500 * 784)
+    assert vae.train_flops == 3 * products - 2 * 784 * 500
+    levels = 14 * 14 * 9 * (1 * 8 + 8 * 8) + 28 * 28 * 9 * (8 * 8 + 8 * 8 + 8 * 1)
+    assert CASES["superres"].score_flops == 2 * levels
     assert dense.row_bytes("uint8") == 784 + 4
 
 
