@@ -178,7 +178,7 @@ class Training:
             if isinstance(self.model, Variational):
                 (width,) = self.model.layers[self.model.posterior].shape_out
                 sample = jax.random.normal(key, (len(x), width))
-                found = self.model.apply({"params": params}, x, sample)
+                found: Any = self.model.apply({"params": params}, x, sample)
                 return jnp.mean(negative_elbo(found, x)), {}
             y, changed = self.model.apply(
                 {"params": params, **others}, seen, train=True, mutable=["batch_stats"]
