@@ -14,7 +14,7 @@ from benchmarks.harness import ROOT, Measured
 
 PACKAGES = (
     "aejax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "pyarrow",
-    "torch", "keras", "tensorflow", "tensorflow-cpu", "onnxruntime", "onnx", "pyod",
+    "torch", "keras", "tensorflow", "tensorflow-cpu", "onnxruntime", "onnx", "pyod", "gensim",
 )  # fmt: skip
 
 
