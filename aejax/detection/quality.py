@@ -1,0 +1,93 @@
+"""How near images are to what they should be: PSNR and SSIM, by way of scikit-image."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from aejax.config import InputError
+
+# The Gaussian window of Wang et al. (2004): 11 x 11 pixels, standard deviation 1.5.
+DEVIATION = 1.5
+WINDOW = 11
+
+Floats = npt.NDArray[np.float64]
+
+
+def peak_signal_to_noise(
+    images: npt.ArrayLike, truth: npt.ArrayLike, *, value_range: float = 1.0
+) -> Floats:
+    """Peak signal-to-noise ratio of every image in dB: 10 log10(range ** 2 / mean square error).
+
+    Args:
+        images: [n, height, width, channels].
+        truth: what they should be, of the same shape.
+        value_range: largest minus smallest possible value of a pixel.
+
+    Returns:
+        float64 [n]; larger is nearer, and infinite where an image is its truth.
+
+    Raises:
+        InputError: if these are no images of the same shape.
+    """
+    found, expected = _pairs(images, truth)
+    from skimage.metrics import peak_signal_noise_ratio
+
+    with np.errstate(divide="ignore"):
+        ratios = [
+            peak_signal_noise_ratio(right, image, data_range=value_range)
+            for image, right in zip(found, expected, strict=True)
+        ]
+    return np.asarray(ratios, np.float64)
+
+
+def structural_similarity(
+    images: npt.ArrayLike, truth: npt.ArrayLike, *, value_range: float = 1.0
+) -> Floats:
+    """Structural similarity of every image, with its authors' window and constants.
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity",
+    IEEE Transactions on Image Processing 13, 2004. Channels are averaged.
+
+    Args:
+        images: [n, height, width, channels], at least 11 x 11 pixels.
+        truth: what they should be, of the same shape.
+        value_range: largest minus smallest possible value of a pixel.
+
+    Returns:
+        float64 [n], at most 1, which an image reaches that is its truth.
+
+    Raises:
+        InputError: if these are no images of the same shape, or too small.
+    """
+    found, expected = _pairs(images, truth)
+    if min(found.shape[1:3]) < WINDOW:
+        raise InputError(
+            f"images have {found.shape[1]} x {found.shape[2]} pixels; "
+            f"allowed: at least {WINDOW} x {WINDOW}"
+        )
+    from skimage.metrics import structural_similarity as similarity
+
+    values = [
+        similarity(
+            right,
+            image,
+            data_range=value_range,
+            gaussian_weights=True,
+            sigma=DEVIATION,
+            use_sample_covariance=False,
+            channel_axis=-1,
+        )
+        for image, right in zip(found, expected, strict=True)
+    ]
+    return np.asarray(values, np.float64)
+
+
+def _pairs(images: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Floats, Floats]:
+    found, expected = np.asarray(images, np.float64), np.asarray(truth, np.float64)
+    if found.ndim != 4 or found.shape != expected.shape:
+        raise InputError(
+            f"images have shape {found.shape} and their truth {expected.shape}; "
+            "allowed: both [n, height, width, channels]"
+        )
+    return found, expected

@@ -1,0 +1,281 @@
+"""Anomalies in the state of a trained network's neurons.
+
+    aejax run mnist_model_state --out runs/mnist_model_state
+
+Published (an article on detecting anomalies in the state of a trained network's neurons):
+a plain classifier of MNIST, two hidden dense layers, the first of 32 units, 8 epochs; four
+kinds of anomalous digits by pixel noise that grows from invisible to plainly visible; the
+activations of both layers for every image; an isolation forest and a supervised network
+that tell normal from anomalous. The article gives no figure that this could be held
+against; what is asked is which view of an image tells its noise best.
+
+Here: the second layer has 32 units too. The classifier learns from the first 50,000
+training images, the detectors from what they see of the other 10,000, so that states are
+those of images that the network doesn't know. Noise is normal, added to pixels in [0, 1],
+clipped to that range and rounded to whole grey levels, of standard deviation 0.02
+(invisible), 0.1, 0.3 and 0.6. Half of the 10,000 test images stay as they are, the other
+half get noise. Every pixel and every neuron is scaled to mean 0 and standard deviation 1,
+so that a pixel that hardly ever changes weighs as much as any other. The autoencoder and the
+isolation forest (scikit-learn's) learn from normal images only; the supervised network from 10,000 images of which half carry the very noise
+that it is tested on, which makes it a bound rather than a rival. Everything is repeated
+with other seeds: classifier, split, noise and detectors.
+
+The first repeat's classifier is kept in `classifier/`, for `aejax states`. It takes about
+five minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aejax.config import Classifier, Config, Dense, Scale, Train
+from aejax.data import batches, datasets
+from aejax.recipes.model_state_findings import (
+    DETECTORS,
+    NOISES,
+    QUALITIES,
+    VIEWS,
+    Place,
+    Result,
+    conclusion,
+    heat,
+    overall,
+    repeats,
+    results_table,
+    summary,
+)
+from aejax.recipes.recipe import Study, StudyRun
+
+if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
+    from aejax.reporting.findings import Findings
+
+CLASSIFIER = Classifier(network=Dense(hidden=(32, 32)))
+LAYERS = ("network/encoder_0", "network/encoder_1")
+LEARNED = 50_000
+FALSE_ALARMS = 0.01
+PIXELS = 28 * 28
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything.
+
+    Attributes:
+        repeats: with other seeds.
+        learned: images that the classifier learns from.
+        seen: images that the detectors learn from.
+        tested: images that they are tested on.
+        epochs: of the classifier, of an autoencoder, and of a supervised detector.
+    """
+
+    repeats: int
+    learned: int
+    seen: int
+    tested: int
+    epochs: tuple[int, int, int]
+
+
+FULL = Size(repeats=5, learned=LEARNED, seen=10_000, tested=10_000, epochs=(8, 40, 15))
+QUICK = Size(repeats=1, learned=2_000, seen=500, tested=500, epochs=(2, 2, 2))
+
+
+def find(run: StudyRun) -> Findings:
+    """Train classifiers and detectors, and compare the views."""
+    from aejax.detection.intervals import mean_interval, repeat_seeds
+    from aejax.reporting.findings import Findings
+
+    size = QUICK if run.quick else FULL
+    results, accuracies = [], []
+    for number, seed in enumerate(repeat_seeds(run.seed, size.repeats)):
+        classifier, accuracy = train_classifier(run, size, seed)
+        if number == 0:
+            classifier.save(run.out / "classifier")
+        accuracies.append(accuracy)
+        results.append(compare(run, size, classifier, seed))
+    return Findings(
+        conclusions=(
+            f"The classifier names {mean_interval(accuracies).text(2, 100)} % of the test "
+            f"images right (mean of {repeats(results)}).",
+            *(conclusion(results, noise) for noise in NOISES),
+            overall(results),
+        ),
+        measured={"classifier_accuracy": float(np.mean(accuracies))}
+        | {
+            f"auroc_{detector}_{view}".replace(" ", "_"): float(
+                np.mean([summary(results, (detector, view, noise)).mean for noise in NOISES])
+            )
+            for detector in DETECTORS
+            for view in VIEWS
+        },
+        tables=tuple(results_table(results, quality) for quality in QUALITIES),
+        figures=draw(results),
+        details={
+            "repeats": len(results),
+            "classifier_accuracy": accuracies,
+            **{
+                quality: {
+                    "/".join(map(str, place)): [result[place][quality] for result in results]
+                    for place in results[0]
+                }
+                for quality in QUALITIES
+            },
+        },
+    )
+
+
+def train_classifier(run: StudyRun, size: Size, seed: int) -> tuple[Detector, float]:
+    """The network whose neurons are watched, and its accuracy on the test images."""
+    from aejax.detection.fitting import fit
+
+    train, test = datasets.load("mnist", "train"), datasets.load("mnist", "test")
+    classifier = fit(
+        Config(
+            model=CLASSIFIER,
+            scale=Scale(kind="unit"),
+            train=Train(epochs=size.epochs[0], validation_fraction=0.0, seed=seed),
+        ),
+        train.x[: size.learned],
+        labels=train.y[: size.learned],
+        schema=train.schema,
+        progress=run.progress,
+        should_stop=run.should_stop,
+    )
+    named = classifier.classify(test.x).argmax(axis=1)
+    return classifier, float(np.mean(named == test.y))
+
+
+def compare(run: StudyRun, size: Size, classifier: Detector, seed: int) -> Result:
+    """Every detector on every view at every noise level, once."""
+    from aejax.detection.metrics import evaluate
+
+    random = batches.host_random(seed, "noise")
+    seen = datasets.load("mnist", "train").x[LEARNED : LEARNED + size.seen]
+    tested = datasets.load("mnist", "test").x
+    tested = tested[random.permutation(len(tested))[: size.tested]]
+    half, seen_half = len(tested) // 2, len(seen) // 2
+    is_anomaly = np.arange(len(tested)) >= half
+    noisy_tested = {noise: add_noise(tested[half:], noise, random) for noise in NOISES}
+    noisy_seen = {noise: add_noise(seen[seen_half:], noise, random) for noise in NOISES}
+    found: dict[Place, dict[str, float]] = {}
+
+    def judge(place: Place, scores: np.ndarray) -> None:
+        # No more than the share is above it, ties or not.
+        limit = np.quantile(scores[:half], 1 - FALSE_ALARMS, method="higher")
+        quality = evaluate(scores, is_anomaly, float(limit), bootstrap=0)
+        found[place] = {
+            "auroc": quality["auroc"]["value"],
+            "found": quality["anomaly_positive"]["recall"],
+        }
+
+    for view in VIEWS:
+        normal = look(classifier, seen, view)
+        rows = {
+            noise: np.concatenate(
+                [look(classifier, tested[:half], view), look(classifier, noisy, view)]
+            )
+            for noise, noisy in noisy_tested.items()
+        }
+        autoencoder = train_autoencoder(run, size, normal, seed)
+        forest = grow_forest(normal, seed)
+        for noise in NOISES:
+            judge(("autoencoder", view, noise), autoencoder.score(rows[noise]))
+            flat = rows[noise].reshape(len(rows[noise]), -1)
+            judge(("isolation forest", view, noise), -forest.score_samples(flat))
+            anomalous = look(classifier, noisy_seen[noise], view)
+            supervised = train_supervised(run, size, normal[:seen_half], anomalous, seed)
+            judge(("supervised", view, noise), supervised.score(rows[noise]))
+    return found
+
+
+def add_noise(images: np.ndarray, deviation: float, random: np.random.Generator) -> np.ndarray:
+    """Images uint8 [n, 28, 28, 1] with normal noise, in whole grey levels again."""
+    noisy = images / 255 + deviation * random.standard_normal(images.shape, np.float32)
+    return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+
+
+def look(classifier: Detector, images: np.ndarray, view: str) -> np.ndarray:
+    """What a detector sees of images: the pixels, or the states of one layer or both."""
+    if view == "pixels":
+        return images
+    layers = LAYERS if view == "both layers" else LAYERS[VIEWS.index(view) - 1 :][:1]
+    return np.concatenate([classifier.states(images, layer) for layer in layers], axis=1)
+
+
+def train_autoencoder(run: StudyRun, size: Size, rows: np.ndarray, seed: int) -> Detector:
+    """Our detector, on normal rows."""
+    from aejax.detection.fitting import fit
+
+    width = int(np.prod(rows.shape[1:]))
+    config = Config(
+        model=Dense(hidden=(128, 32) if width == PIXELS else (width // 2, width // 4)),
+        scale=Scale(kind="standard"),
+        train=Train(epochs=size.epochs[1], validation_fraction=0.0, schedule="cosine", seed=seed),
+    )
+    return fit(config, rows, progress=run.progress, should_stop=run.should_stop)
+
+
+def grow_forest(rows: np.ndarray, seed: int) -> Any:
+    """scikit-learn's isolation forest of 100 trees, on normal rows."""
+    from sklearn.ensemble import IsolationForest
+
+    return IsolationForest(random_state=seed).fit(rows.reshape(len(rows), -1))
+
+
+def train_supervised(
+    run: StudyRun, size: Size, normal: np.ndarray, anomalous: np.ndarray, seed: int
+) -> Detector:
+    """A network that is told which rows are anomalous."""
+    from aejax.detection.fitting import fit
+
+    config = Config(
+        model=Classifier(network=Dense(hidden=(64, 32)), classes=2),
+        scale=Scale(kind="standard"),
+        train=Train(epochs=size.epochs[2], validation_fraction=0.0, schedule="cosine", seed=seed),
+    )
+    rows = np.concatenate([normal, anomalous])
+    labels = np.arange(len(rows)) >= len(normal)
+    return fit(config, rows, labels=labels, progress=run.progress, should_stop=run.should_stop)
+
+
+def draw(results: Sequence[Result]) -> tuple[tuple[str, str, Any], ...]:
+    """The noise as it looks, and the results as heat maps."""
+    from aejax.reporting.pictures import strips_figure
+
+    random = batches.host_random(0, "noise")
+    test = datasets.load("mnist", "test")
+    digits = test.x[[int(np.flatnonzero(test.y == digit)[0]) for digit in range(10)]]
+    strips = {"clean": digits / 255} | {
+        f"noise {noise:g}": add_noise(digits, noise, random) / 255 for noise in NOISES
+    }
+    return (
+        (
+            "The anomalies",
+            "Test digits with noise from invisible to plainly visible (standard deviation in "
+            "pixels of [0, 1]).",
+            strips_figure(strips),
+        ),
+        (
+            "Which view of an image tells its noise best",
+            f"Means over repeats ({len(results)}); the darker the better, the best of every "
+            "column in bold. AUROC 0.5 is guessing. The supervised network learned from the very "
+            "noise that it is tested on.",
+            heat(results),
+        ),
+    )
+
+
+RECIPE = Study(
+    name="mnist_model_state",
+    title="Anomalies in the state of a network's neurons (MNIST)",
+    summary="Noisy digits are looked for in their pixels and in what a classifier's neurons "
+    "make of them: four noise levels, four views, three detectors.",
+    source="an article on detecting anomalies in the state of a trained network's neurons",
+    time="about five minutes",
+    published={},
+    find=find,
+)

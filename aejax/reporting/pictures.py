@@ -1,0 +1,169 @@
+"""Figures of many small images, and of rates by epoch: what reports of image recipes show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from aejax.config import InputError
+from aejax.reporting.style import (
+    ANOMALY,
+    MUTED,
+    NORMAL,
+    SECOND,
+    house_style,
+    legend_above,
+    new_figure,
+)
+
+Array = npt.NDArray[Any]
+
+# Empty pixels between two images.
+GAP = 2
+LABEL_WIDTH = 1.0
+# Rates that start low leave the interesting end of the axis in a corner.
+LOWEST_RATE = 0.5
+# Of a name beside a rate's line, as a share of the axis.
+LABEL_HEIGHT = 0.05
+
+
+def mosaic(images: Array, columns: int) -> Array:
+    """Images side by side, line by line, with gaps that are NaN.
+
+    Args:
+        images: float [n, height, width, 1 or 3] or [n, height, width], in [0, 1].
+        columns: images in a line; places that are left over stay NaN.
+
+    Returns:
+        float64 [lines * (height + gap) - gap, columns * (width + gap) - gap] of grey images,
+        with a last axis of 3 of colour images.
+
+    Raises:
+        InputError: if these are no images.
+    """
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if not len(images) or not (images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)):
+        raise InputError(
+            f"images have shape {images.shape}; "
+            "allowed: [n, height, width] or [n, height, width, 1 or 3], n at least 1"
+        )
+    lines = -(-len(images) // columns)
+    height, width = images.shape[1:3]
+    step = height + GAP, width + GAP
+    drawn = np.full((lines * step[0], columns * step[1], *images.shape[3:]), np.nan)
+    for index, image in enumerate(images):
+        top, left = index // columns * step[0], index % columns * step[1]
+        drawn[top : top + height, left : left + width] = np.clip(image, 0, 1)
+    return drawn[:-GAP, :-GAP]
+
+
+def grid_figure(images: Array, *, columns: int, width: float = 4.6) -> Figure:
+    """Images in lines.
+
+    Args:
+        images: as in `mosaic`.
+        columns: images in a line.
+        width: of the figure, in inches.
+    """
+    drawn = mosaic(images, columns)
+    with house_style():
+        figure = new_figure(width, width * drawn.shape[0] / drawn.shape[1])
+        _show(figure.subplots(), drawn)
+    return figure
+
+
+def strips_figure(strips: Mapping[str, Array], *, width: float = 7.2) -> Figure:
+    """Lines of images under one another, each with its name: the same images, differently.
+
+    Args:
+        strips: name -> images as in `mosaic`, of every strip as many.
+        width: of the figure, in inches.
+
+    Raises:
+        InputError: if a strip holds more or fewer images than the first.
+    """
+    counts = {name: len(images) for name, images in strips.items()}
+    if len(set(counts.values())) != 1:
+        raise InputError(f"strips hold {counts} images; allowed: of every strip as many")
+    drawn = [mosaic(images, len(images)) for images in strips.values()]
+    height = sum((width - LABEL_WIDTH) * strip.shape[0] / strip.shape[1] + 0.03 for strip in drawn)
+    with house_style():
+        figure = new_figure(width, height)
+        panels = figure.subplots(len(drawn), 1, squeeze=False, gridspec_kw={"hspace": 0.0})[:, 0]
+        for axes, name, strip in zip(panels, strips, drawn, strict=True):
+            _show(axes, strip)
+            axes.text(
+                -0.012, 0.5, name, transform=axes.transAxes, ha="right", va="center", color=MUTED
+            )
+    return figure
+
+
+def rates_figure(
+    rates: Mapping[str, Sequence[float]], published: Mapping[str, float], *, label: str
+) -> Figure:
+    """Up to three rates over the epochs, with published ones as dotted lines.
+
+    Args:
+        rates: name -> share in [0, 1] after every epoch.
+        published: name -> what was published, for some or all of these names.
+        label: what an epoch is called.
+    """
+    colours = dict(zip(rates, (NORMAL, ANOMALY, SECOND), strict=False))
+    lowest = 1.0
+    with house_style():
+        figure = new_figure(7.2, 3.4)
+        axes = figure.subplots()
+        for name, values in rates.items():
+            epochs = np.arange(1, len(values) + 1)
+            shown = f"{name}, ends at {values[-1]:.2%}"
+            marker = "o" if len(values) < 12 else None
+            axes.plot(epochs, values, color=colours[name], label=shown, marker=marker)
+            lowest = min(lowest, *values[len(values) // 5 :], *values[-1:])
+        last = max(map(len, rates.values()))
+        for name, value in published.items():
+            axes.axhline(value, color=colours[name], linewidth=1, linestyle=(0, (1, 2)))
+            lowest = min(lowest, value)
+        axes.set_xlim(1, last + (1 if last == 1 else 0))
+        room = 0.05 * (1 - max(lowest, LOWEST_RATE)) + 0.002
+        axes.set_ylim(max(lowest, LOWEST_RATE) - room, 1 + room)
+        _name_lines(axes, published, colours)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        axes.set(xlabel=label, ylabel="judged right")
+        legend_above(axes)
+    return figure
+
+
+def _name_lines(axes: Axes, published: Mapping[str, float], colours: Mapping[str, str]) -> None:
+    """Write every published value at the end of its line; above, where a name is in the way."""
+    bottom, top = axes.get_ylim()
+    place = -np.inf
+    for name, value in sorted(published.items(), key=lambda item: item[1]):
+        place = max((value - bottom) / (top - bottom), place + LABEL_HEIGHT)
+        axes.annotate(
+            f"published {value:.2%}",
+            (1, place),
+            xycoords="axes fraction",
+            xytext=(4, 0),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=7,
+            color=colours[name],
+            annotation_clip=False,
+        )
+
+
+def _show(axes: Axes, drawn: Array) -> None:
+    """One mosaic; gaps show the ground."""
+    axes.set_axis_off()
+    grey = {} if drawn.ndim == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1}
+    shown = np.ma.masked_invalid(drawn) if drawn.ndim == 2 else np.nan_to_num(drawn, nan=1.0)
+    axes.imshow(shown, interpolation="none", **grey)
