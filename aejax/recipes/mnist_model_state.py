@@ -16,8 +16,9 @@ clipped to that range and rounded to whole grey levels, of standard deviation 0.
 (invisible), 0.1, 0.3 and 0.6. Half of the 10,000 test images stay as they are, the other
 half get noise. Every pixel and every neuron is scaled to mean 0 and standard deviation 1,
 so that a pixel that hardly ever changes weighs as much as any other. The autoencoder and the
-isolation forest (scikit-learn's) learn from normal images only; the supervised network from 10,000 images of which half carry the very noise
-that it is tested on, which makes it a bound rather than a rival. Everything is repeated
+isolation forest (scikit-learn's) learn from normal images only; the supervised network from
+10,000 images of which half carry the very noise that it is tested on, which makes it a bound
+rather than a rival. Everything is repeated
 with other seeds: classifier, split, noise and detectors.
 
 The first repeat's classifier is kept in `classifier/`, for `aejax states`. It takes about

@@ -164,6 +164,6 @@ def _name_lines(axes: Axes, published: Mapping[str, float], colours: Mapping[str
 def _show(axes: Axes, drawn: Array) -> None:
     """One mosaic; gaps show the ground."""
     axes.set_axis_off()
-    grey = {} if drawn.ndim == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1}
+    grey: dict[str, Any] = {} if drawn.ndim == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1}
     shown = np.ma.masked_invalid(drawn) if drawn.ndim == 2 else np.nan_to_num(drawn, nan=1.0)
     axes.imshow(shown, interpolation="none", **grey)
