@@ -8,6 +8,12 @@ steps of batch 675 on MNIST's 6,742 ones, mean absolute error, Adam, and the sha
 and of anomalous test digits judged right with a threshold at mean + 3 standard deviations of
 the normal test digits' mean squared errors. Every run is appended to the results file as
 soon as it ends, so the same command continues. About two minutes a run on two CPU cores.
+
+    python -m benchmarks.published --compare runs
+
+prints, without running anything, what `aejax run mnist_one_... --seeds 8 --out runs/mnist_one_...`
+measured beside it: medians over the seeds, and the article's finding (noise helps, super-resolution
+doesn't) as differences of means with 95 % bootstrap intervals over seeds.
 """
 
 from __future__ import annotations
@@ -91,13 +97,86 @@ def one_run(variant: str, seed: int) -> dict[str, Any]:
     }
 
 
+Rates = dict[str, dict[str, np.ndarray]]
+BOOTSTRAPS = 10_000
+
+
+def measured_by_keras(path: Path) -> Rates:
+    """Rates of every run in the results file: variant -> "normal", "anomalous" -> [runs]."""
+    runs = [json.loads(line) for line in path.read_text().splitlines()]
+    return {
+        variant: {
+            kind: np.array([run[kind] for run in runs if run["variant"] == variant])
+            for kind in ("normal", "anomalous")
+        }
+        for variant in VARIANTS
+    }
+
+
+def measured_by_aejax(folder: Path) -> Rates:
+    """Rates of every seed under a folder of recipe runs, in the same form."""
+    found: Rates = {}
+    for variant in VARIANTS:
+        files = sorted((folder / f"mnist_one_{variant}").glob("seed-*/metrics.json"))
+        runs = [json.loads(file.read_text())["measured"] for file in files]
+        found[variant] = {
+            kind: np.array([run[f"{kind}_judged_right"] for run in runs])
+            for kind in ("normal", "anomalous")
+        }
+    return found
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """Mean of `a` minus mean of `b`, with a 95 % bootstrap interval over runs."""
+    random = np.random.default_rng(0)
+    drawn = [
+        random.choice(a, len(a)).mean() - random.choice(b, len(b)).mean() for _ in range(BOOTSTRAPS)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(a.mean() - b.mean()), float(low), float(high)
+
+
+def comparison(ours: Rates, keras: Rates) -> str:
+    """Both distributions, and the article's finding in each, as Markdown."""
+    lines = [
+        "| | seeds | normal right, median | anomalous right, median (range) |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for variant in VARIANTS:
+        for name, rates in (("aejax", ours), ("Keras", keras)):
+            normal, anomalous = rates[variant]["normal"], rates[variant]["anomalous"]
+            if not len(normal):
+                lines.append(f"| {variant}, {name} | 0 | | |")
+                continue
+            lines.append(
+                f"| {variant}, {name} | {len(normal)} | {np.median(normal):.4f} | "
+                f"{np.median(anomalous):.4f} ({anomalous.min():.4f} to {anomalous.max():.4f}) |"
+            )
+    lines.append("")
+    for variant in ("denoise", "superres"):
+        for name, rates in (("aejax", ours), ("Keras", keras)):
+            a, b = rates[variant]["anomalous"], rates["plain"]["anomalous"]
+            if not len(a) or not len(b):
+                continue
+            mean, low, high = difference(a, b)
+            lines.append(
+                f"- {variant} minus plain, anomalous judged right, {name}: {100 * mean:+.2f} "
+                f"points ({100 * low:+.2f} to {100 * high:+.2f})"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Run what the results file doesn't hold yet."""
+    """Run what the results file doesn't hold yet, or compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--compare", type=Path, help="folder of recipe runs, by recipe")
     options = parser.parse_args()
+    if options.compare is not None:
+        print(comparison(measured_by_aejax(options.compare), measured_by_keras(options.json)))
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     done = []
     if options.json.is_file():
