@@ -16,6 +16,7 @@ from aejax.config import Combine, ErrorName
 from aejax.core import errors, scaling
 from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
+from aejax.models.variational import divergence
 
 # Features that are replaced one by one when reasons are looked for: each takes a pass.
 MOST_REPLACED = 8
@@ -113,9 +114,26 @@ def _both_distances(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> 
     return 0.5 * (_whitened(normal["residual"], residual) + _whitened(normal["latent"], latent))
 
 
-def _sampled(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> Any:
-    # One seed for all rows and all runs: a score depends on the model and the row only.
-    return scorer.model.apply(variables, x, named_key(0, "score"), method="sampled")
+def _sampled(
+    scorer: Scorer, variables: dict[str, Any], x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Both terms of the negative evidence lower bound, averaged over the model's samples."""
+    model: Any = scorer.model
+    posterior: Any = model.apply(variables, x, method="posterior")
+    mean, log_variance = posterior
+    deviation = jnp.exp(0.5 * log_variance)
+
+    def one(noise: jax.Array) -> jax.Array:
+        found: Any = model.apply(
+            variables, x, mean + deviation * noise, method="negative_log_likelihood"
+        )
+        return found
+
+    # One seed for all rows and all runs: a score depends on the model and the row only. One
+    # after the other: side by side, the decodings would leave the cache, and a program with
+    # sixteen of them takes minutes to compile.
+    noise = jax.random.normal(named_key(0, "score"), (model.samples, mean.shape[1]))
+    return jnp.mean(jax.lax.map(one, noise), axis=0), divergence(mean, log_variance)
 
 
 def _negative_elbo(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:

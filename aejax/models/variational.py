@@ -26,7 +26,7 @@ class VariationalAutoencoder(nn.Module):
         body: shape of what the network's encoder gives for one row.
         latent: dimensions of the latent space.
         likelihood: of a feature given its reconstruction.
-        samples: latent samples that `sampled` draws.
+        samples: latent samples that scores draw.
         precision: type of the inputs of the products.
     """
 
@@ -136,20 +136,6 @@ class VariationalAutoencoder(nn.Module):
         latent = mean + jnp.exp(0.5 * log_variance) * noise
         reconstruction = self.negative_log_likelihood(target, latent, train, mask)
         return reconstruction, divergence(mean, log_variance)
-
-    def sampled(self, x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """As `negative_elbo`, averaged over `samples` samples that are the same for all rows.
-
-        Args:
-            x: float32 [B, *shape].
-            key: of the samples.
-        """
-        mean, log_variance = self.posterior(x)
-        deviation = jnp.exp(0.5 * log_variance)
-        total = jnp.zeros(x.shape[0], jnp.float32)
-        for noise in jax.random.normal(key, (self.samples, self.latent)):
-            total += self.negative_log_likelihood(x, mean + deviation * noise)
-        return total / self.samples, divergence(mean, log_variance)
 
 
 def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
