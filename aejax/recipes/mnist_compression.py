@@ -142,8 +142,8 @@ def decoder_bytes(detector: Detector) -> int:
     """Bytes of a decoder in float32, with the two numbers that each latent value's steps need."""
     decoder = [
         layer
-        for parts in detector.variables.values()
-        for name, layer in parts.items()
+        for kind in ("params", "batch_stats")
+        for name, layer in detector.variables[kind].items()
         if not name.startswith("encoder_")
     ]
     model = detector.config.model

@@ -14,15 +14,15 @@ training images, the detectors from what they see of the other 10,000, so that s
 those of images that the network doesn't know. Noise is normal, added to pixels in [0, 1],
 clipped to that range and rounded to whole grey levels, of standard deviation 0.02
 (invisible), 0.1, 0.3 and 0.6. Half of the 10,000 test images stay as they are, the other
-half get noise. Every pixel and every neuron is scaled to mean 0 and standard deviation 1,
-so that a pixel that hardly ever changes weighs as much as any other. The autoencoder and the
+half get noise. Every pixel and every neuron is scaled to mean 0 and standard deviation 1, so
+that a pixel that hardly ever changes weighs as much as any other. The autoencoder and the
 isolation forest (scikit-learn's) learn from normal images only; the supervised network from
 10,000 images of which half carry the very noise that it is tested on, which makes it a bound
-rather than a rival. Everything is repeated
-with other seeds: classifier, split, noise and detectors.
+rather than a rival. Everything is repeated with other seeds: classifier, split, noise and
+detectors.
 
 The first repeat's classifier is kept in `classifier/`, for `aejax states`. It takes about
-five minutes.
+three minutes.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ RECIPE = Study(
     summary="Noisy digits are looked for in their pixels and in what a classifier's neurons "
     "make of them: four noise levels, four views, three detectors.",
     source="an article on detecting anomalies in the state of a trained network's neurons",
-    time="about five minutes",
+    time="about three minutes",
     published={},
     find=find,
 )

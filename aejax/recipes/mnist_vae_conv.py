@@ -4,7 +4,7 @@
 
 Nothing is published for it: `mnist_vae` with convolutions instead of the dense layer: Conv
 16 and 32 (3x3, stride 2, ReLU), 20 latent dimensions, transposed Conv 32 and 16 (3x3,
-stride 2, ReLU), Conv 1. 10 epochs. It takes about five minutes.
+stride 2, ReLU), Conv 1. 10 epochs. It takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RECIPE = digit_makers.recipe(
     title="A convolutional variational autoencoder of handwritten digits",
     summary="Convolutions turn an image into a distribution over 20 numbers, and back.",
     source="Kingma and Welling 2014; nothing is published for this network",
-    time="about five minutes",
+    time="about ten minutes",
     model=Variational(network=Conv(channels=(16, 32)), latent=20),
     epochs=10,
     published={},

@@ -114,10 +114,15 @@ def shorten(text: str, length: int) -> str:
 
 def readable(key: str) -> str:
     """A key as words, as in "average_precision" -> "Average precision"."""
-    if key in _NAMES:
-        return _NAMES[key]
-    words = str(key).replace("_", " ").strip()
-    return words[:1].upper() + words[1:]
+    words = [_NAMES.get(word, word) for word in str(key).replace("_", " ").split()]
+    return " ".join([word[:1].upper() + word[1:] for word in words[:1]] + words[1:])
 
 
-_NAMES = {"auroc": "AUROC", "f1": "F1", "roc": "ROC"}
+_NAMES = {
+    "auroc": "AUROC",
+    "elbo": "ELBO",
+    "f1": "F1",
+    "psnr": "PSNR",
+    "roc": "ROC",
+    "ssim": "SSIM",
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 from pathlib import Path
@@ -14,7 +15,14 @@ from aejax import recipes
 from aejax.config import InputError
 from aejax.data import datasets
 from aejax.detection.loading import load
-from aejax.recipes import codecs, mnist_compression, mnist_latent, mnist_model_state, mnist_transfer
+from aejax.recipes import (
+    codecs,
+    mnist_compression,
+    mnist_latent,
+    mnist_model_state,
+    mnist_transfer,
+    model_state_findings,
+)
 from aejax.recipes.recipe import Study
 from aejax.recipes.runner import run_study
 
@@ -29,7 +37,7 @@ def quick(name: str, out: Path) -> dict[str, Any]:
     assert written["measured"] == result["measured"]
     assert written["metrics"]["conclusions"] == result["conclusions"]
     page = (out / "report.html").read_text()
-    assert study.title in page
+    assert html.escape(study.title) in page or study.title in page
     assert "mean nothing" in page
     assert list((out / "plots").glob("*.png"))
     assert all(np.isfinite(value) for value in result["measured"].values())
@@ -157,12 +165,12 @@ def state_results(pixels: list[float], layer: list[float]) -> list[Any]:
     """Results in which two views have these numbers, and the others lower ones."""
     found = []
     for first, second in zip(pixels, layer, strict=True):
-        values = dict(zip(mnist_model_state.VIEWS, (first, second, 0.1, 0.2), strict=True))
+        values = dict(zip(model_state_findings.VIEWS, (first, second, 0.1, 0.2), strict=True))
         found.append(
             {
                 (detector, view, noise): {"auroc": value, "found": value / 2}
-                for detector in mnist_model_state.DETECTORS
-                for noise in mnist_model_state.NOISES
+                for detector in model_state_findings.DETECTORS
+                for noise in model_state_findings.NOISES
                 for view, value in values.items()
             }
         )
@@ -171,15 +179,17 @@ def state_results(pixels: list[float], layer: list[float]) -> list[Any]:
 
 def test_a_view_wins_where_the_paired_differences_say_so() -> None:
     def winners(pixels: list[float], layer: list[float]) -> list[str]:
-        return mnist_model_state.winners(state_results(pixels, layer), "supervised", 0.1, "auroc")
+        return model_state_findings.winners(
+            state_results(pixels, layer), "supervised", 0.1, "auroc"
+        )
 
     assert winners([0.9, 0.7, 0.8], [0.89, 0.69, 0.788]) == ["pixels"]
     assert winners([0.9, 0.7, 0.8], [0.6, 0.9, 0.8]) == ["pixels", "layer 1"]
     assert winners([0.8, 0.8, 0.8], [0.8, 0.8, 0.8]) == ["pixels", "layer 1"]
     assert winners([0.8], [0.9]) == ["layer 1"]
     results = state_results([0.9, 0.7, 0.8], [0.6, 0.9, 0.8])
-    assert "not to be told from layer 1" in mnist_model_state.conclusion(results, 0.1)
-    assert "no single view in 12" in mnist_model_state.overall(results)
+    assert "not to be told from layer 1" in model_state_findings.conclusion(results, 0.1)
+    assert "no single view in 12" in model_state_findings.overall(results)
 
 
 def test_labels_are_drawn_evenly_and_without_repeats() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aejax.config import InputError
+from aejax.reporting.markup import readable
 from aejax.reporting.pictures import grid_figure, mosaic, rates_figure, strips_figure
 from aejax.reporting.style import plain_png
 
@@ -70,3 +71,17 @@ def test_rates_and_published_ones() -> None:
     assert names["published 98.68%"] - names["published 98.65%"] >= 0.0499
     assert plain_png(figure).startswith(b"\x89PNG")
     assert not rates_figure(rates, {}, label="round").axes[0].texts
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("average_precision", "Average precision"),
+        ("auroc", "AUROC"),
+        ("negative_elbo_as_scored", "Negative ELBO as scored"),
+        ("psnr_denoised", "PSNR denoised"),
+        ("", ""),
+    ],
+)
+def test_keys_as_words(key: str, words: str) -> None:
+    assert readable(key) == words
