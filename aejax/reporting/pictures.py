@@ -27,8 +27,8 @@ Array = npt.NDArray[Any]
 # Empty pixels between two images.
 GAP = 2
 LABEL_WIDTH = 1.0
-# Rates that start low leave the interesting end of the axis in a corner.
-LOWEST_RATE = 0.5
+# Rates in the first fifth, which would leave the others in a corner, may lie below the axis.
+WARMING_UP = 5
 # Of a name beside a rate's line, as a share of the axis.
 LABEL_HEIGHT = 0.05
 
@@ -125,14 +125,14 @@ def rates_figure(
             shown = f"{name}, ends at {values[-1]:.2%}"
             marker = "o" if len(values) < 12 else None
             axes.plot(epochs, values, color=colours[name], label=shown, marker=marker)
-            lowest = min(lowest, *values[len(values) // 5 :], *values[-1:])
+            lowest = min(lowest, *values[len(values) // WARMING_UP :], *values[-1:])
         last = max(map(len, rates.values()))
         for name, value in published.items():
             axes.axhline(value, color=colours[name], linewidth=1, linestyle=(0, (1, 2)))
             lowest = min(lowest, value)
         axes.set_xlim(1, last + (1 if last == 1 else 0))
-        room = 0.05 * (1 - max(lowest, LOWEST_RATE)) + 0.002
-        axes.set_ylim(max(lowest, LOWEST_RATE) - room, 1 + room)
+        room = 0.05 * (1 - lowest) + 0.002
+        axes.set_ylim(lowest - room, 1 + room)
         _name_lines(axes, published, colours)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))

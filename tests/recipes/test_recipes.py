@@ -13,14 +13,14 @@ import aejax
 from aejax import recipes
 from aejax.detection.fitting import fit
 from aejax.detection.metrics import evaluate
-from aejax.recipes.recipe import Recipe
+from aejax.recipes.recipe import Recipe, Study
 from aejax.recipes.runner import run_recipe
 
 
 def test_every_recipe_is_found_by_its_name() -> None:
     for name in recipes.NAMES:
         recipe = recipes.find(name)
-        assert isinstance(recipe, Recipe)
+        assert isinstance(recipe, Recipe | Study)
         assert recipe.name == name
     with pytest.raises(aejax.InputError, match="did you mean 'digits'"):
         recipes.find("digit")
