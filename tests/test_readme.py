@@ -45,7 +45,9 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     commands = [
         line for block in blocks("bash") for line in block.splitlines() if line.startswith("aejax ")
     ]
-    assert len(commands) == 5
+    space = "[train.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n"
+    Path("space.toml").write_text(space)
+    assert len(commands) == 8
     for command in commands:
         assert main(shlex.split(command)[1:]) == 0, command
 

@@ -183,6 +183,5 @@ def _figures(
             axes.set_yticks([])
             axes.set_title(name.replace("_", " "), loc="left")
         panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1.05), ncols=3, frameon=False)
-        figure.tight_layout()
     caption = "Each dot is a run from another seed; the dashed line is the published number."
     return (("The runs and the published numbers", caption, figure),)

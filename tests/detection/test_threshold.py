@@ -19,8 +19,12 @@ SCORES = np.random.default_rng(0).gamma(2, size=501).astype(np.float32)
 @given(st.floats(0, 1, exclude_min=True), st.integers(1, 501))
 def test_quantile_is_numpys(q: float, n: int) -> None:
     found = fit_threshold(Quantile(q=q), SCORES[:n])
+    scores = SCORES[:n].astype(np.float64)
     assert found == Threshold(
-        value=float(np.quantile(SCORES[:n].astype(np.float64), q)), rule=Quantile(q=q), rows=n
+        value=float(np.quantile(scores, q)),
+        rule=Quantile(q=q),
+        rows=n,
+        deciles=tuple(float(np.quantile(scores, share / 10)) for share in range(1, 10)),
     )
 
 
