@@ -76,8 +76,7 @@ def fit(
             Diverged: at the first step whose loss is not finite.
 
     Example:
-            >>> import jax
-    import numpy as np
+            >>> import numpy as np
             >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
             >>> detector = fit(Config(train=settings.Train(epochs=2)), x)
             >>> detector.score(x).shape

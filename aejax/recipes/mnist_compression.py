@@ -19,7 +19,7 @@ an image takes w bytes. Beside it:
 
 The decoder is counted too: its bytes, and how many images it takes until it has paid for
 itself. The same codes are tried on Fashion-MNIST, of which nobody told them. PSNR and SSIM
-are means over the first 1,000 test images. It takes about three minutes.
+are means over the first 1,000 test images. It takes about two minutes.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ RECIPE = Study(
     summary="Latent values as bytes next to JPEG and principal components of the same size, on "
     "digits and on what the autoencoder never saw; the decoder is counted.",
     source="a claim of Building Autoencoders in Keras (Chollet, 2016), which gives no figures",
-    time="about three minutes",
+    time="about two minutes",
     published={},
     find=find,
 )
