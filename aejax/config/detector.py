@@ -69,6 +69,7 @@ class Config:
                 k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
             )
             check(self, name, allowed, isinstance(getattr(self, name), kinds))
+        self._check_bernoulli()
         sampled = self.score in ("negative-elbo", "reconstruction-probability")
         if sampled and not isinstance(self.model, Variational):
             raise InputError(f"Config.score is {self.score!r}; allowed: with a variational model")
@@ -77,3 +78,15 @@ class Config:
                 f"Config.score is {self.score!r}; allowed: 'error' with a model that "
                 "reconstructs nothing"
             )
+
+    def _check_bernoulli(self) -> None:
+        """Refuse a likelihood of values in [0, 1] where scaling puts them anywhere."""
+        named: dict[str, str] = {"error": self.error, "train.loss": self.train.loss}
+        if isinstance(self.model, Variational):
+            named["model.likelihood"] = self.model.likelihood
+        for name, value in named.items():
+            if value == "bernoulli" and self.scale.kind == "standard":
+                raise InputError(
+                    f"Config.scale.kind is 'standard' and {name} is 'bernoulli'; allowed: a scale "
+                    "into [0, 1] ('unit', 'min-max', 'min-max-all', or 'none' for values there)"
+                )

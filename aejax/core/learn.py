@@ -133,7 +133,8 @@ def _losses(
     return objectives.row_losses(program.objective, program.model, variables, fed, train=train)
 
 
-def _pick(rows: Rows, order: jax.Array) -> Rows:
+def pick(rows: Rows, order: jax.Array) -> Rows:
+    """Some rows, and their labels where there are any, by position; -1 is padding."""
     picked: Rows = jax.tree.map(lambda part: jnp.take(part, order, axis=0, mode="clip"), rows)
     return picked
 
@@ -235,7 +236,7 @@ def train_steps(
     """
 
     def step(state: TrainState, picked: jax.Array) -> tuple[TrainState, jax.Array]:
-        after, loss = train_step(program, state, _pick(rows, picked), picked >= 0, scaler, values)
+        after, loss = train_step(program, state, pick(rows, picked), picked >= 0, scaler, values)
         if ragged:
             real = picked[0] >= 0
             after = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, state)
@@ -299,114 +300,6 @@ def new_best(state: TrainState) -> Best:
     """Before the first epoch: nothing is known, so any finite loss is better."""
     copied = jax.tree.map(jnp.copy, state.variables)
     return Best(copied, jnp.float32(jnp.inf), jnp.int32(-1), jnp.int32(0), jnp.bool_(False))
-
-
-class Epochs(NamedTuple):
-    """What some epochs of one run are fed with; a population maps over its leading axis.
-
-    Attributes:
-        order: int32 [epochs, steps, B], which rows make each batch; -1 is padding.
-        validation: int32 [tiles, B], which rows are validated on; -1 is padding; or None.
-        scaler: fitted on training rows.
-        values: the run's numbers.
-    """
-
-    order: Any
-    validation: Any
-    scaler: Scaler
-    values: Numbers
-
-
-def train_epochs(
-    program: Program,
-    state: TrainState,
-    best: Best | None,
-    rows: Rows,
-    fed: Epochs,
-    first_epoch: jax.Array,
-    patience: jax.Array,
-    *,
-    ragged: bool = False,
-) -> tuple[TrainState, Best | None, jax.Array, jax.Array]:
-    """Whole epochs with validation and early stopping, in one program.
-
-    Args:
-        program: what is trained.
-        state: before the first step.
-        best: before the first epoch; None trains all epochs and keeps the last.
-        rows: all rows as stored, [n, ...].
-        fed: order, validation rows, scaler and numbers.
-        first_epoch: int32 scalar, number of the first epoch here.
-        patience: int32 scalar.
-        ragged: whether batches may hold padding only.
-
-    Returns:
-        The state and the best variables after the last epoch, the loss of every step,
-        float32 [epochs, steps], and every epoch's validation loss, float32 [epochs] (0
-        where nothing is validated on).
-    """
-
-    def epoch(
-        carried: tuple[TrainState, Best | None, jax.Array], order: jax.Array
-    ) -> tuple[tuple[TrainState, Best | None, jax.Array], tuple[jax.Array, jax.Array]]:
-        state, best, number = carried
-        state, losses = train_steps(
-            program, state, rows, order, fed.scaler, fed.values, ragged=ragged
-        )
-        loss = jnp.float32(0)
-        if fed.validation is not None:
-            tiles = _pick(rows, fed.validation)
-            mask = fed.validation >= 0
-            loss = validation_loss(program, state.variables, tiles, mask, fed.scaler, fed.values)
-        if best is not None:
-            best = keep_best(best, state, loss, number, patience)
-        return (state, best, number + 1), (losses, loss)
-
-    (state, best, _), (losses, validation) = jax.lax.scan(
-        epoch, (state, best, first_epoch), fed.order
-    )
-    return state, best, losses, validation
-
-
-def train_members(
-    program: Program,
-    states: TrainState,
-    best: Best | None,
-    rows: Rows,
-    fed: Epochs,
-    first_epoch: jax.Array,
-    patience: jax.Array,
-    *,
-    shared_order: bool,
-    ragged: bool,
-) -> tuple[TrainState, Best | None, jax.Array, jax.Array]:
-    """`train_epochs` of many members at once: states, best and `fed` have a leading member axis.
-
-    Args:
-        program: shared by all members.
-        states: [members, ...].
-        best: [members, ...], or None.
-        rows: shared by all members.
-        fed: [members, ...]; with `shared_order` its order has no member axis.
-        first_epoch: shared.
-        patience: shared.
-        shared_order: all members see the same batches, so one product serves them all in
-            the first layer.
-        ragged: some batches hold padding only, because members have different numbers of
-            rows; a step on one changes nothing.
-    """
-    numbers: Any = 0
-    axes = Epochs(order=None if shared_order else 0, validation=0, scaler=numbers, values=numbers)
-
-    def one(state: TrainState, best: Best | None, fed: Epochs) -> Any:
-        return train_epochs(program, state, best, rows, fed, first_epoch, patience, ragged=ragged)
-
-    return jax.vmap(one, in_axes=(0, 0, axes))(states, best, fed)
-
-
-def new_members(program: Program, shape: tuple[int, ...], values: Numbers) -> TrainState:
-    """Fresh states of many members, [members, ...]; each equals `new_state` of its numbers."""
-    return jax.vmap(lambda member: new_state(program, shape, member))(values)
 
 
 def learning_rates(schedule: str, values: Numbers, steps: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """The hot path, compiled: every `jax.jit` of the package is here.
 
-What is compiled is written, unjitted, in `learn.py` and `score.py`: there it can be mapped
-over a population's members, lowered for export, or sharded.
+What is compiled is written, unjitted, in `learn.py`, `members.py`, `score.py` and
+`reasons.py`: there it can be mapped over a population's members, lowered for export, or sharded.
 """
 
 from __future__ import annotations
@@ -15,28 +15,25 @@ from aejax.config import Precision
 from aejax.core.backend import compiler_options
 from aejax.core.learn import (
     Best,
-    Epochs,
     Program,
     TrainState,
     is_frozen,
     keep_best,
     learning_rates,
     new_best,
-    new_members,
     new_state,
     new_variables,
     program_of,
-    train_epochs,
-    train_members,
     train_step,
     train_steps,
     validation_loss,
 )
+from aejax.core.members import Epochs, new_members, train_epochs, train_members
+from aejax.core.reasons import explain_rows
 from aejax.core.score import (
     Scorer,
     decode_rows,
     encode_rows,
-    explain_rows,
     kind_of,
     layer_state,
     member_scores,

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,11 +116,7 @@ class Detector:
         self, rows: np.ndarray, *, batch_size: int | None = None, check: bool = False
     ) -> np.ndarray:
         """Score rows that have the schema's type and shape; rows with NaN get NaN."""
-        variables, scaler = self._placed
-        score = functools.partial(steps.compiled_score, self.scorer, variables, scaler)
-        (scores,) = map_batches(
-            lambda batch: (score(batch),), rows, self._batch_size(batch_size), self.schema.dtype
-        )
+        (scores,) = self._run(steps.compiled_score, rows, batch_size)
         # A wild value shows in its row's score, unless an infinity was clipped: rows are
         # searched only where they have to be.
         if check and (self.config.scale.clip is not None or not np.isfinite(scores).all()):
@@ -144,21 +141,17 @@ class Detector:
         """
         self._require_ensemble("spread", wanted=True)
         rows, _ = as_rows(x, self.schema)
-        variables, scaler = self._placed
-        (scores,) = map_batches(
-            lambda batch: (steps.compiled_member_scores(self.scorer, variables, scaler, batch).T,),
-            rows,
-            self._batch_size(batch_size),
-            self.schema.dtype,
-        )
+
+        def by_row(*given: Any) -> Any:
+            return steps.compiled_member_scores(*given).T
+
+        (scores,) = self._run(by_row, rows, batch_size)
         spread: np.ndarray = scores.std(axis=1)
         return spread
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
         """The features that err most next to their usual error, most first, for every row."""
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)[1:]
+        features, errors = self.explain_rows(self._finite(x), top=top, batch_size=batch_size)[1:]
         usual = self.usual_errors
         return [
             [
@@ -193,13 +186,7 @@ class Detector:
         self._require_reconstructions("explain")
         if not 1 <= top <= self.schema.features:
             raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
-        variables, scaler = self._placed
-        return map_batches(
-            lambda batch: steps.compiled_explain(self.scorer, variables, scaler, batch, top=top),
-            rows,
-            self._batch_size(batch_size),
-            self.schema.dtype,
-        )
+        return self._run(functools.partial(steps.compiled_explain, top=top), rows, batch_size)
 
     def reconstruct(
         self, x: Any, *, batch_size: int | None = None
@@ -207,13 +194,7 @@ class Detector:
         """Scaled rows and their reconstructions, both float32 [n, ...]."""
         self._require_reconstructions("reconstruct")
         rows, _ = as_rows(x, self.schema)
-        variables, scaler = self._placed
-        scaled, found = map_batches(
-            lambda batch: steps.compiled_reconstruct(self.scorer, variables, scaler, batch),
-            rows,
-            self._batch_size(batch_size),
-            self.schema.dtype,
-        )
+        scaled, found = self._run(steps.compiled_reconstruct, rows, batch_size)
         return scaled, found
 
     def encode(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -223,7 +204,7 @@ class Detector:
         sees, a context model's the sum of the neighbours' embeddings.
         """
         self._require_ensemble("encode", wanted=False)
-        return self._map(steps.compiled_encode, x, batch_size)
+        return self.state_rows(self._finite(x), "latent", batch_size=batch_size)
 
     def decode(self, latent: Any) -> np.ndarray:
         """Rows that latent values stand for, in scaled units.
@@ -269,7 +250,7 @@ class Detector:
             raise InputError(
                 f"classify: the model is {type(self.config.model).__name__}; allowed: Classifier"
             )
-        logits = self._map(steps.compiled_output, x, batch_size)
+        (logits,) = self._run(steps.compiled_output, self._finite(x), batch_size)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
         return probabilities
@@ -297,18 +278,17 @@ class Detector:
         self._require_ensemble("states", wanted=False)
         if layer not in self.layers:
             raise InputError(f"layer is {layer!r}; {settings.suggest(layer, self.layers)}")
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        return self.state_rows(rows, layer, batch_size=batch_size)
+        return self.state_rows(self._finite(x), layer, batch_size=batch_size)
 
     def state_rows(
         self, rows: np.ndarray, layer: str, *, batch_size: int | None = None
     ) -> np.ndarray:
         """States of a layer, or of "latent" what `encode` gives, of rows that fit the schema."""
-        if layer == "latent":
-            return self._map_rows(steps.compiled_encode, rows, batch_size)
-        compiled = functools.partial(steps.compiled_layer_state, layer=layer)
-        return self._map_rows(compiled, rows, batch_size)
+        program: Any = functools.partial(steps.compiled_layer_state, layer=layer)
+        (found,) = self._run(
+            steps.compiled_encode if layer == "latent" else program, rows, batch_size
+        )
+        return found
 
     def p_values(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """How rare each row's score is among normal rows, float64 [n] in (0, 1].
@@ -381,21 +361,23 @@ class Detector:
         }
         return described, jax.device_get(arrays_of(self.scaler, self.variables))
 
-    def _map(self, compiled: Any, x: Any, batch_size: int | None) -> np.ndarray:
-        """What a compiled program of scorer, variables, scaler and rows gives for all rows."""
+    def _finite(self, x: Any) -> np.ndarray:
+        """Rows that fit the schema and hold numbers only."""
         rows, _ = as_rows(x, self.schema)
         check_finite(rows, self.schema)
-        return self._map_rows(compiled, rows, batch_size)
+        return rows
 
-    def _map_rows(self, compiled: Any, rows: np.ndarray, batch_size: int | None) -> np.ndarray:
+    def _run(
+        self, program: Callable[..., Any], rows: np.ndarray, batch_size: int | None
+    ) -> list[np.ndarray]:
+        """What a compiled program of scorer, variables, scaler and a batch gives for all rows."""
         variables, scaler = self._placed
-        (found,) = map_batches(
-            lambda batch: (compiled(self.scorer, variables, scaler, batch),),
-            rows,
-            self._batch_size(batch_size),
-            self.schema.dtype,
-        )
-        return found
+
+        def one(batch: Any) -> tuple[Any, ...]:
+            found = program(self.scorer, variables, scaler, batch)
+            return found if isinstance(found, tuple) else (found,)
+
+        return map_batches(one, rows, self._batch_size(batch_size), self.schema.dtype)
 
     def _batch_size(self, asked: int | None) -> int:
         if asked is not None and asked < 1:

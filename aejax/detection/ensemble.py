@@ -13,11 +13,10 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
-from aejax.detection.normal import learn_normal
-from aejax.detection.population import Population, train_kinds
+from aejax.detection.population import Population, detector_of, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import check_rule
-from aejax.training.population import Member, TrainedMember
+from aejax.training.population import Member
 
 MOST_MEMBERS = 1024
 
@@ -91,7 +90,7 @@ def fit_ensemble(
         **(provenance or {}),
     }
     detectors = [
-        _detector(member, found, schema, facts, x[calibrating])
+        detector_of(member, found, schema, facts, x[calibrating])
         for member, found in zip(population, trained, strict=True)
     ]
     problems = {
@@ -113,23 +112,3 @@ def seeds(config: Config, count: int) -> list[Config]:
         )
         for number in range(count)
     ]
-
-
-def _detector(
-    member: Member,
-    trained: TrainedMember,
-    schema: Schema,
-    facts: dict[str, Any],
-    calibrating: np.ndarray,
-) -> Detector | None:
-    if trained.problem is not None:
-        return None
-    detector = Detector(
-        config=member.config,
-        schema=schema,
-        scaler=trained.scaler,
-        variables=trained.variables,
-        history=trained.history,
-        provenance={**facts, "best_epoch": trained.best_epoch},
-    )
-    return learn_normal(detector, calibrating)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -157,16 +157,18 @@ def fit_population(
         progress=progress,
     )
     fingerprint = data_fingerprint(stored)
-    detectors = tuple(
-        _detector(members[number], trained[number], stored, schema, fingerprint)
-        for number in range(len(configs))
-    )
+    detectors = []
+    for member, left in zip(members, trained, strict=True):
+        normal = stored[member.validation if len(member.validation) else member.training]
+        facts = {"data": fingerprint, "training_rows": len(member.training)}
+        detector = detector_of(member, left, schema, facts, normal)
+        detectors.append(None if detector is None else detector.calibrate(normal))
     problems = {
         number: result.problem
         for number, result in enumerate(trained)
         if result.problem is not None
     }
-    return Population(detectors=detectors, problems=problems)
+    return Population(detectors=tuple(detectors), problems=problems)
 
 
 def train_kinds(
@@ -261,9 +263,22 @@ def _kind(config: Config) -> Any:
     return (_scoring(config), shared, static)
 
 
-def _detector(
-    member: Member, trained: TrainedMember, x: np.ndarray, schema: Schema, fingerprint: str
+def detector_of(
+    member: Member,
+    trained: TrainedMember,
+    schema: Schema,
+    facts: Mapping[str, Any],
+    normal: np.ndarray,
 ) -> Detector | None:
+    """What a member's training left as a detector without a threshold; None if it diverged.
+
+    Args:
+        member: what was trained.
+        trained: what that left.
+        schema: of the rows.
+        facts: of its provenance.
+        normal: rows that reasons and distances are learnt from.
+    """
     if trained.problem is not None:
         return None
     detector = Detector(
@@ -272,11 +287,6 @@ def _detector(
         scaler=trained.scaler,
         variables=trained.variables,
         history=trained.history,
-        provenance={
-            "data": fingerprint,
-            "training_rows": len(member.training),
-            "best_epoch": trained.best_epoch,
-        },
+        provenance={**facts, "best_epoch": trained.best_epoch},
     )
-    calibrating = member.validation if len(member.validation) else member.training
-    return learn_normal(detector, x[calibrating]).calibrate(x[calibrating])
+    return learn_normal(detector, normal)

@@ -45,17 +45,7 @@ def build(
         return _autoencoder(settings, shape, precision)
     if isinstance(settings, config.SuperResolution):
         check_image(shape, settings.levels)
-        return SuperResolver(
-            shape=shape,
-            levels=settings.levels,
-            convolutions=settings.convolutions,
-            channels=settings.channels,
-            kernel=settings.kernel,
-            activation=settings.activation,
-            output=settings.output,
-            batch_norm=settings.batch_norm,
-            precision=precision,
-        )
+        return SuperResolver(shape=shape, precision=precision, **vars(settings))
     if isinstance(settings, config.Variational):
         return VariationalAutoencoder(
             network=_autoencoder(settings.network, shape, precision),
@@ -73,16 +63,7 @@ def build(
             f"shape of a row is {shape!r}; allowed with a context model of window "
             f"{settings.window}: ({2 * settings.window + 1},)"
         )
-    return ContextPredictor(
-        vocabulary=settings.vocabulary,
-        window=settings.window,
-        width=settings.width,
-        hidden=settings.hidden,
-        combine=settings.combine,
-        positions=settings.positions,
-        negatives=settings.negatives,
-        precision=precision,
-    )
+    return ContextPredictor(precision=precision, **vars(settings))
 
 
 def _autoencoder(
@@ -90,27 +71,11 @@ def _autoencoder(
 ) -> DenseAutoencoder | ConvAutoencoder:
     if isinstance(settings, config.Dense):
         mirrored = settings.hidden[-2::-1]
-        return DenseAutoencoder(
-            shape=shape,
-            hidden=settings.hidden,
-            decoder=mirrored if settings.decoder is None else settings.decoder,
-            activation=settings.activation,
-            output=settings.output,
-            batch_norm=settings.batch_norm,
-            dropout=settings.dropout,
-            precision=precision,
-        )
+        decoder = mirrored if settings.decoder is None else settings.decoder
+        given = {**vars(settings), "decoder": decoder}
+        return DenseAutoencoder(shape=shape, precision=precision, **given)
     check_image(shape, len(settings.channels))
-    return ConvAutoencoder(
-        shape=shape,
-        channels=settings.channels,
-        kernel=settings.kernel,
-        down=settings.down,
-        activation=settings.activation,
-        output=settings.output,
-        batch_norm=settings.batch_norm,
-        precision=precision,
-    )
+    return ConvAutoencoder(shape=shape, precision=precision, **vars(settings))
 
 
 def _latent_shape(settings: config.Dense | config.Conv, shape: tuple[int, ...]) -> tuple[int, ...]:
