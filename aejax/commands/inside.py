@@ -22,8 +22,8 @@ ProgressFlag = Annotated[Literal["bar", "json"], arg(help="On stderr: a bar, or 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Encode:
-    """Write every row's latent values as Parquet, with its score; resumes like `aejax score`."""
+class Rows:
+    """What both commands need."""
 
     run_folder: Positional[RunFolder]
     input: Input
@@ -34,37 +34,31 @@ class Encode:
     progress: ProgressFlag = "bar"
     quiet: Quiet = False
     json: Json = False
-
-    def run(self) -> dict[str, Any]:
-        """Encode the files."""
-        return _write(self, "latent")
 
     show = staticmethod(Score.show)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class States:
+class Encode(Rows):
+    """Write every row's latent values as Parquet, with its score; resumes like `aejax score`."""
+
+    def run(self) -> dict[str, Any]:
+        """Encode the files."""
+        return _write(self, "latent")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class States(Rows):
     """Write the states of a layer's neurons for every row as Parquet; resumes likewise."""
 
-    run_folder: Positional[RunFolder]
     layer: Annotated[str, arg(help="Its name; a wrong one lists those that there are.")]
-    input: Input
-    out: Out
-    key: Key = ()
-    restart: Restart = False
-    header: HasHeader = True
-    progress: ProgressFlag = "bar"
-    quiet: Quiet = False
-    json: Json = False
 
     def run(self) -> dict[str, Any]:
         """Capture the states."""
         return _write(self, self.layer)
 
-    show = staticmethod(Score.show)
 
-
-def _write(command: Encode | States, layer: str) -> dict[str, Any]:
+def _write(command: Rows, layer: str) -> dict[str, Any]:
     from aejax.data.rows import Selection
     from aejax.detection.loading import load
     from aejax.scoring.stream import score_files

@@ -5,9 +5,9 @@
 The data: HDFS log blocks (Xu et al., SOSP 2009), 4,855 normal ones to learn from, 3,366
 further normal ones and 16,838 abnormal ones to tell apart. The model: continuous bag of
 words (Mikolov et al., "Efficient estimation of word representations in vector space",
-2013), which predicts an event from those around it. To beat, as given with the task: a
-count model with back-off, AUROC 0.806, and 0.788 against those normal blocks only whose
-sequence does not occur in training (373 of them; the other 2,993 can simply be remembered).
+2013), which predicts an event from those around it. Nothing is published for this split. A
+count model with back-off is measured beside it, and what remembering the training sequences
+gives: 2,993 of the further normal blocks occur in training; the other 373 are looked at apart.
 
 Blocks get a mark before their first event and one after their last, so that a block that
 breaks off is surprising. The first block of each event is learned from once more with that
@@ -130,7 +130,7 @@ def find(run: StudyRun) -> Findings:
     }
     return Findings(
         conclusions=hdfs_report.conclusions(
-            settings[best], headline, auroc, remembered[0]["value"], PUBLISHED
+            settings[best], headline, auroc, remembered[0]["value"]
         ),
         measured=measured,
         tables=(
@@ -274,13 +274,12 @@ def _auroc(pair: tuple[np.ndarray, np.ndarray], unseen: np.ndarray) -> tuple[Any
     return found[0], found[1]
 
 
-PUBLISHED = {"auroc": 0.806, "auroc_unseen": 0.788}
 RECIPE = Study(
     name="hdfs_cbow",
     title="Abnormal log blocks by the surprise of their events",
     summary="A continuous bag of words predicts each event of a log block from those around it.",
     source="Mikolov et al. 2013 (the model); Xu et al. 2009 (the log); a count model to beat",
     time="3 min",
-    published=PUBLISHED,
+    published={},
     find=find,
 )

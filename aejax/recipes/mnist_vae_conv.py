@@ -20,5 +20,4 @@ RECIPE = digit_makers.recipe(
     time="about ten minutes",
     model=Variational(network=Conv(channels=(16, 32)), latent=20),
     epochs=10,
-    published={},
 )

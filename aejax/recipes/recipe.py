@@ -114,6 +114,7 @@ class Study:
         source: who published it, and where.
         time: what to expect on two CPU cores, in words.
         published: the published numbers, by name; empty where nothing was published.
+        reads_text: whether it takes a text, and words to tell about.
         find: does everything, and says what came out; its `Findings` need neither title,
             subtitle, published numbers nor environment, which are the study's.
     """
@@ -125,6 +126,7 @@ class Study:
     time: str
     published: Mapping[str, float]
     find: Callable[[StudyRun], Findings]
+    reads_text: bool = False
 
 
 def final_losses(detector: Detector) -> dict[str, float]:

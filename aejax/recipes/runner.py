@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from aejax import __version__
-from aejax.config import Config, InputError, read_json, to_dict
-from aejax.data.schema import Schema
+from aejax.config import Config, InputError, to_dict
 from aejax.detection.alarms import rows_seen_in_training, tell
 from aejax.detection.detector import Detector
 from aejax.detection.ensemble import fit_ensemble
@@ -21,15 +20,14 @@ from aejax.detection.fitting import data_fingerprint, fit
 from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
 from aejax.detection.tuning import Tuning
-from aejax.recipes.recipe import Draw, Experiment, Recipe, Study, StudyRun, Watch
-from aejax.reporting.findings import write_findings
-from aejax.reporting.report import Examples, Report, write_metrics, write_report
+from aejax.recipes.examples import examples, reasons
+from aejax.recipes.recipe import Draw, Experiment, Recipe, Watch
+from aejax.reporting.report import Report, write_metrics, write_report
 from aejax.reporting.slider import MOST_ROWS_SHOWN, calibrate_command
 from aejax.scoring.model_card import write_model_card
 from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
 
-MAX_METRICS_BYTES = 16 << 20
 EXAMPLES = {"image": 10, "series": 4, "table": 4}
 
 
@@ -101,98 +99,6 @@ def run_recipe(
     return {"recipe": recipe.name, "seed": seed, "quick": quick, **result}
 
 
-def run_any(recipe: Recipe | Study, out: Path, **how: Any) -> dict[str, Any]:
-    """Run a recipe or a study; see `run_recipe` and `run_study` for what can be said how."""
-    if isinstance(recipe, Study):
-        if how.pop("ensemble", None) is not None:
-            raise InputError(f"{recipe.name}: an ensemble was asked for; allowed: with recipes")
-        return run_study(recipe, out, **how)
-    if how.pop("text", None) is not None or how.pop("words", ()):
-        raise InputError(f"{recipe.name}: a text or words were given; allowed: with words_cbow")
-    return run_recipe(recipe, out, **how)
-
-
-def run_study(
-    study: Study,
-    out: Path,
-    *,
-    seed: int = 0,
-    quick: bool = False,
-    overwrite: bool = False,
-    progress: bool = False,
-    should_stop: Callable[[], bool] = lambda: False,
-    text: Path | None = None,
-    words: tuple[str, ...] = (),
-    tensorboard: Path | None = None,
-) -> dict[str, Any]:
-    """Run a published experiment that takes more than one detector.
-
-    Args:
-        study: which one.
-        out: its folder; one that holds the same study is done again.
-        seed: of everything random.
-        quick: a small part of everything, to see that it works.
-        overwrite: replace what the folder holds.
-        progress: whether to draw progress bars on stderr.
-        should_stop: asked now and then; True raises `Interrupted`.
-        text: a file of the person's own, for studies of text.
-        words: those that a study of text tells about; none lets it choose.
-        tensorboard: refused; a study has many trainings.
-
-    Returns:
-        What `metrics.json` holds, and where the report is.
-
-    Raises:
-        InputError: if the folder holds something else, or the data can't be had.
-    """
-    if tensorboard is not None:
-        raise InputError(
-            f"{study.name}: event files were asked for; allowed: recipes of a single training"
-        )
-    data = {"recipe": study.name, "quick": quick, "seed": seed}
-    if text is not None:
-        data["text"] = text.name
-    if words:
-        data["words"] = list(words)
-    claim(out, Config(), Schema(shape=(1,)), data, overwrite=overwrite)
-    compiling, clock = compile_seconds(), time.monotonic()
-    run = StudyRun(
-        out=out,
-        seed=seed,
-        quick=quick,
-        progress=progress,
-        should_stop=should_stop,
-        text=text,
-        words=words,
-    )
-    found = study.find(run)
-    seconds = {
-        **found.seconds,
-        "total": time.monotonic() - clock,
-        "compile": compile_seconds() - compiling,
-    }
-    quickly = " A quick run on a part of the rows: its numbers mean nothing." if quick else ""
-    found = dataclasses.replace(
-        found,
-        title=study.title,
-        subtitle=f"{study.summary} Source: {study.source}. Seed {seed}.{quickly}",
-        published=study.published,
-        seconds=seconds,
-        environment=versions(),
-    )
-    page = write_findings(found, out)
-    return {
-        "recipe": study.name,
-        "seed": seed,
-        "quick": quick,
-        "published": dict(study.published),
-        "measured": dict(found.measured),
-        "conclusions": list(found.conclusions),
-        "seconds": seconds,
-        "report": str(page),
-    }
-
-
 def run_experiment(
     config: Config,
     prepare: Callable[[], Experiment],
@@ -216,8 +122,9 @@ def run_experiment(
         out: the run's folder.
         story: what the report says around the numbers.
         measure: detector, rows and metrics -> our numbers, under the published names.
-        watch: detector and rows after every epoch -> numbers for the history.
-        draw: detector and rows -> further figures.
+        watch: detector and rows after every epoch -> numbers for the history; of a single
+            detector only.
+        draw: detector and rows -> further figures; of a single detector only.
         ensemble: train so many members, from the seed and those after it, and let them decide
             together; None trains one detector. A stopped ensemble starts over.
         overwrite: replace what the folder holds.
@@ -269,8 +176,7 @@ def run_experiment(
         )
     if experiment.x_calibrate is not None:
         detector = detector.calibrate(experiment.x_calibrate)
-    told = rows_seen_in_training(experiment.x_train, experiment.x_test)
-    if told and not same_rows(experiment):
+    if told := rows_seen_in_training(experiment.x_train, experiment.x_test):
         tell(told)
         alarms = [*detector.provenance.get("alarms", ()), *told]
         kept = {**detector.provenance, "alarms": alarms}
@@ -308,7 +214,8 @@ def run_experiment(
             most=examples(detector, experiment, scores, order[:count]),
             least=examples(detector, experiment, scores, order[::-1][:count]),
             environment=environment,
-            figures=() if draw is None else draw(detector, experiment),
+            # A recipe draws one model and the history that it watched.
+            figures=() if draw is None or ensemble is not None else draw(detector, experiment),
             reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
             calibrate_command=calibrate_command(str(out)),
             alarms=tuple(detector.provenance.get("alarms", ())),
@@ -316,8 +223,8 @@ def run_experiment(
         ),
         out,
     )
-    write_metrics(out, story.published, measured, metrics, seconds, environment)
-    write_model_card(detector, read_json(out / "metrics.json", MAX_METRICS_BYTES), out)
+    written = write_metrics(out, story.published, measured, metrics, seconds, environment)
+    write_model_card(detector, written, out)
     return {
         "alarms": detector.provenance.get("alarms", []),
         "published": story.published,
@@ -325,40 +232,6 @@ def run_experiment(
         "metrics": metrics,
         "seconds": seconds,
         "report": str(page),
-    }
-
-
-def same_rows(experiment: Experiment) -> bool:
-    """Whether a detector is looked at on its training rows on purpose, for lack of others."""
-    return experiment.is_anomaly is None and len(experiment.x_train) == len(experiment.x_test)
-
-
-def examples(
-    detector: Detector, experiment: Experiment, scores: np.ndarray, rows: np.ndarray
-) -> Examples:
-    """Rows with their reconstructions and errors, to be drawn."""
-    scaled, found = detector.reconstruct(experiment.x_test[rows])
-    error = np.abs(scaled - found)
-    anomalous = experiment.is_anomaly
-    return Examples(
-        x=scaled,
-        reconstruction=found,
-        error=np.square(error) if detector.config.error == "squared" else error,
-        score=scores[rows],
-        is_anomaly=None if anomalous is None else anomalous[rows],
-        row=rows,
-    )
-
-
-def reasons(detector: Detector, experiment: Experiment, rows: np.ndarray) -> dict[int, str]:
-    """Of some rows in words which features make up their scores."""
-    if not detector.scorer.reconstructs or not len(rows):
-        return {}
-    top = min(3, detector.schema.features)
-    named = detector.explain(experiment.x_test[rows], top=top)
-    return {
-        int(row): ", ".join(f"{reason.feature} (error {reason.error:.3g})" for reason in found)
-        for row, found in zip(rows, named, strict=True)
     }
 
 

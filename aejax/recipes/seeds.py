@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, InputError, read_json
-from aejax.data.schema import Schema
+from aejax.config import InputError, read_json
 from aejax.recipes.recipe import Recipe, Study
-from aejax.recipes.runner import run_any, versions
+from aejax.recipes.runner import versions
+from aejax.recipes.studies import run_any
 from aejax.reporting.findings import Findings, Table, write_findings
 from aejax.training.run_folder import claim
 
@@ -60,7 +60,7 @@ def run_seeds(
     if ensemble is not None:
         data["ensemble"] = str(ensemble)
         how, apart = {**how, "ensemble": ensemble}, ensemble
-    claim(out, Config(), Schema(shape=(1,)), data, overwrite=overwrite)
+    claim(out, None, None, data, overwrite=overwrite)
     measured = {
         seed: _measured(recipe, out / f"seed-{seed}", seed, quick, how)
         for seed in range(first, first + seeds * apart, apart)
@@ -68,7 +68,8 @@ def run_seeds(
     summary = summarise(measured, recipe.published)
     findings = Findings(
         title=f"{recipe.title}: {seeds} seeds",
-        subtitle=f"{recipe.summary} Source: {recipe.source}. Seeds {first} to {first + seeds - 1}.",
+        subtitle=f"{recipe.summary} Source: {recipe.source}. "
+        f"Seeds {min(measured)} to {max(measured)}.",
         conclusions=tuple(_sentences(summary)),
         published=dict(recipe.published),
         measured={name: facts["median"] for name, facts in summary.items()},

@@ -262,4 +262,5 @@ RECIPE = Study(
     time="30 s",
     published={},
     find=find,
+    reads_text=True,
 )

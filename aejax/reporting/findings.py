@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aejax.reporting.markup import Markup, element, join, number, readable, table
+from aejax.reporting.markup import element, join, number, readable, table
+from aejax.reporting.page import document, navigation
 from aejax.reporting.report import write_metrics, write_page
 from aejax.reporting.sections import Section, figures_section, published_section
-from aejax.reporting.stylesheet import stylesheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,37 +87,14 @@ def render(findings: Findings) -> tuple[str, dict[str, bytes]]:
         )
         if section is not None
     ]
-    links = (element("a", section.heading, href=f"#{section.anchor}") for section in sections)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", findings.title),
-        element("style", Markup(stylesheet())),
-    )
     header = element(
         "header",
         element("p", "Study", class_="kind"),
         element("h1", findings.title),
         element("p", findings.subtitle, class_="subtitle"),
-        element("nav", *links, aria_label="Sections"),
+        navigation(sections),
     )
-    main = element(
-        "main",
-        *(
-            element(
-                "section",
-                element("h2", section.heading, id=f"{section.anchor}-heading"),
-                section.content,
-                id=section.anchor,
-                aria_labelledby=f"{section.anchor}-heading",
-            )
-            for section in sections
-        ),
-    )
-    body = element("body", header, main, element("footer", "Written by aejax."))
-    files = {name: content for section in sections for name, content in section.files.items()}
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n", files
+    return document(findings.title, header, sections, "Written by aejax.")
 
 
 def _conclusions(findings: Findings) -> Section | None:

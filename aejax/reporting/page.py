@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,19 +48,27 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
         )
         if section is not None
     ]
+    footer = "Written by aejax. A larger score is more anomalous."
+    return document(report.title, header(report, sections), sections, footer)
+
+
+def document(
+    title: str, header: Markup, sections: Sequence[Section], footer: str
+) -> tuple[str, dict[str, bytes]]:
+    """A whole page of sections as text, and its plots as PNG by name."""
     files = {name: content for section in sections for name, content in section.files.items()}
-    document = element(
+    page = element(
         "html",
         element(
             "head",
             element("meta", charset="utf-8"),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("title", report.title),
+            element("title", title),
             element("style", Markup(stylesheet())),
         ),
         element(
             "body",
-            header(report, sections),
+            header,
             element(
                 "main",
                 *(
@@ -74,16 +82,21 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
                     for section in sections
                 ),
             ),
-            element("footer", "Written by aejax. A larger score is more anomalous."),
+            element("footer", footer),
         ),
         lang="en",
     )
-    return "<!doctype html>\n" + document + "\n", files
+    return "<!doctype html>\n" + page + "\n", files
+
+
+def navigation(sections: Sequence[Section]) -> Markup:
+    """Links to the sections."""
+    links = (element("a", section.heading, href=f"#{section.anchor}") for section in sections)
+    return element("nav", *links, aria_label="Sections")
 
 
 def header(report: Report, sections: list[Section]) -> Markup:
     """Title, headline numbers, the finding in a sentence, and links to the sections."""
-    links = (element("a", section.heading, href=f"#{section.anchor}") for section in sections)
     return element(
         "header",
         element("p", "Anomaly detection report", class_="kind"),
@@ -92,7 +105,7 @@ def header(report: Report, sections: list[Section]) -> Markup:
         element("dl", *headline(report), class_="headline"),
         element("p", verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in report.alarms),
-        element("nav", *links, aria_label="Sections"),
+        navigation(sections),
     )
 
 

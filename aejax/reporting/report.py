@@ -60,13 +60,13 @@ def write_metrics(
     metrics: Mapping[str, Any],
     seconds: Mapping[str, Any],
     environment: Mapping[str, Any],
-) -> Path:
+) -> dict[str, Any]:
     """Write `metrics.json` with the arguments' names as its keys.
 
     NumPy numbers are written as plain ones, and numbers JSON cannot hold (nan, infinity) as null.
 
     Returns:
-        Path of the file.
+        What the file holds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -77,9 +77,10 @@ def write_metrics(
         "environment": environment,
     }
     path = folder / "metrics.json"
-    text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
+    plain: dict[str, Any] = _plain(content)
+    text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
     _write(path, (text + "\n").encode("utf-8"))
-    return path
+    return plain
 
 
 # The plots that page.py names; figures a recipe adds are numbered after "figure_".

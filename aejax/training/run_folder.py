@@ -21,8 +21,8 @@ MAX_BYTES = 16 << 20
 
 def claim(
     folder: Path,
-    config: Config,
-    schema: Schema,
+    config: Config | None,
+    schema: Schema | None,
     data: dict[str, Any],
     *,
     overwrite: bool = False,
@@ -31,8 +31,8 @@ def claim(
 
     Args:
         folder: created where it doesn't exist.
-        config: all settings.
-        schema: of the rows.
+        config: all settings; None where a run takes several.
+        schema: of the rows; None where there are rows of several kinds.
         data: what else decides the result: fingerprints of the rows, the recipe's name.
         overwrite: replace another or a finished run; only a folder that holds a run is
             ever emptied.
@@ -43,9 +43,12 @@ def claim(
     Raises:
         InputError: if it holds another run or other files, naming the first difference.
     """
-    identity = json.loads(
-        json.dumps({"config": to_dict(config), "schema": schema.to_dict(), "data": data})
-    )
+    described: dict[str, Any] = {"data": data}
+    if config is not None:
+        described["config"] = to_dict(config)
+    if schema is not None:
+        described["schema"] = schema.to_dict()
+    identity = json.loads(json.dumps(described))
     path = folder / IDENTITY
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; allowed: a folder for the run")
@@ -66,7 +69,8 @@ def claim(
     aside = folder / (IDENTITY + ".writing")
     aside.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
     aside.replace(path)
-    write_config(config, folder / "config.json")
+    if config is not None:
+        write_config(config, folder / "config.json")
     return False
 
 
