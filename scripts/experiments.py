@@ -57,7 +57,9 @@ def section(name: str, folder: Path, pictures: Path) -> list[str]:
     seeds = len(metrics["seeds"]) if "seeds" in metrics else None
     command = f"aejax run {name} --out runs/{name}" + (f" --seeds {seeds}" if seeds else "")
     identity = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    seed = identity["data"].get("seed") or identity["config"]["train"]["seed"]
+    seed = identity["data"].get("seed") or (
+        identity["config"]["train"]["seed"] if "config" in identity else 0
+    )
     if seed and not seeds:
         command += f" --seed {seed}"
     measured = "Median" if seeds else "Measured"

@@ -1,7 +1,7 @@
 """What earlier versions wrote is read, scores as it did, and is trained again to the same numbers.
 
-`golden/detector-format-1` was written by the package as it was at its first release candidate:
-detectors without fields that came later (usual errors, deciles, kinds of score). A folder is
+`golden/detector-format-1` was written by an earlier version of the package, whose detectors
+lacked fields that came later (usual errors, deciles, kinds of score). A folder is
 added whenever a format changes; none is ever edited.
 """
 

@@ -13,6 +13,7 @@ from aejax.config import Config, Dense, Train
 from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.normal import learn_normal
 from aejax.detection.population import Population, fit_population
 from aejax.models.build import build
 from benchmarks.detectors.protocol import Scored, Split
@@ -20,8 +21,6 @@ from benchmarks.detectors.protocol import Scored, Split
 STEPS = 1500
 QUICK_STEPS = 100
 BATCH_SIZE = 128
-# Directions in which training residuals hardly vary would else decide every score.
-LEAST_VARIANCE = 1e-3
 NEIGHBOURS = 5
 
 
@@ -113,23 +112,11 @@ def _fresh(config: Config, split: Split) -> Detector:
 
 
 def whitened_distances(detector: Detector, split: Split) -> np.ndarray:
-    """Squared Mahalanobis distance, divided by the features, of every test row's residual.
-
-    Mean and covariance are those of the training rows' residuals. Variances below a
-    thousandth of their mean are raised to it, so that features (or combinations of them)
-    that are reconstructed exactly in training don't outweigh the rest.
-    """
-    train, test = (_residuals(detector, x) for x in (split.train, split.test))
-    mean = train.mean(axis=0)
-    variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(train, rowvar=False)))
-    variances = np.maximum(variances, LEAST_VARIANCE * max(variances.mean(), 1e-12))
-    distances: np.ndarray = np.mean(np.square((test - mean) @ directions) / variances, axis=1)
-    return distances
-
-
-def _residuals(detector: Detector, x: np.ndarray) -> np.ndarray:
-    scaled, found = detector.reconstruct(x)
-    return scaled.astype(np.float64) - found
+    """Every test row's `residual-distance`, learnt from the training rows' residuals."""
+    settings = dataclasses.replace(detector.config, score="residual-distance")
+    return learn_normal(dataclasses.replace(detector, config=settings), split.train).score(
+        split.test
+    )
 
 
 def neighbours(split: Split, seed: int, quick: bool = False) -> Scored:

@@ -41,9 +41,15 @@ def test_three_features_wrong_by_four_deviations_are_named(
     x, _, spoilt, where = tables(seed)
     detector = aejax.fit(Config(model=Dense(hidden=hidden), train=TRAIN), x)
     named = detector.explain_rows(spoilt, top=WRONG)[1]
-    found = np.mean([set(a) == set(b) for a, b in zip(named, where, strict=True)])
-    # What was asked for; measured 0.95 to 0.98. Plain errors of the same rows: 0.84 to 0.94.
-    assert found >= 0.9
+    scaled, reconstruction = detector.reconstruct(spoilt)
+    largest = np.argsort(-detector.feature_errors(scaled, reconstruction), axis=1)[:, :WRONG]
+
+    def share(found: np.ndarray) -> float:
+        return float(np.mean([set(a) == set(b) for a, b in zip(found, where, strict=True)]))
+
+    # What was asked for; measured 0.95 to 0.98. The largest errors alone: 0.84 to 0.94.
+    assert share(named) >= 0.9
+    assert share(named) > share(largest)
 
 
 def test_an_ensemble_names_them_too() -> None:

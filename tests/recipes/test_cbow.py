@@ -17,7 +17,7 @@ from aejax.data.words import Vocabulary
 from aejax.recipes import find
 from aejax.recipes.block_faults import FAULTS, with_fault
 from aejax.recipes.count_model import count
-from aejax.recipes.runner import run_any
+from aejax.recipes.studies import run_any
 from aejax.recipes.words_cbow import nearest
 
 REAL = pytest.mark.skipif("AEJAX_DATA_DIR" not in os.environ, reason="AEJAX_DATA_DIR is not set")

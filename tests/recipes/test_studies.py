@@ -24,7 +24,7 @@ from aejax.recipes import (
     model_state_findings,
 )
 from aejax.recipes.recipe import Study
-from aejax.recipes.runner import run_study
+from aejax.recipes.studies import run_study
 
 
 def quick(name: str, out: Path) -> dict[str, Any]:

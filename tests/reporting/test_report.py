@@ -561,7 +561,9 @@ def test_bad_reports_are_named():
 
 def test_metrics_file_is_plain_json(tmp_path):
     metrics = {"auroc": np.float32(0.5), "counts": np.arange(2), "bad": float("nan"), "none": None}
-    path = write_metrics(tmp_path / "new", {"auroc": 0.6}, None, metrics, {"train": 1.0}, {"os": 1})
+    seconds = {"train": 1.0}
+    returned = write_metrics(tmp_path / "new", {"auroc": 0.6}, None, metrics, seconds, {"os": 1})
+    path = tmp_path / "new" / "metrics.json"
 
     def refuse(name):
         raise AssertionError(name)
@@ -574,6 +576,7 @@ def test_metrics_file_is_plain_json(tmp_path):
         "seconds": {"train": 1.0},
         "environment": {"os": 1},
     }
+    assert returned == written
     assert [file.name for file in path.parent.iterdir()] == ["metrics.json"]
 
 
