@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import detection, detection_ecg, detection_report
@@ -107,15 +108,12 @@ def test_residuals_are_whitened() -> None:
     split = protocol.split(table(), "normals", 0, **LIMITS)
     one = with_aejax._fresh(with_aejax.config(with_aejax.Form(), split, 5, quick=True), split)
     assert not any(np.any(layer["bias"]) for layer in one.variables["params"].values())
-    # An untrained network's residuals vary in every direction: no variance is raised.
     train, test = (
         (scaled.astype(np.float64) - found)
         for scaled, found in (one.reconstruct(split.train), one.reconstruct(split.test))
     )
-    inverse = np.linalg.inv(np.cov(train, rowvar=False))
-    centred = test - train.mean(axis=0)
-    expected = np.einsum("ni,ij,nj->n", centred, inverse, centred) / 4
-    np.testing.assert_allclose(with_aejax.whitened_distances(one, split), expected, rtol=1e-6)
+    expected = LedoitWolf().fit(train).mahalanobis(test) / 4
+    np.testing.assert_allclose(with_aejax.whitened_distances(one, split), expected, rtol=1e-4)
 
 
 def test_no_row_is_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +225,7 @@ def test_held_out_scores_come_from_networks_that_did_not_see_the_row(
     random = np.random.default_rng(0)
     beats = detection_ecg.Beats(
         train=random.normal(size=(23, 3)).astype(np.float32),
+        anomalous=random.normal(size=(5, 3)).astype(np.float32),
         test=random.normal(size=(7, 3)).astype(np.float32),
         is_anomaly=np.arange(7) > 3,
     )
@@ -253,12 +252,13 @@ def test_held_out_scores_come_from_networks_that_did_not_see_the_row(
     monkeypatch.setattr(
         with_aejax, "norm", lambda split, *_: protocol.Scored(seen(split.train, split.test))
     )
-    for held, test in (
+    for judged in (
         detection_ecg.averaged(with_aejax.Form(), beats, 0, quick=False),
         detection_ecg.of_peer("norm", beats, 0, quick=False),
     ):
-        np.testing.assert_array_equal(held, np.zeros(23))
-        np.testing.assert_array_equal(test, np.zeros(7))
+        np.testing.assert_array_equal(judged.held, np.zeros(23))
+        np.testing.assert_array_equal(judged.anomalous, np.zeros(5))
+        np.testing.assert_array_equal(judged.test, np.zeros(7))
 
 
 @pytest.mark.skipif(not os.environ.get("AEJAX_DATA_DIR"), reason="AEJAX_DATA_DIR is not set")
@@ -267,3 +267,4 @@ def test_the_tutorials_split_of_heartbeats() -> None:
     # The tutorial's own counts: 2,359 normal training rows, 560 and 440 test rows.
     assert beats.train.shape == (2359, 140)
     assert (int((~beats.is_anomaly).sum()), int(beats.is_anomaly.sum())) == (560, 440)
+    assert len(beats.train) + len(beats.anomalous) == 3998
