@@ -71,6 +71,12 @@ ENTRIES: dict[str, Entry] = dict(
             "with_aejax:neighbours",
             "aejax",
         ),
+        _entry(
+            "variational",
+            "mean of four VAEs d-128-64-16-64-128-d",
+            "with_aejax:variational",
+            "aejax",
+        ),
         _entry("untrained", "dense as initialised", "with_aejax:untrained", "control"),
         _entry("norm", "the scaled row's mean square", "with_aejax:norm", "control"),
         _entry("pyod-knn", "PyOD KNN", "with_pyod:neighbours", "peer"),

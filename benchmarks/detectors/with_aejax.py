@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from aejax import fit
-from aejax.config import Config, Dense, Train
+from aejax.config import Config, Dense, Train, Variational
 from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -33,6 +33,8 @@ class Form:
         decoder: widths after it; None mirrors.
         noise: standard deviation of the input's noise in training, in scaled units.
         members: networks that differ in seed; their scores are averaged.
+        latent: dimensions of a variational autoencoder's latent space after the hidden layers,
+            scored by reconstruction probability (An and Cho, 2015); None has none.
         whitened: score by the residual's Mahalanobis distance instead of its mean square.
         trained: False leaves the parameters as initialised.
     """
@@ -41,6 +43,7 @@ class Form:
     decoder: tuple[int, ...] | None = None
     noise: float = 0.1
     members: int = 4
+    latent: int | None = None
     whitened: bool = False
     trained: bool = True
 
@@ -59,8 +62,15 @@ def config(form: Form, split: Split, seed: int, quick: bool) -> Config:
         validation_fraction=0.0,
         seed=seed,
     )
-    model = Dense(hidden=form.hidden, decoder=form.decoder)
-    return Config(model=model, scale=split.scale, train=train)
+    network = Dense(hidden=form.hidden, decoder=form.decoder)
+    if form.latent is None:
+        return Config(model=network, scale=split.scale, train=train)
+    return Config(
+        model=Variational(network=network, latent=form.latent, likelihood="normal"),
+        score="reconstruction-probability",
+        scale=split.scale,
+        train=train,
+    )
 
 
 def configs(form: Form, split: Split, seed: int, quick: bool) -> tuple[Config, ...]:
@@ -160,4 +170,5 @@ whitened = functools.partial(detect, Form(whitened=True))
 wide_whitened = functools.partial(
     detect, Form(hidden=(256, 256), decoder=(), noise=0.3, whitened=True)
 )
+variational = functools.partial(detect, Form(noise=0.0, latent=16))
 untrained = functools.partial(detect, Form(trained=False))
