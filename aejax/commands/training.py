@@ -22,7 +22,7 @@ from aejax.commands.shared import (
     StopOnSigterm,
     selection,
 )
-from aejax.config import Config, Dense, Precision, Scale, ScoreName, Train
+from aejax.config import Config, Dense, PrecisionSetting, Scale, ScoreName, Train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,9 @@ class Training:
     rule: Annotated[str, arg(help="First threshold, on held-out rows: RULE:NUMBER.")] = (
         "quantile:0.99"
     )
-    precision: Annotated[Precision, arg(help="Type of the products when scoring.")] = "float32"
+    precision: Annotated[
+        PrecisionSetting, arg(help="Type of the products when scoring; fastest: measured.")
+    ] = "float32"
     ensemble: Ensemble = None
     label_column: LabelColumn = None
     normal_label: NormalLabel = None

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 from aejax.config.checks import InputError, suggest
-from aejax.config.detector import Combine, Config, Precision, ScoreName
+from aejax.config.detector import Combine, Config, Precision, PrecisionSetting, ScoreName
 from aejax.config.models import (
     MODELS,
     Activation,
@@ -70,6 +70,7 @@ __all__ = [
     "Model",
     "PeaksOverThreshold",
     "Precision",
+    "PrecisionSetting",
     "Quantile",
     "Rule",
     "Scale",

@@ -11,6 +11,7 @@ from aejax.config.rules import RULES, Quantile, Rule
 from aejax.config.training import ErrorName, Scale, Train
 
 Precision = Literal["float32", "bfloat16"]
+PrecisionSetting = Literal["float32", "bfloat16", "fastest"]
 Combine = Literal["mean", "median"]
 ScoreName = Literal[
     "error",
@@ -47,6 +48,8 @@ class Config:
             detection using reconstruction probability", 2015).
         rule: how the first threshold is set, on validation rows where there are any.
         precision: type of the products when scoring; "bfloat16" accumulates in float32.
+            "fastest" has `aejax.fit` measure both on the machine that trains, and the
+            detector's configuration names the one that was taken.
     """
 
     model: Model = Dense()
@@ -55,7 +58,12 @@ class Config:
     error: ErrorName = "squared"
     score: ScoreName = "error"
     rule: Rule = Quantile()
-    precision: Precision = "float32"
+    precision: PrecisionSetting = "float32"
+
+    @property
+    def products(self) -> Precision:
+        """Type of the products as long as none was measured to be faster."""
+        return "float32" if self.precision == "fastest" else self.precision
 
     def __post_init__(self) -> None:
         check_choices(self)

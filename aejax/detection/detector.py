@@ -73,7 +73,7 @@ class Detector:
     @functools.cached_property
     def scorer(self) -> steps.Scorer:
         """The static part of the scoring program."""
-        model = build(self.config.model, self.schema, precision=self.config.precision)
+        model = build(self.config.model, self.schema, precision=self.config.products)
         return steps.Scorer(
             model=model,
             error=self.config.error,
@@ -90,7 +90,7 @@ class Detector:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
         arrays = artifact.digest({"scaler": self.scaler._asdict(), "variables": self.variables})
-        described += f" {self.config.precision} {self.combine or ''}"
+        described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"
         return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()

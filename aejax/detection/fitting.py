@@ -20,6 +20,7 @@ from aejax.data.schema import Schema
 from aejax.detection import alarms, artifact
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
+from aejax.detection.precision import choose_precision
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import check_rule
 from aejax.models.build import build
@@ -158,6 +159,7 @@ def fit(
         # Class 1 is the anomaly; thresholds are set on normal rows.
         assert of_class is not None
         calibrating = calibrating[of_class == 0]
+    detector = choose_precision(detector, calibrating)
     detector = learn_normal(detector, calibrating)
     found = alarms.alarms_of(detector, calibrating, scale_rows)
     alarms.tell(found)

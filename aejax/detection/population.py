@@ -131,6 +131,11 @@ def fit_population(
                 f"member {number}: Config.model is a Classifier; "
                 "allowed: models that learn without labels (train classifiers with fit)"
             )
+        if config.precision == "fastest":
+            raise InputError(
+                f"member {number}: Config.precision is 'fastest'; "
+                "allowed: 'float32' or 'bfloat16' (one detector is measured, by fit)"
+            )
     if rows is not None and len(rows) != len(configs):
         raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
     stored, schema = as_rows(x, schema)

@@ -174,7 +174,7 @@ def load_export(folder: str | Path) -> ExportedScorer:
         if like is not None and needed != like:
             raise InputError(f"{folder / name} takes other arrays than {export_folder.SCORE}")
         like = needed
-        programs[name.partition(".")[0]] = Program(call, fields["config"].precision)
+        programs[name.partition(".")[0]] = Program(call, fields["config"].products)
     assert like is not None
     arrays = export_folder.unpack_arrays(
         contents[export_folder.ARRAYS], like, folder / export_folder.ARRAYS

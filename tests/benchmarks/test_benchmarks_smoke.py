@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import figures, machine, reference, report, systems, worker
+from benchmarks import figures, machine, precision, reference, report, systems, worker
 from benchmarks.cases import CASES, Case, make_rows, make_weights
 from benchmarks.harness import Measured, write_weights
 from benchmarks.systems import with_aejax, with_flax, with_numpy, with_sklearn
@@ -87,6 +87,18 @@ def test_scoring_suite(tmp_path: Path) -> None:
     assert missing["reason"].startswith("ModuleNotFoundError: No module named")
     # Heartbeats are no pixels, and so have no uint8 form.
     assert "aejax-uint8" not in found
+
+
+def test_products_of_fewer_bits() -> None:
+    results = precision.measure(rows=64, repeats=1)
+    for name, found in results["networks"].items():
+        assert found["bfloat16"]["difference"] > found["float32"]["difference"] == 0
+        assert 1e-6 < found["int8"]["difference"] < 0.1
+        assert f"| {name} | int8 |" in precision.as_table(results)
+    values = np.random.default_rng(0).normal(size=(5, 9)).astype(np.float32)
+    whole, scale = precision.quantise(values, -1)
+    np.testing.assert_allclose(whole * scale, values, atol=float(np.max(scale)) / 2 * 1.001)
+    assert np.max(np.abs(whole)) == 127
 
 
 def test_training_suite(tmp_path: Path) -> None:
