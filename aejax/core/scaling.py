@@ -7,7 +7,7 @@ in it: a part of its structure, so that no program spends time on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from aejax.config import InputError, Scale
 
 # A standard deviation this small beside the mean is rounding, not spread.
+_VALUES_IN_CACHE = 1 << 16
 _CONSTANT = 10 * float(np.finfo(np.float32).eps)
 
 
@@ -84,16 +85,23 @@ def measure(blocks: Iterable[np.ndarray]) -> Moments:
         InputError: if there are no rows.
     """
     total: Moments | None = None
-    for block in blocks:
-        if not len(block):
-            continue
-        x = np.asarray(block, np.float64)
+    for part_of_block in _in_cache(blocks):
+        x = np.asarray(part_of_block, np.float64)
         mean = x.mean(axis=0)
         part = Moments(len(x), x.min(axis=0), x.max(axis=0), mean, np.square(x - mean).sum(axis=0))
         total = part if total is None else _merge(total, part)
     if total is None:
         raise InputError("training rows: found 0; allowed: at least 1")
     return total
+
+
+def _in_cache(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks in parts small enough that their float64 copies stay in a core's cache."""
+    for block in blocks:
+        if len(block):
+            rows = max(1, _VALUES_IN_CACHE * len(block) // block.size)
+            for first in range(0, len(block), rows):
+                yield block[first : first + rows]
 
 
 def _merge(a: Moments, b: Moments) -> Moments:

@@ -14,7 +14,7 @@ from aejax.detection.detector import Detector
 from aejax.models.build import build
 
 # Rows looked at: enough for a mean error, and few enough to cost nothing beside training.
-MOST_ROWS = 1 << 14
+MOST_ROWS = 1 << 12
 # The same for distances, whose covariance has many more numbers to be found.
 MOST_ROWS_OF_DISTANCES = 1 << 16
 MOST_VALUES = 4096
