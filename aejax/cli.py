@@ -140,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("aejax").setLevel(logging.INFO)
+    # Orbax logs the stacks of all its threads for what it raises anyway, and what is said here.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         keep_compiled()
@@ -147,6 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = command.run()
     except InputError as error:
         print(f"aejax: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except OSError as error:
+        # A disk that is full, a folder that is read-only or gone.
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"aejax: {name}{error.strerror or error}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt:
         print("aejax: interrupted", file=sys.stderr)

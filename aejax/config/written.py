@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from aejax.config.checks import InputError, suggest
 from aejax.config.detector import Config
+from aejax.config.durable import write_file
 from aejax.config.models import MODELS
 from aejax.config.rules import RULES
 
@@ -85,9 +86,7 @@ def _read(value: Any, hint: Any, field: str) -> Any:
 
 def write_config(config: Config, path: Path) -> None:
     """Write a configuration as JSON, aside first and then renamed."""
-    aside = path.with_name(path.name + ".writing")
-    aside.write_text(json.dumps({"format": FORMAT_VERSION, **to_dict(config)}, indent=2) + "\n")
-    aside.replace(path)
+    write_file(path, json.dumps({"format": FORMAT_VERSION, **to_dict(config)}, indent=2) + "\n")
 
 
 def read_config(path: Path) -> Config:

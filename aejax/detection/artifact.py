@@ -10,11 +10,11 @@ new one. A new threshold replaces the JSON file only. Nothing is pickled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,15 @@ import jax
 import numpy as np
 
 from aejax.config import InputError, read_json
+from aejax.config.durable import (
+    ASIDE,
+    aside_of,
+    make_folder,
+    refused_as_input,
+    remove_folder,
+    sync_folder,
+    write_file,
+)
 
 FORMAT_VERSION = 1
 JSON_NAME = "detector.json"
@@ -45,22 +54,39 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
         folder: created where it doesn't exist.
         described: JSON-ready description.
         arrays: pytree of arrays.
+
+    Raises:
+        InputError: if the disk doesn't take them; the folder then holds what it held.
     """
     from aejax.training.checkpoint import save_arrays
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     name = f"arrays-{digest(arrays)[:16]}"
     if not (folder / name).is_dir():
-        aside = folder / f".writing-{uuid.uuid4().hex}"
-        save_arrays(aside, arrays)
-        aside.rename(folder / name)
+        aside = aside_of(folder / name)
+        _remove_unfinished(folder)
+        try:
+            with refused_as_input(folder):
+                save_arrays(aside, arrays)
+                aside.rename(folder / name)
+                sync_folder(folder)
+        except InputError:
+            _remove_unfinished(folder)
+            raise
     text = json.dumps({"format": FORMAT_VERSION, **described, "arrays": name}, indent=2) + "\n"
-    aside = folder / f".{JSON_NAME}-{uuid.uuid4().hex}"
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(folder / JSON_NAME)
-    for old in folder.glob("arrays-*"):
-        if old.name != name:
-            shutil.rmtree(old, ignore_errors=True)
+    write_file(folder / JSON_NAME, text)
+    # The new detector is there: what can't be removed now is removed by the next save.
+    with contextlib.suppress(OSError):
+        for old in folder.glob("arrays-*"):
+            if old.name != name:
+                remove_folder(old)
+    _remove_unfinished(folder)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    # Orbax adds an ending of its own to a name that isn't written yet.
+    for left in folder.glob(f".arrays-*{ASIDE}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal
+from aejax.detection.memory import BatchLimit
 from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.models.build import build
@@ -84,6 +85,11 @@ class Detector:
     @functools.cached_property
     def _placed(self) -> tuple[dict[str, Any], Scaler]:
         return jax.device_put((self.variables, self.scaler))
+
+    @functools.cached_property
+    def batch_limit(self) -> BatchLimit:
+        """What is known of how large a batch the device holds."""
+        return BatchLimit()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -377,7 +383,10 @@ class Detector:
             found = program(self.scorer, variables, scaler, batch)
             return found if isinstance(found, tuple) else (found,)
 
-        return map_batches(one, rows, self._batch_size(batch_size), self.schema.dtype)
+        return self.batch_limit.run(
+            lambda size: map_batches(one, rows, size, self.schema.dtype),
+            self._batch_size(batch_size),
+        )
 
     def _batch_size(self, asked: int | None) -> int:
         if asked is not None and asked < 1:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.durable import write_file
 from aejax.data import files
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
@@ -108,6 +109,4 @@ def _draw(
     )
     scales = shared_scales(detector.schema, shown)
     image = to_png(row_figure(shown, 0, detector.schema, scales), f"Row {row}, score {score:.5g}")
-    aside = picture.with_name(picture.name + ".writing")
-    aside.write_bytes(image)
-    aside.replace(picture)
+    write_file(picture, image)

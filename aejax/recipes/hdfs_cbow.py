@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aejax.config import Config, Context, Scale, Train
+from aejax.config.durable import write_file
 from aejax.data.batches import host_random
 from aejax.data.hdfs import BEGIN, END, EventNumbers, HdfsBlocks, keys, load_hdfs
 from aejax.data.windows import Sequences, Windows, mean_by_segment, top_by_segment, windows
@@ -104,7 +105,7 @@ def find(run: StudyRun) -> Findings:
 
     detector = _trained(run, chosen, train, events)
     detector.save(run.out / "detector")
-    (run.out / "events.json").write_text(json.dumps(dataclasses.asdict(events)) + "\n")
+    write_file(run.out / "events.json", json.dumps(dataclasses.asdict(events)) + "\n")
     counts, neighbours = _counted(learned, held, train, events)
     scores = {
         "context model": _scores(detector.score, normal, abnormal, chosen.window),

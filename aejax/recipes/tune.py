@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aejax.config import InputError, Train, read_json, to_dict
+from aejax.config.durable import write_file
 from aejax.data import batches
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
@@ -222,6 +223,4 @@ def _check_threshold(space: SearchSpace, task: Task, seed: int) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    aside = path.with_name(path.name + ".writing")
-    aside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -22,13 +22,13 @@ of frequencies. Without `--text`, the text is Shakespeare's, 200,000 words.
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aejax.config import Config, Context, Scale, Train
+from aejax.config.durable import refused_as_input, written_aside
 from aejax.data.batches import host_random, validation_split
 from aejax.data.windows import windows
 from aejax.data.words import UNKNOWN, Vocabulary, number_words, read_text, split_words, subsample
@@ -195,8 +195,7 @@ def _by_frequency(learned: np.ndarray, held: np.ndarray, vocabulary: Vocabulary)
 
 
 def _write_vectors(path: Path, vocabulary: Vocabulary, vectors: np.ndarray) -> None:
-    aside = path.with_name(f".{path.name}")
-    with aside.open("wb") as file:
+    with refused_as_input(path), written_aside(path) as file:
         np.savez(
             file,
             allow_pickle=False,
@@ -204,7 +203,6 @@ def _write_vectors(path: Path, vocabulary: Vocabulary, vectors: np.ndarray) -> N
             counts=vocabulary.counts,
             vectors=vectors,
         )
-    os.replace(aside, path)
 
 
 def _conclusions(found: list[Near], measured: dict[str, float], epochs: int) -> tuple[str, ...]:

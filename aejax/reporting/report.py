@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aejax.config.durable import make_folder, refused_as_input, write_file
 from aejax.reporting.contents import Examples, Report
 
 __all__ = ["Examples", "Report", "write_metrics", "write_report"]
@@ -42,14 +43,15 @@ def write_report(report: Report, folder: Path) -> Path:
 def write_page(page: str, plots: Mapping[str, bytes], folder: Path) -> Path:
     """Write a page as `report.html` and its plots beside it; returns the page's path."""
     plot_folder = folder / "plots"
-    plot_folder.mkdir(parents=True, exist_ok=True)
+    make_folder(plot_folder)
     for name, content in plots.items():
-        _write(plot_folder / f"{name}.png", content)
+        write_file(plot_folder / f"{name}.png", content)
     for old in plot_folder.glob("*.png"):
         if old.stem not in plots and _is_own(old.stem):
-            old.unlink()
+            with refused_as_input(old):
+                old.unlink()
     path = folder / "report.html"
-    _write(path, page.encode("utf-8"))
+    write_file(path, page)
     return path
 
 
@@ -68,7 +70,7 @@ def write_metrics(
     Returns:
         What the file holds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     content = {
         "published": published,
         "measured": measured,
@@ -79,7 +81,7 @@ def write_metrics(
     path = folder / "metrics.json"
     plain: dict[str, Any] = _plain(content)
     text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
-    _write(path, (text + "\n").encode("utf-8"))
+    write_file(path, text + "\n")
     return plain
 
 
@@ -101,12 +103,6 @@ _OWN_PLOTS = frozenset(
 
 def _is_own(name: str) -> bool:
     return name in _OWN_PLOTS or (name.startswith("figure_") and name[7:9].isdigit())
-
-
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(path.name + ".writing")
-    aside.write_bytes(content)
-    aside.replace(path)
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
-from aejax.scoring.durable import sync_folder, written_aside
+from aejax.config.durable import exchange, sync_folder, written_aside
 
 FORMAT_VERSION = 1
 NAME, CARD = "export.json", "MODEL_CARD.md"
@@ -75,11 +75,8 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield aside
         sync_folder(aside)
         if old:
-            # Two renames: what stops between them leaves the old export under its other name.
-            before = aside.with_suffix(".replaced")
-            out.rename(before)
-            aside.rename(out)
-            shutil.rmtree(before, ignore_errors=True)
+            if not exchange(aside, out):
+                _replace_in_two_steps(aside, out)
         else:
             aside.replace(out)
         sync_folder(out.parent)
@@ -87,6 +84,18 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace_in_two_steps(aside: Path, out: Path) -> None:
+    """What stops between the two leaves the old export under its other name."""
+    before = aside.with_suffix(".replaced")
+    out.rename(before)
+    try:
+        aside.rename(out)
+    except OSError:
+        before.rename(out)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def write(folder: Path, described: Mapping[str, Any], files: Mapping[str, bytes]) -> None:

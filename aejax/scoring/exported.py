@@ -16,6 +16,7 @@ from aejax import config as settings
 from aejax.config import Config, InputError, Precision
 from aejax.core import steps
 from aejax.data.schema import Schema
+from aejax.detection.memory import BatchLimit
 from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
 from aejax.detection.threshold import Threshold
 from aejax.scoring import export, export_folder
@@ -83,6 +84,11 @@ class ExportedScorer:
         placed: dict[str, Any] = jax.device_put(self.arrays)
         return placed
 
+    @functools.cached_property
+    def batch_limit(self) -> BatchLimit:
+        """What is known of how large a batch the device holds."""
+        return BatchLimit()
+
     def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Score rows as `Detector.score` does: float32 [n]; larger is more anomalous.
 
@@ -130,7 +136,9 @@ class ExportedScorer:
             return tuple(found) if isinstance(found, (tuple, list)) else (found,)
 
         size = asked or default_batch_size(self.schema, self.config.model)
-        return map_batches(call, rows, size, self.schema.dtype)
+        return self.batch_limit.run(
+            lambda size: map_batches(call, rows, size, self.schema.dtype), size
+        )
 
 
 def load_export(folder: str | Path) -> ExportedScorer:

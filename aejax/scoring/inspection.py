@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aejax import config as settings
 from aejax.config import InputError, read_json
+from aejax.config.durable import refused_as_input, written_aside
 from aejax.scoring import export_folder, manifest
-from aejax.scoring.durable import written_aside
 
 if TYPE_CHECKING:
     from aejax.scoring.row_scorer import RowScorer
@@ -84,13 +84,8 @@ def write_model(scorer: RowScorer, folder: Path) -> None:
     path = folder / MODEL
     if path.is_file() and path.read_bytes() == content:
         return
-    try:
-        with written_aside(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror}; the same command continues once it can"
-        ) from None
+    with refused_as_input(path, manifest.CONTINUES), written_aside(path) as file:
+        file.write(content)
 
 
 def _export(folder: Path, shapes: bool) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Scored(NamedTuple):
         features: int32 [n, top], or None.
         errors: float32 [n, top], or None.
         states: float32 [n, neurons], or None.
+        batch_limit: rows of the largest batch that the device held; None if as many as asked.
     """
 
     block: Block
@@ -41,6 +42,7 @@ class Scored(NamedTuple):
     features: np.ndarray | None = None
     errors: np.ndarray | None = None
     states: np.ndarray | None = None
+    batch_limit: int | None = None
 
 
 class Judged(NamedTuple):
@@ -50,11 +52,13 @@ class Judged(NamedTuple):
         table: one row each.
         bad: how many of each kind have no score.
         end: file of the segment, and row in it, that follow the last row.
+        batch_limit: as `Scored` has it.
     """
 
     table: pa.Table
     bad: Counter[str]
     end: tuple[int, int]
+    batch_limit: int | None = None
 
 
 class Judge:
@@ -132,6 +136,7 @@ class Judge:
             table=pa.table(columns),
             bad=Counter(kind for kind, _ in found.values()),
             end=(last.file, last.first_row + last.rows),
+            batch_limit=scored.batch_limit,
         )
 
     def _reason(self, block: Block, row: int) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from aejax.config import InputError, read_json
+from aejax.config.durable import refused_as_input
 from aejax.scoring.durable import (
     ASIDE,
     append_line,
@@ -42,6 +43,7 @@ LOCK, TOTALS = ".lock", ".totals"
 # In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
 TOP = "_top/rows.parquet"
 MAX_BYTES = 1 << 30
+CONTINUES = "; the same command continues once it can"
 
 
 def part_name(number: int) -> str:
@@ -58,7 +60,8 @@ class Manifest:
         segments: the input files of the job, and those of each time that it was appended to:
             "files", [name, SHA-256] each, and "done".
         parts: those that are finished, in order: name, segment, first_row, rows, end ([file of
-            the segment, row in it]), flagged, bad, lowest, highest.
+            the segment, row in it]), flagged, bad, lowest, highest; and batch_limit where the
+            device's memory made batches smaller than asked.
     """
 
     def __init__(
@@ -113,10 +116,11 @@ class Manifest:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record that every part is in place."""
-        with written_aside(self.folder / SUMMARY) as file:
-            file.write(json.dumps(summary, indent=1).encode())
-        (self.folder / SUCCESS).touch()
-        sync_folder(self.folder)
+        with refused_as_input(self.folder, CONTINUES):
+            with written_aside(self.folder / SUMMARY) as file:
+                file.write(json.dumps(summary, indent=1).encode())
+            (self.folder / SUCCESS).touch()
+            sync_folder(self.folder)
 
     def write(self) -> None:
         """Write what isn't a part."""
@@ -127,7 +131,10 @@ class Manifest:
         }
         if self.version >= 3:
             described["check"] = checksum(described)
-        with written_aside(self.folder / NAME) as file:
+        with (
+            refused_as_input(self.folder, CONTINUES),
+            written_aside(self.folder / NAME) as file,
+        ):
             file.write(json.dumps(described, indent=1).encode())
 
 
@@ -153,6 +160,18 @@ def claim(
             or files that are not scores.
     """
     identity = json.loads(json.dumps(identity))
+    with refused_as_input(folder, CONTINUES):
+        return _claim(folder, identity, files, restart=restart, append=append)
+
+
+def _claim(
+    folder: Path,
+    identity: dict[str, Any],
+    files: Sequence[tuple[str, str]],
+    *,
+    restart: bool,
+    append: bool,
+) -> Manifest:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / NAME).is_file():
         foreign = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
@@ -175,6 +194,7 @@ def claim(
     manifest = Manifest(folder, identity, written["segments"], written["parts"], written["format"])
     new = _new_files(manifest, files, append=append)
     drop_cut_line(folder / PARTS)
+    _remove_unfinished(folder)
     _check_parts(manifest)
     if new:
         manifest.begin(new)
@@ -192,7 +212,14 @@ def _clear(folder: Path) -> None:
     for name in (SUCCESS, SUMMARY, TOP, TOTALS, PARTS):
         (folder / name).unlink(missing_ok=True)
         sync_folder(folder)
-    for entry in (*folder.glob("part-*.parquet"), *folder.glob(".*" + ASIDE)):
+    for entry in folder.glob("part-*.parquet"):
+        entry.unlink()
+    _remove_unfinished(folder)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a kill left of files that were being written; the folder is locked."""
+    for entry in folder.rglob(".*" + ASIDE):
         entry.unlink()
 
 
@@ -288,8 +315,10 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         InputError: if another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    with refused_as_input(folder, CONTINUES):
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / LOCK).open("w")
+    with opened as file:
         try:
             import fcntl
         except ImportError:  # Not POSIX: nothing to hold it with.

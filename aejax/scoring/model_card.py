@@ -16,9 +16,9 @@ import jax
 
 from aejax import config as settings
 from aejax.config import Context
+from aejax.config.durable import write_file
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import Threshold
-from aejax.scoring.durable import written_aside
 from aejax.scoring.export_folder import CARD
 
 MOST_NAMES = 50
@@ -36,8 +36,7 @@ def write_model_card(detector: Detector, metrics: Mapping[str, Any] | None, fold
         Path of the file.
     """
     path = folder / CARD
-    with written_aside(path) as file:
-        file.write(model_card(detector, metrics).encode())
+    write_file(path, model_card(detector, metrics))
     return path
 
 

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
+from aejax.config.durable import refused_as_input
 from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
-from aejax.scoring.manifest import Manifest, part_name
+from aejax.scoring.manifest import CONTINUES, Manifest, part_name
 from aejax.scoring.totals import Totals
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
@@ -80,13 +81,11 @@ class Parts:
     @contextlib.contextmanager
     def _failing_as_input(self) -> Iterator[None]:
         try:
-            yield
-        except OSError as error:
+            with refused_as_input(self.manifest.folder, CONTINUES):
+                yield
+        except InputError:
             self.abandon()
-            raise InputError(
-                f"{self.manifest.folder} cannot be written: {error.strerror or error}; "
-                "the same command continues once it can"
-            ) from error
+            raise
 
 
 class _Part:
@@ -98,6 +97,7 @@ class _Part:
         self.bad: Counter[str] = Counter()
         self.end = (0, 0)
         self.low, self.high = float("inf"), float("-inf")
+        self.batch_limit: int | None = None
         self.held: list[pa.Table] = []
         self.held_rows = 0
         self.aside = Aside(path)
@@ -115,6 +115,7 @@ class _Part:
         self.rows += len(table)
         self.end = judged.end
         self.bad.update(judged.bad)
+        self.batch_limit = judged.batch_limit
         self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
         extremes = pc.min_max(table["score"]).as_py()
         if extremes["min"] is not None:
@@ -135,7 +136,9 @@ class _Part:
         self.writer.close()
         self.aside.commit()
         scored = self.rows > self.bad.total()
+        limited = {} if self.batch_limit is None else {"batch_limit": self.batch_limit}
         return {
+            **limited,
             "rows": self.rows,
             "end": list(self.end),
             "flagged": self.flagged,

@@ -10,6 +10,7 @@ import numpy as np
 from aejax.config import Config
 from aejax.data.schema import Schema
 from aejax.detection.loading import load
+from aejax.detection.memory import BatchLimit
 from aejax.detection.threshold import Threshold
 from aejax.scoring import export_folder
 
@@ -36,6 +37,10 @@ class RowScorer(Protocol):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score."""
+
+    @property
+    def batch_limit(self) -> BatchLimit:
+        """What is known of how large a batch the device holds."""
 
     def score_rows(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
         """Scores, float32 [n]; rows with NaN get NaN."""

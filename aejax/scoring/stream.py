@@ -151,7 +151,8 @@ def score_files(
     return {
         **summary,
         "seconds": round(seconds, 3),
-        "rows_per_second": round((manifest.rows - already) / seconds, 1),
+        # A coarse clock may not have moved.
+        "rows_per_second": round((manifest.rows - already) / max(seconds, 1e-9), 1),
         "resumed_at_row": already,
         "scores": str(out),
     }
@@ -220,11 +221,11 @@ class _Job:
                 block,
                 *self.detector.explain_rows(block.x, top=top, batch_size=self.batch_size),
             )
-        if self.layer is None:
-            return scored
-        assert isinstance(self.detector, Detector)
-        states = self.detector.state_rows(block.x, self.layer, batch_size=self.batch_size)
-        return scored._replace(states=states.reshape(len(states), -1))
+        if self.layer is not None:
+            assert isinstance(self.detector, Detector)
+            states = self.detector.state_rows(block.x, self.layer, batch_size=self.batch_size)
+            scored = scored._replace(states=states.reshape(len(states), -1))
+        return scored._replace(batch_limit=self.detector.batch_limit.rows)
 
 
 def check_layer(detector: RowScorer, layer: str) -> None:

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
+from aejax.config.durable import refused_as_input, written_aside
 from aejax.detection.alarms import drift, population_stability
-from aejax.scoring.durable import written_aside
-from aejax.scoring.manifest import TOP, TOTALS, Manifest
+from aejax.scoring.manifest import CONTINUES, TOP, TOTALS, Manifest
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
 # Of the t-digest (Dunning and Ertl, 2019, arXiv:1902.04023): over 10 million scores in 20 parts,
@@ -138,9 +138,10 @@ class Totals:
         """Write the most anomalous rows, the worst first, where they were asked for."""
         if self.rows is None:
             return
-        (folder / TOP).parent.mkdir(exist_ok=True)
-        with written_aside(folder / TOP) as file:
-            pq.write_table(self.rows, file, compression="zstd")
+        with refused_as_input(folder, CONTINUES):
+            (folder / TOP).parent.mkdir(exist_ok=True)
+            with written_aside(folder / TOP) as file:
+                pq.write_table(self.rows, file, compression="zstd")
 
     def summary(self, manifest: Manifest, deciles: Sequence[float] | None = None) -> dict[str, Any]:
         """Everything about the scores that fits on a page; JSON-ready.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
+        self._folder = folder
         self._orbax = ocp.training.Checkpointer(
             folder.absolute(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
@@ -40,13 +44,17 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._orbax.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Closing raises once more what saving raised: it has been said.
+        with contextlib.suppress(Exception) if kind else _refused_as_input(self._folder):
+            self._orbax.close()
 
     def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
         """Save a pytree of arrays and some JSON under a step number, unless it is there."""
         if self._orbax.latest is None or self._orbax.latest.step < step:
-            self._orbax.save(step, host_copy(tree), custom_metadata=notes)
+            copy = host_copy(tree)
+            with _refused_as_input(self._folder):
+                self._orbax.save(step, copy, custom_metadata=notes)
 
     def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest readable checkpoint and its notes, or None where there is none.
@@ -79,8 +87,14 @@ class Checkpoints:
 
 
 def save_arrays(folder: Path, tree: Any) -> None:
-    """Save a pytree of arrays in a folder that doesn't exist yet."""
-    ocp.save(folder.absolute(), host_copy(tree))
+    """Save a pytree of arrays in a folder that doesn't exist yet.
+
+    Raises:
+        InputError: if the disk doesn't take them.
+    """
+    copy = host_copy(tree)
+    with _refused_as_input(folder):
+        ocp.save(folder.absolute(), copy)
 
 
 def load_arrays(folder: Path, like: Any) -> Any:
@@ -98,10 +112,27 @@ def load_arrays(folder: Path, like: Any) -> Any:
         _check_shapes(tree, like)
         return tree
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{folder} can't be read as the arrays of this detector: {first}"
+            f"{folder} can't be read as the arrays of this detector: {_first_line(error)}"
         ) from None
+
+
+@contextlib.contextmanager
+def _refused_as_input(folder: Path) -> Iterator[None]:
+    """Say in one line what kept Orbax from writing."""
+    try:
+        yield
+    except Exception as error:  # Orbax raises what its storage layers raise.
+        raise InputError(f"{folder} cannot be written: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # TensorStore tells its sources' lines around what the system said.
+    system = re.search(r"\[OS error \d+: \w+ ([^]]+)]", said)
+    return system[1] if system else said
 
 
 def _empty(like: Any) -> Any:

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from aejax.config.durable import make_folder, refused_as_input, write_file
+
 
 class Diverged(RuntimeError):
     """Training produced a loss that is not a finite number; the message names the step."""
@@ -57,7 +59,7 @@ class History:
 
     def __enter__(self) -> History:
         if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._file.parent)
         if self._tensorboard is not None:
             from tensorboardX import SummaryWriter
 
@@ -87,9 +89,7 @@ class History:
         done = sum(row["rows"] for row in self.rows_of_epochs) + self._seen
         self._bar.update(done)
         if self._file is not None:
-            aside = self._file.with_name(self._file.name + ".writing")
-            aside.write_text("".join(json.dumps(row) + "\n" for row in self.rows_of_epochs))
-            aside.replace(self._file)
+            write_file(self._file, "".join(json.dumps(row) + "\n" for row in self.rows_of_epochs))
 
     def add(self, epoch: int, losses: Any, counts: np.ndarray) -> None:
         """Losses of a segment's steps, still on the device, and the rows in each step."""
@@ -172,7 +172,7 @@ class History:
         self.stopped = stopped is not None and bool(jax.device_get(stopped))
         self._clock, self._total, self._seen = now, 0.0, 0
         if self._file is not None:
-            with self._file.open("a") as file:
+            with refused_as_input(self._file), self._file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         if self._writer is not None:
             for name in ("loss", "validation_loss", "learning_rate", "rows_per_second"):

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from aejax.config import Config, InputError, read_json, to_dict, write_config
+from aejax.config.durable import aside_of, make_folder, refused_as_input, write_file
 from aejax.data.schema import Schema
 
 IDENTITY = "run.json"
+# What the identity is called while the run is removed.
+REMOVING = "run.json.removing"
+CONFIG = "config.json"
 MAX_BYTES = 16 << 20
 
 
@@ -58,30 +62,45 @@ def claim(
         else:
             difference = _difference(read_json(path, MAX_BYTES), identity)
             if difference is None:
+                if config is not None and not (folder / CONFIG).is_file():
+                    write_config(config, folder / CONFIG)
                 return True
             raise InputError(
                 f"{folder} already holds another run ({difference}); "
                 "allowed: another folder, or --overwrite to replace it"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif (folder / REMOVING).is_file():
+        # Somebody asked for it to be replaced, and the process ended before it was.
+        _empty(folder)
+    elif folder.is_dir() and _entries(folder):
         raise InputError(f"{folder} is not empty and holds no run; allowed: a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / (IDENTITY + ".writing")
-    aside.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    make_folder(folder)
+    write_file(path, json.dumps(identity, indent=2) + "\n")
     if config is not None:
-        write_config(config, folder / "config.json")
+        write_config(config, folder / CONFIG)
     return False
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, but for what a kill left of writing an identity."""
+    return [entry for entry in folder.iterdir() if entry != aside_of(folder / IDENTITY)]
 
 
 def _empty(folder: Path) -> None:
     # The identity goes first: whatever stops this half-way, no run is left that looks whole.
-    (folder / IDENTITY).unlink()
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    # Under its other name it still says that this was a run, and may be removed.
+    marker = folder / REMOVING
+    with refused_as_input(folder):
+        if not marker.is_file():
+            (folder / IDENTITY).rename(marker)
+        for entry in folder.iterdir():
+            if entry == marker:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        marker.unlink()
 
 
 def _difference(found: Any, wanted: Any, name: str = "") -> str | None:

@@ -211,7 +211,7 @@ def test_a_restart_that_is_killed_is_never_taken_for_done(
     for count in range(8):
         with monkeypatch.context() as patched:
             patched.setattr(Path, "unlink", failing_after(count, Path.unlink))
-            with pytest.raises(OSError, match="No space"):
+            with pytest.raises(InputError, match="No space left on device; the same"):
                 claim(out, {"threshold": None}, [("x", "y")], restart=True, append=False)
         if count:
             assert not (out / manifest.SUCCESS).exists()
