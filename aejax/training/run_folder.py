@@ -3,6 +3,7 @@
 run.json   what the run computes: configuration, schema, fingerprint of the data.
            Written first; a run with another content is refused.
 config.json, history.jsonl, checkpoints/, detector/, metrics.json, report.html, plots/
+rows/      rows that don't fit in memory, while the run trains; of the input, whatever the run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from aejax.config import Config, InputError, read_json, to_dict, write_config
 from aejax.data.schema import Schema
+from aejax.data.spool import ASIDE, SPOOL
 
 IDENTITY = "run.json"
 MAX_BYTES = 16 << 20
@@ -63,8 +65,8 @@ def claim(
                 f"{folder} already holds another run ({difference}); "
                 "allowed: another folder, or --overwrite to replace it"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no run; allowed: a new or empty folder")
+    else:
+        check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / (IDENTITY + ".writing")
     aside.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
@@ -74,10 +76,20 @@ def claim(
     return False
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds files but no run; rows copied for one are no such files."""
+    if not folder.is_dir() or (folder / IDENTITY).is_file():
+        return
+    if any(entry.name not in (SPOOL, ASIDE) for entry in folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run; allowed: a new or empty folder")
+
+
 def _empty(folder: Path) -> None:
     # The identity goes first: whatever stops this half-way, no run is left that looks whole.
     (folder / IDENTITY).unlink()
     for entry in folder.iterdir():
+        if entry.name == SPOOL:
+            continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
