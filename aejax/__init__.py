@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
     from aejax.detection.ensemble import fit_ensemble
+    from aejax.detection.fit_files import fit_files
     from aejax.detection.fitting import fit
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
@@ -53,6 +54,7 @@ else:
         "Schema": "aejax.data.schema",
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
+        "fit_files": "aejax.detection.fit_files",
         "fit_ensemble": "aejax.detection.ensemble",
         "load": "aejax.detection.loading",
         "Population": "aejax.detection.population",
@@ -105,6 +107,7 @@ __all__ = [
     "__version__",
     "fit",
     "fit_ensemble",
+    "fit_files",
     "fit_population",
     "load",
     "read_space",

@@ -27,9 +27,12 @@ from aejax.config import Config, Dense, PrecisionSetting, Scale, ScoreName, Trai
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """Train a detector on your own rows: CSV, Parquet, npy or npz."""
+    """Train a detector on your own rows: CSV, Parquet, npy, npz or ArrayRecord, of any size."""
 
-    input: Annotated[Path, arg(help="File of training rows; with labels, only normal rows train.")]
+    input: Annotated[
+        Path,
+        arg(help="File, folder or pattern of training rows; with labels, only normal rows train."),
+    ]
     out: Out
     model: Annotated[
         Literal["dense", "conv", "super-resolution", "variational"],
@@ -55,6 +58,17 @@ class Training:
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
     header: HasHeader = True
+    memory_limit: Annotated[
+        str,
+        arg(help="Rows of more bytes (2 GiB, 500MB) are picked from disk instead of memory."),
+    ] = "1 GiB"
+    on_bad_row: Annotated[
+        Literal["leave-out", "error"],
+        arg(help="Train without rows that have a missing or unreadable value, or stop at one."),
+    ] = "leave-out"
+    keep_rows: Annotated[
+        bool, arg(help="Leave rows that were copied to OUT/rows there, for another run.")
+    ] = False
     overwrite: Overwrite = False
     tensorboard: Annotated[Path | None, arg(help="Folder for TensorBoard event files.")] = None
     profile: Profile = None
@@ -64,6 +78,7 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Read, train, calibrate, save."""
         from aejax.config import parse_rule
+        from aejax.config.sizes import parse_bytes
         from aejax.recipes.own_rows import train_on_file
 
         config = Config(
@@ -81,6 +96,9 @@ class Training:
                 self.input,
                 self.out,
                 selection=selection(self),
+                memory_limit=parse_bytes(self.memory_limit, "--memory-limit"),
+                on_bad_row=self.on_bad_row,
+                keep_rows=self.keep_rows,
                 ensemble=self.ensemble,
                 overwrite=self.overwrite,
                 tensorboard=self.tensorboard,

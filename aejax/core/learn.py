@@ -252,6 +252,7 @@ def validation_loss(
     mask: jax.Array,
     scaler: Scaler,
     values: Numbers,
+    before: jax.Array | None = None,
 ) -> jax.Array:
     """Mean loss of rows without learning from them; a denoiser sees the same noise every time.
 
@@ -262,18 +263,22 @@ def validation_loss(
         mask: bool [T, B].
         scaler: fitted on training rows.
         values: the run's numbers.
+        before: int32 scalar, tiles of the same rows that other calls have had.
 
     Returns:
         float32 scalar.
     """
     key = named_key(values.seed, "validation")
+    indices = jnp.arange(len(mask))
+    if before is not None:
+        indices = indices + before
 
     def total(tile: Rows, mask: jax.Array, index: jax.Array) -> jax.Array:
         noise = jax.random.fold_in(key, index)
         rows, _ = _losses(program, variables, scaler, tile, mask, noise, values, False)
         return jnp.sum(jnp.where(mask, rows, 0))
 
-    totals = jax.lax.map(lambda tile: total(*tile), (tiles, mask, jnp.arange(len(mask))))
+    totals = jax.lax.map(lambda tile: total(*tile), (tiles, mask, indices))
     return jnp.sum(totals) / jnp.maximum(jnp.sum(mask), 1)
 
 

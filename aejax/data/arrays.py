@@ -62,6 +62,13 @@ def open_npy(path: Path, selection: Selection, expected: Schema | None) -> Part:
     )
 
 
+def plain_offset(path: Path, schema: Schema) -> int | None:
+    """Where the rows of a .npy file begin, if their bytes are those of rows of this schema."""
+    with path.open("rb") as file:
+        _, fortran, dtype = _read_header(file)
+        return None if fortran or dtype != np.dtype(schema.dtype) else file.tell()
+
+
 def array_block(
     rows: np.ndarray,
     schema: Schema,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+NewNumbers = Callable[..., np.ndarray]
+# Of numbers that are filled in, and bytes of rows that are passed through, at once.
+NUMBERS_AT_ONCE = 1 << 18
+BLOCK_BYTES = 1 << 23
 
 
 class Batch(NamedTuple):
@@ -34,16 +40,56 @@ def host_random(seed: int, name: str, *position: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *position])
 
 
-def epoch_order(rows: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Which rows make each batch of an epoch: every row once, shuffled; -1 pads the last batch.
+def shuffled(
+    rows: int, seed: int, name: str, *position: int, size: int = 0, new: NewNumbers = np.empty
+) -> np.ndarray:
+    """All positions of so many rows in random order; -1 fills up to `size`.
+
+    Args:
+        rows: how many.
+        seed: of the run.
+        name: what the order is for.
+        position: of the use in the run.
+        size: numbers in the result, if more than rows.
+        new: makes an array for them, of a length and a type.
 
     Returns:
-        int32 [steps, batch_size].
+        int32, or int64 where there are too many rows for that; [max(rows, size)].
+    """
+    order = new(max(rows, size), np.int32 if rows <= np.iinfo(np.int32).max else np.int64)
+    for first in range(0, rows, NUMBERS_AT_ONCE):
+        order[first : first + NUMBERS_AT_ONCE] = np.arange(
+            first, min(first + NUMBERS_AT_ONCE, len(order))
+        )
+    order[rows:] = -1
+    # The same draws as in `permutation`, in place and on numbers of half the size.
+    host_random(seed, name, *position).shuffle(order[:rows])
+    return order
+
+
+def epoch_order(
+    rows: int, batch_size: int, seed: int, epoch: int, *, new: NewNumbers = np.empty
+) -> np.ndarray:
+    """Which rows make each batch of an epoch: every row once, shuffled; -1 pads the last batch.
+
+    Args:
+        rows: how many.
+        batch_size: rows in a batch.
+        seed: of the run.
+        epoch: from 0.
+        new: makes an array for the numbers, of a length and a type.
+
+    Returns:
+        int32 (int64 from 2**31 rows on), [steps, batch_size].
     """
     steps = -(-rows // batch_size)
-    order = np.full(steps * batch_size, -1, np.int32)
-    order[:rows] = host_random(seed, "order", epoch).permutation(rows)
+    order = shuffled(rows, seed, "order", epoch, size=steps * batch_size, new=new)
     return order.reshape(steps, batch_size)
+
+
+def held_out(rows: int, fraction: float) -> int:
+    """How many rows are held out for validation."""
+    return min(max(1, round(rows * fraction)), rows - 1) if fraction > 0 else 0
 
 
 def validation_split(rows: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,9 +97,21 @@ def validation_split(rows: int, fraction: float, seed: int) -> tuple[np.ndarray,
 
     At least one row is held out where `fraction` is above 0, and at least one is left.
     """
-    held = min(max(1, round(rows * fraction)), rows - 1) if fraction > 0 else 0
-    shuffled = host_random(seed, "validation").permutation(rows)
-    return np.sort(shuffled[held:]), np.sort(shuffled[:held])
+    held = held_out(rows, fraction)
+    order = host_random(seed, "validation").permutation(rows)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def in_blocks(rows: Any) -> Iterator[np.ndarray]:
+    """Consecutive rows, some megabytes at a time: the same blocks wherever the rows are.
+
+    Args:
+        rows: an array, or rows on disk, [n, ...].
+    """
+    row_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
+    size = max(1, BLOCK_BYTES // row_bytes)
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]
 
 
 def pad(x: np.ndarray, size: int) -> Batch:

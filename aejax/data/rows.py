@@ -184,6 +184,19 @@ def cast_rows(
         return x.astype(dtype)
 
 
+def finite_rows(x: np.ndarray) -> np.ndarray:
+    """Which rows hold numbers only: bool [n]."""
+    if x.dtype.kind != "f":
+        return np.ones(len(x), bool)
+    flat = x.reshape(len(x), -1)
+    # One sum a row finds almost every good row; the others are looked at value by value.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite: np.ndarray = np.isfinite(flat.sum(axis=1))
+    doubtful = np.flatnonzero(~finite)
+    finite[doubtful] = np.isfinite(flat[doubtful]).all(axis=1)
+    return finite
+
+
 def guarded(items: Iterator[Item], path: Path, kind: str) -> Iterator[Item]:
     """The same items; a reader's error becomes one line that names the file."""
     while True:

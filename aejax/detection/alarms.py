@@ -12,6 +12,8 @@ import numpy as np
 
 from aejax.config import Config
 from aejax.core import optimizers, steps
+from aejax.data.batches import in_blocks
+from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.normal import evenly
@@ -33,7 +35,7 @@ DRIFTED = 0.25
 LEAST_ROWS_FOR_DRIFT = 100
 
 
-def alarms_of(detector: Detector, normal: np.ndarray, scaled: np.ndarray) -> list[str]:
+def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
     """What is wrong with a detector that was just trained.
 
     Args:
@@ -75,7 +77,7 @@ def no_better(trained: float, untrained: float) -> list[str]:
     ]
 
 
-def wild_values(config: Config, schema: Schema, rows: np.ndarray) -> list[str]:
+def wild_values(config: Config, schema: Schema, rows: Stored) -> list[str]:
     """An alarm if a value that the scaler saw lies so far out that it decided the scale."""
     if config.scale.kind in ("none", "unit") or schema.kind != "table" or len(rows) < 100:
         return []
@@ -97,11 +99,15 @@ def wild_values(config: Config, schema: Schema, rows: np.ndarray) -> list[str]:
     ]
 
 
-def rows_seen_in_training(training: np.ndarray, test: np.ndarray) -> list[str]:
+def rows_seen_in_training(training: Stored, test: np.ndarray) -> list[str]:
     """An alarm if rows that are to judge a detector are among those it was trained on."""
     if training.dtype != test.dtype:
         return []
-    seen = int(np.isin(row_hashes(test), row_hashes(training)).sum())
+    hashes = row_hashes(test)
+    found = np.zeros(len(hashes), bool)
+    for block in in_blocks(training):
+        found |= np.isin(hashes, row_hashes(block))
+    seen = int(found.sum())
     if not seen:
         return []
     return [

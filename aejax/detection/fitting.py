@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ from aejax import config as settings
 from aejax.config import Config, InputError
 from aejax.core import scaling, steps
 from aejax.data import batches
+from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.schema import Schema
 from aejax.detection import alarms, artifact
+from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
@@ -33,6 +36,7 @@ def fit(
     *,
     x_validation: Any = None,
     x_scale: Any = None,
+    x_calibrate: Any = None,
     labels: Any = None,
     labels_validation: Any = None,
     initial: Mapping[str, Any] | None = None,
@@ -49,12 +53,14 @@ def fit(
 
     Args:
             config: all settings.
-            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame.
+            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame; or
+                the path of files that hold them, as in `fit_files`.
             x_validation: rows for the validation loss; None holds out
                 `config.train.validation_fraction` of the training rows. Held-out rows are what
                 the threshold is set on; where there are none, or rows were given (they may
                 hold anomalies), the training rows are.
             x_scale: rows that the scaler is fitted on; None takes the training rows.
+            x_calibrate: rows that the threshold is set on instead.
             labels: each training row's class, whole numbers [n], for a `Classifier` only.
             labels_validation: the same of `x_validation`.
             initial: variables to start from instead of fresh ones, as another detector's
@@ -84,32 +90,52 @@ def fit(
             (500,)
     """
     started = time.monotonic()
-    rows, schema = as_rows(x_train, schema)
-    rows = as_stored(rows, schema)
+    if isinstance(x_train, (str, os.PathLike)):
+        from aejax.detection.fit_files import fit_files
+
+        given = {"labels": labels, "labels_validation": labels_validation}
+        return fit_files(
+            config,
+            os.fspath(x_train),
+            folder=folder,
+            x_validation=x_validation,
+            x_scale=x_scale,
+            x_calibrate=x_calibrate,
+            initial=initial,
+            watch=watch,
+            schema=schema,
+            tensorboard=tensorboard,
+            progress=progress,
+            should_stop=should_stop,
+            checkpoint_seconds=checkpoint_seconds,
+            provenance=provenance,
+            **given,
+        )
+    rows, schema = stored_rows(x_train, schema)
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
-    check_finite(rows, schema)
     classes = as_labels(config, labels, len(rows), "labels")
-    held: np.ndarray | None = None
+    held: Stored | None = None
     held_classes = None
     if x_validation is None:
-        picked, left = batches.validation_split(
-            len(rows), config.train.validation_fraction, config.train.seed
-        )
-        if len(left):
-            rows, held = rows[picked], rows[left]
+        seed, fraction = config.train.seed, config.train.validation_fraction
+        if batches.held_out(len(rows), fraction):
             if classes is not None:
+                picked, left = batches.validation_split(len(rows), fraction, seed)
                 classes, held_classes = classes[picked], classes[left]
+            rows, held = split_rows(rows, fraction, seed)
         validation = held
     else:
-        validation = as_stored(as_rows(x_validation, schema)[0], schema)
-        check_finite(validation, schema)
+        validation, _ = stored_rows(x_validation, schema)
         held_classes = as_labels(config, labels_validation, len(validation), "labels_validation")
-    check_rule(config.rule, len(rows if held is None else held))
-    scale_rows = rows if x_scale is None else as_stored(as_rows(x_scale, schema)[0], schema)
-    check_finite(scale_rows, schema)
-    scaler = scaling.fit(config.scale, [scale_rows], scale_rows.dtype)
+    calibrating, of_class = (rows, classes) if held is None else (held, held_classes)
+    looked_at = calibrating
+    if x_calibrate is not None:
+        calibrating, _ = stored_rows(x_calibrate, schema)
+    check_rule(config.rule, len(calibrating))
+    scale_rows = rows if x_scale is None else stored_rows(x_scale, schema)[0]
+    scaler = scaling.fit(config.scale, batches.in_blocks(scale_rows), scale_rows.dtype)
     fingerprint = data_fingerprint(rows)
     identity = f"{fingerprint} {settings.to_dict(config)} {schema}"
     if classes is not None:
@@ -154,19 +180,35 @@ def fit(
             **(provenance or {}),
         },
     )
-    calibrating, of_class = (rows, classes) if held is None else (held, held_classes)
     if isinstance(config.model, settings.Classifier) and config.model.classes == 2:
         # Class 1 is the anomaly; thresholds are set on normal rows.
         assert of_class is not None
-        calibrating = calibrating[of_class == 0]
-    detector = choose_precision(detector, calibrating)
-    detector = learn_normal(detector, calibrating)
-    found = alarms.alarms_of(detector, calibrating, scale_rows)
+        looked_at = looked_at[of_class == 0]
+        calibrating = looked_at if x_calibrate is None else calibrating
+    detector = choose_precision(detector, looked_at)
+    detector = learn_normal(detector, looked_at)
+    found = alarms.alarms_of(detector, looked_at, scale_rows)
     alarms.tell(found)
     if found:
         kept = {**detector.provenance, "alarms": found}
         detector = dataclasses.replace(detector, provenance=kept)
-    return detector.calibrate(calibrating)
+    return calibrate(detector, calibrating)
+
+
+def stored_rows(x: Any, schema: Schema | None) -> tuple[Stored, Schema]:
+    """Rows as they are stored, an array or on disk, and their schema.
+
+    Raises:
+        InputError: if they don't fit the schema, or one holds NaN or infinity.
+    """
+    if isinstance(x, DiskRows):
+        if schema is not None and x.schema != schema:
+            raise InputError(f"rows of {x.path} are {x.schema}; allowed: {schema}")
+        return x, x.schema
+    given, schema = as_rows(x, schema)
+    rows = as_stored(given, schema)
+    check_finite(rows, schema)
+    return rows, schema
 
 
 def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.ndarray | None:
@@ -208,8 +250,9 @@ def check_frozen(config: settings.Config, model: Any, schema: Schema) -> None:
             raise InputError(f"Train.frozen holds {name!r}; {settings.suggest(name, layers)}")
 
 
-def data_fingerprint(x: np.ndarray) -> str:
+def data_fingerprint(x: Stored) -> str:
     """SHA-256 of rows, their type and their shape, in hexadecimal."""
     total = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
-    total.update(np.ascontiguousarray(x).data)
+    for block in batches.in_blocks(x):
+        total.update(np.ascontiguousarray(block).data)
     return total.hexdigest()

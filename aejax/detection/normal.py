@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from aejax.config import Config, InputError
+from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.models.build import build
@@ -22,7 +23,7 @@ MOST_VALUES = 4096
 LEAST_SHARE = 1e-3
 
 
-def learn_normal(detector: Detector, rows: np.ndarray) -> Detector:
+def learn_normal(detector: Detector, rows: Stored) -> Detector:
     """The same detector with what its reasons and distances need to know of normal rows.
 
     Kept among its variables, under "normal": "error" float32 [features], each feature's mean

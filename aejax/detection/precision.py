@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from aejax.config import Precision
+from aejax.data.disk_rows import Stored
 from aejax.detection.detector import Detector
 from aejax.detection.normal import evenly
 
@@ -24,7 +25,7 @@ LEAST_CORRELATION = 0.9999
 
 
 def choose_precision(
-    detector: Detector, rows: np.ndarray, *, clock: Callable[[], float] = time.perf_counter
+    detector: Detector, rows: Stored, *, clock: Callable[[], float] = time.perf_counter
 ) -> Detector:
     """A detector of precision "fastest" with the one that is, and the reason in its provenance.
 

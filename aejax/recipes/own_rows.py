@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from aejax.config import BestF1, Config, Fixed, InputError, Rule, rule_text
 from aejax.core import scaling
-from aejax.data import batches, files
+from aejax.data import files
+from aejax.data.disk_rows import DiskRows, split_rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.spool import remove_spool
+from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
+from aejax.detection.fit_files import left_out_alarms
 from aejax.detection.loading import load
+from aejax.detection.normal import evenly
 from aejax.detection.threshold import Threshold
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import Story, run_experiment
+from aejax.training.run_folder import check_free
 
 FIXED = "fixed:VALUE"
+# Of test rows in memory, where the training rows are on disk.
+MOST_JUDGED_BYTES = 1 << 26
+
+logger = logging.getLogger("aejax")
 
 
 def train_on_file(
-    config: Config, path: Path, out: Path, *, selection: Selection, **how: Any
+    config: Config,
+    path: Path,
+    out: Path,
+    *,
+    selection: Selection,
+    memory_limit: int = MEMORY_LIMIT,
+    on_bad_row: OnBadRow = "leave-out",
+    keep_rows: bool = False,
+    **how: Any,
 ) -> dict[str, Any]:
-    """Train a detector on the normal rows of a file.
+    """Train a detector on the normal rows of a file, or of many.
 
     Held-out normal rows set the threshold; they, and the labelled anomalies where there
     are any, are what the report judges.
 
     Args:
         config: all settings.
-        path: of the rows.
+        path: of the rows: a file, a folder or a pattern.
         out: the run's folder.
         selection: which columns are labels and features.
+        memory_limit: most bytes of rows to hold in memory; of more, those that a step needs
+            are picked from disk, and the report judges an even sample.
+        on_bad_row: "leave-out" goes on without rows that can't be used; "error" stops.
+        keep_rows: leave rows that were copied to the run's folder there.
         how: as in `aejax.recipes.runner.run_experiment`.
 
     Raises:
@@ -48,37 +71,62 @@ def train_on_file(
         published={},
         identity={"input": path.name, "selection": dataclasses.asdict(selection)},
     )
+    check_free(out)
     result = run_experiment(
-        config, lambda: prepare(config, path, selection), out, story=story, measure=measure, **how
+        config,
+        lambda: prepare(
+            config, path, selection, out=out, memory_limit=memory_limit, on_bad_row=on_bad_row
+        ),
+        out,
+        story=story,
+        measure=measure,
+        **how,
     )
+    if not keep_rows:
+        remove_spool(out)
     return {
         "run": str(out),
         **{name: result[name] for name in ("measured", "metrics", "seconds", "report")},
     }
 
 
-def prepare(config: Config, path: Path, selection: Selection) -> Experiment:
+def prepare(
+    config: Config,
+    path: Path,
+    selection: Selection,
+    *,
+    out: Path,
+    memory_limit: int = MEMORY_LIMIT,
+    on_bad_row: OnBadRow = "leave-out",
+) -> Experiment:
     """A file's rows, split into training, held-out and anomalous ones."""
-    x, y, schema = files.read(path, selection)
-    files.check_finite(x, schema, path)
-    normal = x if y is None else x[y == 0]
-    anomalous = x[:0] if y is None else x[y == 1]
+    rows = read_training(
+        path, selection, folder=out, memory_limit=memory_limit, on_bad_row=on_bad_row
+    )
+    normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
     if len(normal) < 2:
         raise InputError(f"{path} has {len(normal)} normal rows; allowed: at least 2 to train on")
-    check_columns(normal, schema, path)
+    if rows.constant is not None:
+        refuse_constant(*rows.constant, schema, path)
     train = config.train
-    picked, held = batches.validation_split(len(normal), train.validation_fraction, train.seed)
-    x_train, x_held = normal[picked], normal[held]
-    x_test = np.concatenate([x_held if len(held) else x_train, anomalous])
+    x_train, x_held = split_rows(normal, train.validation_fraction, train.seed)
+    judged = x_held if len(x_held) else x_train
+    spread = slice(None)
+    if isinstance(normal, DiskRows):
+        row_bytes = normal.nbytes // len(normal)
+        spread = evenly(len(judged) + len(anomalous), max(1, MOST_JUDGED_BYTES // row_bytes))
+        if spread.step > 1:
+            logger.info("aejax: the report judges one of every %d test rows", spread.step)
+    few = anomalous[spread]
+    x_test = np.concatenate([judged[spread], few])
     return Experiment(
         x_train=x_train,
         x_test=x_test,
-        is_anomaly=np.arange(len(x_test)) >= len(x_test) - len(anomalous)
-        if len(anomalous)
-        else None,
-        x_validation=x_held if len(held) else None,
-        x_calibrate=x_held if len(held) else None,
+        is_anomaly=np.arange(len(x_test)) >= len(x_test) - len(few) if len(few) else None,
+        x_validation=x_held if len(x_held) else None,
+        x_calibrate=x_held if len(x_held) else None,
         schema=schema,
+        alarms=tuple(left_out_alarms(rows.left_out)),
     )
 
 
@@ -88,12 +136,16 @@ def check_columns(x: np.ndarray, schema: Schema, path: Path) -> None:
         return
     constant = scaling.constant_features(scaling.measure([x]))
     if len(constant):
-        name = schema.feature_name(int(constant[0]))
-        value = x.reshape(len(x), -1)[0, constant[0]]
-        raise InputError(
-            f"{path}: column {name!r} is {value:g} in every normal row; "
-            "allowed: columns that vary (leave it out with --drop-columns)"
-        )
+        index = int(constant[0])
+        refuse_constant(index, float(x.reshape(len(x), -1)[0, index]), schema, path)
+
+
+def refuse_constant(index: int, value: float, schema: Schema, path: Path) -> NoReturn:
+    """Refuse a table for a column that never changes."""
+    raise InputError(
+        f"{path}: column {schema.feature_name(index)!r} is {value:g} in every normal row; "
+        "allowed: columns that vary (leave it out with --drop-columns)"
+    )
 
 
 def measure(

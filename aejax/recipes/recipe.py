@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aejax.config import Config
+from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -31,15 +32,17 @@ class Experiment:
         x_validation: rows for the validation loss; None holds out training rows.
         x_scale: rows that the scaler is fitted on; None takes the training rows.
         x_calibrate: rows that the threshold is set on; None leaves what `fit` chose.
+        alarms: sentences about the rows that the report should show.
     """
 
-    x_train: np.ndarray
+    x_train: Stored
     x_test: np.ndarray
     schema: Schema
     is_anomaly: np.ndarray | None = None
-    x_validation: np.ndarray | None = None
+    x_validation: Stored | None = None
     x_scale: np.ndarray | None = None
-    x_calibrate: np.ndarray | None = None
+    x_calibrate: Stored | None = None
+    alarms: tuple[str, ...] = ()
 
 
 Measure = Callable[["Detector", Experiment, Mapping[str, Any]], dict[str, float]]

@@ -13,6 +13,7 @@ import numpy as np
 
 from aejax import __version__
 from aejax.config import Config, InputError, to_dict
+from aejax.data.disk_rows import DiskRows
 from aejax.detection.alarms import rows_seen_in_training, tell
 from aejax.detection.detector import Detector
 from aejax.detection.ensemble import fit_ensemble
@@ -155,6 +156,7 @@ def run_experiment(
             experiment.x_train,
             x_validation=experiment.x_validation,
             x_scale=experiment.x_scale,
+            x_calibrate=experiment.x_calibrate,
             schema=experiment.schema,
             folder=out,
             tensorboard=tensorboard,
@@ -164,6 +166,11 @@ def run_experiment(
             watch=None if watch is None else lambda trained: watch(trained, experiment),
         )
     else:
+        if isinstance(experiment.x_train, DiskRows):
+            raise InputError(
+                f"an ensemble was asked for, and the rows take {experiment.x_train.nbytes:,} "
+                "bytes; allowed: rows that fit in memory, or a higher --memory-limit"
+            )
         detector = fit_ensemble(
             config,
             experiment.x_train,
@@ -174,9 +181,10 @@ def run_experiment(
             provenance={**story.identity, "versions": environment},
             progress=progress,
         )
-    if experiment.x_calibrate is not None:
-        detector = detector.calibrate(experiment.x_calibrate)
-    if told := rows_seen_in_training(experiment.x_train, experiment.x_test):
+        if experiment.x_calibrate is not None:
+            detector = detector.calibrate(experiment.x_calibrate)
+    seen = rows_seen_in_training(experiment.x_train, experiment.x_test)
+    if told := [*experiment.alarms, *seen]:
         tell(told)
         alarms = [*detector.provenance.get("alarms", ()), *told]
         kept = {**detector.provenance, "alarms": alarms}

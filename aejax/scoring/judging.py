@@ -14,6 +14,7 @@ import pyarrow as pa
 from aejax.config import InputError
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
+from aejax.data.rows import finite_rows
 from aejax.scoring.row_scorer import RowScorer
 
 # Kinds of bad rows, as a summary counts them.
@@ -185,19 +186,6 @@ def threshold_identity(detector: RowScorer) -> dict[str, Any]:
         settled = json.dumps(threshold.to_dict(), sort_keys=True).encode()
         described["threshold_calibration"] = hashlib.sha256(settled).hexdigest()
     return described
-
-
-def finite_rows(x: np.ndarray) -> np.ndarray:
-    """Which rows hold numbers only: bool [n]."""
-    if x.dtype.kind != "f":
-        return np.ones(len(x), bool)
-    flat = x.reshape(len(x), -1)
-    # One sum a row finds almost every good row; the others are looked at value by value.
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite: np.ndarray = np.isfinite(flat.sum(axis=1))
-    doubtful = np.flatnonzero(~finite)
-    finite[doubtful] = np.isfinite(flat[doubtful]).all(axis=1)
-    return finite
 
 
 def _lists(values: pa.Array, size: int) -> pa.Array:

@@ -22,7 +22,9 @@ from aejax.config import Config, InputError
 from aejax.core import optimizers, steps
 from aejax.core.scaling import Scaler
 from aejax.data import batches
+from aejax.data.disk_rows import DiskRows, Stored
 from aejax.training.history import Diverged, History
+from aejax.training.validation import Validation
 
 __all__ = ["Diverged", "Interrupted", "Trained", "train"]
 
@@ -58,7 +60,7 @@ def train(
     model: nn.Module,
     scaler: Scaler,
     x: batches.RowSource,
-    x_validation: np.ndarray | None = None,
+    x_validation: Stored | None = None,
     *,
     shape: tuple[int, ...],
     folder: Path | None = None,
@@ -78,8 +80,8 @@ def train(
         config: all settings; the run's seed is `config.train.seed`.
         model: built for `config.model`.
         scaler: fitted on training rows.
-        x: training rows as stored, [n, ...]; an array, or any `RowSource` with `feed="stream"`.
-        x_validation: rows for the validation loss, or None.
+        x: training rows as stored, [n, ...]; an array, or any `RowSource`, which is streamed.
+        x_validation: rows for the validation loss, an array or on disk, or None.
         shape: of one row.
         folder: for checkpoints and `history.jsonl`, or None to keep nothing.
         tensorboard: folder for TensorBoard event files, or None.
@@ -130,14 +132,18 @@ def train(
     )
     validation = None
     if x_validation is not None:
-        size = min(settings.batch_size, len(x_validation))
-        tiles = batches.tiles(x_validation, size)
-        rows: Any = tiles.x
-        if labels_validation is not None:
-            rows = (tiles.x, batches.tiles(labels_validation, size).x)
-        validation = jax.device_put((rows, tiles.mask))
+        validation = Validation(
+            run.program,
+            run.scaler,
+            run.values,
+            x_validation,
+            labels_validation,
+            settings.batch_size,
+        )
     advance = _feed(run, x, labels, settings.feed)
     patience = None if settings.patience is None else jax.device_put(np.int32(settings.patience))
+    # Of rows on disk, numbers that are as many as the rows are kept there too.
+    new_numbers = x.numbers if isinstance(x, DiskRows) else np.empty
     history = History(
         rows=len(x),
         epochs=settings.epochs,
@@ -174,7 +180,9 @@ def train(
         for epoch in range(len(history.rows_of_epochs), settings.epochs):
             if history.stopped:
                 break
-            order = batches.epoch_order(len(x), settings.batch_size, settings.seed, epoch)
+            order = batches.epoch_order(
+                len(x), settings.batch_size, settings.seed, epoch, new=new_numbers
+            )
             position = max(start - epoch * per_epoch, 0)
             # An implicit copy between host and device would stall the loop without a trace.
             with jax.transfer_guard("disallow"):
@@ -187,9 +195,7 @@ def train(
                         raise Interrupted(f"stopped in epoch {epoch + 1} of {settings.epochs}")
                 loss = None
                 if validation is not None:
-                    loss = steps.compiled_validation_loss(
-                        run.program, state.variables, *validation, run.scaler, run.values
-                    )
+                    loss = validation.loss(state.variables)
                 if best is not None:
                     number = jax.device_put(np.int32(epoch))
                     best = steps.compiled_keep_best(best, state, loss, number, patience)

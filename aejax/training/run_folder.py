@@ -3,6 +3,7 @@
 run.json   what the run computes: configuration, schema, fingerprint of the data.
            Written first; a run with another content is refused.
 config.json, history.jsonl, checkpoints/, detector/, metrics.json, report.html, plots/
+rows/      rows that don't fit in memory, while the run trains; of the input, whatever the run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from aejax.config import Config, InputError, read_json, to_dict, write_config
 from aejax.config.durable import aside_of, make_folder, refused_as_input, write_file
 from aejax.data.schema import Schema
+from aejax.data.spool import ASIDE, SPOOL
 
 IDENTITY = "run.json"
 # What the identity is called while the run is removed.
@@ -72,8 +74,8 @@ def claim(
     elif (folder / REMOVING).is_file():
         # Somebody asked for it to be replaced, and the process ended before it was.
         _empty(folder)
-    elif folder.is_dir() and _entries(folder):
-        raise InputError(f"{folder} is not empty and holds no run; allowed: a new or empty folder")
+    else:
+        check_free(folder)
     make_folder(folder)
     write_file(path, json.dumps(identity, indent=2) + "\n")
     if config is not None:
@@ -81,9 +83,16 @@ def claim(
     return False
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, but for what a kill left of writing an identity."""
-    return [entry for entry in folder.iterdir() if entry != aside_of(folder / IDENTITY)]
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds files but no run.
+
+    Rows copied for a run are no such files, nor is what a kill left of writing an identity.
+    """
+    if not folder.is_dir() or (folder / IDENTITY).is_file() or (folder / REMOVING).is_file():
+        return
+    free = (SPOOL, ASIDE, aside_of(folder / IDENTITY).name)
+    if any(entry.name not in free for entry in folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run; allowed: a new or empty folder")
 
 
 def _empty(folder: Path) -> None:
@@ -94,7 +103,7 @@ def _empty(folder: Path) -> None:
         if not marker.is_file():
             (folder / IDENTITY).rename(marker)
         for entry in folder.iterdir():
-            if entry == marker:
+            if entry == marker or entry.name == SPOOL:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -1,0 +1,62 @@
+"""The threshold and usual errors of a detector, from rows in memory or on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from aejax.config import BestF1, Contamination
+from aejax.data.disk_rows import DiskRows, Stored
+from aejax.detection.detector import Detector
+from aejax.detection.normal import evenly
+from aejax.detection.rows import default_batch_size
+from aejax.detection.streaming import KEPT_SCORES, fit_threshold_streaming
+from aejax.detection.threshold import fit_threshold
+
+BLOCK_BYTES = 1 << 24
+
+
+def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORES) -> Detector:
+    """The same detector with a threshold by its configuration's rule.
+
+    Rows on disk are scored in one pass, a block at a time. Up to `kept_scores` of them, the
+    threshold is that of `Detector.calibrate`; beyond, that of `fit_threshold_streaming`, and
+    the deciles that drift is measured by are those of evenly spread scores.
+
+    Args:
+        detector: trained.
+        rows: normal rows that fit its schema, best not trained on.
+        kept_scores: most scores to hold in memory.
+    """
+    if not isinstance(rows, DiskRows):
+        return detector.calibrate(rows)
+    rule = detector.config.rule
+    spread = evenly(len(rows), kept_scores)
+    if spread.step == 1:
+        scores = np.concatenate(list(_scores(detector, rows)))
+        return detector.with_threshold(fit_threshold(rule, scores))
+    few: list[np.ndarray] = []
+
+    def passing() -> Iterator[np.ndarray]:
+        before = 0
+        for scores in _scores(detector, rows):
+            few.append(scores[-before % spread.step :: spread.step])
+            before += len(scores)
+            yield scores
+
+    threshold = fit_threshold_streaming(rule, passing(), kept_scores=kept_scores)
+    if not isinstance(rule, BestF1 | Contamination):
+        deciles = np.quantile(np.concatenate(few).astype(np.float64), np.arange(1, 10) / 10)
+        threshold = dataclasses.replace(threshold, deciles=tuple(deciles.tolist()))
+    return detector.with_threshold(threshold)
+
+
+def _scores(detector: Detector, rows: DiskRows) -> Iterator[np.ndarray]:
+    # Whole batches, so that every row has the neighbours that it has in memory.
+    batch = default_batch_size(detector.schema, detector.config.model)
+    row_bytes = rows.nbytes // len(rows)
+    size = max(1, BLOCK_BYTES // (row_bytes * batch)) * batch
+    for first in range(0, len(rows), size):
+        yield detector.score_rows(rows[first : first + size])

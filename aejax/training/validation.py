@@ -1,0 +1,81 @@
+"""The loss of rows that are not learnt from, after every epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.core import optimizers, steps
+from aejax.core.scaling import Scaler
+from aejax.data import batches
+from aejax.data.disk_rows import DiskRows, Stored
+
+# Validation rows on disk are read again every epoch, so many bytes at a time.
+STREAMED_BYTES = 1 << 26
+
+
+class Validation:
+    """Validation rows, ready for the device.
+
+    Args:
+        program: what is trained.
+        scaler: fitted on training rows.
+        values: the run's numbers.
+        rows: at least one; on disk, they are kept in memory only if they are few.
+        labels: each row's class, for a classifier.
+        batch_size: rows in a tile, at most.
+    """
+
+    def __init__(
+        self,
+        program: steps.Program,
+        scaler: Scaler,
+        values: optimizers.Numbers,
+        rows: Stored,
+        labels: np.ndarray | None,
+        batch_size: int,
+    ) -> None:
+        self.program, self.scaler, self.values = program, scaler, values
+        self.size = min(batch_size, len(rows))
+        self.streamed: DiskRows | None = None
+        if isinstance(rows, DiskRows):
+            if rows.nbytes > STREAMED_BYTES:
+                self.streamed = rows
+                return
+            rows = rows[:]
+        tiles = batches.tiles(rows, self.size)
+        x: Any = tiles.x
+        if labels is not None:
+            x = (tiles.x, batches.tiles(labels, self.size).x)
+        self.placed = jax.device_put((x, tiles.mask))
+
+    def loss(self, variables: dict[str, Any]) -> jax.Array:
+        """Mean loss, a float32 scalar that the host doesn't wait for unless rows are streamed."""
+        if self.streamed is None:
+            mean: jax.Array = steps.compiled_validation_loss(
+                self.program, variables, *self.placed, self.scaler, self.values
+            )
+            return mean
+        rows, total = self.streamed, 0.0
+        count = max(1, STREAMED_BYTES * len(rows) // rows.nbytes // self.size)
+        for first in range(0, len(rows), count * self.size):
+            part = rows[first : first + count * self.size]
+            # Filled up, so that one program does for all parts.
+            padded = batches.pad(part, count * self.size)
+            shape = (count, self.size)
+            placed = jax.device_put(
+                (
+                    padded.x.reshape(*shape, *part.shape[1:]),
+                    padded.mask.reshape(shape),
+                    np.int32(first // self.size),
+                )
+            )
+            x, mask, before = placed
+            found = steps.compiled_validation_loss(
+                self.program, variables, x, mask, self.scaler, self.values, before
+            )
+            total += float(jax.device_get(found)) * len(part)
+        placed_mean: jax.Array = jax.device_put(np.float32(total / len(rows)))
+        return placed_mean
