@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -19,8 +17,6 @@ from aejax.detection.detector import Detector
 from aejax.detection.normal import evenly
 from aejax.models.build import build
 
-logger = logging.getLogger("aejax")
-
 MOST_ROWS = 1 << 12
 MOST_SCALED_ROWS = 1 << 14
 LEAST_SORTED_ROWS, MOST_SORTED = 1 << 9, 1 << 18
@@ -29,10 +25,6 @@ LEAST_GAIN = 0.95
 HASHED_AT_ONCE = 1 << 12
 # Of a value's distance from the median, in distances that 99 % of the rows keep within.
 WILD = 100.0
-# Above this, two distributions are usually called different (Siddiqi, "Credit Risk
-# Scorecards", 2006); below 0.1, the same.
-DRIFTED = 0.25
-LEAST_ROWS_FOR_DRIFT = 100
 
 
 def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
@@ -48,23 +40,11 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
     """
     rows = normal[evenly(len(normal), MOST_ROWS)]
     scores = detector.score_rows(rows).astype(np.float64)
-    found = constant_scores(scores)
+    found: list[str] = []
     if detector.scorer.kind == "error":
         untrained = _untrained(detector).score_rows(rows).astype(np.float64)
         found += no_better(float(scores.mean()), float(untrained.mean()))
     return found + wild_values(detector.config, detector.schema, scaled)
-
-
-def constant_scores(scores: np.ndarray) -> list[str]:
-    """An alarm if all of several rows have the same score."""
-    if len(scores) < 3 or not np.isfinite(scores).all():
-        return []
-    if np.ptp(scores) > 1e-6 * max(abs(float(scores.max())), 1e-30):
-        return []
-    return [
-        f"all {len(scores)} rows that the threshold is set on have the score {scores[0]:.6g}: "
-        "the model tells no row from another"
-    ]
 
 
 def no_better(trained: float, untrained: float) -> list[str]:
@@ -127,37 +107,6 @@ def row_hashes(rows: np.ndarray) -> np.ndarray:
         # Odd factors mix a byte into all higher bits; the one added tells 0 from absence.
         hashes[part] = ((flat[part].astype(np.uint64) + 1) * (weights | 1)).sum(axis=1)
     return hashes
-
-
-def population_stability(expected: np.ndarray, found: np.ndarray) -> float:
-    """Population stability index of two distributions over the same bins.
-
-    Args:
-        expected: shares of the bins in training, above 0.
-        found: shares of the bins now.
-
-    Returns:
-        Sum of (found - expected) * log(found / expected); 0 where they are equal. Shares of 0
-        count as a ten-thousandth.
-    """
-    expected, found = np.maximum(expected, 1e-4), np.maximum(found, 1e-4)
-    return float(np.sum((found - expected) * np.log(found / expected)))
-
-
-def drift(stability: float, rows: int) -> list[str]:
-    """An alarm if the scores of many rows are distributed unlike the calibration rows'."""
-    if rows < LEAST_ROWS_FOR_DRIFT or stability <= DRIFTED:
-        return []
-    return [
-        f"the scores are distributed unlike those of the calibration rows (population stability "
-        f"index {stability:.2f}, above {DRIFTED}): the rows have drifted, or hold many anomalies"
-    ]
-
-
-def tell(alarms: Sequence[str]) -> None:
-    """Warn of each in the log."""
-    for alarm in alarms:
-        logger.warning("aejax: warning: %s", alarm)
 
 
 def _untrained(detector: Detector) -> Detector:

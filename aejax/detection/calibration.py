@@ -12,8 +12,9 @@ from aejax.data.disk_rows import DiskRows, Stored
 from aejax.detection.detector import Detector
 from aejax.detection.normal import evenly
 from aejax.detection.rows import default_batch_size
+from aejax.detection.stability import record, score_alarms
 from aejax.detection.streaming import KEPT_SCORES, fit_threshold_streaming
-from aejax.detection.threshold import fit_threshold
+from aejax.detection.threshold import Threshold, fit_threshold
 
 BLOCK_BYTES = 1 << 24
 
@@ -36,7 +37,7 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
     spread = evenly(len(rows), kept_scores)
     if spread.step == 1:
         scores = np.concatenate(list(_scores(detector, rows)))
-        return detector.with_threshold(fit_threshold(rule, scores))
+        return _with(detector, fit_threshold(rule, scores), scores)
     few: list[np.ndarray] = []
 
     def passing() -> Iterator[np.ndarray]:
@@ -47,10 +48,16 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
             yield scores
 
     threshold = fit_threshold_streaming(rule, passing(), kept_scores=kept_scores)
+    evenly_spread = np.concatenate(few)
     if not isinstance(rule, BestF1 | Contamination):
-        deciles = np.quantile(np.concatenate(few).astype(np.float64), np.arange(1, 10) / 10)
+        deciles = np.quantile(evenly_spread.astype(np.float64), np.arange(1, 10) / 10)
         threshold = dataclasses.replace(threshold, deciles=tuple(deciles.tolist()))
-    return detector.with_threshold(threshold)
+    return _with(detector, threshold, evenly_spread)
+
+
+def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detector:
+    kept = record(detector.provenance, score_alarms(scores, None))
+    return dataclasses.replace(detector, threshold=threshold, provenance=kept)
 
 
 def _scores(detector: Detector, rows: DiskRows) -> Iterator[np.ndarray]:

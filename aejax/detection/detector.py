@@ -24,6 +24,7 @@ from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal
 from aejax.detection.memory import BatchLimit
 from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
+from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.models.build import build
 
@@ -325,15 +326,23 @@ class Detector:
     ) -> Detector:
         """The same detector with a threshold found on the scores of these rows.
 
+        Scores that are all the same, and scores distributed unlike those that the threshold
+        before was set on, are warned of and noted in `provenance`.
+
         Args:
             x: rows taken to be normal, best not seen in training.
             rule: how; None takes the configuration's.
             is_anomaly: labels of the rows, [n] of 0 and 1, for the rule `BestF1` only.
             name: also keeps the threshold under this name, for `use`.
         """
-        found = fit_threshold(rule or self.config.rule, self.score(x), is_anomaly)
+        scores = self.score(x)
+        found = fit_threshold(rule or self.config.rule, scores, is_anomaly)
         kept = self.thresholds if name is None else {**self.thresholds, name: found}
-        return dataclasses.replace(self, threshold=found, thresholds=kept)
+        provenance = self.provenance
+        if is_anomaly is None:
+            before = None if self.threshold is None else self.threshold.deciles
+            provenance = record(provenance, score_alarms(scores, before))
+        return dataclasses.replace(self, threshold=found, thresholds=kept, provenance=provenance)
 
     def use(self, name: str) -> Detector:
         """The same detector with one of the thresholds that it keeps by name."""

@@ -14,9 +14,9 @@ from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, read_training
-from aejax.detection.alarms import tell
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
+from aejax.detection.stability import tell
 
 
 def fit_files(

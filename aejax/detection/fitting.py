@@ -25,6 +25,7 @@ from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
 from aejax.models.build import build
 from aejax.training.loop import train
@@ -188,10 +189,7 @@ def fit(
     detector = choose_precision(detector, looked_at)
     detector = learn_normal(detector, looked_at)
     found = alarms.alarms_of(detector, looked_at, scale_rows)
-    alarms.tell(found)
-    if found:
-        kept = {**detector.provenance, "alarms": found}
-        detector = dataclasses.replace(detector, provenance=kept)
+    detector = dataclasses.replace(detector, provenance=record(detector.provenance, found))
     return calibrate(detector, calibrating)
 
 

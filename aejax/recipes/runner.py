@@ -14,12 +14,13 @@ import numpy as np
 from aejax import __version__
 from aejax.config import Config, InputError, to_dict
 from aejax.data.disk_rows import DiskRows
-from aejax.detection.alarms import rows_seen_in_training, tell
+from aejax.detection.alarms import rows_seen_in_training
 from aejax.detection.detector import Detector
 from aejax.detection.ensemble import fit_ensemble
 from aejax.detection.fitting import data_fingerprint, fit
 from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
+from aejax.detection.stability import record
 from aejax.detection.tuning import Tuning
 from aejax.recipes.examples import examples, reasons
 from aejax.recipes.recipe import Draw, Experiment, Recipe, Watch
@@ -184,11 +185,8 @@ def run_experiment(
         if experiment.x_calibrate is not None:
             detector = detector.calibrate(experiment.x_calibrate)
     seen = rows_seen_in_training(experiment.x_train, experiment.x_test)
-    if told := [*experiment.alarms, *seen]:
-        tell(told)
-        alarms = [*detector.provenance.get("alarms", ()), *told]
-        kept = {**detector.provenance, "alarms": alarms}
-        detector = dataclasses.replace(detector, provenance=kept)
+    kept = record(detector.provenance, [*experiment.alarms, *seen])
+    detector = dataclasses.replace(detector, provenance=kept)
     detector.save(out / "detector")
     seconds["train"] = time.monotonic() - clock
 

@@ -17,9 +17,9 @@ from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
-from aejax.detection.alarms import tell
 from aejax.detection.detector import Detector
 from aejax.detection.rows import default_batch_size
+from aejax.detection.stability import tell
 from aejax.scoring.inspection import write_model
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
 from aejax.scoring.manifest import Manifest, claim, lock

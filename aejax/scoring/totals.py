@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from aejax.config import InputError
 from aejax.config.durable import refused_as_input, written_aside
-from aejax.detection.alarms import drift, population_stability
+from aejax.detection.stability import drift, population_stability
 from aejax.scoring.manifest import CONTINUES, TOP, TOTALS, Manifest
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)

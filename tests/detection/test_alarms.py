@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aejax
-from aejax.config import Config, Dense, Scale, Train
-from aejax.detection import alarms
+from aejax.config import BestF1, Config, Dense, Scale, Train
+from aejax.detection import alarms, stability
 from aejax.scoring.stream import score_files
 
 GOOD = Train(epochs=30, batch_size=64, learning_rate=3e-3)
@@ -60,8 +60,8 @@ def test_a_value_that_decides_the_scale() -> None:
 
 @pytest.mark.parametrize(("score", "count"), [(0.5, 1), (0.0, 1)])
 def test_constant_scores(score: float, count: int) -> None:
-    assert len(alarms.constant_scores(np.full(50, score))) == count
-    assert not alarms.constant_scores(np.full(50, score) + np.arange(50))
+    assert len(stability.constant_scores(np.full(50, score))) == count
+    assert not stability.constant_scores(np.full(50, score) + np.arange(50))
 
 
 def test_rows_that_were_trained_on() -> None:
@@ -78,13 +78,13 @@ SHARES = st.lists(st.floats(0.01, 1), min_size=10, max_size=10).map(
 
 @given(SHARES, SHARES)
 def test_stability_is_symmetric_and_zero_for_equals(a: np.ndarray, b: np.ndarray) -> None:
-    assert alarms.population_stability(a, a) == 0
-    assert alarms.population_stability(a, b) >= 0
+    assert stability.population_stability(a, a) == 0
+    assert stability.population_stability(a, b) >= 0
     np.testing.assert_allclose(
-        alarms.population_stability(a, b), alarms.population_stability(b, a), atol=1e-12
+        stability.population_stability(a, b), stability.population_stability(b, a), atol=1e-12
     )
     by_hand = sum((q - p) * np.log(q / p) for p, q in zip(a, b, strict=True))
-    np.testing.assert_allclose(alarms.population_stability(a, b), by_hand, atol=1e-12)
+    np.testing.assert_allclose(stability.population_stability(a, b), by_hand, atol=1e-12)
 
 
 @pytest.mark.parametrize("shift", [0.0, 3.0])
@@ -99,6 +99,32 @@ def test_a_scoring_job_measures_drift(tmp_path: Path, shift: float) -> None:
     assert detector.threshold is not None
     edges = [-np.inf, *np.asarray(detector.threshold.deciles), np.inf]
     shares = np.histogram(detector.score(x), edges)[0] / len(x)
-    expected = alarms.population_stability(np.full(10, 0.1), shares)
+    expected = stability.population_stability(np.full(10, 0.1), shares)
     assert summary["population_stability"] == pytest.approx(expected, rel=0.05, abs=0.01)
     assert len(summary["alarms"]) == (shift > 0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_a_threshold_set_on_rows_of_another_kind(
+    shift: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = fitted(rows(3000, 0), Train(epochs=20, learning_rate=3e-3, validation_fraction=0.5))
+    x = rows(3000, 1)
+    x[:, 1] += shift
+    with caplog.at_level(logging.WARNING, logger="aejax"):
+        again = detector.calibrate(x)
+    told = again.provenance.get("alarms", [])
+    assert [("distributed unlike" in alarm, alarm in caplog.text) for alarm in told] == [
+        (True, True)
+    ] * (shift > 0)
+    # Labelled rows aren't taken to be normal.
+    labels = np.arange(3000) % 2
+    kept = detector.calibrate(x, rule=BestF1(), is_anomaly=labels)
+    assert kept.provenance == detector.provenance
+
+
+def test_rows_that_all_score_the_same_are_no_measure(caplog: pytest.LogCaptureFixture) -> None:
+    detector = fitted(rows(300, 0), Train(epochs=2, learning_rate=3e-3))
+    again = detector.calibrate(np.repeat(rows(1, 1), 200, axis=0))
+    assert "have the score" in again.provenance["alarms"][-1]
+    assert "have the score" in caplog.text
