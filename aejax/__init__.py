@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from aejax.config import (
     BestF1,
     Classifier,
+    Columns,
     Config,
     Conformal,
     Contamination,
@@ -83,6 +84,7 @@ else:
 __all__ = [
     "BestF1",
     "Classifier",
+    "Columns",
     "Config",
     "Conformal",
     "Contamination",

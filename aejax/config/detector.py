@@ -6,9 +6,10 @@ import dataclasses
 from typing import Literal
 
 from aejax.config.checks import InputError, check, check_choices
+from aejax.config.columns import Columns
 from aejax.config.models import MODELS, Classifier, Context, Dense, Model, Variational
 from aejax.config.rules import RULES, Quantile, Rule
-from aejax.config.training import ErrorName, Scale, Train
+from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
 Precision = Literal["float32", "bfloat16"]
 Combine = Literal["mean", "median"]
@@ -47,6 +48,7 @@ class Config:
             detection using reconstruction probability", 2015).
         rule: how the first threshold is set, on validation rows where there are any.
         precision: type of the products when scoring; "bfloat16" accumulates in float32.
+        columns: how the columns of a table are read: numbers only, or mixed.
     """
 
     model: Model = Dense()
@@ -56,6 +58,7 @@ class Config:
     score: ScoreName = "error"
     rule: Rule = Quantile()
     precision: Precision = "float32"
+    columns: Columns = Columns()
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -64,12 +67,15 @@ class Config:
             ("scale", Scale),
             ("train", Train),
             ("rule", tuple(RULES.values())),
+            ("columns", Columns),
         ):
             allowed = " or ".join(
                 k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
             )
             check(self, name, allowed, isinstance(getattr(self, name), kinds))
         self._check_bernoulli()
+        if self.columns.kinds == "mixed":
+            self._check_mixed()
         sampled = self.score in ("negative-elbo", "reconstruction-probability")
         if sampled and not isinstance(self.model, Variational):
             raise InputError(f"Config.score is {self.score!r}; allowed: with a variational model")
@@ -85,8 +91,27 @@ class Config:
         if isinstance(self.model, Variational):
             named["model.likelihood"] = self.model.likelihood
         for name, value in named.items():
-            if value == "bernoulli" and self.scale.kind == "standard":
+            if value == "bernoulli" and self.scale.kind in ("standard", "robust", "quantile"):
                 raise InputError(
-                    f"Config.scale.kind is 'standard' and {name} is 'bernoulli'; allowed: a scale "
-                    "into [0, 1] ('unit', 'min-max', 'min-max-all', or 'none' for values there)"
+                    f"Config.scale.kind is {self.scale.kind!r} and {name} is 'bernoulli'; "
+                    "allowed: a scale into [0, 1] ('unit', 'min-max', 'min-max-all', or 'none' for "
+                    "values there)"
+                )
+
+    def _check_mixed(self) -> None:
+        """Refuse what has no meaning for columns of different kinds."""
+        allowed = {
+            "model": (type(self.model).__name__, ("Dense",)),
+            "model.output": (getattr(self.model, "output", "linear"), ("linear",)),
+            "score": (self.score, ("error",)),
+            "error": (self.error, ("squared", "absolute")),
+            "train.loss": (self.train.loss, ("squared", "absolute")),
+            "train.noise_on": (self.train.noise_on, ("input",)),
+            "scale.kind": (self.scale.kind, SCALES_OF_COLUMNS),
+        }
+        for name, (value, choices) in allowed.items():
+            if value not in choices:
+                raise InputError(
+                    f"Config.{name} is {value!r}; "
+                    f"allowed with columns.kinds 'mixed': {', '.join(map(repr, choices))}"
                 )

@@ -76,11 +76,19 @@ def no_better(trained: float, untrained: float) -> list[str]:
 
 def wild_values(config: Config, schema: Schema, rows: np.ndarray) -> list[str]:
     """An alarm if a value that the scaler saw lies so far out that it decided the scale."""
-    if config.scale.kind in ("none", "unit") or schema.kind != "table" or len(rows) < 100:
+    if (
+        config.scale.kind in ("none", "unit", "robust", "quantile")
+        or schema.kind != "table"
+        or len(rows) < 100
+    ):
         return []
     if config.scale.clip is not None:
         return []
     few = rows[evenly(len(rows), MOST_SCALED_ROWS)].reshape(-1, schema.features)
+    if schema.columns is not None:
+        # A missing cell lies nowhere, and a code lies nowhere near another.
+        numbers = np.array([column.kind == "number" for column in schema.columns])
+        few = np.where(numbers & ~np.isnan(few), few, np.nanmedian(few, axis=0))
     away = np.abs(few - np.median(few, axis=0))
     usual, most = np.quantile(away, 0.99, axis=0), away.max(axis=0)
     times = np.divide(most, usual, out=np.zeros(len(usual)), where=usual > 0)

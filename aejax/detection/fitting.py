@@ -20,9 +20,10 @@ from aejax.data.schema import Schema
 from aejax.detection import alarms, artifact
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
-from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
 from aejax.detection.threshold import check_rule
 from aejax.models.build import build
+from aejax.models.heads import heads_of
 from aejax.training.loop import train
 
 
@@ -48,7 +49,8 @@ def fit(
 
     Args:
             config: all settings.
-            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame.
+            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame; a
+                data frame where `config.columns` says that they are mixed.
             x_validation: rows for the validation loss; None holds out
                 `config.train.validation_fraction` of the training rows. Held-out rows are what
                 the threshold is set on; where there are none, or rows were given (they may
@@ -83,7 +85,7 @@ def fit(
             (500,)
     """
     started = time.monotonic()
-    rows, schema = as_rows(x_train, schema)
+    rows, schema = as_rows(x_train, schema_for(config, x_train, schema))
     rows = as_stored(rows, schema)
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
@@ -108,9 +110,11 @@ def fit(
     check_rule(config.rule, len(rows if held is None else held))
     scale_rows = rows if x_scale is None else as_stored(as_rows(x_scale, schema)[0], schema)
     check_finite(scale_rows, schema)
-    scaler = scaling.fit(config.scale, [scale_rows], scale_rows.dtype)
+    scaler = scaling.fit(config.scale, [scale_rows], scale_rows.dtype, heads_of(schema))
     fingerprint = data_fingerprint(rows)
     identity = f"{fingerprint} {settings.to_dict(config)} {schema}"
+    if schema.columns is not None:
+        identity += f" {schema.columns}"
     if classes is not None:
         identity += f" {data_fingerprint(classes)}"
     if initial is not None:

@@ -54,12 +54,17 @@ def train_on_file(
     return {
         "run": str(out),
         **{name: result[name] for name in ("measured", "metrics", "seconds", "report")},
+        **({"left_out": dropped} if (dropped := dict(load(out).schema.dropped)) else {}),
     }
 
 
 def prepare(config: Config, path: Path, selection: Selection) -> Experiment:
     """A file's rows, split into training, held-out and anomalous ones."""
-    x, y, schema = files.read(path, selection)
+    x, y, schema = files.read(path, selection, schema_of(config, path, selection))
+    if schema.columns is not None:
+        # A row without a value says nothing, neither to learn from nor to be judged on.
+        kept = ~np.isnan(x).all(axis=1)
+        x, y = x[kept], None if y is None else y[kept]
     files.check_finite(x, schema, path)
     normal = x if y is None else x[y == 0]
     anomalous = x[:0] if y is None else x[y == 1]
@@ -82,9 +87,18 @@ def prepare(config: Config, path: Path, selection: Selection) -> Experiment:
     )
 
 
+def schema_of(config: Config, path: Path, selection: Selection) -> Schema | None:
+    """What the columns of a mixed table are; None where tables hold numbers only."""
+    if config.columns.kinds == "numbers":
+        return None
+    from aejax.data.inference import infer_schema_of_files
+
+    return infer_schema_of_files(path, selection, config.columns)
+
+
 def check_columns(x: np.ndarray, schema: Schema, path: Path) -> None:
     """Refuse a table's column that never changes: nothing can be learned from it."""
-    if schema.kind != "table":
+    if schema.kind != "table" or schema.columns is not None:
         return
     constant = scaling.constant_features(scaling.measure([x]))
     if len(constant):
@@ -125,6 +139,9 @@ def calibrate_on_file(
     if path is None:
         raise InputError(f"--input is missing; allowed: without it only the rule {FIXED!r}")
     x, y, schema = files.read(path, selection, expected=detector.schema)
+    if schema.columns is not None:
+        kept = ~np.isnan(x).all(axis=1)
+        x, y = x[kept], None if y is None else y[kept]
     files.check_finite(x, schema, path)
     before = detector.threshold
     if isinstance(rule, BestF1):

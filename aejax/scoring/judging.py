@@ -14,6 +14,7 @@ import pyarrow as pa
 from aejax.config import InputError
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
+from aejax.data.schema import Schema
 from aejax.scoring.row_scorer import RowScorer
 
 # Kinds of bad rows, as a summary counts them.
@@ -50,11 +51,13 @@ class Judged(NamedTuple):
         table: one row each.
         bad: how many of each kind have no score.
         end: file of the segment, and row in it, that follow the last row.
+        unseen: of a mixed table, by column how many cells hold no known category.
     """
 
     table: pa.Table
     bad: Counter[str]
     end: tuple[int, int]
+    unseen: Counter[str]
 
 
 class Judge:
@@ -82,7 +85,12 @@ class Judge:
         """
         block, scores = scored.block, scored.scores
         count, threshold = len(scores), self.detector.threshold
-        wrong = ~np.isfinite(scores) | ~finite_rows(block.x)
+        wrong = ~np.isfinite(scores)
+        if self.detector.schema.columns is None:
+            wrong |= ~finite_rows(block.x)
+        else:
+            # A missing cell is fine; a number beyond float32's range may have been clipped.
+            wrong |= np.isinf(block.x).any(axis=1)
         wrong[list(block.bad)] = True
         positions = np.flatnonzero(wrong).tolist()
         found = {row: self._reason(block, row) for row in positions}
@@ -132,6 +140,7 @@ class Judge:
             table=pa.table(columns),
             bad=Counter(kind for kind, _ in found.values()),
             end=(last.file, last.first_row + last.rows),
+            unseen=unseen_values(self.detector.schema, block.x),
         )
 
     def _reason(self, block: Block, row: int) -> tuple[str, str]:
@@ -139,6 +148,10 @@ class Judge:
         if row in block.bad:
             return UNREADABLE, block.bad[row]
         values = block.x[row].ravel()
+        if self.detector.schema.columns is not None:
+            if np.isnan(values).all():
+                return MISSING, "no column has a value"
+            values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
         wrong = np.flatnonzero(~np.isfinite(values))
         if not len(wrong):
             return BEYOND, f"the {BEYOND.replace(' beyond', ' is beyond')}"
@@ -193,6 +206,18 @@ def finite_rows(x: np.ndarray) -> np.ndarray:
     doubtful = np.flatnonzero(~finite)
     finite[doubtful] = np.isfinite(flat[doubtful]).all(axis=1)
     return finite
+
+
+def unseen_values(schema: Schema, x: np.ndarray) -> Counter[str]:
+    """By column how many cells of mixed rows hold no known category; those with any."""
+    return Counter(
+        {
+            column.name: count
+            for index, column in enumerate(schema.columns or ())
+            if column.kind == "category"
+            and (count := int(np.sum(x[:, index] == len(column.categories))))
+        }
+    )
 
 
 def _lists(values: pa.Array, size: int) -> pa.Array:

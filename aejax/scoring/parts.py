@@ -96,6 +96,7 @@ class _Part:
         self.path = path
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
+        self.unseen: Counter[str] = Counter()
         self.end = (0, 0)
         self.low, self.high = float("inf"), float("-inf")
         self.held: list[pa.Table] = []
@@ -115,6 +116,7 @@ class _Part:
         self.rows += len(table)
         self.end = judged.end
         self.bad.update(judged.bad)
+        self.unseen.update(judged.unseen)
         self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
         extremes = pc.min_max(table["score"]).as_py()
         if extremes["min"] is not None:
@@ -142,6 +144,7 @@ class _Part:
             "bad": dict(sorted(self.bad.items())),
             "lowest": self.low if scored else None,
             "highest": self.high if scored else None,
+            **({"unseen": dict(sorted(self.unseen.items()))} if self.unseen else {}),
         }
 
     def abandon(self) -> None:
