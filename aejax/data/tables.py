@@ -126,7 +126,7 @@ def choose_columns(
             raise InputError(
                 f"{path}: column {name!r} is of type {types[name]}; "
                 f"allowed: numbers, or --drop-columns {name}"
-                + ("" if expected is not None else ", or --columns.kinds mixed")
+                + ("" if expected is not None else ", or aejax train --columns.kinds mixed")
             )
     schema = expected or Schema(shape=(len(features),), names=features, kind="table")
     return Layout(

@@ -88,7 +88,11 @@ def wild_values(config: Config, schema: Schema, rows: np.ndarray) -> list[str]:
     if schema.columns is not None:
         # A missing cell lies nowhere, and a code lies nowhere near another.
         numbers = np.array([column.kind == "number" for column in schema.columns])
-        few = np.where(numbers & ~np.isnan(few), few, np.nanmedian(few, axis=0))
+        there = numbers & ~np.isnan(few)
+        middles = [
+            float(np.median(few[seen, i])) if seen.any() else 0.0 for i, seen in enumerate(there.T)
+        ]
+        few = np.where(there, few, np.float32(middles))
     away = np.abs(few - np.median(few, axis=0))
     usual, most = np.quantile(away, 0.99, axis=0), away.max(axis=0)
     times = np.divide(most, usual, out=np.zeros(len(usual)), where=usual > 0)

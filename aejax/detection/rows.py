@@ -15,6 +15,7 @@ from aejax import config
 from aejax.config import Config, InputError, Model
 from aejax.data.files import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
+from aejax.models.heads import heads_of
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
@@ -44,7 +45,8 @@ def default_batch_size(schema: Schema, model: Model) -> int:
         case config.SuperResolution():
             values, widest = CONV_BATCH_VALUES, schema.features * model.channels
         case config.Dense():
-            widest = max(widest, *model.hidden, *(model.decoder or ()))
+            outputs = sum(head.outputs for head in heads_of(schema) or ())
+            widest = max(widest, outputs, *model.hidden, *(model.decoder or ()))
         case config.Context():
             widest = max(model.vocabulary, 2 * model.window * model.width, *model.hidden, 1)
     size = max(64, min(MOST_BATCH_ROWS, values // widest))

@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     test.loc[0, "country"] = "ZZ"
     test.loc[1] = [None] * 7
     test.insert(0, "sale", [f"s{i}" for i in range(len(test))])
-    test.assign(is_anomaly=is_anomaly.astype(int)).to_csv(home / "test.csv", index=False)
+    test.assign(label=is_anomaly.astype(int)).to_csv(home / "test.csv", index=False)
     train = ["train", "--input", str(home / "train.csv"), "--out", str(home / "run")]
     assert main([*train, *SETTINGS]) == 0
     return home
@@ -107,7 +107,7 @@ def plain(made: pd.DataFrame) -> pd.DataFrame:
 def test_from_csv_to_scores_and_reasons(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, test = str(folder / "run"), str(folder / "test.csv")
     out = folder / "scores"
-    score = ["score", run, "--input", test, "--out", str(out), "--key", "sale", "is_anomaly"]
+    score = ["score", run, "--input", test, "--out", str(out), "--key", "sale", "label"]
     summary = command([*score, "--top-features", "1", "--quiet"], capsys)
     # A missing cell is data; a row without any cell is not, nor is a country unheard of.
     assert summary["rows"] == 1500
@@ -117,7 +117,7 @@ def test_from_csv_to_scores_and_reasons(folder: Path, capsys: pytest.CaptureFixt
     assert found["reason"][1] == "row 1: no column has a value"
     assert found["sale"][7] == "s7"
     kept = found.drop(index=[0, 1])
-    auroc = roc_auc_score(kept["is_anomaly"].astype(int), kept["score"])
+    auroc = roc_auc_score(kept["label"], kept["score"])
     (normal, _), (rows, is_anomaly) = table(3000, 0), table(1500, 1, 0.1)
     forest = IsolationForest(random_state=0).fit(plain(normal))
     baseline = roc_auc_score(is_anomaly, -forest.score_samples(plain(rows)))
