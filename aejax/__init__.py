@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from aejax.config import (
     BestF1,
     Classifier,
+    Columns,
     Config,
     Conformal,
     Contamination,
@@ -85,6 +86,7 @@ else:
 __all__ = [
     "BestF1",
     "Classifier",
+    "Columns",
     "Config",
     "Conformal",
     "Contamination",

@@ -27,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aejax.config import (
     Activation,
+    Columns,
     Config,
     Contamination,
     Dense,
@@ -65,6 +66,7 @@ class _Core(BaseEstimator):
         error: ErrorName = "squared",
         precision: Precision = "float32",
         feed: str = "auto",
+        columns: str | Columns = "numbers",
         random_state: Any = 0,
     ) -> None:
         self.contamination = contamination
@@ -82,15 +84,34 @@ class _Core(BaseEstimator):
         self.error = error
         self.precision = precision
         self.feed = feed
+        self.columns = columns
         self.random_state = random_state
 
     def _fit(self, X: Any) -> Floats:
         """Train, set the threshold that `contamination` of the rows pass, and score the rows."""
-        x = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
-        names = getattr(self, "feature_names_in_", None)
-        schema = Schema(shape=x.shape[1:], names=None if names is None else tuple(names))
+        x = self._validated(X, reset=True)
+        names, schema = getattr(self, "feature_names_in_", None), None
+        if not self._mixed:
+            schema = Schema(shape=x.shape[1:], names=None if names is None else tuple(names))
         self.detector_ = fitting.fit(self._config(len(x)), x, schema=schema)
         return self.detector_.score(x).astype(np.float64)
+
+    @property
+    def _columns(self) -> Columns:
+        if isinstance(self.columns, Columns):
+            return self.columns
+        return Columns(kinds=self.columns)  # type: ignore[arg-type]
+
+    @property
+    def _mixed(self) -> bool:
+        return self._columns.kinds == "mixed"
+
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        """Rows as an array of float32; a mixed table as it is, but for the names of its columns."""
+        if self._mixed:
+            return validate_data(self, X, reset=reset, skip_check_array=True)
+        least = 2 if reset else 1
+        return validate_data(self, X, dtype=np.float32, ensure_min_samples=least, reset=reset)
 
     def _config(self, rows: int) -> Config:
         if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
@@ -118,6 +139,7 @@ class _Core(BaseEstimator):
             error=self.error,
             rule=Contamination(rate=self.contamination),
             precision=self.precision,
+            columns=self._columns,
         )
 
     def _seed(self) -> int:
@@ -128,8 +150,7 @@ class _Core(BaseEstimator):
     def _scores(self, X: Any) -> Floats:
         """Reconstruction errors, larger is more anomalous."""
         check_is_fitted(self)
-        x = validate_data(self, X, dtype=np.float32, reset=False)
-        return self.detector_.score(x).astype(np.float64)
+        return self.detector_.score(self._validated(X, reset=False)).astype(np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -164,7 +185,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         activation: after every hidden layer.
         batch_norm: whether hidden layers are normalised over the batch.
         dropout: share of hidden units dropped while training.
-        scale: how features are scaled: "standard", "min-max", "min-max-all" or "none".
+        scale: how features are scaled: "standard", "min-max", "min-max-all", "robust",
+            "quantile" or "none".
         clip: largest absolute value after scaling, or None.
         noise: standard deviation of the noise added to scaled rows in training.
         steps: steps of gradient descent, rounded up to whole passes over the rows.
@@ -175,6 +197,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         precision: of the products when scoring: "float32" or "bfloat16".
         feed: "device", "stream" or "auto", as `aejax.Train.feed`. "stream" compiles nothing
             anew for another number of rows.
+        columns: "numbers"; or "mixed" (or an `aejax.Columns` that says so) for data frames
+            with text, booleans, dates or missing cells.
         random_state: seed; an int gives the same detector every time.
 
     Attributes:
@@ -221,8 +245,7 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Latent values, float32 [n, width of the last hidden layer]."""
         check_is_fitted(self)
-        x = validate_data(self, X, dtype=np.float32, reset=False)
-        return self.detector_.encode(x)
+        return self.detector_.encode(self._validated(X, reset=False))
 
     @property
     def _n_features_out(self) -> int:

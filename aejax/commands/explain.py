@@ -51,13 +51,16 @@ class Explain:
             f"row {result['row']}: score {result['score']:.6g}, {verdict}",
             f"{'feature':24}{'found':>12}{'expected':>12}{'error':>12}{'usual error':>14}",
         ]
+        told = "(in scaled units, as the model sees them)"
         for fact in result["features"]:
             usual = "" if fact["usual_error"] is None else f"{fact['usual_error']:.4g}"
-            lines.append(
-                f"{fact['feature']:24}{fact['found']:>12.4g}{fact['expected']:>12.4g}"
-                f"{fact['error']:>12.4g}{usual:>14}"
-            )
-        lines.append("(in scaled units, as the model sees them)")
+            if isinstance(fact["found"], str):
+                told = "(errors: squared in scaled units, of categories in nats)"
+                found, expected = f"  {fact['found']:>20}", f"  {fact['expected']:>20}"
+            else:
+                found, expected = f"{fact['found']:>12.4g}", f"{fact['expected']:>12.4g}"
+            lines.append(f"{fact['feature']:24}{found}{expected}{fact['error']:>12.4g}{usual:>14}")
+        lines.append(told)
         if "picture" in result:
             lines.append(f"picture: {result['picture']}")
         return "\n".join(lines)

@@ -22,7 +22,7 @@ from aejax.commands.shared import (
     StopOnSigterm,
     selection,
 )
-from aejax.config import Config, Dense, PrecisionSetting, Scale, ScoreName, Train
+from aejax.config import Columns, Config, Dense, PrecisionSetting, Scale, ScoreName, Train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class Training:
         arg(help="Network; its settings are flags too."),
     ] = "dense"
     network: Annotated[Any, arg(name="")] = Dense()
+    columns: Columns = Columns()
     scale: Scale = Scale()
     train: Annotated[Train, arg(name="")] = Train()
     error: Annotated[
@@ -89,6 +90,7 @@ class Training:
             score=self.score,
             rule=parse_rule(self.rule),
             precision=self.precision,
+            columns=self.columns,
         )
         with StopOnSigterm() as should_stop:
             return train_on_file(

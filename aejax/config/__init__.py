@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 from aejax.config.checks import InputError, suggest
+from aejax.config.columns import Columns
 from aejax.config.detector import Combine, Config, Precision, PrecisionSetting, ScoreName
 from aejax.config.models import (
     MODELS,
@@ -56,6 +57,7 @@ __all__ = [
     "Activation",
     "BestF1",
     "Classifier",
+    "Columns",
     "Combine",
     "Config",
     "Conformal",

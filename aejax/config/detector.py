@@ -6,9 +6,10 @@ import dataclasses
 from typing import Literal
 
 from aejax.config.checks import InputError, check, check_choices
+from aejax.config.columns import Columns
 from aejax.config.models import MODELS, Classifier, Context, Dense, Model, Variational
 from aejax.config.rules import RULES, Quantile, Rule
-from aejax.config.training import ErrorName, Scale, Train
+from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
 Precision = Literal["float32", "bfloat16"]
 PrecisionSetting = Literal["float32", "bfloat16", "fastest"]
@@ -50,6 +51,7 @@ class Config:
         precision: type of the products when scoring; "bfloat16" accumulates in float32.
             "fastest" has `aejax.fit` measure both on the machine that trains, and the
             detector's configuration names the one that was taken.
+        columns: how the columns of a table are read: numbers only, or mixed.
     """
 
     model: Model = Dense()
@@ -59,6 +61,7 @@ class Config:
     score: ScoreName = "error"
     rule: Rule = Quantile()
     precision: PrecisionSetting = "float32"
+    columns: Columns = Columns()
 
     @property
     def products(self) -> Precision:
@@ -72,12 +75,15 @@ class Config:
             ("scale", Scale),
             ("train", Train),
             ("rule", tuple(RULES.values())),
+            ("columns", Columns),
         ):
             allowed = " or ".join(
                 k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
             )
             check(self, name, allowed, isinstance(getattr(self, name), kinds))
         self._check_bernoulli()
+        if self.columns.kinds == "mixed":
+            self._check_mixed()
         sampled = self.score in ("negative-elbo", "reconstruction-probability")
         if sampled and not isinstance(self.model, Variational):
             raise InputError(f"Config.score is {self.score!r}; allowed: with a variational model")
@@ -93,8 +99,27 @@ class Config:
         if isinstance(self.model, Variational):
             named["model.likelihood"] = self.model.likelihood
         for name, value in named.items():
-            if value == "bernoulli" and self.scale.kind == "standard":
+            if value == "bernoulli" and self.scale.kind in ("standard", "robust", "quantile"):
                 raise InputError(
-                    f"Config.scale.kind is 'standard' and {name} is 'bernoulli'; allowed: a scale "
-                    "into [0, 1] ('unit', 'min-max', 'min-max-all', or 'none' for values there)"
+                    f"Config.scale.kind is {self.scale.kind!r} and {name} is 'bernoulli'; "
+                    "allowed: a scale into [0, 1] ('unit', 'min-max', 'min-max-all', or 'none' for "
+                    "values there)"
+                )
+
+    def _check_mixed(self) -> None:
+        """Refuse what has no meaning for columns of different kinds."""
+        allowed = {
+            "model": (type(self.model).__name__, ("Dense",)),
+            "model.output": (getattr(self.model, "output", "linear"), ("linear",)),
+            "score": (self.score, ("error",)),
+            "error": (self.error, ("squared", "absolute")),
+            "train.loss": (self.train.loss, ("squared", "absolute")),
+            "train.noise_on": (self.train.noise_on, ("input",)),
+            "scale.kind": (self.scale.kind, SCALES_OF_COLUMNS),
+        }
+        for name, (value, choices) in allowed.items():
+            if value not in choices:
+                raise InputError(
+                    f"Config.{name} is {value!r}; "
+                    f"allowed with columns.kinds 'mixed': {', '.join(map(repr, choices))}"
                 )

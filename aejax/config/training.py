@@ -8,6 +8,8 @@ from typing import Literal
 from aejax.config.checks import check, check_choices, is_count, is_number
 
 ErrorName = Literal["squared", "absolute", "bernoulli"]
+# Scales that treat every column by itself.
+SCALES_OF_COLUMNS = ("none", "min-max", "standard", "robust", "quantile")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,11 +19,17 @@ class Scale:
     Args:
         kind: "none"; "unit" (integers divided by their type's maximum); "min-max" (each
             feature to [0, 1]); "min-max-all" (one range for all features); "standard"
-            (each feature to mean 0 and standard deviation 1).
+            (each feature to mean 0 and standard deviation 1); "robust" (each feature's median
+            to 0 and the distance between its quartiles to 1.349, as it is of normal values
+            with standard deviation 1: a few wild values don't move it); "quantile" (each
+            feature to its rank among the training rows, spread evenly with mean 0 and
+            standard deviation 1; beyond the training rows nothing is told apart).
         clip: largest absolute value after scaling, or None; bounds what one wild cell can do.
     """
 
-    kind: Literal["none", "unit", "min-max", "min-max-all", "standard"] = "standard"
+    kind: Literal["none", "unit", "min-max", "min-max-all", "standard", "robust", "quantile"] = (
+        "standard"
+    )
     clip: float | None = None
 
     def __post_init__(self) -> None:
@@ -44,6 +52,14 @@ class Train:
         noise_range: lowest and highest value of the noisy rows, or None for no bounds.
         noise_on: "input" trains a denoising autoencoder; "target" adds the noise to what
             the output is compared with instead.
+        hide: share of the cells that the model is not shown while it has to restore them,
+            drawn anew for every batch, in [0, 1) (masking noise; Vincent et al., "Stacked
+            denoising autoencoders", 2010). A hidden cell of a mixed table counts as missing;
+            of others it is 0 after scaling.
+        trim: share of every batch's rows, those with the largest losses, that are left out of
+            the loss, in [0, 0.5]: for training rows that hold anomalies (least trimmed squares,
+            Rousseeuw 1984; Shen and Sanghavi, "Learning with bad training data via iterative
+            trimmed loss minimization", 2019). Choose it at least as large as their share.
         beta: weight of a variational autoencoder's divergence from the prior (Higgins et
             al., "beta-VAE", 2017).
         optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
@@ -70,6 +86,8 @@ class Train:
     noise: float = 0.0
     noise_range: tuple[float, float] | None = None
     noise_on: Literal["input", "target"] = "input"
+    hide: float = 0.0
+    trim: float = 0.0
     beta: float = 1.0
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = 1e-3
@@ -89,6 +107,9 @@ class Train:
         for name in ("noise", "weight_decay", "beta"):
             value = getattr(self, name)
             check(self, name, "a number, at least 0", is_number(value) and value >= 0)
+        hidden = is_number(self.hide) and 0 <= self.hide < 1
+        check(self, "hide", "a number in [0, 1)", hidden)
+        check(self, "trim", "a number in [0, 0.5]", is_number(self.trim) and 0 <= self.trim <= 0.5)
         check(
             self,
             "learning_rate",

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import ErrorName
+from aejax.core import mixed
+from aejax.models.heads import Head
 
 # Float32's sigmoid reaches 1 exactly, and one such pixel would make a row's score infinite.
 LEAST_PROBABILITY = 1e-6
@@ -36,31 +38,42 @@ ERRORS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-def feature_error(name: ErrorName, x: jax.Array, y: jax.Array) -> jax.Array:
+def feature_error(
+    name: ErrorName, x: jax.Array, y: jax.Array, heads: tuple[Head, ...] | None = None
+) -> jax.Array:
     """Error of every feature.
 
     Args:
         name: which error.
         x: the row, scaled, float32 [...].
         y: its reconstruction, float32 of the same shape.
+        heads: of the columns, where x is rows of a mixed table, [B, columns], and y is what
+            the model gave for them.
 
     Returns:
-        float32 of the same shape, at least 0.
+        float32 of the same shape as x, at least 0.
     """
+    if heads is not None:
+        return mixed.feature_error(heads, name, x, y)
     return ERRORS[name](x, y)
 
 
-def row_error(name: ErrorName, x: jax.Array, y: jax.Array) -> jax.Array:
+def row_error(
+    name: ErrorName, x: jax.Array, y: jax.Array, heads: tuple[Head, ...] | None = None
+) -> jax.Array:
     """Error of every row: the mean over its features.
 
     Args:
         name: which error.
         x: rows, scaled, float32 [B, ...].
         y: their reconstructions, float32 of the same shape.
+        heads: as in `feature_error`; only present cells count then.
 
     Returns:
         float32 [B].
     """
+    if heads is not None:
+        return mixed.row_error(heads, name, x, y)
     return jnp.mean(feature_error(name, x, y), axis=tuple(range(1, x.ndim)))
 
 
@@ -72,3 +85,18 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
         mask: bool [B].
     """
     return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def trimmed_mean(values: jax.Array, mask: jax.Array, trim: float) -> jax.Array:
+    """Mean without the largest values: least trimmed squares, where values are squares.
+
+    Args:
+        values: float32 [B].
+        mask: bool [B]; values whose mask is False don't count.
+        trim: share of the others that is left out, at most a half, rounded down.
+    """
+    count = jnp.sum(mask)
+    kept = count - jnp.floor(trim * count).astype(count.dtype)
+    ordered = jnp.sort(jnp.where(mask, values, jnp.inf))
+    total = jnp.sum(jnp.where(jnp.arange(len(values)) < kept, ordered, 0))
+    return total / jnp.maximum(kept, 1)

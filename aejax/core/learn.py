@@ -37,6 +37,7 @@ class Program:
         schedule: name of the learning-rate schedule.
         clips: whether gradients are clipped.
         frozen: beginnings of the paths of parameters that stay as they are.
+        trim: share of a batch's rows, with the largest losses, that its loss leaves out.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class Program:
     schedule: str
     clips: bool
     frozen: tuple[str, ...] = ()
+    trim: float = 0.0
 
 
 class TrainState(NamedTuple):
@@ -89,6 +91,7 @@ def program_of(config: Config, model: nn.Module) -> Program:
         schedule=train.schedule,
         clips=train.clip_norm is not None,
         frozen=train.frozen,
+        trim=train.trim,
     )
 
 
@@ -198,6 +201,8 @@ def train_step(
         rows, changed = _losses(
             program, {"params": params, **others}, scaler, x, mask, key, values, True
         )
+        if program.trim > 0:
+            return errors.trimmed_mean(rows, mask, program.trim), changed
         return errors.masked_mean(rows, mask), changed
 
     params = state.variables["params"]

@@ -8,12 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from aejax import config
 from aejax.config import ErrorName
 from aejax.core import errors
 from aejax.core.optimizers import Numbers
+from aejax.models.heads import Head, heads_of_model
 
 Variables = dict[str, Any]
 ObjectiveName = Literal["reconstruct", "elbo", "classify", "predict"]
@@ -28,12 +30,14 @@ class Objective:
         loss: error of a reconstruction.
         noise_on: what noise is added to, or None.
         bounds: range of what noise was added to.
+        hide: share of the cells that the model is not shown.
     """
 
     name: ObjectiveName = "reconstruct"
     loss: ErrorName = "squared"
     noise_on: Literal["input", "target"] | None = None
     bounds: tuple[float, float] | None = None
+    hide: float = 0.0
 
 
 class Fed(NamedTuple):
@@ -70,6 +74,7 @@ def objective_of(settings: config.Config) -> Objective:
         loss=train.loss,
         noise_on=train.noise_on if train.noise > 0 else None,
         bounds=train.noise_range,
+        hide=train.hide,
     )
 
 
@@ -122,21 +127,31 @@ def _apply(
     return found
 
 
-def _noisy(objective: Objective, fed: Fed) -> tuple[jax.Array, jax.Array]:
+def _noisy(
+    objective: Objective, fed: Fed, heads: tuple[Head, ...] | None = None
+) -> tuple[jax.Array, jax.Array]:
     """What the model sees, and what its output is compared with."""
-    if objective.noise_on is None:
-        return fed.x, fed.x
-    noisy = corrupt(fed.x, jax.random.fold_in(fed.key, 0), fed.values.noise, objective.bounds)
-    return (noisy, fed.x) if objective.noise_on == "input" else (fed.x, noisy)
+    seen = target = fed.x
+    if objective.noise_on is not None:
+        noisy = corrupt(fed.x, jax.random.fold_in(fed.key, 0), fed.values.noise, objective.bounds)
+        if heads is not None:
+            # A code with noise added is no code.
+            noisy = jnp.where(np.array([head.kind == "number" for head in heads]), noisy, fed.x)
+        seen, target = (noisy, fed.x) if objective.noise_on == "input" else (fed.x, noisy)
+    if objective.hide > 0:
+        hidden = jax.random.bernoulli(jax.random.fold_in(fed.key, 3), objective.hide, seen.shape)
+        seen = jnp.where(hidden, 0.0 if heads is None else jnp.nan, seen)
+    return seen, target
 
 
 def reconstruct(
     objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
 ) -> tuple[jax.Array, Variables]:
     """Reconstruction error of every row: the mean over its features."""
-    seen, target = _noisy(objective, fed)
+    heads = heads_of_model(model)
+    seen, target = _noisy(objective, fed, heads)
     y, changed = _apply(model, variables, seen, fed, train)
-    return errors.row_error(objective.loss, target, y), changed
+    return errors.row_error(objective.loss, target, y, heads), changed
 
 
 def elbo(

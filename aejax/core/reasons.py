@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aejax.core import errors, scaling
+from aejax.core import errors, mixed, scaling
 from aejax.core.scaling import Scaler
 from aejax.core.score import Scorer, member_scores
 
@@ -43,7 +43,10 @@ def explain_rows(
             scaled = scaling.apply(scaler, x)
             seen = jnp.where(replaced.reshape(scaled.shape), old, scaled)
             y: Any = scorer.model.apply(variables, seen, train=False)
-            return errors.feature_error(scorer.error, scaled, y).reshape(x.shape[0], -1), y
+            each = errors.feature_error(scorer.error, scaled, y, scorer.heads)
+            if scorer.heads is not None:
+                y = mixed.expected(scorer.heads, y)
+            return each.reshape(x.shape[0], -1), y
 
         found: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
         return found
@@ -83,6 +86,9 @@ def _explained_scores(
 ) -> jax.Array:
     """Scores of rows whose errors [members, B, features] are known already."""
     rows = jnp.mean(error, axis=2)
+    if scorer.heads is not None:
+        count = jnp.sum(~jnp.isnan(x), axis=1)
+        rows = jnp.where(count > 0, jnp.sum(error, axis=2) / jnp.maximum(count, 1), jnp.nan)
     if scorer.kind != "error":
         rows = member_scores(scorer, variables, scaler, x)
     return jnp.median(rows, axis=0) if scorer.combine == "median" else jnp.mean(rows, axis=0)

@@ -15,10 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import InputError, Scale
+from aejax.core import ranks
+from aejax.models.heads import Head
 
 # A standard deviation this small beside the mean is rounding, not spread.
 _VALUES_IN_CACHE = 1 << 16
 _CONSTANT = 10 * float(np.finfo(np.float32).eps)
+# Between the quartiles of a normal variable with standard deviation 1.
+_QUARTILES_APART = 1.3489795
 
 
 Leaf = jax.Array | np.ndarray | np.float32 | jax.ShapeDtypeStruct
@@ -27,15 +31,20 @@ Leaf = jax.Array | np.ndarray | np.float32 | jax.ShapeDtypeStruct
 class Scaler(NamedTuple):
     """`clip((x - shift) * factor, -limit, limit)`, without the parts that are None.
 
+    Of a mixed table columns that are no numbers have shift 0, factor 1, limit infinity and
+    knots of NaN: they pass as they are. A missing cell, NaN, stays one.
+
     Attributes:
         shift: float32, of the row's shape, or a scalar.
         factor: float32, of the row's shape, or a scalar.
-        limit: float32 scalar.
+        limit: float32 scalar, or of the row's shape.
+        knots: float32 [k, *row's shape], quantiles that values are ranked among; before the rest.
     """
 
     shift: Leaf | None
     factor: Leaf | None
     limit: Leaf | None
+    knots: Leaf | None = None
 
 
 def apply(scaler: Any, x: jax.Array) -> jax.Array:
@@ -49,6 +58,8 @@ def apply(scaler: Any, x: jax.Array) -> jax.Array:
         float32 of the same shape.
     """
     scaled = x.astype(jnp.float32)
+    if scaler.knots is not None:
+        scaled = ranks.spread_evenly(scaler.knots, scaled)
     if scaler.shift is not None:
         scaled = scaled - scaler.shift
     if scaler.factor is not None:
@@ -62,7 +73,10 @@ def invert(scaler: Scaler, x: np.ndarray) -> np.ndarray:
     """Rows in the units they were stored in; what was clipped stays clipped."""
     factor = 1 if scaler.factor is None else np.asarray(scaler.factor)
     shift = 0 if scaler.shift is None else np.asarray(scaler.shift)
-    return np.asarray(x) / factor + shift
+    unscaled: np.ndarray = np.asarray(x) / factor + shift
+    if scaler.knots is not None:
+        return ranks.from_ranks(np.asarray(scaler.knots), unscaled)
+    return unscaled
 
 
 class Moments(NamedTuple):
@@ -121,7 +135,12 @@ def constant_features(moments: Moments) -> np.ndarray:
     return np.flatnonzero(np.ravel(moments.low == moments.high))
 
 
-def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
+def fit(
+    scale: Scale,
+    blocks: Iterable[np.ndarray],
+    dtype: np.dtype,
+    heads: tuple[Head, ...] | None = None,
+) -> Scaler:
     """Fit a scaler in one pass.
 
     A feature that never changes keeps its unit: it is shifted, not stretched.
@@ -130,10 +149,14 @@ def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
         scale: which scaler.
         blocks: training rows, [n, ...] each.
         dtype: the type in which rows are stored.
+        heads: of the columns of a mixed table: missing cells don't count then, and what is no
+            number stays as it is.
 
     Raises:
         InputError: if `scale.kind` is "unit" and rows are not integers, or there are no rows.
     """
+    if heads is not None:
+        return _fit_columns(scale, blocks, heads)
     limit = None if scale.clip is None else np.float32(scale.clip)
     if scale.kind == "none":
         return Scaler(None, None, limit)
@@ -141,6 +164,8 @@ def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
         if not np.issubdtype(dtype, np.integer):
             raise InputError(f"Scale.kind is 'unit' but rows are {dtype}; allowed: integer rows")
         return Scaler(None, np.float32(1 / np.iinfo(dtype).max), limit)
+    if scale.kind in ("robust", "quantile"):
+        return _fit_ranks(scale, _some(blocks), limit)
     moments = measure(blocks)
     if scale.kind == "standard":
         shift, spread = moments.mean, np.sqrt(moments.squares / moments.rows)
@@ -152,19 +177,87 @@ def fit(scale: Scale, blocks: Iterable[np.ndarray], dtype: np.dtype) -> Scaler:
         if scale.kind == "min-max-all":
             low, high = low.min(), high.max()
         shift, spread = low, high - low
-    factor = 1 / np.where(spread > np.finfo(np.float32).tiny, spread, 1)
-    return Scaler(np.float32(shift), np.float32(factor), limit)
+    return Scaler(np.float32(shift), _factor(spread), limit)
 
 
-def like(scale: Scale, row_shape: tuple[int, ...]) -> Scaler:
+def _factor(spread: np.ndarray) -> Any:
+    return np.float32(1 / np.where(spread > np.finfo(np.float32).tiny, spread, 1))
+
+
+def _some(blocks: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    """The blocks; raises where they hold no row."""
+    rows = 0
+    for block in blocks:
+        rows += len(block)
+        if len(block):
+            yield block
+    if not rows:
+        raise InputError("training rows: found 0; allowed: at least 1")
+
+
+def _fit_ranks(scale: Scale, blocks: Iterable[np.ndarray], limit: Any) -> Scaler:
+    if scale.kind == "quantile":
+        knots = ranks.quantiles(blocks, np.linspace(0, 1, ranks.KNOTS))
+        return Scaler(None, None, limit, np.float32(knots))
+    low, middle, high = ranks.quantiles(blocks, np.array([0.25, 0.5, 0.75]))
+    # More than half of the values are the same: nothing is known of the spread.
+    spread = np.where(high > low, (high - low) / _QUARTILES_APART, 1)
+    return Scaler(np.float32(middle), _factor(spread), limit)
+
+
+def _fit_columns(scale: Scale, blocks: Iterable[np.ndarray], heads: tuple[Head, ...]) -> Scaler:
+    """The scaler of a mixed table: fitted on the present cells of its numbers."""
+    numbers = np.array([head.kind == "number" for head in heads])
+    limit = None
+    if scale.clip is not None:
+        limit = np.where(numbers, scale.clip, np.inf).astype(np.float32)
+    if scale.kind == "none":
+        return Scaler(None, None, limit)
+    if scale.kind in ("robust", "quantile"):
+        found = _fit_ranks(scale, _some(blocks), limit)
+    else:
+        count = np.zeros(len(heads))
+        total, squares = np.zeros(len(heads)), np.zeros(len(heads))
+        low, high = np.full(len(heads), np.inf), np.full(len(heads), -np.inf)
+        for block in _some(blocks):
+            x = np.asarray(block, np.float64)
+            there = ~np.isnan(x)
+            fresh = there.sum(axis=0)
+            mean = np.where(there, x, 0).sum(axis=0) / np.maximum(fresh, 1)
+            apart = np.square(np.where(there, x - mean, 0)).sum(axis=0)
+            # The pairwise update of `measure`, with a count for each column.
+            gap = mean - np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+            squares += apart + np.square(gap) * count * fresh / np.maximum(count + fresh, 1)
+            total, count = total + mean * fresh, count + fresh
+            low = np.minimum(low, np.where(there, x, np.inf).min(axis=0))
+            high = np.maximum(high, np.where(there, x, -np.inf).max(axis=0))
+        few = np.maximum(count, 1)
+        standard = scale.kind == "standard"
+        shift = total / few if standard else np.where(count > 0, low, 0)
+        spread = np.sqrt(squares / few) if standard else np.where(count > 0, high - shift, 1)
+        if standard:
+            spread = np.where(spread <= _CONSTANT * np.abs(shift), np.maximum(spread, 1), spread)
+        found = Scaler(np.float32(shift), _factor(spread), limit)
+    if found.knots is not None:
+        knots = np.where(numbers, np.asarray(found.knots), np.float32(np.nan))
+        return found._replace(knots=knots)
+    known = numbers & np.isfinite(np.asarray(found.shift))
+    return found._replace(
+        shift=np.where(known, np.asarray(found.shift), np.float32(0)),
+        factor=np.where(known, np.asarray(found.factor), np.float32(1)),
+    )
+
+
+def like(scale: Scale, row_shape: tuple[int, ...], *, mixed: bool = False) -> Scaler:
     """The structure of a fitted scaler for rows of one shape, as `jax.ShapeDtypeStruct`s."""
 
     def number(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
-    shape = row_shape if scale.kind in ("min-max", "standard") else ()
+    shape = row_shape if scale.kind in ("min-max", "standard", "robust") else ()
     return Scaler(
-        shift=None if scale.kind in ("none", "unit") else number(shape),
-        factor=None if scale.kind == "none" else number(shape),
-        limit=None if scale.clip is None else number(()),
+        shift=None if scale.kind in ("none", "unit", "quantile") else number(shape),
+        factor=None if scale.kind in ("none", "quantile") else number(shape),
+        limit=None if scale.clip is None else number(row_shape if mixed else ()),
+        knots=number((ranks.KNOTS, *row_shape)) if scale.kind == "quantile" else None,
     )

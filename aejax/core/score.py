@@ -12,9 +12,10 @@ from flax import linen as nn
 
 from aejax import config
 from aejax.config import Combine, ErrorName
-from aejax.core import errors, scaling
+from aejax.core import errors, mixed, scaling
 from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
+from aejax.models.heads import Head, heads_of_model
 from aejax.models.variational import divergence
 
 ScoreKind = Literal[
@@ -52,6 +53,11 @@ class Scorer:
         """Whether the model gives reconstructions, and so an error for every feature."""
         return self.kind not in ("log-odds", "distrust", "surprise")
 
+    @property
+    def heads(self) -> tuple[Head, ...] | None:
+        """Of the columns of a mixed table; None for other rows."""
+        return heads_of_model(self.model)
+
 
 def kind_of(settings: config.Config) -> ScoreKind:
     """What a row's score is, by a configuration: some models have one of their own."""
@@ -65,7 +71,7 @@ def _reconstruct_one(
 ) -> tuple[jax.Array, jax.Array]:
     scaled = scaling.apply(scaler, x)
     y: Any = scorer.model.apply(variables, scaled, train=False)
-    return scaled, y
+    return scaled, y if scorer.heads is None else mixed.expected(scorer.heads, y)
 
 
 def _score_one(
@@ -76,7 +82,7 @@ def _score_one(
 
 def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     y: Any = scorer.model.apply(variables, x, train=False)
-    return errors.row_error(scorer.error, x, y)
+    return errors.row_error(scorer.error, x, y, scorer.heads)
 
 
 def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
@@ -189,13 +195,35 @@ def member_scores(
 def reconstruct_rows(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Scaled rows and their reconstructions (means over members), both float32 [B, ...]."""
+    """Scaled rows and their reconstructions (means over members), both float32 [B, ...].
+
+    Of a mixed table what is expected in each column: see `core.mixed.expected`. A category
+    has no mean over members; it is the first member's.
+    """
     if scorer.combine is None:
         return _reconstruct_one(scorer, variables, scaler, x)
     scaled, y = jax.lax.map(
         lambda member: _reconstruct_one(scorer, member[0], member[1], x), (variables, scaler)
     )
+    if scorer.heads is not None:
+        return scaled[0], y[0]
     return jnp.mean(scaled, axis=0), jnp.mean(y, axis=0)
+
+
+def error_rows(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
+) -> jax.Array:
+    """Error of every feature (means over members), float32 [B, ...]; 0 of a missing cell."""
+
+    def one(member: tuple[dict[str, Any], Scaler]) -> jax.Array:
+        variables, scaler = member
+        scaled = scaling.apply(scaler, x)
+        y: Any = scorer.model.apply(variables, scaled, train=False)
+        return errors.feature_error(scorer.error, scaled, y, scorer.heads)
+
+    if scorer.combine is None:
+        return one((variables, scaler))
+    return jnp.mean(jax.lax.map(one, (variables, scaler)), axis=0)
 
 
 def score_rows(

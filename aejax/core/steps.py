@@ -34,6 +34,7 @@ from aejax.core.score import (
     Scorer,
     decode_rows,
     encode_rows,
+    error_rows,
     kind_of,
     layer_state,
     member_scores,
@@ -52,6 +53,7 @@ __all__ = [
     "TrainState",
     "compiled_decode",
     "compiled_encode",
+    "compiled_errors",
     "compiled_explain",
     "compiled_keep_best",
     "compiled_layer_state",
@@ -70,6 +72,7 @@ __all__ = [
     "compiled_validation_loss",
     "decode_rows",
     "encode_rows",
+    "error_rows",
     "explain_rows",
     "is_frozen",
     "keep_best",
@@ -145,6 +148,7 @@ compiled_member_scores = Compiled(member_scores, static_argnames="scorer")
 compiled_score = Compiled(score_rows, static_argnames="scorer")
 compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
 compiled_encode = Compiled(encode_rows, static_argnames="scorer")
+compiled_errors = Compiled(error_rows, static_argnames="scorer")
 compiled_reconstruct = Compiled(reconstruct_rows, static_argnames="scorer")
 compiled_decode = Compiled(decode_rows, static_argnames="scorer")
 compiled_output = Compiled(output_rows, static_argnames="scorer")

@@ -37,16 +37,18 @@ def open_csv(
     """A CSV file, plain or gzipped: commas, UTF-8, quotes doubled inside quotes."""
     tolerant = selection.bad_cells == "null"
     try:
-        names, types, block_bytes = _csv_columns(path, selection)
+        names, types, block_bytes = csv_columns(path, selection)
         layout = choose_columns(path, names, types, selection, expected, constants)
     except InputError:
         raise
     except UNREADABLE as error:
-        raise _csv_error(path, [], error) from error
+        raise csv_error(path, [], error) from error
     # One type for the whole file: left to itself, Arrow fixes each column's type by its first
     # block, and an integer column then fails at its first fraction.
     logical = {n for n, kind in zip(names, types, strict=True) if pyarrow.types.is_boolean(kind)}
-    numbers = [name for name in layout.features if name in layout.columns]
+    if layout.schema.columns is not None:
+        logical = {c.source for c in layout.schema.columns if c.kind == "boolean"}
+    numbers = [name for name in layout.numbers if name in layout.columns]
     wanted = {name: pa.bool_() if name in logical else pa.float64() for name in numbers}
     texts = set(layout.columns) - set(numbers)
     convert = pyarrow.csv.ConvertOptions(
@@ -73,7 +75,7 @@ def open_csv(
             raise
         except UNREADABLE as error:
             if not tolerant:
-                raise _csv_error(
+                raise csv_error(
                     path, names, _error_with_row(batches(threads=False)) or error
                 ) from error
             try:
@@ -83,7 +85,7 @@ def open_csv(
             except InputError:
                 raise
             except UNREADABLE as again:
-                raise _csv_error(path, names, again) from again
+                raise csv_error(path, names, again) from again
             return
         yield csv_bad_cells.end_of(layout, first)
 
@@ -98,7 +100,7 @@ def _from(batch: pa.RecordBatch, layout: Layout, first: int, start: int) -> Bloc
     return to_block(batch.slice(skipped), layout, first + skipped)
 
 
-def _csv_columns(path: Path, selection: Selection) -> tuple[list[str], list[pa.DataType], int]:
+def csv_columns(path: Path, selection: Selection) -> tuple[list[str], list[pa.DataType], int]:
     """A CSV file's column names, the types that its first rows show, and a large enough block."""
     with pa.input_stream(str(path), compression="detect") as file:
         first_line = bytearray()
@@ -158,7 +160,8 @@ def _error_with_row(batches: Iterator[pa.RecordBatch]) -> BaseException | None:
     return None
 
 
-def _csv_error(path: Path, names: Sequence[str], error: BaseException) -> InputError:
+def csv_error(path: Path, names: Sequence[str], error: BaseException) -> InputError:
+    """What Arrow says of a CSV file, in one line that names the file and the column."""
     if (found := _CSV_COLUMN.match(str(error))) and int(found[1]) < len(names):
         name = names[int(found[1])]
         return InputError(

@@ -197,6 +197,18 @@ def finite_rows(x: np.ndarray) -> np.ndarray:
     return finite
 
 
+def usable_rows(x: np.ndarray, schema: Schema) -> np.ndarray:
+    """Which rows can be trained on: bool [n].
+
+    Of numbers: those that hold finite ones only. Of a mixed table, where a cell may be
+    missing: those with a value in some column, and no infinite one.
+    """
+    if schema.columns is None:
+        return finite_rows(x)
+    usable: np.ndarray = ~np.isinf(x).any(axis=1) & ~np.isnan(x).all(axis=1)
+    return usable
+
+
 def guarded(items: Iterator[Item], path: Path, kind: str) -> Iterator[Item]:
     """The same items; a reader's error becomes one line that names the file."""
     while True:

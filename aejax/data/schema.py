@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from aejax.config import InputError
+from aejax.data.columns import Column
 
 RowKind = Literal["table", "series", "image"]
 MAX_FEATURES = 1 << 24
@@ -22,12 +23,18 @@ class Schema:
         dtype: NumPy name of the stored type: "float32" or "uint8".
         names: a name for every feature of a table, in order; None for images and series.
         kind: "table" (named columns), "series" (samples in time) or "image".
+        columns: what each column of a mixed table is; None for rows of numbers without
+            missing cells.
+        dropped: of a mixed table, the columns that were left out, each with the reason.
     """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     names: tuple[str, ...] | None = None
     kind: RowKind = "table"
+    # Not in `repr`, which is part of the fingerprints of detectors that have no such columns.
+    columns: tuple[Column, ...] | None = dataclasses.field(default=None, repr=False)
+    dropped: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         sizes = all(isinstance(size, int) and size >= 1 for size in self.shape)
@@ -49,6 +56,28 @@ class Schema:
                 f"Schema.names has {len(self.names)} names; "
                 f"allowed: one for each of {self.features} features"
             )
+        if self.columns is not None:
+            self._check_columns(self.columns)
+
+    def _check_columns(self, columns: tuple[Column, ...]) -> None:
+        names = tuple(column.name for column in columns)
+        if self.names != names or self.shape != (len(columns),):
+            raise InputError(
+                f"Schema.columns has {len(columns)} columns; "
+                f"allowed: those of Schema.names, {self.features}"
+            )
+        if self.dtype != "float32" or self.kind != "table":
+            raise InputError(
+                f"Schema.dtype is {self.dtype!r} and kind {self.kind!r}; "
+                "allowed with columns: 'float32', 'table'"
+            )
+
+    @property
+    def sources(self) -> tuple[str, ...] | None:
+        """The columns of a file that the features are read from, once each; None without names."""
+        if self.columns is None:
+            return self.names
+        return tuple(dict.fromkeys(column.source for column in self.columns))
 
     @property
     def features(self) -> int:
@@ -70,25 +99,33 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """The schema as a JSON-ready dict."""
-        return {
+        written: dict[str, Any] = {
             "shape": list(self.shape),
             "dtype": self.dtype,
             "names": None if self.names is None else list(self.names),
             "kind": self.kind,
         }
+        if self.columns is not None:
+            written["columns"] = [column.to_dict() for column in self.columns]
+            written["dropped"] = dict(self.dropped)
+        return written
 
     @staticmethod
     def from_dict(written: Mapping[str, Any]) -> Schema:
         """The schema that `to_dict` wrote; raises InputError where it isn't one."""
         try:
-            names = written["names"]
+            names, columns = written["names"], written.get("columns")
             return Schema(
                 shape=tuple(written["shape"]),
                 dtype=str(written["dtype"]),
                 names=None if names is None else tuple(map(str, names)),
                 kind=written["kind"],
+                columns=None if columns is None else tuple(map(Column.from_dict, columns)),
+                dropped=tuple(
+                    (str(k), str(v)) for k, v in dict(written.get("dropped", {})).items()
+                ),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"schema is {str(written)[:80]!r}; allowed: shape, dtype, names, kind ({error!r})"
             ) from None

@@ -16,6 +16,7 @@ import pyarrow.types
 
 from aejax.config import InputError, suggest
 from aejax.data.blocks import Block
+from aejax.data.cells import read_cells
 from aejax.data.rows import Selection, cast_rows, labels_to_flags
 from aejax.data.schema import Schema
 
@@ -25,7 +26,7 @@ TURNED_ROWS, TURNED_COLUMNS = 128, 256
 BUFFER_VALUES = 1 << 19
 NO_CONSTANTS: Mapping[str, pa.Scalar] = MappingProxyType({})
 # The row labels that pandas writes beside a table's own columns.
-_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,14 @@ class Layout:
         others = [*self.selection.key_columns, *([] if label is None else [label])]
         wanted = dict.fromkeys([*self.features, *others])
         return [name for name in wanted if name not in self.constants]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The features that hold numbers or booleans; of a mixed table others are read as text."""
+        if self.schema.columns is None:
+            return self.features
+        kept = {c.source for c in self.schema.columns if c.part is None and c.kind != "category"}
+        return tuple(name for name in self.features if name in kept)
 
 
 def choose_columns(
@@ -87,8 +96,8 @@ def choose_columns(
                 raise InputError(
                     f"{path} has no column {column!r} ({field}); {suggest(column, names)}"
                 )
-    if expected is not None and expected.names is not None:
-        if missing := [name for name in expected.names if name not in types]:
+    if expected is not None and expected.sources is not None:
+        if missing := [name for name in expected.sources if name not in types]:
             more = (
                 f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
             )
@@ -97,25 +106,27 @@ def choose_columns(
                 f"{path} lacks the column(s) {listed}{more}; "
                 "allowed: every column of the training rows"
             )
-        features = expected.names
+        features = expected.sources
     else:
         others = {label, *selection.drop_columns, *selection.key_columns}
         features = tuple(
-            name for name in names if name not in others and not _PANDAS_INDEX.fullmatch(name)
+            name for name in names if name not in others and not PANDAS_INDEX.fullmatch(name)
         )
     if not features:
         raise InputError(
             f"{path} has 0 feature columns of {len(names)} columns; allowed: at least 1"
         )
-    if expected is not None and len(features) != expected.features:
+    mixed = expected is not None and expected.columns is not None
+    if expected is not None and not mixed and len(features) != expected.features:
         raise InputError(
             f"{path} has {len(features)} feature columns; allowed: {expected.features}"
         )
-    for name in features:
+    for name in () if mixed else features:
         if not _is_numeric(types[name]):
             raise InputError(
                 f"{path}: column {name!r} is of type {types[name]}; "
                 f"allowed: numbers, or --drop-columns {name}"
+                + ("" if expected is not None else ", or aejax train --columns.kinds mixed")
             )
     schema = expected or Schema(shape=(len(features),), names=features, kind="table")
     return Layout(
@@ -143,17 +154,21 @@ def to_block(
     bad = {} if bad is None else bad
     for name, value in layout.constants.items():
         batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
-    tolerant = layout.selection.bad_cells == "null"
+    noted = bad if layout.selection.bad_cells == "null" else None
+    if layout.schema.columns is None:
+        x = cast_rows(
+            _numbers(batch, layout.features), layout.schema, layout.path, first_row, noted
+        )
+    else:
+
+        def place(row: int) -> str:
+            return f"{layout.path}: row {first_row + row}"
+
+        x = read_cells(batch, layout.schema.columns, place, noted)
     return Block(
         first_row=first_row,
-        x=cast_rows(
-            _numbers(batch, layout.features),
-            layout.schema,
-            layout.path,
-            first_row,
-            bad if tolerant else None,
-        ),
-        y=_labels(batch, layout, first_row),
+        x=x,
+        y=labels_of_batch(batch, layout, first_row),
         keys=_keys(batch, layout.selection.key_columns),
         bad=bad,
     )
@@ -189,7 +204,8 @@ def _keys(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.Table | None:
     return pa.Table.from_batches([batch.select(list(columns))]) if columns else None
 
 
-def _labels(batch: pa.RecordBatch, layout: Layout, first_row: int) -> np.ndarray | None:
+def labels_of_batch(batch: pa.RecordBatch, layout: Layout, first_row: int) -> np.ndarray | None:
+    """Labels of a batch's rows, int8 [n] with 1 for an anomaly; None where there are none."""
     column = layout.selection.label_column
     if column is None:
         return None

@@ -17,7 +17,7 @@ from aejax.data import files
 from aejax.data.blocks import Block
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.files import Input, Rows
-from aejax.data.rows import Selection, finite_rows
+from aejax.data.rows import Selection, usable_rows
 from aejax.data.schema import Schema
 from aejax.data.spool import ANOMALOUS, NORMAL, SPOOL, SpoolWriter, check_room, open_spool
 
@@ -151,7 +151,7 @@ class _Seen:
 
     def look(self, block: Block) -> np.ndarray | None:
         """Which rows of a block can be used: bool [n], or None for all of them."""
-        good = finite_rows(block.x)
+        good = usable_rows(block.x, self.opened.schema)
         good[list(block.bad)] = False
         self.rows += len(good)
         usable = block.x if block.y is None else block.x[good & (block.y == 0)]
@@ -175,11 +175,17 @@ class _Seen:
         if row in block.bad:
             return f"{name}: {block.bad[row]}"
         values = block.x[row].ravel()
+        if self.opened.schema.columns is not None:
+            if np.isnan(values).all():
+                return f"{name}, which has no value in any column"
+            values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
         wrong = int(np.argmin(np.isfinite(values)))
         return f"{name}, {self.opened.schema.feature_name(wrong)!r} is {values[wrong]}"
 
     def _compare(self, x: np.ndarray) -> None:
-        if not len(x) or self.opened.schema.kind != "table":
+        schema = self.opened.schema
+        # Of mixed tables, columns that never change were left out when they were inferred.
+        if not len(x) or schema.kind != "table" or schema.columns is not None:
             return
         flat = x.reshape(len(x), -1)
         if self.same is None:

@@ -59,11 +59,23 @@ def no_better(trained: float, untrained: float) -> list[str]:
 
 def wild_values(config: Config, schema: Schema, rows: Stored) -> list[str]:
     """An alarm if a value that the scaler saw lies so far out that it decided the scale."""
-    if config.scale.kind in ("none", "unit") or schema.kind != "table" or len(rows) < 100:
+    if (
+        config.scale.kind in ("none", "unit", "robust", "quantile")
+        or schema.kind != "table"
+        or len(rows) < 100
+    ):
         return []
     if config.scale.clip is not None:
         return []
     few = rows[evenly(len(rows), MOST_SCALED_ROWS)].reshape(-1, schema.features)
+    if schema.columns is not None:
+        # A missing cell lies nowhere, and a code lies nowhere near another.
+        numbers = np.array([column.kind == "number" for column in schema.columns])
+        there = numbers & ~np.isnan(few)
+        middles = [
+            float(np.median(few[seen, i])) if seen.any() else 0.0 for i, seen in enumerate(there.T)
+        ]
+        few = np.where(there, few, np.asarray(middles, np.float32))
     # Sorting takes long where there are many features; extremes need none.
     fewer = few[evenly(len(few), max(LEAST_SORTED_ROWS, MOST_SORTED // schema.features))]
     middle = np.median(fewer, axis=0)

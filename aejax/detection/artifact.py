@@ -32,7 +32,9 @@ from aejax.config.durable import (
     write_file,
 )
 
-FORMAT_VERSION = 1
+# 2: of mixed tables, whose schema earlier versions of this package would overlook. Others are
+# still written as 1, and read by those versions.
+FORMAT_VERSION, MIXED_FORMAT_VERSION = 1, 2
 JSON_NAME = "detector.json"
 MAX_BYTES = 64 << 20
 
@@ -73,7 +75,9 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
         except InputError:
             _remove_unfinished(folder)
             raise
-    text = json.dumps({"format": FORMAT_VERSION, **described, "arrays": name}, indent=2) + "\n"
+    mixed = described["schema"].get("columns") is not None
+    version = MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
+    text = json.dumps({"format": version, **described, "arrays": name}, indent=2) + "\n"
     write_file(folder / JSON_NAME, text)
     # The new detector is there: what can't be removed now is removed by the next save.
     with contextlib.suppress(OSError):
@@ -100,8 +104,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no detector ({JSON_NAME} is missing)")
     written = read_json(path, MAX_BYTES)
     version = written.get("format")
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}: format is {version!r}; allowed: {FORMAT_VERSION}")
+    if version not in (FORMAT_VERSION, MIXED_FORMAT_VERSION):
+        allowed = f"{FORMAT_VERSION}, {MIXED_FORMAT_VERSION}"
+        raise InputError(f"{path}: format is {version!r}; allowed: {allowed}")
     if not re.fullmatch(r"arrays-[0-9a-f]{16}", str(written.get("arrays"))):
         raise InputError(f"{path}: arrays is {written.get('arrays')!r}; allowed: arrays-DIGEST")
     return written

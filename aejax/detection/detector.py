@@ -26,6 +26,7 @@ from aejax.detection.memory import BatchLimit
 from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.detection.wording import Words, in_words
 from aejax.models.build import build
 
 
@@ -36,11 +37,15 @@ class Reason(NamedTuple):
         feature: its name.
         error: its error, in scaled units.
         usual: its mean error in normal rows; NaN where it isn't known.
+        found: of a mixed table, what the row holds, in the column's own units; else None.
+        expected: of a mixed table, what the model expected there; else None.
     """
 
     feature: str
     error: float
     usual: float = math.nan
+    found: str | None = None
+    expected: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +105,8 @@ class Detector:
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"
+        if self.schema.columns is not None:
+            described += f" {self.schema.columns}"
         return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()
 
     def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -114,7 +121,8 @@ class Detector:
             the model or `Config.score` says otherwise.
 
         Raises:
-            InputError: if rows don't fit the schema, or one holds NaN or infinity.
+            InputError: if rows don't fit the schema, or one holds NaN or infinity. In a mixed
+                table a missing cell is fine; a row needs one that is there.
         """
         rows, _ = as_rows(x, self.schema)
         return self.score_rows(rows, batch_size=batch_size, check=True)
@@ -158,19 +166,29 @@ class Detector:
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
         """The features that err most next to their usual error, most first, for every row."""
-        features, errors = self.explain_rows(self._finite(x), top=top, batch_size=batch_size)[1:]
-        usual = self.usual_errors
+        rows = self._finite(x)
+        features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)[1:]
+        usual, words = self.usual_errors, self._words(rows, x)
         return [
             [
                 Reason(
                     self.schema.feature_name(int(i)),
                     float(e),
                     math.nan if usual is None else float(usual[i]),
+                    *(() if words is None else (words.found[row][i], words.expected[row][i])),
                 )
-                for i, e in zip(*row, strict=True)
+                for i, e in zip(*named, strict=True)
             ]
-            for row in zip(features, errors, strict=True)
+            for row, named in enumerate(zip(features, errors, strict=True))
         ]
+
+    def _words(self, rows: np.ndarray, x: Any) -> Words | None:
+        """The cells of a mixed table in words."""
+        if self.schema.columns is None:
+            return None
+        from aejax.data.frames import as_table
+
+        return in_words(self, rows, as_table(x))
 
     @property
     def usual_errors(self) -> np.ndarray | None:
@@ -180,6 +198,15 @@ class Detector:
             return None
         usual = np.asarray(found)
         return usual if self.combine is None else usual.mean(axis=0)
+
+    def errors_of(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Every feature's error, float32 [n, features], of rows that fit the schema.
+
+        A missing cell of a mixed table has the error 0.
+        """
+        self._require_reconstructions("errors_of")
+        (found,) = self._run(steps.compiled_errors, rows, batch_size)
+        return found.reshape(len(rows), -1)
 
     def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
         """Every feature's error, float32 [n, features], of what `reconstruct` gave."""
@@ -198,7 +225,11 @@ class Detector:
     def reconstruct(
         self, x: Any, *, batch_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scaled rows and their reconstructions, both float32 [n, ...]."""
+        """Scaled rows and their reconstructions, both float32 [n, ...].
+
+        Of a mixed table a column's reconstruction is what the model expects there: the code
+        of the likeliest category, the probability of true, the value of a cycle.
+        """
         self._require_reconstructions("reconstruct")
         rows, _ = as_rows(x, self.schema)
         scaled, found = self._run(steps.compiled_reconstruct, rows, batch_size)
@@ -424,4 +455,8 @@ class Detector:
 
 def arrays_of(scaler: Any, variables: Any) -> dict[str, Any]:
     """A detector's arrays as the tree that is saved."""
-    return {"scaler": scaler._asdict(), "variables": variables}
+    kept = scaler._asdict()
+    if scaler.knots is None:
+        # Detectors written before there were any have no such field.
+        del kept["knots"]
+    return {"scaler": kept, "variables": variables}

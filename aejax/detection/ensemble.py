@@ -14,7 +14,7 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.population import Population, detector_of, train_kinds
-from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
 from aejax.detection.threshold import check_rule
 from aejax.training.population import Member
 
@@ -62,7 +62,7 @@ def fit_ensemble(
     if not 1 <= members <= MOST_MEMBERS:
         raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
     started = time.monotonic()
-    rows, schema = as_rows(x_train, schema)
+    rows, schema = as_rows(x_train, schema_for(config, x_train, schema))
     rows = as_stored(rows, schema)
     given = [rows]
     for more in (x_validation, x_scale):

@@ -12,11 +12,12 @@ from typing import Any
 from aejax.config import Config, InputError
 from aejax.data.files import Input
 from aejax.data.rows import Selection
+from aejax.data.schema import Schema
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, read_training
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
-from aejax.detection.stability import tell
+from aejax.detection.stability import record
 
 
 def fit_files(
@@ -63,22 +64,27 @@ def fit_files(
             folder=scratch,
             memory_limit=memory_limit,
             on_bad_row=on_bad_row,
-            expected=how.pop("schema", None),
+            expected=how.pop("schema", None) or schema_of_files(config, path, selection),
         )
         if len(rows.normal) < 2:
             raise InputError(
                 f"{path} has {len(rows.normal)} normal rows; allowed: at least 2 to train on"
             )
         told = left_out_alarms(rows.left_out)
-        tell(told)
         detector = fit(config, rows.normal, schema=rows.schema, folder=home, **how)
         if not keep_rows:
             remove_spool(scratch)
-    if told:
-        alarms = [*told, *detector.provenance.get("alarms", ())]
-        kept = {**detector.provenance, "alarms": alarms}
-        detector = dataclasses.replace(detector, provenance=kept)
-    return detector
+    kept = record(detector.provenance, told)
+    return dataclasses.replace(detector, provenance=kept)
+
+
+def schema_of_files(config: Config, path: Input, selection: Selection | None) -> Schema | None:
+    """What the columns of a mixed table are; None where tables hold numbers only."""
+    if config.columns.kinds == "numbers":
+        return None
+    from aejax.data.inference import infer_schema_of_files
+
+    return infer_schema_of_files(path, selection or Selection(), config.columns)
 
 
 def left_out_alarms(left_out: LeftOut | None) -> list[str]:

@@ -24,10 +24,11 @@ from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
-from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
 from aejax.models.build import build
+from aejax.models.heads import heads_of
 from aejax.training.loop import train
 
 
@@ -54,8 +55,9 @@ def fit(
 
     Args:
             config: all settings.
-            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame; or
-                the path of files that hold them, as in `fit_files`.
+            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame (of
+                mixed columns where `config.columns` says so); or the path of files that hold
+                them, as in `fit_files`.
             x_validation: rows for the validation loss; None holds out
                 `config.train.validation_fraction` of the training rows. Held-out rows are what
                 the threshold is set on; where there are none, or rows were given (they may
@@ -112,7 +114,8 @@ def fit(
             provenance=provenance,
             **given,
         )
-    rows, schema = stored_rows(x_train, schema)
+    known = x_train.schema if isinstance(x_train, DiskRows) and schema is None else schema
+    rows, schema = stored_rows(x_train, schema_for(config, x_train, known))
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
@@ -136,9 +139,12 @@ def fit(
         calibrating, _ = stored_rows(x_calibrate, schema)
     check_rule(config.rule, len(calibrating))
     scale_rows = rows if x_scale is None else stored_rows(x_scale, schema)[0]
-    scaler = scaling.fit(config.scale, batches.in_blocks(scale_rows), scale_rows.dtype)
+    blocks = batches.in_blocks(scale_rows)
+    scaler = scaling.fit(config.scale, blocks, scale_rows.dtype, heads_of(schema))
     fingerprint = data_fingerprint(rows)
     identity = f"{fingerprint} {settings.to_dict(config)} {schema}"
+    if schema.columns is not None:
+        identity += f" {schema.columns}"
     if classes is not None:
         identity += f" {data_fingerprint(classes)}"
     if initial is not None:

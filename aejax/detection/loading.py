@@ -50,7 +50,8 @@ def load(folder: str | Path) -> Detector:
             raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
         kept = like_normal(config, fields["schema"], variables, names)
         variables = {**variables, "normal": kept}
-    like = arrays_of(scaling.like(config.scale, shape), variables)
+    mixed = fields["schema"].columns is not None
+    like = arrays_of(scaling.like(config.scale, shape, mixed=mixed), variables)
     if fields["combine"] is not None:
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like

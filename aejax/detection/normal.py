@@ -43,8 +43,12 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
         return detector
     kinds = wanted(detector.config)
     few = rows[evenly(len(rows), MOST_ROWS_OF_DISTANCES if kinds else MOST_ROWS)]
-    x, y = detector.reconstruct(few)
-    error = detector.feature_errors(x, y).mean(axis=0, dtype=np.float64)
+    if detector.schema.columns is None:
+        x, y = detector.reconstruct(few)
+        error = detector.feature_errors(x, y).mean(axis=0, dtype=np.float64)
+    else:
+        present = np.maximum((~np.isnan(few)).sum(axis=0), 1)
+        error = detector.errors_of(few).sum(axis=0, dtype=np.float64) / present
     least = max(LEAST_SHARE * float(error.mean()), float(np.finfo(np.float32).tiny))
     learnt: dict[str, Any] = {"error": np.maximum(error, least).astype(np.float32)}
     if "residual" in kinds:

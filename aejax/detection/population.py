@@ -15,7 +15,7 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.normal import learn_normal
-from aejax.detection.rows import as_rows, check_finite
+from aejax.detection.rows import as_rows, check_finite, schema_for
 from aejax.models.build import build
 from aejax.training.population import GROUP, Member, TrainedMember, train_populations
 
@@ -138,7 +138,7 @@ def fit_population(
             )
     if rows is not None and len(rows) != len(configs):
         raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
-    stored, schema = as_rows(x, schema)
+    stored, schema = as_rows(x, schema_for(configs[0], x, schema))
     stored = np.ascontiguousarray(stored, schema.dtype)
     check_finite(stored, schema)
     everything = np.arange(len(stored))
@@ -250,7 +250,14 @@ def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
 
 
 def _scoring(config: Config) -> Any:
-    return (config.model, config.scale, config.error, config.score, config.precision)
+    return (
+        config.model,
+        config.scale,
+        config.error,
+        config.score,
+        config.precision,
+        config.columns,
+    )
 
 
 def _kind(config: Config) -> Any:
@@ -264,6 +271,8 @@ def _kind(config: Config) -> Any:
         train.noise_on,
         train.frozen,
         train.clip_norm is not None,
+        train.hide,
+        train.trim,
     )
     return (_scoring(config), shared, static)
 

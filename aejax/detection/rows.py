@@ -12,8 +12,10 @@ import jax
 import numpy as np
 
 from aejax import config
-from aejax.config import InputError, Model
+from aejax.config import Config, InputError, Model
+from aejax.data.files import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
+from aejax.models.heads import heads_of
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
@@ -43,7 +45,8 @@ def default_batch_size(schema: Schema, model: Model) -> int:
         case config.SuperResolution():
             values, widest = CONV_BATCH_VALUES, schema.features * model.channels
         case config.Dense():
-            widest = max(widest, *model.hidden, *(model.decoder or ()))
+            outputs = sum(head.outputs for head in heads_of(schema) or ())
+            widest = max(widest, outputs, *model.hidden, *(model.decoder or ()))
         case config.Context():
             widest = max(model.vocabulary, 2 * model.window * model.width, *model.hidden, 1)
     size = max(64, min(MOST_BATCH_ROWS, values // widest))
@@ -73,6 +76,10 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     Raises:
         InputError: naming the shape, type or column that doesn't fit.
     """
+    if schema is not None and schema.columns is not None:
+        from aejax.data.frames import rows_of_frame
+
+        return rows_of_frame(x, schema), schema
     names = None
     if hasattr(x, "columns") and hasattr(x, "to_numpy"):
         names = tuple(map(str, x.columns))
@@ -104,14 +111,48 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     return rows, schema
 
 
+def schema_for(config: Config, x: Any, schema: Schema | None) -> Schema | None:
+    """The schema of training rows where the configuration says that they are mixed.
+
+    Args:
+        config: all settings.
+        x: training rows, a data frame.
+        schema: of the rows where it is known.
+
+    Raises:
+        InputError: if the rows are no data frame, or a given schema is not of a mixed table.
+    """
+    mixed = config.columns.kinds == "mixed"
+    if schema is None and mixed:
+        from aejax.data.frames import schema_of_frame
+
+        return schema_of_frame(x, config.columns)
+    if schema is not None and mixed != (schema.columns is not None):
+        found = "a mixed table" if schema.columns is not None else "numbers"
+        raise InputError(
+            f"Config.columns.kinds is {config.columns.kinds!r} and the schema is of {found}; "
+            "allowed: both of the same"
+        )
+    return schema
+
+
 def as_stored(rows: np.ndarray, schema: Schema) -> np.ndarray:
-    """Rows of the schema's type; what is beyond its range becomes infinite."""
+    """Rows of the schema's type; what is beyond its range becomes infinite.
+
+    Rows of a mixed table that have no value in any column are left out.
+    """
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(rows, schema.dtype)
+        return with_values(np.ascontiguousarray(rows, schema.dtype), schema)
 
 
 def check_finite(x: np.ndarray, schema: Schema) -> None:
-    """Raise InputError naming the first row and feature that is NaN or infinite."""
+    """Raise InputError naming the first row and feature that is NaN or infinite.
+
+    Of a mixed table: that is infinite, or the first row without any value.
+    """
+    if schema.columns is not None:
+        check_cells(x, schema, "rows")
+        return
     if np.issubdtype(x.dtype, np.integer):
         return
     # A sum is finite where all values are, and costs no array of its own.

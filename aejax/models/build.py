@@ -11,6 +11,8 @@ from aejax.models.classifier import EncoderClassifier
 from aejax.models.context import ContextPredictor
 from aejax.models.conv import ConvAutoencoder, check_image
 from aejax.models.dense import DenseAutoencoder
+from aejax.models.heads import heads_of
+from aejax.models.mixed import MixedAutoencoder
 from aejax.models.super_resolution import SuperResolver
 from aejax.models.variational import VariationalAutoencoder
 
@@ -41,6 +43,14 @@ def build(
         ((8, 2), (8,))
     """
     shape = schema.shape
+    heads = heads_of(schema)
+    if heads is not None:
+        if not isinstance(settings, config.Dense):
+            raise InputError(
+                f"model is {type(settings).__name__}; allowed for a mixed table: Dense"
+            )
+        heads_network = _dense(settings, (sum(head.outputs for head in heads),), precision)
+        return MixedAutoencoder(heads=heads, network=heads_network)
     if isinstance(settings, config.Dense | config.Conv):
         return _autoencoder(settings, shape, precision)
     if isinstance(settings, config.SuperResolution):
@@ -66,14 +76,20 @@ def build(
     return ContextPredictor(precision=precision, **vars(settings))
 
 
+def _dense(
+    settings: config.Dense, shape: tuple[int, ...], precision: config.Precision
+) -> DenseAutoencoder:
+    mirrored = settings.hidden[-2::-1]
+    decoder = mirrored if settings.decoder is None else settings.decoder
+    given = {**vars(settings), "decoder": decoder}
+    return DenseAutoencoder(shape=shape, precision=precision, **given)
+
+
 def _autoencoder(
     settings: config.Dense | config.Conv, shape: tuple[int, ...], precision: config.Precision
 ) -> DenseAutoencoder | ConvAutoencoder:
     if isinstance(settings, config.Dense):
-        mirrored = settings.hidden[-2::-1]
-        decoder = mirrored if settings.decoder is None else settings.decoder
-        given = {**vars(settings), "decoder": decoder}
-        return DenseAutoencoder(shape=shape, precision=precision, **given)
+        return _dense(settings, shape, precision)
     check_image(shape, len(settings.channels))
     return ConvAutoencoder(shape=shape, precision=precision, **vars(settings))
 

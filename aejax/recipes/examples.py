@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.detection.detector import Detector
+from aejax.detection.detector import Detector, Reason
+from aejax.detection.wording import in_words
 from aejax.recipes.recipe import Experiment
 from aejax.reporting.contents import Examples
 
@@ -14,7 +15,16 @@ def examples(
 ) -> Examples:
     """Rows with their reconstructions and errors, to be drawn."""
     scaled, found = detector.reconstruct(experiment.x_test[rows])
-    error = detector.feature_errors(scaled, found).reshape(scaled.shape)
+    words = None
+    if detector.schema.columns is None:
+        error = detector.feature_errors(scaled, found).reshape(scaled.shape)
+    else:
+        error = detector.errors_of(experiment.x_test[rows])
+        words = in_words(detector, experiment.x_test[rows])
+        # Only numbers have a length; of other cells, and of missing ones, the words say enough.
+        numbers = np.array([column.kind == "number" for column in detector.schema.columns])
+        found = np.where(numbers, found, 0)
+        scaled = np.where(numbers & ~np.isnan(scaled), scaled, 0)
     anomalous = experiment.is_anomaly
     return Examples(
         x=scaled,
@@ -23,6 +33,7 @@ def examples(
         score=scores[rows],
         is_anomaly=None if anomalous is None else anomalous[rows],
         row=rows,
+        words=words,
     )
 
 
@@ -32,7 +43,10 @@ def reasons(detector: Detector, experiment: Experiment, rows: np.ndarray) -> dic
         return {}
     top = min(3, detector.schema.features)
     named = detector.explain(experiment.x_test[rows], top=top)
-    return {
-        int(row): ", ".join(f"{reason.feature} (error {reason.error:.3g})" for reason in found)
-        for row, found in zip(rows, named, strict=True)
-    }
+    return {int(row): ", ".join(map(_told, found)) for row, found in zip(rows, named, strict=True)}
+
+
+def _told(reason: Reason) -> str:
+    if reason.found is None:
+        return f"{reason.feature} (error {reason.error:.3g})"
+    return f"{reason.feature} (expected {reason.expected}, found {reason.found})"

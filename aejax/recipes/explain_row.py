@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +14,11 @@ from aejax.data import files
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.detection.loading import load
+from aejax.detection.wording import in_words
 from aejax.reporting.contents import Examples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 READ_ROWS = 4096
 
@@ -39,18 +44,22 @@ def explain_row(
 
     Returns:
         The row's score and threshold, and of every named feature what was found and expected,
-        its error and the usual one, all in scaled units.
+        its error and the usual one, all in scaled units; of a mixed table found and expected
+        are texts, in the column's own units.
 
     Raises:
         InputError: if there is no such row, or it can't be scored.
     """
     detector = load(folder)
-    x = _row(detector, path, row, selection or Selection())
+    x, table = _row(detector, path, row, selection or Selection())
     scaled, expected = detector.reconstruct(x)
     top = min(top, detector.schema.features)
     scores, positions, errors = detector.explain_rows(x, top=top)
     usual = detector.usual_errors
     threshold = None if detector.threshold is None else detector.threshold.value
+    words = None if detector.schema.columns is None else in_words(detector, x, table)
+    if picture is not None and words is not None:
+        raise InputError("--picture is given; allowed: rows of numbers (this table is mixed)")
     if picture is not None:
         _draw(detector, scaled, expected, float(scores[0]), row, picture)
     return {
@@ -61,8 +70,12 @@ def explain_row(
         "features": [
             {
                 "feature": detector.schema.feature_name(int(position)),
-                "found": float(scaled.reshape(-1)[position]),
-                "expected": float(expected.reshape(-1)[position]),
+                "found": float(scaled.reshape(-1)[position])
+                if words is None
+                else words.found[0][position],
+                "expected": float(expected.reshape(-1)[position])
+                if words is None
+                else words.expected[0][position],
                 "error": float(error),
                 "usual_error": None if usual is None else float(usual[position]),
             }
@@ -72,17 +85,29 @@ def explain_row(
     }
 
 
-def _row(detector: Detector, path: Path, row: int, selection: Selection) -> np.ndarray:
+def _row(
+    detector: Detector, path: Path, row: int, selection: Selection
+) -> tuple[np.ndarray, pa.Table | None]:
+    """One row, and of a mixed table its cells as they are written."""
     if row < 0:
         raise InputError(f"row is {row}; allowed: 0 and above")
+    mixed = detector.schema.columns is not None
+    if mixed:
+        # Handed through as keys are, to quote values that training never saw.
+        selection = dataclasses.replace(selection, key_columns=detector.schema.sources or ())
     opened = files.open_rows(path, selection, expected=detector.schema)
     seen = 0
     for block in opened.blocks(READ_ROWS):
         if row < seen + len(block.x):
             x = block.x[row - seen : row - seen + 1]
-            if not np.isfinite(x).all():
+            keys = None if block.keys is None else block.keys.slice(row - seen, 1)
+            if mixed and row - seen in block.bad:
+                raise InputError(f"{path}: row {row}: {block.bad[row - seen]}")
+            if mixed:
+                files.check_cells(x, detector.schema, f"{path}, row {row}")
+            elif not np.isfinite(x).all():
                 raise InputError(f"{path}: row {row} holds NaN or infinity; allowed: numbers")
-            return x
+            return x, keys
         seen += len(block.x)
     raise InputError(f"row is {row}; allowed: 0 to {seen - 1}, the rows of {path}")
 

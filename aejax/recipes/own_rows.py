@@ -19,7 +19,7 @@ from aejax.data.schema import Schema
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
-from aejax.detection.fit_files import left_out_alarms
+from aejax.detection.fit_files import left_out_alarms, schema_of_files
 from aejax.detection.loading import load
 from aejax.detection.normal import evenly
 from aejax.detection.threshold import Threshold
@@ -87,6 +87,7 @@ def train_on_file(
     return {
         "run": str(out),
         **{name: result[name] for name in ("measured", "metrics", "seconds", "report")},
+        **({"left_out": dropped} if (dropped := dict(load(out).schema.dropped)) else {}),
     }
 
 
@@ -100,8 +101,14 @@ def prepare(
     on_bad_row: OnBadRow = "leave-out",
 ) -> Experiment:
     """A file's rows, split into training, held-out and anomalous ones."""
+    expected = schema_of_files(config, path, selection)
     rows = read_training(
-        path, selection, folder=out, memory_limit=memory_limit, on_bad_row=on_bad_row
+        path,
+        selection,
+        folder=out,
+        memory_limit=memory_limit,
+        on_bad_row=on_bad_row,
+        expected=expected,
     )
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
     if len(normal) < 2:
@@ -132,7 +139,7 @@ def prepare(
 
 def check_columns(x: np.ndarray, schema: Schema, path: Path) -> None:
     """Refuse a table's column that never changes: nothing can be learned from it."""
-    if schema.kind != "table":
+    if schema.kind != "table" or schema.columns is not None:
         return
     constant = scaling.constant_features(scaling.measure([x]))
     if len(constant):
@@ -177,6 +184,9 @@ def calibrate_on_file(
     if path is None:
         raise InputError(f"--input is missing; allowed: without it only the rule {FIXED!r}")
     x, y, schema = files.read(path, selection, expected=detector.schema)
+    if schema.columns is not None:
+        kept = ~np.isnan(x).all(axis=1)
+        x, y = x[kept], None if y is None else y[kept]
     files.check_finite(x, schema, path)
     before = detector.threshold
     if isinstance(rule, BestF1):

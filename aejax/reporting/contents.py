@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aejax.detection.tuning import Tuning
+    from aejax.detection.wording import Words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Examples:
         score: [k] score of every row.
         is_anomaly: [k] labels, or None where there are none.
         row: [k] index of every row in its data set.
+        words: of a mixed table the texts of found and expected cells, each k lists; else None.
     """
 
     x: npt.NDArray[Any]
@@ -38,12 +40,13 @@ class Examples:
     score: npt.NDArray[Any]
     is_anomaly: npt.NDArray[Any] | None
     row: npt.NDArray[Any]
+    words: Words | None = None
 
     def __post_init__(self) -> None:
         count = len(self.row)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None and len(value) != count:
+            if field.name != "words" and value is not None and len(value) != count:
                 raise InputError(
                     f"Examples.{field.name} has {len(value)} rows; allowed: {count}, as row"
                 )

@@ -115,6 +115,9 @@ def row_description(examples: Examples, index: int, schema: Schema) -> str:
     worst = int(largest_errors(examples.error[index], 1)[0])
     found = number(float(np.ravel(examples.x[index])[worst]))
     expected = number(float(np.ravel(examples.reconstruction[index])[worst]))
+    if examples.words is not None:
+        found = examples.words.found[index][worst]
+        expected = examples.words.expected[index][worst]
     return (
         f"Row {int(examples.row[index])} as input and reconstruction; the largest error is at "
         f"{shorten(schema.feature_name(worst), 80)}: {found} found, {expected} expected."
@@ -143,7 +146,10 @@ def _draw(
             legend_above(axes, reverse=True)
     else:
         axes = figure.subplots()
-        _draw_table(axes, x.ravel(), y.ravel(), error.ravel(), schema)
+        words = None
+        if examples.words is not None:
+            words = (examples.words.found[index], examples.words.expected[index])
+        _draw_table(axes, x.ravel(), y.ravel(), error.ravel(), schema, words)
         if legend:
             legend_above(axes)
 
@@ -200,7 +206,14 @@ def _draw_series(axes: Axes, x: Array, y: Array, error: Array, scales: Scales) -
     axes.set(xlabel="sample", ylabel=name)
 
 
-def _draw_table(axes: Axes, x: Array, y: Array, error: Array, schema: Schema) -> None:
+def _draw_table(
+    axes: Axes,
+    x: Array,
+    y: Array,
+    error: Array,
+    schema: Schema,
+    words: tuple[list[str], list[str]] | None,
+) -> None:
     kept = largest_errors(error, FEATURES_SHOWN)
     found, expected = x[kept], y[kept]
     peaks = np.maximum(np.abs(found), np.abs(expected))
@@ -213,11 +226,14 @@ def _draw_table(axes: Axes, x: Array, y: Array, error: Array, schema: Schema) ->
     )
     place = np.arange(len(kept))
     bars = (("found", found, INK, -0.19), ("expected", expected, NORMAL, 0.19))
-    for name, values, colour, shift in bars:
+    for bar, (name, values, colour, shift) in enumerate(bars):
         axes.barh(place + shift, values / unit, 0.34, color=colour, label=name)
         for row, (value, length) in enumerate(zip(values, values / unit, strict=True)):
+            text = number(float(f"{value:.3g}"))
+            if words is not None:
+                text = shorten(words[bar][kept[row]], 28)
             axes.annotate(
-                number(float(f"{value:.3g}")),
+                text,
                 (length, row + shift),
                 xytext=(3 if length >= 0 else -3, 0),
                 textcoords="offset points",

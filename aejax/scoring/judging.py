@@ -15,6 +15,7 @@ from aejax.config import InputError
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
+from aejax.data.schema import Schema
 from aejax.scoring.row_scorer import RowScorer
 
 # Kinds of bad rows, as a summary counts them.
@@ -53,12 +54,14 @@ class Judged(NamedTuple):
         table: one row each.
         bad: how many of each kind have no score.
         end: file of the segment, and row in it, that follow the last row.
+        unseen: of a mixed table, by column how many cells hold no known category.
         batch_limit: as `Scored` has it.
     """
 
     table: pa.Table
     bad: Counter[str]
     end: tuple[int, int]
+    unseen: Counter[str]
     batch_limit: int | None = None
 
 
@@ -87,7 +90,12 @@ class Judge:
         """
         block, scores = scored.block, scored.scores
         count, threshold = len(scores), self.detector.threshold
-        wrong = ~np.isfinite(scores) | ~finite_rows(block.x)
+        wrong = ~np.isfinite(scores)
+        if self.detector.schema.columns is None:
+            wrong |= ~finite_rows(block.x)
+        else:
+            # A missing cell is fine; a number beyond float32's range may have been clipped.
+            wrong |= np.isinf(block.x).any(axis=1)
         wrong[list(block.bad)] = True
         positions = np.flatnonzero(wrong).tolist()
         found = {row: self._reason(block, row) for row in positions}
@@ -137,6 +145,7 @@ class Judge:
             table=pa.table(columns),
             bad=Counter(kind for kind, _ in found.values()),
             end=(last.file, last.first_row + last.rows),
+            unseen=unseen_values(self.detector.schema, block.x),
             batch_limit=scored.batch_limit,
         )
 
@@ -145,6 +154,10 @@ class Judge:
         if row in block.bad:
             return UNREADABLE, block.bad[row]
         values = block.x[row].ravel()
+        if self.detector.schema.columns is not None:
+            if np.isnan(values).all():
+                return MISSING, "no column has a value"
+            values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
         wrong = np.flatnonzero(~np.isfinite(values))
         if not len(wrong):
             return BEYOND, f"the {BEYOND.replace(' beyond', ' is beyond')}"
@@ -186,6 +199,18 @@ def threshold_identity(detector: RowScorer) -> dict[str, Any]:
         settled = json.dumps(threshold.to_dict(), sort_keys=True).encode()
         described["threshold_calibration"] = hashlib.sha256(settled).hexdigest()
     return described
+
+
+def unseen_values(schema: Schema, x: np.ndarray) -> Counter[str]:
+    """By column how many cells of mixed rows hold no known category; those with any."""
+    return Counter(
+        {
+            column.name: count
+            for index, column in enumerate(schema.columns or ())
+            if column.kind == "category"
+            and (count := int(np.sum(x[:, index] == len(column.categories))))
+        }
+    )
 
 
 def _lists(values: pa.Array, size: int) -> pa.Array:

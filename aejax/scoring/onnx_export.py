@@ -43,6 +43,8 @@ def write_onnx(detector: Detector, folder: Path, described: Mapping[str, Any]) -
         InputError: if ONNX isn't installed, the model has an operation without a counterpart,
             or a score differs by more than 1e-5 and rounding explains.
     """
+    if detector.schema.columns is not None:
+        raise InputError("the table is mixed; allowed for ONNX: rows of numbers (or stablehlo)")
     try:
         import onnxruntime
         from onnx import checker

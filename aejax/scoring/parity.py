@@ -11,6 +11,7 @@ import numpy as np
 from aejax.config import Context, InputError
 from aejax.core import scaling
 from aejax.core.scaling import Scaler
+from aejax.data.columns import Column
 from aejax.detection.detector import Detector
 
 BATCH_SIZE = 64
@@ -31,6 +32,8 @@ def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
     """
     schema, random = detector.schema, np.random.default_rng(0)
     shape, dtype = schema.shape, np.dtype(schema.dtype)
+    if schema.columns is not None:
+        return _mixed_rows(detector, schema.columns)
     groups: list[tuple[str, np.ndarray]] = []
     model = detector.config.model
     if isinstance(model, Context):
@@ -54,6 +57,25 @@ def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
     ]
     with np.errstate(over="ignore"):
         return np.concatenate([x.astype(dtype) for _, x in groups]), names
+
+
+def _mixed_rows(detector: Detector, columns: tuple[Column, ...]) -> tuple[np.ndarray, list[str]]:
+    """Rows of a mixed table: every category, and rows with each share of cells missing."""
+    random = np.random.default_rng(0)
+    normal = random.normal(size=(RANDOM_ROWS, len(columns)))
+    x = scaling.invert(_one_scaler(detector), normal)
+    for index, column in enumerate(columns):
+        if column.kind == "category":
+            x[:, index] = np.arange(RANDOM_ROWS) % (len(column.categories) + 1)
+        elif column.kind == "boolean":
+            x[:, index] = random.integers(0, 2, RANDOM_ROWS)
+        elif column.kind == "cycle":
+            x[:, index] = random.uniform(0, column.period, RANDOM_ROWS)
+    hidden = random.random(x.shape) < np.linspace(0, 0.9, RANDOM_ROWS)[:, None]
+    edges = [np.full((1, len(columns)), value) for value in (0, np.nan, np.inf, -np.inf)]
+    rows = np.concatenate([np.where(hidden, np.nan, x), *edges]).astype(np.float32)
+    named = [f"random, number {row}" for row in range(RANDOM_ROWS)]
+    return rows, [*named, "all 0", "all missing", "all inf", "all -inf"]
 
 
 def check(
@@ -117,6 +139,9 @@ def rounding(detector: Detector, rows: np.ndarray, live: np.ndarray) -> np.ndarr
         float64 [n], at least 0, for values off by `TOLERANCE` of the row's largest.
     """
     scaled = np.asarray(scaling.apply(_one_scaler(detector), jnp.asarray(rows)), np.float64)
+    if detector.schema.columns is not None:
+        numbers = np.array([column.kind == "number" for column in detector.schema.columns])
+        scaled = np.where(numbers & ~np.isnan(scaled), scaled, 1.0)
     with np.errstate(all="ignore"):
         moved = TOLERANCE * np.maximum(np.abs(scaled).reshape(len(rows), -1).max(axis=1), 1)
         if detector.scorer.kind == "error" and detector.config.error == "squared":

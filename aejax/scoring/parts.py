@@ -95,6 +95,7 @@ class _Part:
         self.path = path
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
+        self.unseen: Counter[str] = Counter()
         self.end = (0, 0)
         self.low, self.high = float("inf"), float("-inf")
         self.batch_limit: int | None = None
@@ -116,6 +117,7 @@ class _Part:
         self.end = judged.end
         self.bad.update(judged.bad)
         self.batch_limit = judged.batch_limit
+        self.unseen.update(judged.unseen)
         self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
         extremes = pc.min_max(table["score"]).as_py()
         if extremes["min"] is not None:
@@ -145,6 +147,7 @@ class _Part:
             "bad": dict(sorted(self.bad.items())),
             "lowest": self.low if scored else None,
             "highest": self.high if scored else None,
+            **({"unseen": dict(sorted(self.unseen.items()))} if self.unseen else {}),
         }
 
     def abandon(self) -> None:

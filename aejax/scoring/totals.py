@@ -172,8 +172,10 @@ def counts(manifest: Manifest) -> dict[str, Any]:
     low = [part["lowest"] for part in parts if part["lowest"] is not None]
     high = [part["highest"] for part in parts if part["highest"] is not None]
     bad: Counter[str] = Counter()
+    unseen: Counter[str] = Counter()
     for part in parts:
         bad.update(part["bad"])
+        unseen.update(part.get("unseen", {}))
     flagged = sum(part["flagged"] for part in parts)
     scored = manifest.rows - bad.total()
     known = manifest.identity["threshold"] is not None
@@ -186,6 +188,7 @@ def counts(manifest: Manifest) -> dict[str, Any]:
         "lowest": min(low, default=None),
         "highest": max(high, default=None),
         "parts": len(parts),
+        **({"unseen_values": dict(sorted(unseen.items()))} if unseen else {}),
     }
 
 

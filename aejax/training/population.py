@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from aejax.config import InputError
 from aejax.core import optimizers, scaling, steps
+from aejax.models.heads import heads_of_model
 from aejax.training.members import (
     Member,
     TrainedMember,
@@ -183,6 +184,7 @@ def _train_group(
             member.config.scale,
             [x[member.training if member.scaling is None else member.scaling]],
             x.dtype,
+            heads_of_model(program.model),
         )
         for member in chosen
     ]
