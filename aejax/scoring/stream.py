@@ -217,10 +217,10 @@ class _Job:
             scored = Scored(block, self.detector.score_rows(block.x, batch_size=self.batch_size))
         else:
             top = self.top_features
-            scored = Scored(
-                block,
-                *self.detector.explain_rows(block.x, top=top, batch_size=self.batch_size),
+            scores, features, errors = self.detector.explain_rows(
+                block.x, top=top, batch_size=self.batch_size
             )
+            scored = Scored(block, scores, features, errors)
         if self.layer is not None:
             assert isinstance(self.detector, Detector)
             states = self.detector.state_rows(block.x, self.layer, batch_size=self.batch_size)
