@@ -6,7 +6,8 @@
 #
 # Afterwards $AEJAX_ROOT is the checkout and .venv/bin comes first on PATH. Installs only
 # when pyproject.toml or the interpreter changed or an extra is missing. Extras add up, so
-# scripts that ask for different ones don't undo each other. PYTHON=... picks an interpreter.
+# scripts that ask for different ones don't undo each other. PYTHON=... picks an interpreter;
+# AEJAX_LOCKED=1 installs the versions of locks/, whose hashes pip then checks.
 
 AEJAX_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 
@@ -77,6 +78,13 @@ ensure_environment() {
         # Written first and replaced last: an interrupted call is followed by a fresh start.
         echo unfinished >"$stamp"
         _say "Installing aejax${extras:+[$extras]} (a minute or two, only after a change)"
+        if [[ -n ${AEJAX_LOCKED:-} ]]; then
+            # Exactly what was tested, file by file: made by scripts/lock.sh.
+            local lock=$AEJAX_ROOT/locks/demo.txt
+            [[ -z $extras ]] || lock=$AEJAX_ROOT/locks/test.txt
+            "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check \
+                --require-hashes --requirement "$lock" || return
+        fi
         "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check \
             --editable "$AEJAX_ROOT${extras:+[$extras]}" || return
         printf '%s\n%s\n' "$wanted" "$extras" >"$stamp.new"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import aejax
 from aejax.config import InputError
+from aejax.config.durable import Aside
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
@@ -136,8 +138,8 @@ def failing_at(call: int, function: Callable[..., Any], after: bool) -> Callable
 
 PLACES = [
     (Path, "rename", 1),
-    (Path, "replace", 1),
-    (Path, "write_text", 1),
+    (os, "replace", 1),
+    (os, "fsync", 1),
     (Path, "mkdir", 1),
     (checkpoint, "save_arrays", 1),
     (shutil, "rmtree", 1),
@@ -179,14 +181,13 @@ def test_after_any_failure_the_folder_holds_the_old_or_the_new(
 
 
 def test_a_half_written_json_is_never_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Path.write_text
-
-    def half(self: Path, text: str, **more: Any) -> int:
-        write(self, text[: len(text) // 2], **more)
+    def half(self: Aside, **how: Any) -> None:
+        self.file.truncate(self.file.tell() // 2)
+        self.file.close()
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Aside, "commit", half)
+    with pytest.raises(InputError, match=r"detector\.json cannot be written: disk full"):
         detector_of(1).save(folder)
     assert_is(aejax.load(folder), detector_of(0))
 

@@ -54,9 +54,8 @@ def check_half_done(folder: Path) -> None:
         return
     try:
         parts = manifest.read_description(folder)["parts"]
-    except InputError as error:
+    except InputError:
         # A restart lists no parts any more before it begins anew.
-        assert "--restart" in str(error)
         assert not (folder / manifest.SUCCESS).exists()
         return
     for part in parts:

@@ -1,0 +1,133 @@
+"""What the pages of docs/ show runs, and the site is built without a warning."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aejax
+from aejax.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Run by tests of their own: they need an export or a search beside them.
+ELSEWHERE = {"export.md", "tuning.md"}
+PAGES = [
+    path
+    for path in sorted(DOCS.rglob("*.md"))
+    if path.name not in ELSEWHERE
+    and re.search(r"^```(python|bash)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+]
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the pages speak of, and a trained run."""
+    folder = tmp_path_factory.mktemp("workplace")
+    random = np.random.default_rng(0)
+    for name in ("train.csv", "holdout.csv", "today.parquet"):
+        table = pd.DataFrame(random.normal(size=(300, 4)), columns=list("abcd"))
+        if name.endswith("parquet"):
+            table.insert(0, "pump_id", np.arange(300))
+            table.to_parquet(folder / name, index=False)
+        else:
+            table.to_csv(folder / name, index=False)
+    labels = pd.DataFrame({"broken": np.arange(300) % 10 == 0})
+    labels.to_csv(folder / "labels.csv", index=False)
+    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
+    detector = aejax.fit(config, pd.read_csv(folder / "train.csv"))
+    detector.save(folder / "runs" / "pumps")
+    return folder
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and content of every block that is to be run, in order."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"^```(python|bash)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    if page.name == "index.md":
+        shutil.rmtree(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    # A module, because dataclasses look for the one that a class was made in.
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    for language, content in blocks(page):
+        if language == "python":
+            exec(compile(content, str(page), "exec"), module.__dict__)
+            continue
+        for line in content.splitlines():
+            assert line.startswith("aejax "), line
+            assert main(shlex.split(line)[1:]) == 0, line
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(notebook: Path, tmp_path: Path, data_dir: Path) -> None:
+    """Its cells of code, in a process of their own; no Jupyter is needed for that."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    (tmp_path / "cells.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "cells.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_output(notebook: Path) -> None:
+    written = json.loads(notebook.read_text(encoding="utf-8"))
+    assert (written["nbformat"], written["nbformat_minor"]) == (4, 5)
+    identities = [cell["id"] for cell in written["cells"]]
+    assert len(set(identities)) == len(identities)
+    for cell in written["cells"]:
+        assert cell["cell_type"] in ("markdown", "code")
+        assert not cell.get("outputs")
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
+    assert set(aejax.__all__) - {"__version__"} <= shown
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    for module in ("mkdocs", "material", "mkdocstrings_handlers.python"):
+        pytest.importorskip(module)
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "reference.html").is_file()
+    # No page asks another host for anything.
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text()
+        )
+        assert not [address for address in loaded if "canonical" not in address], page.name
