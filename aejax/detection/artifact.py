@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,20 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
         aside = folder / f".writing-{uuid.uuid4().hex}"
         save_arrays(aside, arrays)
         aside.rename(folder / name)
-    mixed = described["schema"].get("columns") is not None
-    version = MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
-    text = json.dumps({"format": version, **described, "arrays": name}, indent=2) + "\n"
+    written = {"format": _format_of(described), **described, "arrays": name}
+    text = json.dumps(written, indent=2) + "\n"
     aside = folder / f".{JSON_NAME}-{uuid.uuid4().hex}"
     aside.write_text(text, encoding="utf-8")
     aside.replace(folder / JSON_NAME)
     for old in folder.glob("arrays-*"):
         if old.name != name:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _format_of(described: Mapping[str, Any]) -> int:
+    schema = described.get("schema")
+    mixed = isinstance(schema, Mapping) and schema.get("columns") is not None
+    return MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -78,8 +84,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no detector ({JSON_NAME} is missing)")
     written = read_json(path, MAX_BYTES)
     version = written.get("format")
-    if version not in (FORMAT_VERSION, MIXED_FORMAT_VERSION):
-        allowed = f"{FORMAT_VERSION}, {MIXED_FORMAT_VERSION}"
+    if version != (allowed := _format_of(written)):
         raise InputError(f"{path}: format is {version!r}; allowed: {allowed}")
     if not re.fullmatch(r"arrays-[0-9a-f]{16}", str(written.get("arrays"))):
         raise InputError(f"{path}: arrays is {written.get('arrays')!r}; allowed: arrays-DIGEST")
