@@ -54,7 +54,8 @@ class Explain:
         width = max(12, *(2 + len(text) for _, *texts in facts for text in texts))
         lines = [
             f"row {result['row']}: score {result['score']:.6g}, {verdict}",
-            f"{'feature':24}{'found':>{width}}{'expected':>{width}}{'error':>12}{'usual error':>14}",
+            f"{'feature':24}{'found':>{width}}{'expected':>{width}}"
+            f"{'error':>12}{'usual error':>14}",
         ]
         told = "(in scaled units, as the model sees them)"
         for fact, found, expected in facts:

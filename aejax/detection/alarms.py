@@ -92,7 +92,7 @@ def wild_values(config: Config, schema: Schema, rows: np.ndarray) -> list[str]:
         middles = [
             float(np.median(few[seen, i])) if seen.any() else 0.0 for i, seen in enumerate(there.T)
         ]
-        few = np.where(there, few, np.float32(middles))
+        few = np.where(there, few, np.array(middles, np.float32))
     away = np.abs(few - np.median(few, axis=0))
     usual, most = np.quantile(away, 0.99, axis=0), away.max(axis=0)
     times = np.divide(most, usual, out=np.zeros(len(usual)), where=usual > 0)

@@ -227,6 +227,17 @@ def test_what_mixed_columns_cannot_have_is_refused(changed: dict[str, Any], mess
         aejax.Config(columns=aejax.Columns(kinds="mixed"), **changed)
 
 
+def test_a_search_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "space.toml").write_text(
+        'columns.kinds = "mixed"\ntrain.learning_rate = { low = 1e-4, high = 1e-2 }\n'
+    )
+    made = table(50, 0)[0][["items", "amount"]].dropna()
+    made.to_csv(tmp_path / "rows.csv", index=False)
+    search = ["tune", str(tmp_path / "rows.csv"), "--space", str(tmp_path / "space.toml")]
+    assert main([*search, "--out", str(tmp_path / "run"), "--quiet"]) == 2
+    assert "columns.kinds is set; allowed in a search: 'numbers'" in capsys.readouterr().err
+
+
 def test_an_ensemble_with_embeddings_indicators_and_ranks(tmp_path: Path) -> None:
     config = aejax.Config(
         model=aejax.Dense(hidden=(16, 4)),
