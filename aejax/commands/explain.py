@@ -47,20 +47,31 @@ class Explain:
         if threshold is not None:
             side = "above" if result["is_anomaly"] else "not above"
             verdict = f"{side} the threshold {threshold:.6g}"
+        facts = [
+            (fact, *(_shown(fact[side]) for side in ("found", "expected")))
+            for fact in result["features"]
+        ]
+        width = max(12, *(2 + len(text) for _, *texts in facts for text in texts))
         lines = [
             f"row {result['row']}: score {result['score']:.6g}, {verdict}",
-            f"{'feature':24}{'found':>12}{'expected':>12}{'error':>12}{'usual error':>14}",
+            f"{'feature':24}{'found':>{width}}{'expected':>{width}}"
+            f"{'error':>12}{'usual error':>14}",
         ]
         told = "(in scaled units, as the model sees them)"
-        for fact in result["features"]:
+        for fact, found, expected in facts:
             usual = "" if fact["usual_error"] is None else f"{fact['usual_error']:.4g}"
             if isinstance(fact["found"], str):
-                told = "(errors: squared in scaled units, of categories in nats)"
-                found, expected = f"  {fact['found']:>20}", f"  {fact['expected']:>20}"
-            else:
-                found, expected = f"{fact['found']:>12.4g}", f"{fact['expected']:>12.4g}"
-            lines.append(f"{fact['feature']:24}{found}{expected}{fact['error']:>12.4g}{usual:>14}")
+                told = "(errors: of numbers in scaled units, of categories in nats)"
+            lines.append(
+                f"{fact['feature']:24}{found:>{width}}{expected:>{width}}"
+                f"{fact['error']:>12.4g}{usual:>14}"
+            )
         lines.append(told)
         if "picture" in result:
             lines.append(f"picture: {result['picture']}")
         return "\n".join(lines)
+
+
+def _shown(value: float | str) -> str:
+    """A number, or of a mixed table a cell in words."""
+    return value if isinstance(value, str) else f"{value:.4g}"

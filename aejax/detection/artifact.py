@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,8 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
         except InputError:
             _remove_unfinished(folder)
             raise
-    mixed = described["schema"].get("columns") is not None
-    version = MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
-    text = json.dumps({"format": version, **described, "arrays": name}, indent=2) + "\n"
-    write_file(folder / JSON_NAME, text)
+    written = {"format": _format_of(described), **described, "arrays": name}
+    write_file(folder / JSON_NAME, json.dumps(written, indent=2) + "\n")
     # The new detector is there: what can't be removed now is removed by the next save.
     with contextlib.suppress(OSError):
         for old in folder.glob("arrays-*"):
@@ -93,6 +92,12 @@ def _remove_unfinished(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
+def _format_of(described: Mapping[str, Any]) -> int:
+    schema = described.get("schema")
+    mixed = isinstance(schema, Mapping) and schema.get("columns") is not None
+    return MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """The description in a detector's folder.
 
@@ -104,8 +109,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no detector ({JSON_NAME} is missing)")
     written = read_json(path, MAX_BYTES)
     version = written.get("format")
-    if version not in (FORMAT_VERSION, MIXED_FORMAT_VERSION):
-        allowed = f"{FORMAT_VERSION}, {MIXED_FORMAT_VERSION}"
+    if version != (allowed := _format_of(written)):
         raise InputError(f"{path}: format is {version!r}; allowed: {allowed}")
     if not re.fullmatch(r"arrays-[0-9a-f]{16}", str(written.get("arrays"))):
         raise InputError(f"{path}: arrays is {written.get('arrays')!r}; allowed: arrays-DIGEST")

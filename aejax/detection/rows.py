@@ -13,7 +13,7 @@ import numpy as np
 
 from aejax import config
 from aejax.config import Config, InputError, Model
-from aejax.data.files import check_cells, with_values
+from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
 from aejax.models.heads import heads_of
 

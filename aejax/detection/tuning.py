@@ -184,6 +184,8 @@ def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def _check_comparable(space: SearchSpace, objective: Objective) -> None:
+    if space.base.columns.kinds != "numbers" or "columns.kinds" in space.searched:
+        raise InputError(f"{space.source}: columns.kinds is set; allowed in a search: 'numbers'")
     if isinstance(space.base.model, Classifier):
         raise InputError(
             f"{space.source}: model is a Classifier; allowed: models that learn without labels"

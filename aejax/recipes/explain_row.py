@@ -11,6 +11,7 @@ import numpy as np
 from aejax.config import InputError
 from aejax.config.durable import write_file
 from aejax.data import files
+from aejax.data.missing import check_cells
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.detection.loading import load
@@ -104,7 +105,7 @@ def _row(
             if mixed and row - seen in block.bad:
                 raise InputError(f"{path}: row {row}: {block.bad[row - seen]}")
             if mixed:
-                files.check_cells(x, detector.schema, f"{path}, row {row}")
+                check_cells(x, detector.schema, f"{path}, row {row}")
             elif not np.isfinite(x).all():
                 raise InputError(f"{path}: row {row} holds NaN or infinity; allowed: numbers")
             return x, keys
