@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from aejax.detection.detector import Detector
     from aejax.detection.ensemble import fit_ensemble
     from aejax.detection.fitting import fit
+    from aejax.detection.group_fitting import fit_groups
+    from aejax.detection.groups import GroupDetector, load_groups
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
     from aejax.detection.tuning import Tuning, tune
@@ -54,7 +56,10 @@ else:
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
         "fit_ensemble": "aejax.detection.ensemble",
+        "GroupDetector": "aejax.detection.groups",
+        "fit_groups": "aejax.detection.group_fitting",
         "load": "aejax.detection.loading",
+        "load_groups": "aejax.detection.groups",
         "Population": "aejax.detection.population",
         "fit_population": "aejax.detection.population",
         "Tuning": "aejax.detection.tuning",
@@ -91,6 +96,7 @@ __all__ = [
     "Dense",
     "Detector",
     "Fixed",
+    "GroupDetector",
     "InputError",
     "MeanStd",
     "PeaksOverThreshold",
@@ -105,8 +111,10 @@ __all__ = [
     "__version__",
     "fit",
     "fit_ensemble",
+    "fit_groups",
     "fit_population",
     "load",
+    "load_groups",
     "read_space",
     "score_files",
     "tune",

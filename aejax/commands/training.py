@@ -22,7 +22,7 @@ from aejax.commands.shared import (
     StopOnSigterm,
     selection,
 )
-from aejax.config import Config, Dense, Precision, Scale, ScoreName, Train
+from aejax.config import Config, Dense, InputError, Precision, Scale, ScoreName, Train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,12 @@ class Training:
     )
     precision: Annotated[Precision, arg(help="Type of the products when scoring.")] = "float32"
     ensemble: Ensemble = None
+    group_column: Annotated[
+        str | None, arg(help="Column of groups (stores, sensors): a detector for each of them.")
+    ] = None
+    least_rows: Annotated[
+        int | None, arg(help="Leave out groups with fewer normal rows, and report them.")
+    ] = None
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
@@ -73,6 +79,24 @@ class Training:
             rule=parse_rule(self.rule),
             precision=self.precision,
         )
+        if self.group_column is not None:
+            from aejax.recipes.own_groups import train_groups_on_file
+
+            for flag, given in (("ensemble", self.ensemble), ("tensorboard", self.tensorboard)):
+                if given is not None:
+                    raise InputError(f"--{flag} is given with --group-column; allowed: one of them")
+            return train_groups_on_file(
+                config,
+                self.input,
+                self.out,
+                column=self.group_column,
+                least_rows=self.least_rows,
+                selection=selection(self),
+                overwrite=self.overwrite,
+                progress=not self.quiet,
+            )
+        if self.least_rows is not None:
+            raise InputError("--least-rows is given; allowed: with --group-column")
         with StopOnSigterm() as should_stop:
             return train_on_file(
                 config,

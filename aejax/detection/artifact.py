@@ -63,6 +63,12 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def home(folder: Path) -> Path:
+    """Where a folder's detector is: there, or in the `detector/` of a run."""
+    inner = folder / "detector"
+    return inner if not (folder / JSON_NAME).is_file() and inner.is_dir() else folder
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """The description in a detector's folder.
 

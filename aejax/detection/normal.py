@@ -43,14 +43,34 @@ def learn_normal(detector: Detector, rows: np.ndarray) -> Detector:
     kinds = wanted(detector.config)
     few = rows[evenly(len(rows), MOST_ROWS_OF_DISTANCES if kinds else MOST_ROWS)]
     x, y = detector.reconstruct(few)
-    error = detector.feature_errors(x, y).mean(axis=0, dtype=np.float64)
+    learnt = normal_of(
+        kinds,
+        detector.feature_errors(x, y),
+        (x - y).reshape(len(few), -1),
+        detector.encode(few).reshape(len(few), -1) if "latent" in kinds else None,
+    )
+    return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
+
+
+def normal_of(
+    kinds: tuple[str, ...], errors: np.ndarray, residual: np.ndarray, latent: np.ndarray | None
+) -> dict[str, Any]:
+    """What `learn_normal` keeps, of normal rows that were reconstructed.
+
+    Args:
+        kinds: of which values distances are wanted.
+        errors: float32 [rows, features].
+        residual: float32 [rows, features].
+        latent: float32 [rows, latent], where it is wanted.
+    """
+    error = errors.mean(axis=0, dtype=np.float64)
     least = max(LEAST_SHARE * float(error.mean()), float(np.finfo(np.float32).tiny))
     learnt: dict[str, Any] = {"error": np.maximum(error, least).astype(np.float32)}
     if "residual" in kinds:
-        learnt["residual"] = whitening((x - y).reshape(len(few), -1))
-    if "latent" in kinds:
-        learnt["latent"] = whitening(detector.encode(few).reshape(len(few), -1))
-    return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
+        learnt["residual"] = whitening(residual)
+    if latent is not None:
+        learnt["latent"] = whitening(latent)
+    return learnt
 
 
 def wanted(config: Config) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from aejax.data import batches, files
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.groups import is_groups
 from aejax.detection.loading import load
 from aejax.detection.threshold import Threshold
 from aejax.recipes.recipe import Experiment, final_losses
@@ -117,6 +118,10 @@ def calibrate_on_file(
         InputError: if the folder holds no detector, the rows don't fit it, or labels are
             missing that the rule needs.
     """
+    if is_groups(folder):
+        from aejax.recipes.own_groups import calibrate_groups_on_file
+
+        return calibrate_groups_on_file(folder, path, rule, selection=selection)
     detector = load(folder)
     if isinstance(rule, Fixed):
         if path is not None:

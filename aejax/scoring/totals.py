@@ -175,7 +175,8 @@ def counts(manifest: Manifest) -> dict[str, Any]:
         bad.update(part["bad"])
     flagged = sum(part["flagged"] for part in parts)
     scored = manifest.rows - bad.total()
-    known = manifest.identity["threshold"] is not None
+    identity = manifest.identity
+    known = identity["threshold"] is not None or "group_thresholds" in identity
     return {
         "rows": manifest.rows,
         "flagged": flagged if known else None,
