@@ -32,6 +32,7 @@ from aejax.config import (
     SuperResolution,
     Train,
     Variational,
+    Vary,
 )
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ __all__ = [
     "Train",
     "Tuning",
     "Variational",
+    "Vary",
     "__version__",
     "fit",
     "fit_ensemble",

@@ -22,7 +22,17 @@ from aejax.commands.shared import (
     StopOnSigterm,
     selection,
 )
-from aejax.config import Config, Dense, InputError, Precision, Scale, ScoreName, Train
+from aejax.config import (
+    Combine,
+    Config,
+    Dense,
+    InputError,
+    Precision,
+    Scale,
+    ScoreName,
+    Train,
+    Vary,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,10 @@ class Training:
     )
     precision: Annotated[Precision, arg(help="Type of the products when scoring.")] = "float32"
     ensemble: Ensemble = None
+    combine: Annotated[
+        Combine, arg(help="How an ensemble's scores become one; rank: by calibration rows.")
+    ] = "mean"
+    vary: Vary = Vary()
     group_column: Annotated[
         str | None, arg(help="Column of groups (stores, sensors): a detector for each of them.")
     ] = None
@@ -104,6 +118,8 @@ class Training:
                 self.out,
                 selection=selection(self),
                 ensemble=self.ensemble,
+                combine=self.combine,
+                vary=None if self.vary == Vary() else self.vary,
                 overwrite=self.overwrite,
                 tensorboard=self.tensorboard,
                 progress=not self.quiet,

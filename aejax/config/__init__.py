@@ -38,6 +38,7 @@ from aejax.config.rules import (
     rule_text,
 )
 from aejax.config.training import ErrorName, Scale, Train
+from aejax.config.vary import Vary
 from aejax.config.written import (
     FORMAT_VERSION,
     MAX_JSON_BYTES,
@@ -77,6 +78,7 @@ __all__ = [
     "SuperResolution",
     "Train",
     "Variational",
+    "Vary",
     "from_dict",
     "parse_rule",
     "read_config",

@@ -11,7 +11,7 @@ from aejax.config.rules import RULES, Quantile, Rule
 from aejax.config.training import ErrorName, Scale, Train
 
 Precision = Literal["float32", "bfloat16"]
-Combine = Literal["mean", "median"]
+Combine = Literal["mean", "median", "rank"]
 ScoreName = Literal[
     "error",
     "residual-distance",

@@ -61,7 +61,12 @@ def row_error(name: ErrorName, x: jax.Array, y: jax.Array) -> jax.Array:
     Returns:
         float32 [B].
     """
-    return jnp.mean(feature_error(name, x, y), axis=tuple(range(1, x.ndim)))
+    return row_mean(feature_error(name, x, y))
+
+
+def row_mean(error: jax.Array) -> jax.Array:
+    """Mean of every row's values, float32 [B], of float32 [B, ...]."""
+    return jnp.mean(error, axis=tuple(range(1, error.ndim)))
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from aejax import config
 from aejax.config import ErrorName
-from aejax.core import errors
+from aejax.core import errors, masks
 from aejax.core.optimizers import Numbers
 
 Variables = dict[str, Any]
@@ -136,7 +136,8 @@ def reconstruct(
     """Reconstruction error of every row: the mean over its features."""
     seen, target = _noisy(objective, fed)
     y, changed = _apply(model, variables, seen, fed, train)
-    return errors.row_error(objective.loss, target, y), changed
+    error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
+    return errors.row_mean(error), changed
 
 
 def elbo(

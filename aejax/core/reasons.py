@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aejax.core import errors, scaling
+from aejax.core import errors, masks, scaling
 from aejax.core.scaling import Scaler
-from aejax.core.score import Scorer, member_scores
+from aejax.core.score import Scorer, combined, member_scores, ranked
 
 # Features that are replaced one by one when reasons are looked for: each takes a pass.
 MOST_REPLACED = 8
@@ -43,7 +43,8 @@ def explain_rows(
             scaled = scaling.apply(scaler, x)
             seen = jnp.where(replaced.reshape(scaled.shape), old, scaled)
             y: Any = scorer.model.apply(variables, seen, train=False)
-            return errors.feature_error(scorer.error, scaled, y).reshape(x.shape[0], -1), y
+            error = masks.weighted(variables, errors.feature_error(scorer.error, scaled, y))
+            return error.reshape(x.shape[0], -1), masks.seen(variables, scaled, y)
 
         found: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
         return found
@@ -82,7 +83,6 @@ def _explained_scores(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array, error: jax.Array
 ) -> jax.Array:
     """Scores of rows whose errors [members, B, features] are known already."""
-    rows = jnp.mean(error, axis=2)
     if scorer.kind != "error":
-        rows = member_scores(scorer, variables, scaler, x)
-    return jnp.median(rows, axis=0) if scorer.combine == "median" else jnp.mean(rows, axis=0)
+        return combined(scorer, member_scores(scorer, variables, scaler, x))
+    return combined(scorer, ranked(scorer, variables, jnp.mean(error, axis=2)))

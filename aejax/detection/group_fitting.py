@@ -22,7 +22,7 @@ from aejax.detection.population import new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import Threshold, check_rule
 from aejax.training.members import Member, TrainedMember
-from aejax.training.population import GROUP
+from aejax.training.population import GROUP, workers
 
 # Values of a batch of all members of a program and what training keeps of it: what fits the
 # cache. Members of small models stand side by side in larger numbers than GROUP.
@@ -90,7 +90,7 @@ def fit_groups(
         members,
         stored,
         schema,
-        group_size=group_size or members_together(config, schema),
+        group_size=group_size or members_together(config, schema, len(members)),
         progress=progress,
     )
     kept = [at for at, found in enumerate(trained) if found.problem is None]
@@ -138,11 +138,15 @@ def calibrating_rows(member: Member) -> np.ndarray:
     return member.validation if len(member.validation) else member.training
 
 
-def members_together(config: Config, schema: Schema) -> int:
-    """How many members of a model to train side by side in one program, a power of two."""
+def members_together(config: Config, schema: Schema, members: int) -> int:
+    """How many members of a model to train side by side in one program.
+
+    As many as fit the cache, unless some cores would have none.
+    """
     values = 3 * config.train.batch_size * schema.features
     fitting = max(PROGRAM_VALUES // values, GROUP)
-    return min(MOST_TOGETHER, 1 << (fitting.bit_length() - 1))
+    most = min(MOST_TOGETHER, 1 << (fitting.bit_length() - 1))
+    return min(most, max(GROUP, -(-members // workers())))
 
 
 def _members(

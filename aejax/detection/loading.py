@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError
@@ -21,6 +22,8 @@ from aejax.detection.threshold import Threshold
 from aejax.models.build import build
 
 MOST_MEMBERS = 1 << 16
+# Of each member's scores of normal rows, kept to rank others by.
+RANK_QUANTILES = 257
 
 
 def load(folder: str | Path) -> Detector:
@@ -36,8 +39,8 @@ def load(folder: str | Path) -> Detector:
     written = artifact.read_description(folder)
     if written.get("kind") == "groups":
         raise InputError(
-            f"{folder / artifact.JSON_NAME} describes detectors of groups; "
-            "allowed: load them with load_groups"
+            f"{folder / artifact.JSON_NAME} describes detectors of groups; allowed: one detector "
+            "(load_groups gives them, and their member(NAME) one)"
         )
     try:
         fields = _fields(written)
@@ -45,6 +48,9 @@ def load(folder: str | Path) -> Detector:
         raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
     config, shape = fields["config"], fields["schema"].shape
     variables = read_variables_like(folder, written, config, fields["schema"])
+    if fields["combine"] == "rank":
+        quantiles = jax.ShapeDtypeStruct((RANK_QUANTILES,), np.float32)
+        variables = {**variables, "calibration": {"scores": quantiles}}
     like = arrays_of(scaling.like(config.scale, shape), variables)
     if fields["combine"] is not None:
         like = jax.tree.map(
@@ -74,6 +80,9 @@ def read_variables_like(
             raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
         kept = like_normal(config, schema, variables, names)
         variables = {**variables, "normal": kept}
+    if written.get("weighted", False):
+        shape = jax.ShapeDtypeStruct(schema.shape, np.float32)
+        variables = {**variables, "weights": {"features": shape}}
     return variables
 
 

@@ -14,9 +14,11 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
+from aejax.detection.loading import RANK_QUANTILES
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite
 from aejax.models.build import build
+from aejax.training.masks import Parts, described, mask_of
 from aejax.training.population import GROUP, Member, TrainedMember, train_populations
 
 
@@ -41,7 +43,12 @@ class Population:
 
         Args:
             x_calibrate: rows that the ensemble's threshold is set on.
-            combine: how members' scores become one.
+            combine: how members' scores become one. "rank" averages each score's rank among
+                the same member's scores of the calibration rows, so that a member with large
+                errors has no more say than another (compare Lazarevic and Kumar 2005, who
+                merge ranks, and Aggarwal and Sathe, "Theoretical foundations and algorithms
+                for outlier ensembles", SIGKDD Explorations 2015). `Detector.spread` is then
+                the spread of the ranks: near 0 where the members agree.
 
         Raises:
             InputError: if no member is left, or members differ in what scoring needs.
@@ -71,7 +78,17 @@ class Population:
                 "diverged": self.problems,
             },
         )
+        if combine == "rank":
+            ensemble = with_ranks(ensemble, x_calibrate)
         return ensemble.calibrate(x_calibrate)
+
+
+def with_ranks(ensemble: Detector, x: Any) -> Detector:
+    """An ensemble with what ranks need: quantiles of every member's scores of normal rows."""
+    scores = dataclasses.replace(ensemble, combine="mean").member_scores(x)
+    grid = np.quantile(scores.astype(np.float64), np.linspace(0, 1, RANK_QUANTILES), axis=0)
+    kept = {"calibration": {"scores": np.ascontiguousarray(grid.T, np.float32)}}
+    return dataclasses.replace(ensemble, variables={**ensemble.variables, **kept})
 
 
 def fit_population(
@@ -79,6 +96,7 @@ def fit_population(
     x: Any,
     *,
     rows: Sequence[np.ndarray] | None = None,
+    parts: Sequence[Parts] | None = None,
     schema: Schema | None = None,
     shared_order: bool = False,
     group_size: int = GROUP,
@@ -99,6 +117,9 @@ def fit_population(
         x: normal rows, as in `fit`.
         rows: for each member the positions of its rows (a bootstrap sample, a fold); None
             gives all rows to all.
+        parts: for each member what it has of its model: features, units, connections. It ends
+            as the smaller network would, from the same initial values; so members of
+            different widths share one program. None gives all of it to all.
         schema: of the rows; None infers it.
         shared_order: members of a program see the same batches in the same order, and hold
             out the same validation rows (those of the first): faster.
@@ -141,6 +162,8 @@ def fit_population(
         new_member(config, everything if rows is None else rows[number], number)
         for number, config in enumerate(configs)
     ]
+    if parts is not None:
+        members = give_parts(members, parts, schema)
     if shared_order:
         for numbers in kinds(configs):
             first = members[numbers[0]]
@@ -157,10 +180,12 @@ def fit_population(
         progress=progress,
     )
     fingerprint = data_fingerprint(stored)
-    detectors = []
+    detectors: list[Detector | None] = []
     for member, left in zip(members, trained, strict=True):
         normal = stored[member.validation if len(member.validation) else member.training]
         facts = {"data": fingerprint, "training_rows": len(member.training)}
+        if parts is not None:
+            facts["parts"] = described(parts[len(detectors)])
         detector = detector_of(member, left, schema, facts, normal)
         detectors.append(None if detector is None else detector.calibrate(normal))
     problems = {
@@ -190,7 +215,12 @@ def train_kinds(
         group_size: most members in one program.
         progress: whether to draw a progress bar on stderr.
     """
-    numbers_of = kinds([member.config for member in members])
+    masked = [member.mask is not None for member in members]
+    numbers_of = [
+        [number for number in numbers if masked[number] == wanted]
+        for numbers in kinds([member.config for member in members])
+        for wanted in sorted({masked[number] for number in numbers})
+    ]
     results = train_populations(
         [
             (
@@ -209,6 +239,25 @@ def train_kinds(
     for numbers, found in zip(numbers_of, results, strict=True):
         trained.update(zip(numbers, found, strict=True))
     return [trained[number] for number in range(len(members))]
+
+
+def give_parts(members: Sequence[Member], parts: Sequence[Parts], schema: Schema) -> list[Member]:
+    """Members that lack what their parts leave out.
+
+    Raises:
+        InputError: if there are too few or too many, or a member can't do without.
+    """
+    if len(parts) != len(members):
+        raise InputError(f"parts has {len(parts)} members; allowed: {len(members)}, one a config")
+    found = []
+    for member, own in zip(members, parts, strict=True):
+        if member.config.score != "error":
+            raise InputError(
+                f"Config.score is {member.config.score!r} with parts of a model; allowed: 'error'"
+            )
+        model = build(member.config.model, schema)
+        found.append(dataclasses.replace(member, mask=mask_of(own, model, schema.shape)))
+    return found
 
 
 def kinds(configs: Sequence[Config]) -> list[list[int]]:

@@ -135,7 +135,9 @@ def begin(kind: Kind, numbers: list[int], own: list[bool]) -> Cohort:
     fed, per_epoch, ragged = _feed(kind, numbers)
     # What training begins with is the same for all schedules: one program makes it.
     beginning = dataclasses.replace(kind.program, schedule="constant")
-    states = steps.compiled_new_members(beginning, kind.shape, fed.values)
+    masks = [kind.members[number].mask for number in numbers]
+    mask = None if masks[0] is None else jax.device_put(stack(masks))
+    states = steps.compiled_new_members(beginning, kind.shape, fed.values, mask)
     best = None
     if kind.members[0].config.train.patience is not None:
         best = steps.compiled_new_best_of_members(states)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from aejax.config import Config
+from aejax.core.masks import Mask
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 
@@ -24,12 +25,14 @@ class Member:
         validation: positions of its validation rows; empty for none.
         scaling: positions of the rows that its scaler is fitted on; None takes those that
             it trains on.
+        mask: what it has of the model; None for all of it.
     """
 
     config: Config
     training: np.ndarray
     validation: np.ndarray
     scaling: np.ndarray | None = None
+    mask: Mask | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

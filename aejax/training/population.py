@@ -131,10 +131,9 @@ def train_populations(
 def _train(found: Sequence[Kind], group_size: int, progress: bool) -> list[list[TrainedMember]]:
     """Round after round, until no member of any kind goes on."""
     records: list[list[_Record]] = [[_Record() for _ in kind.members] for kind in found]
-    workers = os.cpu_count() or 1 if jax.default_backend() == "cpu" else jax.local_device_count()
     total = sum(len(kind.members) for kind in found)
     with (
-        ThreadPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(workers()) as pool,
         tqdm(total=total, unit="models", disable=not progress, dynamic_ncols=True) as bar,
     ):
 
@@ -177,6 +176,13 @@ def _train(found: Sequence[Kind], group_size: int, progress: bool) -> list[list[
     ]
 
 
+def workers() -> int:
+    """Programs that run at once: as many as there are cores of a CPU, or devices."""
+    if jax.default_backend() == "cpu":
+        return os.cpu_count() or 1
+    return jax.local_device_count()
+
+
 def _given(cohort: Cohort) -> Cohort:
     return cohort
 
@@ -201,7 +207,9 @@ def _keep(kind: Kind, records: list[_Record], cohort: Cohort, *, only_stopped: b
         record = records[number]
         # Copies: a member must not keep its whole cohort in memory.
         own = jax.tree.map(lambda leaf, at=at: np.array(leaf[at]), host)
-        record.variables = own if best is None else own.variables
+        variables = dict(own if best is None else own.variables)
+        variables.pop("mask", None)
+        record.variables = variables
         if best is not None:
             record.best_epoch = int(own.epoch)
             record.counted = int(own.epoch + own.waited) + 1

@@ -10,6 +10,7 @@ import pytest
 
 import aejax
 from aejax.config import Config, Dense, Quantile, Scale, Train
+from aejax.core import steps
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_rows import pack, tile_rows
 from aejax.detection.groups import GroupDetector, load_groups
@@ -80,6 +81,39 @@ def test_a_score_does_not_depend_on_other_rows(
     assert detector.score(x[:0], groups[:0]).shape == (0,)
 
 
+def test_tiles_side_by_side_give_what_tiles_in_turns_give(
+    rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector
+) -> None:
+    x, groups = rows
+    places, members = pack(detector.members(groups, len(x)), 8)
+    given = (detector.scorer, detector.variables, detector.scaler, x[np.maximum(places, 0)])
+    turns, wide = (
+        np.asarray(steps.compiled_score_tiles(*given, members, side_by_side=side_by_side))
+        for side_by_side in (False, True)
+    )
+    assert turns.shape == places.shape
+    np.testing.assert_allclose(turns, wide, rtol=1e-5)
+
+
+def test_groups_of_many_sizes_compile_few_programs() -> None:
+    random = np.random.default_rng(0)
+    sizes = random.integers(4, 300, size=40)
+    groups = np.repeat(np.arange(40), sizes)
+    x = random.normal(size=(len(groups), 5)).astype(np.float32)
+    train = Train(epochs=2, batch_size=16, validation_fraction=0.2)
+    config = dataclasses.replace(CONFIG, model=Dense(hidden=(3,)), train=train)
+    before = steps.compiled_train_members.programs()
+    found = fit_groups(config, x, groups, group_size=4)
+    # Ten cohorts, of 1 to 15 steps an epoch; but six numbers of them, with padding or without.
+    assert steps.compiled_train_members.programs() - before <= 8
+    assert len(found.names) == 40
+    for name in ("0", "17", "39"):
+        own = groups == int(name)
+        np.testing.assert_allclose(
+            found.score(x[own], groups[own]), aejax.fit(config, x[own]).score(x[own]), rtol=2e-3
+        )
+
+
 def test_reasons_are_the_groups_own(
     rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector
 ) -> None:
@@ -106,7 +140,7 @@ def test_saved_and_loaded(
     assert loaded.fingerprint == detector.fingerprint
     assert (loaded.column, loaded.skipped) == ("store", {})
     np.testing.assert_array_equal(loaded.score(x, groups), detector.score(x, groups))
-    with pytest.raises(aejax.InputError, match="load them with load_groups"):
+    with pytest.raises(aejax.InputError, match="load_groups gives them"):
         aejax.load(tmp_path / "groups")
 
 

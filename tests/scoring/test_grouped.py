@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax.cli import main
@@ -145,6 +146,12 @@ def test_commands(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFix
     )
     assert told["bad_rows_by_reason"] == {"group without a detector": 1}
     assert "shop" in pq.read_table(tmp_path / "s").column_names
+
+    found = pq.read_table(tmp_path / "s").to_pandas().dropna(subset=["score"])
+    told = json.loads(call("evaluate", str(tmp_path / "s"), "--json"))
+    share = found["score"] / found["threshold"]
+    assert told["auroc"]["value"] == pytest.approx(roc_auc_score(found["label"] == "1", share))
+    assert told["flagged"] == found["is_anomaly"].sum()
 
     told = json.loads(
         call(
