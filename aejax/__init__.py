@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from aejax.detection.ensemble import fit_ensemble
     from aejax.detection.fitting import fit
     from aejax.detection.group_fitting import fit_groups
-    from aejax.detection.groups import GroupDetector, load_groups
+    from aejax.detection.group_loading import load_groups
+    from aejax.detection.groups import GroupDetector
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
     from aejax.detection.tuning import Tuning, tune
@@ -60,7 +61,7 @@ else:
         "GroupDetector": "aejax.detection.groups",
         "fit_groups": "aejax.detection.group_fitting",
         "load": "aejax.detection.loading",
-        "load_groups": "aejax.detection.groups",
+        "load_groups": "aejax.detection.group_loading",
         "Population": "aejax.detection.population",
         "fit_population": "aejax.detection.population",
         "Tuning": "aejax.detection.tuning",

@@ -15,20 +15,16 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError, Rule
-from aejax.core import scaling, steps
+from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
 from aejax.detection.group_rows import map_tiles
-from aejax.detection.loading import read_variables_like
 from aejax.detection.rows import as_rows, check_finite, default_batch_size
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.models.build import build
-
-# Of the parameters: a scores job or a person would wait for minutes before anything happens.
-MOST_GROUPS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -291,54 +287,3 @@ class GroupDetector:
             batch_size=batch_size or default_batch_size(self.schema, self.config.model),
             dtype=self.schema.dtype,
         )
-
-
-def load_groups(folder: str | Path) -> GroupDetector:
-    """The detectors that `GroupDetector.save` or `aejax train --group-column` wrote.
-
-    Args:
-        folder: theirs, or a run's folder that holds it in `detector/`.
-
-    Raises:
-        InputError: if there is none, or it is damaged or of a newer format.
-    """
-    folder = artifact.home(Path(folder))
-    written = artifact.read_description(folder)
-    place = folder / artifact.JSON_NAME
-    if written.get("kind") != "groups":
-        raise InputError(f"{place} describes a single detector; allowed: load it with load")
-    try:
-        config = settings.from_dict(written["config"], Config)
-        schema = Schema.from_dict(written["schema"])
-        groups = tuple(Group.from_dict(group) for group in written["groups"])
-        described: dict[str, Any] = {
-            "column": str(written["column"]),
-            "skipped": {str(name): str(why) for name, why in written["skipped"].items()},
-            "provenance": dict(written["provenance"]),
-        }
-    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{place}: {error}") from None
-    if not 1 <= len(groups) <= MOST_GROUPS:
-        raise InputError(f"{place}: groups are {len(groups)}; allowed: 1 to {MOST_GROUPS}")
-    variables = read_variables_like(folder, written, config, schema)
-    like = arrays_of(scaling.like(config.scale, schema.shape), variables)
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((len(groups), *leaf.shape), leaf.dtype), like
-    )
-    arrays = artifact.read_arrays(folder, written["arrays"], like)
-    return GroupDetector(
-        config=config,
-        schema=schema,
-        groups=groups,
-        scaler=Scaler(**arrays["scaler"]),
-        variables=arrays["variables"],
-        **described,
-    )
-
-
-def is_groups(folder: str | Path) -> bool:
-    """Whether a folder holds detectors of groups."""
-    home = artifact.home(Path(folder))
-    if not (home / artifact.JSON_NAME).is_file():
-        return False
-    return artifact.read_description(home).get("kind") == "groups"

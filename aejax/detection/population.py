@@ -1,4 +1,4 @@
-"""Many detectors from one call, and ensembles of them as one detector."""
+"""Many detectors from one call."""
 
 from __future__ import annotations
 
@@ -6,89 +6,29 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from aejax.config import Classifier, Combine, Config, InputError
+from aejax.config import Classifier, Config, InputError
 from aejax.data import batches
 from aejax.data.schema import Schema
+from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
-from aejax.detection.loading import RANK_QUANTILES
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite
 from aejax.models.build import build
 from aejax.training.masks import Parts, described, mask_of
 from aejax.training.population import GROUP, Member, TrainedMember, train_populations
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Population:
-    """Detectors that were trained together.
-
-    Attributes:
-        detectors: one for each configuration, in order; None for a member that diverged.
-        problems: why, by the member's number.
-    """
-
-    detectors: tuple[Detector | None, ...]
-    problems: dict[int, str]
-
-    def ensemble(self, x_calibrate: Any, *, combine: Combine = "mean") -> Detector:
-        """All members that didn't diverge as one detector, scored in one program.
-
-        Averaging the scores of autoencoders that differ in their seeds, features or widths
-        lowers the variance that any single one suffers from (Chen et al., "Outlier
-        Detection with Autoencoder Ensembles", SDM 2017).
-
-        Args:
-            x_calibrate: rows that the ensemble's threshold is set on.
-            combine: how members' scores become one. "rank" averages each score's rank among
-                the same member's scores of the calibration rows, so that a member with large
-                errors has no more say than another (compare Lazarevic and Kumar 2005, who
-                merge ranks, and Aggarwal and Sathe, "Theoretical foundations and algorithms
-                for outlier ensembles", SIGKDD Explorations 2015). `Detector.spread` is then
-                the spread of the ranks: near 0 where the members agree.
-
-        Raises:
-            InputError: if no member is left, or members differ in what scoring needs.
-        """
-        kept = [detector for detector in self.detectors if detector is not None]
-        if not kept:
-            raise InputError(f"ensemble of 0 members; all diverged: {self.problems}")
-        first = kept[0]
-        for detector in kept:
-            if _scoring(detector.config) != _scoring(first.config):
-                raise InputError("members differ in model, error or scale; allowed: one of each")
-
-        def stack(*leaves: Any) -> np.ndarray:
-            return np.stack([np.asarray(leaf) for leaf in leaves])
-
-        ensemble = dataclasses.replace(
-            first,
-            scaler=jax.tree.map(stack, *[detector.scaler for detector in kept]),
-            variables=jax.tree.map(stack, *[detector.variables for detector in kept]),
-            threshold=None,
-            thresholds={},
-            combine=combine,
-            members=len(kept),
-            provenance={
-                **first.provenance,
-                "seeds": [detector.config.train.seed for detector in kept],
-                "diverged": self.problems,
-            },
-        )
-        if combine == "rank":
-            ensemble = with_ranks(ensemble, x_calibrate)
-        return ensemble.calibrate(x_calibrate)
-
-
-def with_ranks(ensemble: Detector, x: Any) -> Detector:
-    """An ensemble with what ranks need: quantiles of every member's scores of normal rows."""
-    scores = dataclasses.replace(ensemble, combine="mean").member_scores(x)
-    grid = np.quantile(scores.astype(np.float64), np.linspace(0, 1, RANK_QUANTILES), axis=0)
-    kept = {"calibration": {"scores": np.ascontiguousarray(grid.T, np.float32)}}
-    return dataclasses.replace(ensemble, variables={**ensemble.variables, **kept})
+__all__ = [
+    "Population",
+    "detector_of",
+    "fit_population",
+    "give_parts",
+    "kinds",
+    "new_member",
+    "train_kinds",
+]
 
 
 def fit_population(
@@ -293,10 +233,6 @@ def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
     return Member(config=config, training=rows[picked], validation=rows[held])
 
 
-def _scoring(config: Config) -> Any:
-    return (config.model, config.scale, config.error, config.score, config.precision)
-
-
 def _kind(config: Config) -> Any:
     """What members of one program share."""
     train = config.train
@@ -309,7 +245,7 @@ def _kind(config: Config) -> Any:
         train.frozen,
         train.clip_norm is not None,
     )
-    return (_scoring(config), shared, static)
+    return (scoring_settings(config), shared, static)
 
 
 def detector_of(

@@ -17,7 +17,8 @@ from aejax.data.rows import Selection
 from aejax.detection import artifact
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group_fitting import fit_groups
-from aejax.detection.groups import GroupDetector, load_groups
+from aejax.detection.group_loading import load_groups
+from aejax.detection.groups import GroupDetector
 from aejax.detection.metrics import evaluate
 from aejax.recipes.runner import versions
 from aejax.reporting.report import write_metrics
@@ -113,13 +114,16 @@ def _areas(
 ) -> dict[str, float]:
     """The AUROC of every group that has both kinds of rows."""
     known = np.isin(groups, detector.names)
-    x, groups, y = x[known], groups[known], y[known]
-    scores = detector.score(x, groups)
+    x, y = x[known], y[known]
+    members = detector.members(groups[known], len(x))
+    scores = detector.score_members(x, members)
+    order = np.argsort(members, kind="stable")
+    bounds = np.searchsorted(members[order], np.arange(len(detector.names) + 1))
     areas = {}
-    for name in detector.names:
-        own = groups == name
-        if 0 < y[own].sum() < own.sum():
-            areas[name] = evaluate(scores[own], y[own], None)["auroc"]["value"]
+    for at, name in enumerate(detector.names):
+        own = order[bounds[at] : bounds[at + 1]]
+        if 0 < y[own].sum() < len(own):
+            areas[name] = evaluate(scores[own], y[own], None, bootstrap=0)["auroc"]["value"]
     return areas
 
 

@@ -15,7 +15,7 @@ from aejax.data import batches, files
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.groups import is_groups
+from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.threshold import Threshold
 from aejax.recipes.recipe import Experiment, final_losses

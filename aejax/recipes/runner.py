@@ -233,7 +233,9 @@ def run_experiment(
             least=examples(detector, experiment, scores, order[::-1][:count]),
             environment=environment,
             # A recipe draws one model and the history that it watched.
-            figures=() if draw is None or ensemble is not None else draw(detector, experiment),
+            figures=()
+            if draw is None or ensemble is not None or (watch is not None and trained is not None)
+            else draw(detector, experiment),
             reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
             calibrate_command=calibrate_command(str(out)),
             alarms=tuple(detector.provenance.get("alarms", ())),

@@ -47,7 +47,8 @@ def run_seeds(
         ensemble: members of every run; runs then take every so-manieth seed, so that no two
             share one.
         together: train all seeds as one population; each run is what it would have been
-            alone, to the tolerance of `fit_population`. A stopped training starts over.
+            alone, to the tolerance of `fit_population`, but for what is watched and drawn
+            epoch by epoch, which is left out. A stopped training starts over.
         how: as in `run_recipe`.
 
     Returns:
@@ -104,9 +105,9 @@ def _train_together(
     recipe: Recipe | Study, seeds: Sequence[int], quick: bool, progress: bool
 ) -> dict[int, Detector]:
     """Detectors by seed; one that diverged isn't there, so that its own run says how."""
-    if isinstance(recipe, Study) or recipe.watch is not None:
+    if isinstance(recipe, Study):
         raise InputError(
-            f"--together is set; allowed: recipes of one unwatched training, {recipe.name} is not"
+            f"--together is set; allowed: recipes of one training, {recipe.name} is not"
         )
     if not seeds:
         return {}

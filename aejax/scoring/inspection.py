@@ -123,7 +123,7 @@ def _run(folder: Path) -> dict[str, Any]:
 def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     import jax
 
-    from aejax.detection.groups import is_groups
+    from aejax.detection.group_loading import is_groups
     from aejax.detection.loading import load
 
     if is_groups(home):
@@ -155,7 +155,7 @@ def _groups(home: Path) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from aejax.detection.groups import load_groups
+    from aejax.detection.group_loading import load_groups
 
     detector = load_groups(home)
     leaves = jax.tree.leaves(detector.variables["params"])

@@ -9,7 +9,8 @@ import numpy as np
 
 from aejax.config import Config
 from aejax.data.schema import Schema
-from aejax.detection.groups import GroupDetector, is_groups, load_groups
+from aejax.detection.group_loading import is_groups, load_groups
+from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import load
 from aejax.detection.threshold import Threshold
 from aejax.scoring import export_folder

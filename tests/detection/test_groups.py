@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax.config import Config, Dense, Quantile, Scale, Train
 from aejax.core import steps
 from aejax.detection.group_fitting import fit_groups
+from aejax.detection.group_loading import load_groups
 from aejax.detection.group_rows import pack, tile_rows
-from aejax.detection.groups import GroupDetector, load_groups
+from aejax.detection.groups import GroupDetector
 
 CONFIG = Config(
     model=Dense(hidden=(8, 3)),
@@ -128,6 +131,24 @@ def test_reasons_are_the_groups_own(
         reasons = detector.member(str(groups[row])).explain(x[row : row + 1], top=3)[0]
         names = [detector.schema.feature_name(int(at)) for at in features[row]]
         assert names == [reason.feature for reason in reasons]
+
+
+def test_detectors_of_the_ten_digits_know_their_own() -> None:
+    images, digits = load_digits(return_X_y=True)
+    config = Config(
+        model=Dense(hidden=(24,)),
+        train=Train(epochs=60, batch_size=32, learning_rate=5e-3),
+        scale=Scale(kind="min-max-all"),
+    )
+    train = np.arange(len(images)) % 4 > 0
+    found = fit_groups(config, images[train], digits[train])
+    areas = [
+        roc_auc_score(digits[~train] != digit, found.score(images[~train], [digit] * sum(~train)))
+        for digit in range(10)
+    ]
+    # A digit's detector reconstructs other digits worse than its own.
+    assert np.mean(areas) > 0.97
+    assert min(areas) > 0.9
 
 
 def test_saved_and_loaded(

@@ -64,6 +64,18 @@ def test_seeds_trained_together_are_what_they_are_alone(tmp_path: Path) -> None:
         run_seeds(recipes.find("mnist_latent"), tmp_path / "not", seeds=2, together=True)
 
 
+def test_a_watched_recipe_trained_together(tmp_path: Path, data_dir: Path) -> None:
+    assert data_dir.is_dir()
+    recipe = recipes.find("mnist_one_plain")
+    alone = run_seeds(recipe, tmp_path / "alone", seeds=2, quick=True)
+    together = run_seeds(recipe, tmp_path / "together", seeds=2, quick=True, together=True)
+    for name, facts in alone["summary"].items():
+        assert together["summary"][name]["median"] == pytest.approx(
+            facts["median"], rel=1e-2, abs=5e-3
+        )
+    assert "published" in Path(together["report"]).read_text()
+
+
 @pytest.mark.parametrize("seeds", [0, -1, 1001])
 def test_a_wrong_number_of_seeds_is_refused(tmp_path: Path, seeds: int) -> None:
     with pytest.raises(InputError, match=f"seeds is {seeds}; allowed: 1 to 1000"):
