@@ -33,6 +33,7 @@ from aejax.config import (
     SuperResolution,
     Train,
     Variational,
+    Vary,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from aejax.detection.ensemble import fit_ensemble
     from aejax.detection.fit_files import fit_files
     from aejax.detection.fitting import fit
+    from aejax.detection.group_fitting import fit_groups
+    from aejax.detection.group_loading import load_groups
+    from aejax.detection.groups import GroupDetector
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
     from aejax.detection.tuning import Tuning, tune
@@ -57,7 +61,10 @@ else:
         "fit": "aejax.detection.fitting",
         "fit_files": "aejax.detection.fit_files",
         "fit_ensemble": "aejax.detection.ensemble",
+        "GroupDetector": "aejax.detection.groups",
+        "fit_groups": "aejax.detection.group_fitting",
         "load": "aejax.detection.loading",
+        "load_groups": "aejax.detection.group_loading",
         "Population": "aejax.detection.population",
         "fit_population": "aejax.detection.population",
         "Tuning": "aejax.detection.tuning",
@@ -95,6 +102,7 @@ __all__ = [
     "Dense",
     "Detector",
     "Fixed",
+    "GroupDetector",
     "InputError",
     "MeanStd",
     "PeaksOverThreshold",
@@ -106,12 +114,15 @@ __all__ = [
     "Train",
     "Tuning",
     "Variational",
+    "Vary",
     "__version__",
     "fit",
     "fit_ensemble",
     "fit_files",
+    "fit_groups",
     "fit_population",
     "load",
+    "load_groups",
     "read_space",
     "score_files",
     "tune",

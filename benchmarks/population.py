@@ -1,9 +1,11 @@
 """Many models at once, against the same models one after the other, and against PyOD.
 
-    python -m benchmarks.population [--members 64] [--curve 1 4 16 64 256] [--json FILE]
+    python -m benchmarks.population [--members 64] [--curve 1 4 16 64 256 1024]
+        [--groups 1000] [--json FILE]
 
 The ECG model (140-32-16-8-16-32-140, 20 epochs of batch 512, 2,359 rows), each member with
-its own seed. README.md says how to read the table.
+its own seed; and with `--groups`, a detector for each of many groups of rows (`groups.py`).
+README.md says how to read the table.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import dataclasses
 import resource
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -23,12 +26,14 @@ from aejax.data.schema import Schema
 from aejax.models.build import build
 from aejax.training.loop import train
 from aejax.training.population import Member, train_population
-from benchmarks import machine, options, report
+from benchmarks import groups, machine, options, report
 from benchmarks.cases import CASES, make_rows
 from benchmarks.figures import spread, times_faster
 
 ROWS = 2359
 SINGLES = 8
+# A larger population that makes a model cheaper by less than this share doesn't pay.
+LEAST_GAIN = 0.05
 
 
 def config(seed: int, epochs: int) -> Config:
@@ -149,6 +154,14 @@ def curve(x: np.ndarray, counts: Sequence[int], epochs: int) -> list[dict[str, A
     return points
 
 
+def stops_paying(points: Sequence[dict[str, Any]]) -> int | None:
+    """The size of population after which a model gets less than a twentieth cheaper; or None."""
+    for smaller, larger in pairwise(points):
+        if larger["seconds_a_model"] > (1 - LEAST_GAIN) * smaller["seconds_a_model"]:
+            return int(smaller["models"])
+    return None
+
+
 def as_table(results: dict[str, Any]) -> str:
     """The results in Markdown."""
     rows = []
@@ -180,8 +193,23 @@ def as_table(results: dict[str, Any]) -> str:
         report.table(head, rows),
         "\n".join(results["missing"]),
         report.table(["models", "ms a model", "peak MiB"], grown) if grown else "",
+        _paying(results["stops_paying"], results["curve"]),
     ]
+    if results["groups"]:
+        count = results["groups_asked"]
+        parts += [
+            f"## {count} groups of {results['group_rows']} rows, a detector each",
+            groups.as_table(results["groups"], count),
+        ]
     return "\n\n".join(filter(None, parts))
+
+
+def _paying(models: int | None, points: Sequence[dict[str, Any]]) -> str:
+    if len(points) < 2:
+        return ""
+    if models is None:
+        return "Every larger population made a model cheaper by a twentieth or more."
+    return f"Beyond {models} models, a larger population makes a model less than 5 % cheaper."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -191,9 +219,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=options.count, default=20, help="of every model (20)")
     parser.add_argument("--rows", type=options.count, default=ROWS, help="training rows (2359)")
     parser.add_argument(
-        "--curve", type=options.count, nargs="*", default=[1, 4, 16, 64, 256], help="sizes"
+        "--curve", type=options.count, nargs="*", default=[1, 4, 16, 64, 256, 1024], help="sizes"
     )
-    parser.add_argument("--peers", nargs="+", choices=["none", "pyod"], default=["pyod"])
+    parser.add_argument("--groups", type=int, default=0, help="groups with a detector each (none)")
+    parser.add_argument("--group-rows", type=options.count, default=500, help="of a group (500)")
+    parser.add_argument(
+        "--looped", type=options.count, default=20, help="groups that loops are measured on (20)"
+    )
+    parser.add_argument(
+        "--peers", nargs="+", choices=["none", "pyod", "sklearn"], default=["pyod", "sklearn"]
+    )
     given = parser.parse_args(arguments)
     x = make_rows(CASES["ecg"], given.rows)
     found, missing = jobs(x, given.members, given.epochs), []
@@ -203,14 +238,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found.append(peer)
         else:
             missing.append(f"- PyOD: missing ({peer})")
+    measured, grown = measure(found, given.repeats), curve(x, given.curve, given.epochs)
     results: dict[str, Any] = {
         "suite": "population",
         "platform": jax.default_backend(),
         "repeats": given.repeats,
         "environment": machine.environment(),
-        "jobs": measure(found, given.repeats),
+        "jobs": measured,
         "missing": missing,
-        "curve": curve(x, given.curve, given.epochs),
+        "curve": grown,
+        "stops_paying": stops_paying(grown),
+        "groups_asked": given.groups,
+        "group_rows": given.group_rows,
+        "groups": groups.measure(
+            given.groups, given.group_rows, given.epochs, given.looped, given.repeats, given.peers
+        )
+        if given.groups
+        else [],
     }
     report.keep(results, given.json)
     print(as_table(results))

@@ -60,6 +60,9 @@ class Run:
         int | None,
         arg(help="Run from so many seeds, --seed and those after it; median, range, report."),
     ] = None
+    together: Annotated[
+        bool, arg(help="With --seeds: train them as one population, many in one program.")
+    ] = False
     ensemble: Ensemble = None
     text: Annotated[Path | None, arg(help="A text file of your own, for words_cbow.")] = None
     words: Annotated[
@@ -93,7 +96,10 @@ class Run:
             if self.seeds is not None:
                 if self.tensorboard:
                     raise InputError("--tensorboard is set; allowed: with one seed")
+                how["together"] = self.together
                 return run_seeds(recipe, self.out, seeds=self.seeds, first=self.seed, **how)
+            if self.together:
+                raise InputError("--together is set; allowed: with --seeds")
             folder = self.out / "tensorboard" if self.tensorboard else None
             return run_any(recipe, self.out, seed=self.seed, tensorboard=folder, **how)
 

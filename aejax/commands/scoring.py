@@ -35,6 +35,10 @@ class Score:
         ),
     ]
     out: Out
+    group_column: Annotated[
+        str | None,
+        arg(help="With detectors of groups: the column of groups. Default: as in training."),
+    ] = None
     key: Annotated[Names, arg(help="Columns to carry through to the scores.")] = ()
     top_features: Annotated[int, arg(help="How many features to name for every row.")] = 0
     top: Annotated[
@@ -71,6 +75,7 @@ class Score:
                 self.input[0] if len(self.input) == 1 else self.input,
                 self.out,
                 selection=Selection(key_columns=self.key, header=self.header),
+                group_column=self.group_column,
                 top_features=self.top_features,
                 top=self.top,
                 batch_size=self.batch_size,

@@ -22,7 +22,18 @@ from aejax.commands.shared import (
     StopOnSigterm,
     selection,
 )
-from aejax.config import Columns, Config, Dense, PrecisionSetting, Scale, ScoreName, Train
+from aejax.config import (
+    Columns,
+    Combine,
+    Config,
+    Dense,
+    InputError,
+    PrecisionSetting,
+    Scale,
+    ScoreName,
+    Train,
+    Vary,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,16 @@ class Training:
         PrecisionSetting, arg(help="Type of the products when scoring; fastest: measured.")
     ] = "float32"
     ensemble: Ensemble = None
+    combine: Annotated[
+        Combine, arg(help="How an ensemble's scores become one; rank: by calibration rows.")
+    ] = "mean"
+    vary: Vary = Vary()
+    group_column: Annotated[
+        str | None, arg(help="Column of groups (stores, sensors): a detector for each of them.")
+    ] = None
+    least_rows: Annotated[
+        int | None, arg(help="Leave out groups with fewer normal rows, and report them.")
+    ] = None
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
@@ -92,6 +113,24 @@ class Training:
             precision=self.precision,
             columns=self.columns,
         )
+        if self.group_column is not None:
+            from aejax.recipes.own_groups import train_groups_on_file
+
+            for flag, given in (("ensemble", self.ensemble), ("tensorboard", self.tensorboard)):
+                if given is not None:
+                    raise InputError(f"--{flag} is given with --group-column; allowed: one of them")
+            return train_groups_on_file(
+                config,
+                self.input,
+                self.out,
+                column=self.group_column,
+                least_rows=self.least_rows,
+                selection=selection(self),
+                overwrite=self.overwrite,
+                progress=not self.quiet,
+            )
+        if self.least_rows is not None:
+            raise InputError("--least-rows is given; allowed: with --group-column")
         with StopOnSigterm() as should_stop:
             return train_on_file(
                 config,
@@ -102,6 +141,8 @@ class Training:
                 on_bad_row=self.on_bad_row,
                 keep_rows=self.keep_rows,
                 ensemble=self.ensemble,
+                combine=self.combine,
+                vary=None if self.vary == Vary() else self.vary,
                 overwrite=self.overwrite,
                 tensorboard=self.tensorboard,
                 progress=not self.quiet,

@@ -37,7 +37,8 @@ class Tune:
     configurations: Annotated[int, arg(help="How many to draw.")] = 64
     folds: Annotated[int, arg(help="Parts of the normal rows, each held out once.")] = 5
     search: Annotated[
-        Literal["random", "halving"], arg(help="halving: few epochs for all, more for the best.")
+        Literal["random", "halving", "optuna"],
+        arg(help="halving: few epochs for all, more for the best. optuna: learns from trials."),
     ] = "random"
     objective: Annotated[
         Literal["reconstruction", "auroc", "average-precision"],

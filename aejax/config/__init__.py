@@ -39,6 +39,7 @@ from aejax.config.rules import (
     rule_text,
 )
 from aejax.config.training import ErrorName, Scale, Train
+from aejax.config.vary import Vary
 from aejax.config.written import (
     FORMAT_VERSION,
     MAX_JSON_BYTES,
@@ -80,6 +81,7 @@ __all__ = [
     "SuperResolution",
     "Train",
     "Variational",
+    "Vary",
     "from_dict",
     "parse_rule",
     "read_config",

@@ -13,7 +13,7 @@ from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
 Precision = Literal["float32", "bfloat16"]
 PrecisionSetting = Literal["float32", "bfloat16", "fastest"]
-Combine = Literal["mean", "median"]
+Combine = Literal["mean", "median", "rank"]
 ScoreName = Literal[
     "error",
     "residual-distance",

@@ -74,7 +74,12 @@ def row_error(
     """
     if heads is not None:
         return mixed.row_error(heads, name, x, y)
-    return jnp.mean(feature_error(name, x, y), axis=tuple(range(1, x.ndim)))
+    return row_mean(feature_error(name, x, y))
+
+
+def row_mean(error: jax.Array) -> jax.Array:
+    """Mean of every row's values, float32 [B], of float32 [B, ...]."""
+    return jnp.mean(error, axis=tuple(range(1, error.ndim)))
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from aejax.config import Config
-from aejax.core import errors, objectives, optimizers, scaling
+from aejax.core import errors, masks, objectives, optimizers, scaling
 from aejax.core.keys import named_key
 from aejax.core.objectives import Fed, Objective
 from aejax.core.optimizers import Numbers
@@ -207,6 +207,8 @@ def train_step(
 
     params = state.variables["params"]
     (loss, changed), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+    if "mask" in others:
+        gradient = masks.only(others["mask"], gradient)
     updates, optimizer = _optimizer(program, values).update(gradient, state.optimizer, params)
     # Adding a frozen leaf's update of 0 would turn a -0.0 into 0.0.
     moved = _keep(program, jax.tree.map(jnp.add, params, updates), params)

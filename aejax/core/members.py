@@ -18,6 +18,7 @@ from aejax.core.learn import (
     train_steps,
     validation_loss,
 )
+from aejax.core.masks import Mask, masked
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
 
@@ -125,6 +126,20 @@ def train_members(
     return jax.vmap(one, in_axes=(0, 0, axes))(states, best, fed)
 
 
-def new_members(program: Program, shape: tuple[int, ...], values: Numbers) -> TrainState:
-    """Fresh states of many members, [members, ...]; each equals `new_state` of its numbers."""
-    return jax.vmap(lambda member: new_state(program, shape, member))(values)
+def new_members(
+    program: Program, shape: tuple[int, ...], values: Numbers, mask: Mask | None = None
+) -> TrainState:
+    """Fresh states of many members, [members, ...]; each equals `new_state` of its numbers.
+
+    Args:
+        program: shared by all members.
+        shape: of one row.
+        values: [members].
+        mask: what each member has of the model, [members, ...]; None for all of it.
+    """
+
+    def one(member: Numbers, mask: Mask | None) -> TrainState:
+        state = new_state(program, shape, member)
+        return state if mask is None else state._replace(variables=masked(state.variables, mask))
+
+    return jax.vmap(one)(values, mask)

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from aejax import config
 from aejax.config import ErrorName
-from aejax.core import errors
+from aejax.core import errors, masks
 from aejax.core.optimizers import Numbers
 from aejax.models.heads import Head, heads_of_model
 
@@ -151,7 +151,10 @@ def reconstruct(
     heads = heads_of_model(model)
     seen, target = _noisy(objective, fed, heads)
     y, changed = _apply(model, variables, seen, fed, train)
-    return errors.row_error(objective.loss, target, y, heads), changed
+    if heads is not None:
+        return errors.row_error(objective.loss, target, y, heads), changed
+    error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
+    return errors.row_mean(error), changed
 
 
 def elbo(

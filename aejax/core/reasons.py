@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aejax.core import errors, mixed, scaling
+from aejax.core import errors, masks, mixed, scaling
 from aejax.core.scaling import Scaler
-from aejax.core.score import Scorer, member_scores
+from aejax.core.score import Scorer, combined, member_scores, ranked
 
 # Features that are replaced one by one when reasons are looked for: each takes a pass.
 MOST_REPLACED = 8
@@ -44,9 +44,10 @@ def explain_rows(
             seen = jnp.where(replaced.reshape(scaled.shape), old, scaled)
             y: Any = scorer.model.apply(variables, seen, train=False)
             each = errors.feature_error(scorer.error, scaled, y, scorer.heads)
+            each = masks.weighted(variables, each).reshape(x.shape[0], -1)
             if scorer.heads is not None:
-                y = mixed.expected(scorer.heads, y)
-            return each.reshape(x.shape[0], -1), y
+                return each, mixed.expected(scorer.heads, y)
+            return each, masks.seen(variables, scaled, y)
 
         found: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
         return found
@@ -90,5 +91,5 @@ def _explained_scores(
         count = jnp.sum(~jnp.isnan(x), axis=1)
         rows = jnp.where(count > 0, jnp.sum(error, axis=2) / jnp.maximum(count, 1), jnp.nan)
     if scorer.kind != "error":
-        rows = member_scores(scorer, variables, scaler, x)
-    return jnp.median(rows, axis=0) if scorer.combine == "median" else jnp.mean(rows, axis=0)
+        return combined(scorer, member_scores(scorer, variables, scaler, x))
+    return combined(scorer, ranked(scorer, variables, rows))

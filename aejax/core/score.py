@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from aejax import config
 from aejax.config import Combine, ErrorName
-from aejax.core import errors, mixed, scaling
+from aejax.core import errors, masks, mixed, scaling
 from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
 from aejax.models.heads import Head, heads_of_model
@@ -71,7 +71,9 @@ def _reconstruct_one(
 ) -> tuple[jax.Array, jax.Array]:
     scaled = scaling.apply(scaler, x)
     y: Any = scorer.model.apply(variables, scaled, train=False)
-    return scaled, y if scorer.heads is None else mixed.expected(scorer.heads, y)
+    if scorer.heads is not None:
+        return scaled, mixed.expected(scorer.heads, y)
+    return scaled, masks.seen(variables, scaled, y)
 
 
 def _score_one(
@@ -82,7 +84,9 @@ def _score_one(
 
 def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     y: Any = scorer.model.apply(variables, x, train=False)
-    return errors.row_error(scorer.error, x, y, scorer.heads)
+    if scorer.heads is not None:
+        return errors.row_error(scorer.error, x, y, scorer.heads)
+    return errors.row_mean(masks.weighted(variables, errors.feature_error(scorer.error, x, y)))
 
 
 def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
@@ -183,13 +187,49 @@ SCORES: dict[ScoreKind, Callable[[Scorer, dict[str, Any], jax.Array], jax.Array]
 def member_scores(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
-    """Every member's score of every row, float32 [members, B].
+    """Every member's score of every row, or its rank where ranks are combined: [members, B].
 
     Members take turns over one batch, which stays in cache; side by side, their
     reconstructions would not.
     """
     members = (variables, scaler)
-    return jax.lax.map(lambda member: _score_one(scorer, member[0], member[1], x), members)
+    scores = jax.lax.map(lambda member: _score_one(scorer, member[0], member[1], x), members)
+    return ranked(scorer, variables, scores)
+
+
+def ranked(scorer: Scorer, variables: dict[str, Any], scores: jax.Array) -> jax.Array:
+    """Members' scores [members, B] as they are combined: with "rank", as `rank_among` has them."""
+    if scorer.combine != "rank":
+        return scores
+    return jax.vmap(rank_among)(variables["calibration"]["scores"], scores)
+
+
+def rank_among(quantiles: jax.Array, scores: jax.Array) -> jax.Array:
+    """The share of normal rows that have a smaller score, between 0 and 1; and further up.
+
+    Above the largest, a rank grows on with the score's distance from it, in units of the
+    largest's distance from the median: anomalies stay ordered.
+
+    Args:
+        quantiles: of one member's scores of normal rows, float32 [n], ascending, evenly spaced
+            from the smallest to the largest.
+        scores: float32 [B].
+
+    Returns:
+        float32 [B].
+    """
+    count = quantiles.shape[0]
+    rank = jnp.interp(scores, quantiles, jnp.linspace(0, 1, count))
+    largest = quantiles[-1]
+    unit = jnp.maximum(largest - quantiles[count // 2], jnp.finfo(jnp.float32).tiny)
+    beyond = jnp.maximum(scores - largest, 0) / unit
+    # A row without a score has no rank either.
+    return jnp.where(jnp.isnan(scores), jnp.nan, rank + beyond)
+
+
+def combined(scorer: Scorer, scores: jax.Array) -> jax.Array:
+    """One score a row, float32 [B], of what `member_scores` gives."""
+    return jnp.median(scores, axis=0) if scorer.combine == "median" else jnp.mean(scores, axis=0)
 
 
 def reconstruct_rows(
@@ -242,8 +282,7 @@ def score_rows(
     """
     if scorer.combine is None:
         return _score_one(scorer, variables, scaler, x)
-    scores = member_scores(scorer, variables, scaler, x)
-    return jnp.median(scores, axis=0) if scorer.combine == "median" else jnp.mean(scores, axis=0)
+    return combined(scorer, member_scores(scorer, variables, scaler, x))
 
 
 def encode_rows(

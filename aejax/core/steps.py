@@ -1,7 +1,7 @@
 """The hot path, compiled: every `jax.jit` of the package is here.
 
-What is compiled is written, unjitted, in `learn.py`, `members.py`, `score.py` and
-`reasons.py`: there it can be mapped over a population's members, lowered for export, or sharded.
+What is compiled is written, unjitted, in `learn.py`, `members.py`, `score.py`, `reasons.py`
+and `tiles.py`: there it can be mapped over a population's members, lowered for export, or sharded.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from aejax.core.score import (
     score_rows,
     state_rows,
 )
+from aejax.core.tiles import encode_tiles, explain_tiles, reconstruct_tiles, score_tiles
 
 __all__ = [
     "Best",
@@ -53,8 +54,10 @@ __all__ = [
     "TrainState",
     "compiled_decode",
     "compiled_encode",
+    "compiled_encode_tiles",
     "compiled_errors",
     "compiled_explain",
+    "compiled_explain_tiles",
     "compiled_keep_best",
     "compiled_layer_state",
     "compiled_learning_rates",
@@ -65,7 +68,9 @@ __all__ = [
     "compiled_new_state",
     "compiled_output",
     "compiled_reconstruct",
+    "compiled_reconstruct_tiles",
     "compiled_score",
+    "compiled_score_tiles",
     "compiled_train_members",
     "compiled_train_step",
     "compiled_train_steps",
@@ -153,3 +158,7 @@ compiled_reconstruct = Compiled(reconstruct_rows, static_argnames="scorer")
 compiled_decode = Compiled(decode_rows, static_argnames="scorer")
 compiled_output = Compiled(output_rows, static_argnames="scorer")
 compiled_layer_state = Compiled(layer_state, static_argnames=("scorer", "layer"))
+compiled_score_tiles = Compiled(score_tiles, static_argnames=("scorer", "side_by_side"))
+compiled_explain_tiles = Compiled(explain_tiles, static_argnames=("scorer", "top", "side_by_side"))
+compiled_reconstruct_tiles = Compiled(reconstruct_tiles, static_argnames=("scorer", "side_by_side"))
+compiled_encode_tiles = Compiled(encode_tiles, static_argnames=("scorer", "side_by_side"))

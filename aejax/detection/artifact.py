@@ -98,6 +98,12 @@ def _format_of(described: Mapping[str, Any]) -> int:
     return MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
 
 
+def home(folder: Path) -> Path:
+    """Where a folder's detector is: there, or in the `detector/` of a run."""
+    inner = folder / "detector"
+    return inner if not (folder / JSON_NAME).is_file() and inner.is_dir() else folder
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """The description in a detector's folder.
 

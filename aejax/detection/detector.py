@@ -151,18 +151,28 @@ class Detector:
     def spread(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """How far an ensemble's members disagree: standard deviation of their scores, float32 [n].
 
+        With ranks combined, of their ranks.
+
         Raises:
             InputError: if the detector is a single model, or rows don't fit the schema.
         """
-        self._require_ensemble("spread", wanted=True)
+        spread: np.ndarray = self.member_scores(x, batch_size=batch_size).std(axis=1)
+        return spread
+
+    def member_scores(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """Every member's score of every row, float32 [n, members], as they are combined.
+
+        Raises:
+            InputError: if the detector is a single model, or rows don't fit the schema.
+        """
+        self._require_ensemble("member_scores", wanted=True)
         rows, _ = as_rows(x, self.schema)
 
         def by_row(*given: Any) -> Any:
             return steps.compiled_member_scores(*given).T
 
         (scores,) = self._run(by_row, rows, batch_size)
-        spread: np.ndarray = scores.std(axis=1)
-        return spread
+        return scores
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
         """The features that err most next to their usual error, most first, for every row."""
@@ -404,6 +414,8 @@ class Detector:
             "combine": self.combine,
             "members": self.members,
             "normal": sorted(self.variables.get("normal", ())),
+            # Whether some features' errors count less than others', or not at all.
+            "weighted": "weights" in self.variables,
         }
         return described, jax.device_get(arrays_of(self.scaler, self.variables))
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import Combine, Config, InputError
+from aejax.config import Combine, Config, InputError, Vary
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
-from aejax.detection.population import Population, detector_of, train_kinds
-from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
+from aejax.detection.population import Population, detector_of, give_parts, train_kinds
+from aejax.detection.rows import schema_for
+from aejax.detection.seeds import joined_rows
+from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.threshold import check_rule
 from aejax.training.population import Member
 
@@ -27,6 +29,7 @@ def fit_ensemble(
     *,
     members: int,
     combine: Combine = "mean",
+    vary: Vary | None = None,
     x_validation: Any = None,
     x_scale: Any = None,
     schema: Schema | None = None,
@@ -38,13 +41,15 @@ def fit_ensemble(
     Members are trained as a population, see `fit_population`. All train on the same rows and
     differ in seed: parameters, batches, noise. What varies from run to run averages out, which
     for autoencoders on tables is worth more than another architecture (compare Chen, Sathe,
-    Aggarwal and Turaga, "Outlier Detection with Autoencoder Ensembles", SDM 2017).
+    Aggarwal and Turaga, "Outlier Detection with Autoencoder Ensembles", SDM 2017). With `vary`
+    they differ in features, units, connections or rows too; all still share one program.
 
     Args:
         config: all settings; members have the seed in it and those after it.
         x_train: normal rows, as in `fit`.
         members: how many.
         combine: how their scores become one.
+        vary: what members differ in besides the seed.
         x_validation: as in `fit`.
         x_scale: as in `fit`.
         schema: of the rows; None infers it.
@@ -62,16 +67,9 @@ def fit_ensemble(
     if not 1 <= members <= MOST_MEMBERS:
         raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
     started = time.monotonic()
-    rows, schema = as_rows(x_train, schema_for(config, x_train, schema))
-    rows = as_stored(rows, schema)
-    given = [rows]
-    for more in (x_validation, x_scale):
-        given.append(rows[:0] if more is None else as_stored(as_rows(more, schema)[0], schema))
-    for part in given:
-        check_finite(part, schema)
-    # One array for all that members look at; they name their rows by position.
-    x = np.concatenate(given) if len(given[1]) or len(given[2]) else rows
-    ends = np.cumsum([len(part) for part in given])
+    schema = schema_for(config, x_train, schema)
+    x, ends, schema = joined_rows(x_train, x_validation, x_scale, schema)
+    rows = x[: ends[0]]
     train = config.train
     training, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
     if x_validation is not None:
@@ -79,14 +77,20 @@ def fit_ensemble(
     scale = training if x_scale is None else np.arange(ends[1], ends[2])
     calibrating = training if x_validation is not None or not len(held) else held
     check_rule(config.rule, len(calibrating))
+    vary = vary or Vary()
+    rows_of = random_rows(vary, training, members, train.seed)
     population = [
-        Member(config=seeded, training=training, validation=held, scaling=scale)
-        for seeded in seeds(config, members)
+        Member(config=seeded, training=own, validation=held, scaling=scale)
+        for seeded, own in zip(seeds(config, members), rows_of, strict=True)
     ]
+    if vary.masks:
+        parts = random_parts(vary, config.model, schema.features, members, train.seed)
+        population = give_parts(population, parts, schema)
     trained = train_kinds(population, x, schema, progress=progress)
     facts = {
         "data": data_fingerprint(rows[training]),
         "training_rows": len(training),
+        **({} if vary == Vary() else {"vary": dataclasses.asdict(vary)}),
         **(provenance or {}),
     }
     detectors = [

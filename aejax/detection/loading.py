@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError
@@ -21,6 +22,8 @@ from aejax.detection.threshold import Threshold
 from aejax.models.build import build
 
 MOST_MEMBERS = 1 << 16
+# Of each member's scores of normal rows, kept to rank others by.
+RANK_QUANTILES = 257
 
 
 def load(folder: str | Path) -> Detector:
@@ -32,24 +35,22 @@ def load(folder: str | Path) -> Detector:
     Raises:
         InputError: if there is none, or it is damaged or of a newer format.
     """
-    folder = Path(folder)
-    if not (folder / artifact.JSON_NAME).is_file() and (folder / "detector").is_dir():
-        folder = folder / "detector"
+    folder = artifact.home(Path(folder))
     written = artifact.read_description(folder)
+    if written.get("kind") == "groups":
+        raise InputError(
+            f"{folder / artifact.JSON_NAME} describes detectors of groups; allowed: one detector "
+            "(load_groups gives them, and their member(NAME) one)"
+        )
     try:
         fields = _fields(written)
     except InputError as error:
         raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
     config, shape = fields["config"], fields["schema"].shape
-    model = build(config.model, fields["schema"])
-    variables = jax.eval_shape(lambda: steps.new_variables(model, shape, 0))
-    # Detectors written before reasons were measured by usual errors have no such field.
-    names = written.get("normal", [])
-    if names:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
-        kept = like_normal(config, fields["schema"], variables, names)
-        variables = {**variables, "normal": kept}
+    variables = read_variables_like(folder, written, config, fields["schema"])
+    if fields["combine"] == "rank":
+        quantiles = jax.ShapeDtypeStruct((RANK_QUANTILES,), np.float32)
+        variables = {**variables, "calibration": {"scores": quantiles}}
     mixed = fields["schema"].columns is not None
     like = arrays_of(scaling.like(config.scale, shape, mixed=mixed), variables)
     if fields["combine"] is not None:
@@ -58,6 +59,32 @@ def load(folder: str | Path) -> Detector:
         )
     arrays = artifact.read_arrays(folder, written["arrays"], like)
     return _detector(fields, arrays)
+
+
+def read_variables_like(
+    folder: Path, written: Mapping[str, Any], config: Config, schema: Schema
+) -> dict[str, Any]:
+    """Shapes of one model's variables, as a description of a detector has them.
+
+    Args:
+        folder: of the detector, for messages.
+        written: its description.
+        config: as described.
+        schema: likewise.
+    """
+    model = build(config.model, schema)
+    variables = jax.eval_shape(lambda: steps.new_variables(model, schema.shape, 0))
+    # Detectors written before reasons were measured by usual errors have no such field.
+    names = written.get("normal", [])
+    if names:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
+        kept = like_normal(config, schema, variables, names)
+        variables = {**variables, "normal": kept}
+    if written.get("weighted", False):
+        shape = jax.ShapeDtypeStruct(schema.shape, np.float32)
+        variables = {**variables, "weights": {"features": shape}}
+    return variables
 
 
 def from_parts(described: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:

@@ -45,17 +45,38 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
     few = rows[evenly(len(rows), MOST_ROWS_OF_DISTANCES if kinds else MOST_ROWS)]
     if detector.schema.columns is None:
         x, y = detector.reconstruct(few)
-        error = detector.feature_errors(x, y).mean(axis=0, dtype=np.float64)
+        errors, residual = detector.feature_errors(x, y), (x - y).reshape(len(few), -1)
     else:
+        # A column's mean is over the rows that have it.
         present = np.maximum((~np.isnan(few)).sum(axis=0), 1)
-        error = detector.errors_of(few).sum(axis=0, dtype=np.float64) / present
+        errors, residual = detector.errors_of(few) * (len(few) / present), None
+    latent = detector.encode(few).reshape(len(few), -1) if "latent" in kinds else None
+    learnt = normal_of(kinds, errors, residual, latent)
+    return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
+
+
+def normal_of(
+    kinds: tuple[str, ...],
+    errors: np.ndarray,
+    residual: np.ndarray | None,
+    latent: np.ndarray | None,
+) -> dict[str, Any]:
+    """What `learn_normal` keeps, of normal rows that were reconstructed.
+
+    Args:
+        kinds: of which values distances are wanted.
+        errors: float [rows, features].
+        residual: float32 [rows, features], where it is wanted.
+        latent: float32 [rows, latent], where it is wanted.
+    """
+    error = errors.mean(axis=0, dtype=np.float64)
     least = max(LEAST_SHARE * float(error.mean()), float(np.finfo(np.float32).tiny))
     learnt: dict[str, Any] = {"error": np.maximum(error, least).astype(np.float32)}
-    if "residual" in kinds:
-        learnt["residual"] = whitening((x - y).reshape(len(few), -1))
-    if "latent" in kinds:
-        learnt["latent"] = whitening(detector.encode(few).reshape(len(few), -1))
-    return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
+    if residual is not None and "residual" in kinds:
+        learnt["residual"] = whitening(residual)
+    if latent is not None:
+        learnt["latent"] = whitening(latent)
+    return learnt
 
 
 def wanted(config: Config) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Many detectors from one call, and ensembles of them as one detector."""
+"""Many detectors from one call."""
 
 from __future__ import annotations
 
@@ -6,72 +6,29 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from aejax.config import Classifier, Combine, Config, InputError
+from aejax.config import Classifier, Config, InputError
 from aejax.data import batches
 from aejax.data.schema import Schema
+from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite, schema_for
 from aejax.models.build import build
+from aejax.training.masks import Parts, described, mask_of
 from aejax.training.population import GROUP, Member, TrainedMember, train_populations
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Population:
-    """Detectors that were trained together.
-
-    Attributes:
-        detectors: one for each configuration, in order; None for a member that diverged.
-        problems: why, by the member's number.
-    """
-
-    detectors: tuple[Detector | None, ...]
-    problems: dict[int, str]
-
-    def ensemble(self, x_calibrate: Any, *, combine: Combine = "mean") -> Detector:
-        """All members that didn't diverge as one detector, scored in one program.
-
-        Averaging the scores of autoencoders that differ in their seeds, features or widths
-        lowers the variance that any single one suffers from (Chen et al., "Outlier
-        Detection with Autoencoder Ensembles", SDM 2017).
-
-        Args:
-            x_calibrate: rows that the ensemble's threshold is set on.
-            combine: how members' scores become one.
-
-        Raises:
-            InputError: if no member is left, or members differ in what scoring needs.
-        """
-        kept = [detector for detector in self.detectors if detector is not None]
-        if not kept:
-            raise InputError(f"ensemble of 0 members; all diverged: {self.problems}")
-        first = kept[0]
-        for detector in kept:
-            if _scoring(detector.config) != _scoring(first.config):
-                raise InputError("members differ in model, error or scale; allowed: one of each")
-
-        def stack(*leaves: Any) -> np.ndarray:
-            return np.stack([np.asarray(leaf) for leaf in leaves])
-
-        ensemble = dataclasses.replace(
-            first,
-            scaler=jax.tree.map(stack, *[detector.scaler for detector in kept]),
-            variables=jax.tree.map(stack, *[detector.variables for detector in kept]),
-            threshold=None,
-            thresholds={},
-            combine=combine,
-            members=len(kept),
-            provenance={
-                **first.provenance,
-                "seeds": [detector.config.train.seed for detector in kept],
-                "diverged": self.problems,
-            },
-        )
-        return ensemble.calibrate(x_calibrate)
+__all__ = [
+    "Population",
+    "detector_of",
+    "fit_population",
+    "give_parts",
+    "kinds",
+    "new_member",
+    "train_kinds",
+]
 
 
 def fit_population(
@@ -79,6 +36,7 @@ def fit_population(
     x: Any,
     *,
     rows: Sequence[np.ndarray] | None = None,
+    parts: Sequence[Parts] | None = None,
     schema: Schema | None = None,
     shared_order: bool = False,
     group_size: int = GROUP,
@@ -99,6 +57,9 @@ def fit_population(
         x: normal rows, as in `fit`.
         rows: for each member the positions of its rows (a bootstrap sample, a fold); None
             gives all rows to all.
+        parts: for each member what it has of its model: features, units, connections. It ends
+            as the smaller network would, from the same initial values; so members of
+            different widths share one program. None gives all of it to all.
         schema: of the rows; None infers it.
         shared_order: members of a program see the same batches in the same order, and hold
             out the same validation rows (those of the first): faster.
@@ -146,6 +107,8 @@ def fit_population(
         new_member(config, everything if rows is None else rows[number], number)
         for number, config in enumerate(configs)
     ]
+    if parts is not None:
+        members = give_parts(members, parts, schema)
     if shared_order:
         for numbers in kinds(configs):
             first = members[numbers[0]]
@@ -162,10 +125,12 @@ def fit_population(
         progress=progress,
     )
     fingerprint = data_fingerprint(stored)
-    detectors = []
+    detectors: list[Detector | None] = []
     for member, left in zip(members, trained, strict=True):
         normal = stored[member.validation if len(member.validation) else member.training]
         facts = {"data": fingerprint, "training_rows": len(member.training)}
+        if parts is not None:
+            facts["parts"] = described(parts[len(detectors)])
         detector = detector_of(member, left, schema, facts, normal)
         detectors.append(None if detector is None else detector.calibrate(normal))
     problems = {
@@ -195,7 +160,12 @@ def train_kinds(
         group_size: most members in one program.
         progress: whether to draw a progress bar on stderr.
     """
-    numbers_of = kinds([member.config for member in members])
+    masked = [member.mask is not None for member in members]
+    numbers_of = [
+        [number for number in numbers if masked[number] == wanted]
+        for numbers in kinds([member.config for member in members])
+        for wanted in sorted({masked[number] for number in numbers})
+    ]
     results = train_populations(
         [
             (
@@ -214,6 +184,27 @@ def train_kinds(
     for numbers, found in zip(numbers_of, results, strict=True):
         trained.update(zip(numbers, found, strict=True))
     return [trained[number] for number in range(len(members))]
+
+
+def give_parts(members: Sequence[Member], parts: Sequence[Parts], schema: Schema) -> list[Member]:
+    """Members that lack what their parts leave out.
+
+    Raises:
+        InputError: if there are too few or too many, or a member can't do without.
+    """
+    if len(parts) != len(members):
+        raise InputError(f"parts has {len(parts)} members; allowed: {len(members)}, one a config")
+    if schema.columns is not None:
+        raise InputError("parts of a model are given with mixed columns; allowed: numbers only")
+    found = []
+    for member, own in zip(members, parts, strict=True):
+        if member.config.score != "error":
+            raise InputError(
+                f"Config.score is {member.config.score!r} with parts of a model; allowed: 'error'"
+            )
+        model = build(member.config.model, schema)
+        found.append(dataclasses.replace(member, mask=mask_of(own, model, schema.shape)))
+    return found
 
 
 def kinds(configs: Sequence[Config]) -> list[list[int]]:
@@ -249,17 +240,6 @@ def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
     return Member(config=config, training=rows[picked], validation=rows[held])
 
 
-def _scoring(config: Config) -> Any:
-    return (
-        config.model,
-        config.scale,
-        config.error,
-        config.score,
-        config.precision,
-        config.columns,
-    )
-
-
 def _kind(config: Config) -> Any:
     """What members of one program share."""
     train = config.train
@@ -274,7 +254,7 @@ def _kind(config: Config) -> Any:
         train.hide,
         train.trim,
     )
-    return (_scoring(config), shared, static)
+    return (scoring_settings(config), shared, static)
 
 
 def detector_of(

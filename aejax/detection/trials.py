@@ -12,7 +12,7 @@ from aejax.config import Config
 from aejax.detection.cross_validation import Objective, fold_interval
 from aejax.training.search_space import Drawn, SearchSpace
 
-Search = Literal["random", "halving"]
+Search = Literal["random", "halving", "optuna"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

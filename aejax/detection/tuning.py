@@ -7,11 +7,12 @@ side by side, each on each fold's training rows, as `fit` would have trained it 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax.config import Classifier, InputError
 from aejax.data.schema import Schema
+from aejax.detection.asking import ask_and_tell
 from aejax.detection.cross_validation import (
     OBJECTIVES,
     Objective,
@@ -25,7 +26,7 @@ from aejax.training.search_space import SearchSpace, draw
 
 __all__ = ["OBJECTIVES", "SEARCHES", "Objective", "Search", "Trial", "Tuning", "rungs", "tune"]
 
-SEARCHES: tuple[Search, ...] = ("random", "halving")
+SEARCHES: tuple[Search, ...] = ("random", "halving", "optuna")
 # Of each rung's configurations one in so many goes on, with so many times the epochs.
 RATE = 3
 
@@ -65,7 +66,8 @@ def tune(
             trained on, and judged with the normal rows of every fold.
         configurations: how many to draw; a space that holds fewer gives all that it has.
         folds: parts of the normal rows, each held out once.
-        search: "random", or "halving" for successive halving.
+        search: "random", "halving" for successive halving, or "optuna" for proposals that
+            learn from what was tried, in batches (see `aejax.detection.asking`).
         objective: "reconstruction" (mean score of held-out normal rows in scaled units, so
             `scale`, `error` and `score` must be fixed; smaller is better), "auroc" or
             "average-precision" (larger is better).
@@ -101,17 +103,9 @@ def tune(
             )
         anomalous = as_stored(as_rows(x_anomalous, schema)[0], schema)
         check_finite(anomalous, schema)
-    trials = [
-        Trial(number=number, drawn=drawn, epochs=drawn.config.train.epochs, rung=0)
-        for number, drawn in enumerate(draw(space, configurations, seed))
-    ]
     parts = split_folds(len(rows), folds, seed)
-    count = len(trials)
-    programs = len(kinds([trial.drawn.config for trial in trials]))
-    dropped: list[Trial] = []
-    shares = rungs(trials) if search == "halving" else [1.0]
-    for rung, share in enumerate(shares):
-        trials = [_for_rung(trial, rung, share) for trial in trials]
+
+    def judge(trials: Sequence[Trial]) -> list[Trial]:
         found = cross_validate(
             [trial.config for trial in trials],
             parts,
@@ -121,23 +115,23 @@ def tune(
             objective,
             progress=progress,
         )
-        judged = [
+        return [
             dataclasses.replace(trial, folds=one.folds, problem=one.problem)
             for trial, one in zip(trials, found, strict=True)
         ]
-        sign = 1 if objective == "reconstruction" else -1
-        sound = [trial for trial in judged if trial.problem is None]
-        # Ties keep the order of the draws.
-        sound.sort(key=lambda trial: sign * trial.mean)
-        lost = [trial for trial in judged if trial.problem is not None]
-        is_last = rung == len(shares) - 1
-        trials = sound if is_last else sound[: -(-len(trials) // RATE)]
-        dropped = [*sound[len(trials) :], *_sound(dropped), *_lost(dropped), *lost]
-        if not trials:
-            raise InputError(
-                f"all {count} configurations diverged, the first as {lost[0].problem}; "
-                "allowed: a space with smaller learning rates, say"
-            )
+
+    if search == "optuna":
+        _check_count(configurations)
+        tried = ask_and_tell(
+            space, configurations, seed, judge, maximise=objective != "reconstruction"
+        )
+        trials, lost = _ordered(tried, objective)
+        _check_some(trials, lost)
+        trials = [*trials, *lost]
+        dropped: list[Trial] = []
+    else:
+        trials, dropped = _in_rungs(space, configurations, seed, search, objective, judge)
+    configs = [trial.drawn.config for trial in (*trials, *dropped)]
     return Tuning(
         trials=(*trials, *dropped),
         objective=objective,
@@ -145,9 +139,54 @@ def tune(
         folds=folds,
         seed=seed,
         asked=configurations,
-        programs=programs,
+        programs=len(kinds(configs)),
         space=space,
     )
+
+
+def _in_rungs(
+    space: SearchSpace,
+    configurations: int,
+    seed: int,
+    search: Search,
+    objective: Objective,
+    judge: Callable[[Sequence[Trial]], list[Trial]],
+) -> tuple[list[Trial], list[Trial]]:
+    """Independent draws, judged in one rung or several: those of the last, and the others."""
+    trials = [
+        Trial(number=number, drawn=drawn, epochs=drawn.config.train.epochs, rung=0)
+        for number, drawn in enumerate(draw(space, configurations, seed))
+    ]
+    dropped: list[Trial] = []
+    shares = rungs(trials) if search == "halving" else [1.0]
+    for rung, share in enumerate(shares):
+        trials = [_for_rung(trial, rung, share) for trial in trials]
+        sound, lost = _ordered(judge(trials), objective)
+        is_last = rung == len(shares) - 1
+        trials = sound if is_last else sound[: -(-len(trials) // RATE)]
+        dropped = [*sound[len(trials) :], *_sound(dropped), *_lost(dropped), *lost]
+        _check_some(trials, _lost(dropped))
+    return trials, dropped
+
+
+def _ordered(judged: Sequence[Trial], objective: Objective) -> tuple[list[Trial], list[Trial]]:
+    """Trials that didn't diverge, the best first, and those that did."""
+    sign = 1 if objective == "reconstruction" else -1
+    # Ties keep the order of the draws.
+    return sorted(_sound(judged), key=lambda trial: sign * trial.mean), _lost(judged)
+
+
+def _check_some(trials: Sequence[Trial], lost: Sequence[Trial]) -> None:
+    if not trials:
+        raise InputError(
+            f"all {len(lost)} configurations diverged, the first as {lost[0].problem}; "
+            "allowed: a space with smaller learning rates, say"
+        )
+
+
+def _check_count(configurations: int) -> None:
+    if isinstance(configurations, bool) or configurations < 1:
+        raise InputError(f"configurations is {configurations!r}; allowed: at least 1")
 
 
 def rungs(trials: Sequence[Trial]) -> list[float]:

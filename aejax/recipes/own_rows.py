@@ -20,6 +20,7 @@ from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
 from aejax.detection.fit_files import left_out_alarms, schema_of_files
+from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.normal import evenly
 from aejax.detection.threshold import Threshold
@@ -176,6 +177,10 @@ def calibrate_on_file(
         InputError: if the folder holds no detector, the rows don't fit it, or labels are
             missing that the rule needs.
     """
+    if is_groups(folder):
+        from aejax.recipes.own_groups import calibrate_groups_on_file
+
+        return calibrate_groups_on_file(folder, path, rule, selection=selection)
     detector = load(folder)
     if isinstance(rule, Fixed):
         if path is not None:

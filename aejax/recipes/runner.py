@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aejax import __version__
-from aejax.config import Config, InputError, to_dict
+from aejax.config import Combine, Config, InputError, Vary, to_dict
 from aejax.data.disk_rows import DiskRows
 from aejax.detection.alarms import rows_seen_in_training
 from aejax.detection.detector import Detector
@@ -77,9 +77,6 @@ def run_recipe(
     Raises:
         InputError: if the folder holds another run, or the data can't be had.
     """
-    train = dataclasses.replace(recipe.config.train, seed=seed)
-    if quick:
-        train = dataclasses.replace(train, epochs=min(train.epochs, 2))
     story = Story(
         name=recipe.name,
         title=recipe.title,
@@ -89,7 +86,7 @@ def run_recipe(
         identity={"recipe": recipe.name, "quick": quick},
     )
     result = run_experiment(
-        dataclasses.replace(recipe.config, train=train),
+        seeded(recipe, seed, quick),
         lambda: recipe.prepare(quick),
         out,
         story=story,
@@ -99,6 +96,14 @@ def run_recipe(
         **how,
     )
     return {"recipe": recipe.name, "seed": seed, "quick": quick, **result}
+
+
+def seeded(recipe: Recipe, seed: int, quick: bool) -> Config:
+    """A recipe's settings for a seed."""
+    train = dataclasses.replace(recipe.config.train, seed=seed)
+    if quick:
+        train = dataclasses.replace(train, epochs=min(train.epochs, 2))
+    return dataclasses.replace(recipe.config, train=train)
 
 
 def run_experiment(
@@ -111,6 +116,9 @@ def run_experiment(
     watch: Watch | None = None,
     draw: Draw | None = None,
     ensemble: int | None = None,
+    combine: Combine = "mean",
+    vary: Vary | None = None,
+    trained: Detector | None = None,
     overwrite: bool = False,
     tensorboard: Path | None = None,
     progress: bool = False,
@@ -129,6 +137,9 @@ def run_experiment(
         draw: detector and rows -> further figures; of a single detector only.
         ensemble: train so many members, from the seed and those after it, and let them decide
             together; None trains one detector. A stopped ensemble starts over.
+        combine: how the members' scores become one.
+        vary: what the members differ in besides their seeds.
+        trained: what training would give, where it was trained together with others.
         overwrite: replace what the folder holds.
         tensorboard: folder for TensorBoard event files.
         progress: whether to draw a progress bar on stderr.
@@ -139,7 +150,12 @@ def run_experiment(
     experiment = prepare()
     if ensemble is not None and tensorboard is not None:
         raise InputError("event files were asked for; allowed: with one detector, no ensemble")
-    together = {} if ensemble is None else {"ensemble": ensemble}
+    together: dict[str, Any] = {} if ensemble is None else {"ensemble": ensemble}
+    if ensemble is None and (vary is not None or combine != "mean"):
+        raise InputError("what members differ in was given; allowed: with an ensemble")
+    # As runs were written before there was either.
+    together |= {} if combine == "mean" else {"combine": combine}
+    together |= {} if vary is None else {"vary": dataclasses.asdict(vary)}
     data = {
         **story.identity,
         **together,
@@ -151,7 +167,9 @@ def run_experiment(
 
     clock = time.monotonic()
     environment = versions()
-    if ensemble is None:
+    if trained is not None:
+        detector = _told(trained, {**story.identity, "versions": environment})
+    elif ensemble is None:
         detector = fit(
             config,
             experiment.x_train,
@@ -176,6 +194,8 @@ def run_experiment(
             config,
             experiment.x_train,
             members=ensemble,
+            combine=combine,
+            vary=vary,
             x_validation=experiment.x_validation,
             x_scale=experiment.x_scale,
             schema=experiment.schema,
@@ -221,7 +241,9 @@ def run_experiment(
             least=examples(detector, experiment, scores, order[::-1][:count]),
             environment=environment,
             # A recipe draws one model and the history that it watched.
-            figures=() if draw is None or ensemble is not None else draw(detector, experiment),
+            figures=()
+            if draw is None or ensemble is not None or (watch is not None and trained is not None)
+            else draw(detector, experiment),
             reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
             calibrate_command=calibrate_command(str(out)),
             alarms=tuple(detector.provenance.get("alarms", ())),
@@ -239,6 +261,11 @@ def run_experiment(
         "seconds": seconds,
         "report": str(page),
     }
+
+
+def _told(detector: Detector, facts: dict[str, Any]) -> Detector:
+    """The same detector with more facts about what made it."""
+    return dataclasses.replace(detector, provenance={**detector.provenance, **facts})
 
 
 def versions() -> dict[str, str]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aejax.config import InputError, read_json
+from aejax.detection.detector import Detector
+from aejax.detection.seeds import fit_seeds
 from aejax.recipes.recipe import Recipe, Study
-from aejax.recipes.runner import versions
+from aejax.recipes.runner import seeded, versions
 from aejax.recipes.studies import run_any
 from aejax.reporting.findings import Findings, Table, write_findings
 from aejax.training.run_folder import claim
@@ -30,6 +32,7 @@ def run_seeds(
     quick: bool = False,
     overwrite: bool = False,
     ensemble: int | None = None,
+    together: bool = False,
     **how: Any,
 ) -> dict[str, Any]:
     """Run an experiment from several seeds; runs that are finished are not run again.
@@ -43,6 +46,9 @@ def run_seeds(
         overwrite: replace what the folder holds.
         ensemble: members of every run; runs then take every so-manieth seed, so that no two
             share one.
+        together: train all seeds as one population; each run is what it would have been
+            alone, to the tolerance of `fit_population`, but for what is watched and drawn
+            epoch by epoch, which is left out. A stopped training starts over.
         how: as in `run_recipe`.
 
     Returns:
@@ -61,9 +67,22 @@ def run_seeds(
         data["ensemble"] = str(ensemble)
         how, apart = {**how, "ensemble": ensemble}, ensemble
     claim(out, None, None, data, overwrite=overwrite)
+    chosen = range(first, first + seeds * apart, apart)
+    trained: dict[int, Detector] = {}
+    if together:
+        if ensemble is not None:
+            raise InputError("--together is set; allowed: without --ensemble")
+        left = [seed for seed in chosen if not (out / f"seed-{seed}/metrics.json").is_file()]
+        trained = _train_together(recipe, left, quick, bool(how.get("progress")))
     measured = {
-        seed: _measured(recipe, out / f"seed-{seed}", seed, quick, how)
-        for seed in range(first, first + seeds * apart, apart)
+        seed: _measured(
+            recipe,
+            out / f"seed-{seed}",
+            seed,
+            quick,
+            {**how, "trained": trained[seed]} if seed in trained else how,
+        )
+        for seed in chosen
     }
     summary = summarise(measured, recipe.published)
     findings = Findings(
@@ -80,6 +99,29 @@ def run_seeds(
     )
     page = write_findings(findings, out)
     return {"recipe": recipe.name, "seeds": seeds, "summary": summary, "report": str(page)}
+
+
+def _train_together(
+    recipe: Recipe | Study, seeds: Sequence[int], quick: bool, progress: bool
+) -> dict[int, Detector]:
+    """Detectors by seed; one that diverged isn't there, so that its own run says how."""
+    if isinstance(recipe, Study):
+        raise InputError(
+            f"--together is set; allowed: recipes of one training, {recipe.name} is not"
+        )
+    if not seeds:
+        return {}
+    experiment = recipe.prepare(quick)
+    population = fit_seeds(
+        [seeded(recipe, seed, quick) for seed in seeds],
+        experiment.x_train,
+        x_validation=experiment.x_validation,
+        x_scale=experiment.x_scale,
+        schema=experiment.schema,
+        progress=progress,
+    )
+    found = zip(seeds, population.detectors, strict=True)
+    return {seed: detector for seed, detector in found if detector is not None}
 
 
 def _measured(

@@ -65,7 +65,7 @@ def search_for(
         out: where the run will be written; looked at before the search, not after it.
         configurations: how many to draw.
         folds: of the cross-validation.
-        search: "random", or "halving" for successive halving.
+        search: "random", "halving" for successive halving, or "optuna".
         objective: "reconstruction", or with labels "auroc" or "average-precision".
         selection: which columns of a file are labels and features.
         test_fraction: share of a file's rows that take no part in the search. Where the

@@ -12,9 +12,10 @@ from aejax.config.durable import refused_as_input, written_aside
 from aejax.scoring import export_folder, manifest
 
 if TYPE_CHECKING:
-    from aejax.scoring.row_scorer import RowScorer
+    from aejax.scoring.row_scorer import Described
 
 RUN_BYTES = 16 << 20
+SKIPPED_SHOWN = 10
 # In a scores folder: the model that made them. An underscore keeps it from readers of parts.
 MODEL = "_model.json"
 
@@ -59,7 +60,7 @@ def _scores(folder: Path) -> dict[str, Any]:
     }
 
 
-def write_model(scorer: RowScorer, folder: Path) -> None:
+def write_model(scorer: Described, folder: Path) -> None:
     """Write into a scores folder what made the scores.
 
     Args:
@@ -117,8 +118,11 @@ def _run(folder: Path) -> dict[str, Any]:
 def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     import jax
 
+    from aejax.detection.group_loading import is_groups
     from aejax.detection.loading import load
 
+    if is_groups(home):
+        return _groups(home)
     detector = load(home)
     schema = detector.schema.to_dict()
     leaves = jax.tree_util.tree_leaves_with_path(detector.variables)
@@ -140,3 +144,28 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
             for path, leaf in leaves
         }
     return described
+
+
+def _groups(home: Path) -> dict[str, Any]:
+    import jax
+    import numpy as np
+
+    from aejax.detection.group_loading import load_groups
+
+    detector = load_groups(home)
+    leaves = jax.tree.leaves(detector.variables["params"])
+    low, middle, high = np.quantile(detector.thresholds, [0, 0.5, 1]).tolist()
+    return {
+        "kind": "detectors of groups",
+        "fingerprint": detector.fingerprint,
+        "groups": len(detector.groups),
+        "group_column": detector.column,
+        "rows": sum(group.rows for group in detector.groups),
+        "thresholds": {"lowest": low, "median": middle, "highest": high},
+        "skipped_groups": len(detector.skipped),
+        "skipped": dict(list(detector.skipped.items())[:SKIPPED_SHOWN]),
+        "parameters_of_a_group": sum(leaf.size for leaf in leaves) // len(detector.groups),
+        "schema": detector.schema.to_dict(),
+        "config": settings.to_dict(detector.config),
+        "provenance": detector.provenance,
+    }

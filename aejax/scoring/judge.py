@@ -61,11 +61,13 @@ def evaluate_scores(
         selection: the label column, and which label is normal.
         threshold: None takes the one that rows were flagged by.
 
+    Scores of groups that have thresholds of their own are compared as shares of these.
+
     Raises:
         InputError: if labels are missing or don't match the scores row for row.
     """
     column = selection.label_column or "label"
-    table, written = read_scores(folder, ("score", column))
+    table, written = read_scores(folder, ("score", "threshold", column))
     if labels is not None:
         is_anomaly = read_labels(labels, selection)
     elif column in table.column_names:
@@ -81,6 +83,13 @@ def evaluate_scores(
         )
     scored = pc.is_valid(table["score"]).to_numpy(zero_copy_only=False)
     scores = table["score"].to_numpy()
+    if "threshold" in table.column_names:
+        own = table["threshold"].to_numpy()
+        if np.nanmin(own) <= 0:
+            raise InputError(f"{folder}: a group's threshold is {np.nanmin(own)}; allowed: above 0")
+        # In float64, so that a row is above 1 where its score is above its threshold.
+        scores = scores.astype(np.float64) / own
+        threshold = 1.0 if threshold is None else threshold
     if threshold is None:
         threshold = written["identity"]["threshold"]
     result = evaluate(scores[scored], np.asarray(is_anomaly)[scored], threshold)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
 from aejax.data.schema import Schema
-from aejax.scoring.row_scorer import RowScorer
+from aejax.scoring.row_scorer import Described
 
 # Kinds of bad rows, as a summary counts them.
 MISSING, INFINITE, UNREADABLE, BEYOND = (
@@ -37,6 +39,9 @@ class Scored(NamedTuple):
         errors: float32 [n, top], or None.
         states: float32 [n, neurons], or None.
         batch_limit: rows of the largest batch that the device held; None if as many as asked.
+        thresholds: each row's own, float64 [n], or None where there is one for all.
+        refused: rows that nothing can score, by position: a kind, and why.
+        p_values: of each row's own threshold, float64 [n], or None.
     """
 
     block: Block
@@ -45,6 +50,9 @@ class Scored(NamedTuple):
     errors: np.ndarray | None = None
     states: np.ndarray | None = None
     batch_limit: int | None = None
+    thresholds: np.ndarray | None = None
+    refused: Mapping[int, tuple[str, str]] = MappingProxyType({})
+    p_values: np.ndarray | None = None
 
 
 class Judged(NamedTuple):
@@ -75,7 +83,7 @@ class Judge:
         on_bad_row: "null", or "error" to stop at one.
     """
 
-    def __init__(self, detector: RowScorer, rows: Rows, top_features: int, on_bad_row: str) -> None:
+    def __init__(self, detector: Described, rows: Rows, top_features: int, on_bad_row: str) -> None:
         self.detector, self.rows, self.on_bad_row = detector, rows, on_bad_row
         self.p_values = gives_p_values(detector)
         features = range(detector.schema.features) if top_features else ()
@@ -96,9 +104,9 @@ class Judge:
         else:
             # A missing cell is fine; a number beyond float32's range may have been clipped.
             wrong |= np.isinf(block.x).any(axis=1)
-        wrong[list(block.bad)] = True
+        wrong[[*block.bad, *scored.refused]] = True
         positions = np.flatnonzero(wrong).tolist()
-        found = {row: self._reason(block, row) for row in positions}
+        found = {row: scored.refused.get(row) or self._reason(block, row) for row in positions}
         if found and self.on_bad_row == "error":
             row = positions[0]
             raise InputError(f"{self._place(block, row)} {found[row][1]}")
@@ -109,15 +117,18 @@ class Judge:
             columns |= self._origin(block)
         columns["row"] = pa.array(np.arange(block.first_row, block.first_row + count))
         columns["score"] = pa.array(scores, pa.float32(), mask=wrong)
-        if self.p_values:
-            assert threshold is not None
-            values = np.full(count, np.nan)
-            values[~wrong] = threshold.p_values(scores[~wrong])
+        if scored.thresholds is not None:
+            columns["threshold"] = pa.array(scored.thresholds, mask=wrong)
+        if self.p_values or scored.p_values is not None:
+            values = np.full(count, np.nan) if scored.p_values is None else scored.p_values
+            if threshold is not None:
+                values[~wrong] = threshold.p_values(scores[~wrong])
             columns["p_value"] = pa.array(values, mask=wrong)
+        flags = None if threshold is None else threshold.flags(scores)
+        if scored.thresholds is not None:
+            flags = scores > scored.thresholds
         columns["is_anomaly"] = (
-            pa.nulls(count, pa.bool_())
-            if threshold is None
-            else pa.array(threshold.flags(scores), pa.bool_(), mask=wrong)
+            pa.nulls(count, pa.bool_()) if flags is None else pa.array(flags, mask=wrong)
         )
         columns["reason"] = (
             pa.array(
@@ -186,12 +197,12 @@ class Judge:
         }
 
 
-def gives_p_values(detector: RowScorer) -> bool:
+def gives_p_values(detector: Described) -> bool:
     """Whether a detector's threshold knows how rare a score is."""
     return getattr(detector.threshold, "calibration", None) is not None
 
 
-def threshold_identity(detector: RowScorer) -> dict[str, Any]:
+def threshold_identity(detector: Described) -> dict[str, Any]:
     """What of a detector's threshold decides what is written."""
     threshold = detector.threshold
     described: dict[str, Any] = {"threshold": None if threshold is None else threshold.value}
@@ -221,7 +232,7 @@ def _lists(values: pa.Array, size: int) -> pa.Array:
 def check_keys(rows: Rows, key_columns: tuple[str, ...], path: Path) -> None:
     """Refuse keys that have the name of a column of scores."""
     taken = {"row", "score", "is_anomaly", "reason", "p_value"}
-    taken |= {"top_features", "top_errors", "state"}
+    taken |= {"top_features", "top_errors", "state", "threshold"}
     if rows.many:
         taken |= {"file", "file_row"}
     for name in key_columns:

@@ -125,6 +125,11 @@ def _combined(detector: Detector, graph: Graph, rows: jax.ShapeDtypeStruct) -> s
     def score(variables: Any, scaler: Any, x: Any) -> Any:
         return steps.score_rows(scorer, variables, scaler, x)
 
+    if detector.combine == "rank" or "weights" in detector.variables:
+        raise InputError(
+            "the ensemble combines ranks or its members lack features; allowed in ONNX: mean or "
+            "median of whole members (StableHLO takes all)"
+        )
     scorer = dataclasses.replace(detector.scorer, combine=None)
     if detector.combine is None:
         return str(graph.add(functools.partial(score, detector.variables, detector.scaler), rows))

@@ -9,14 +9,16 @@ import numpy as np
 
 from aejax.config import Config
 from aejax.data.schema import Schema
+from aejax.detection.group_loading import is_groups, load_groups
+from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import load
 from aejax.detection.memory import BatchLimit
 from aejax.detection.threshold import Threshold
 from aejax.scoring import export_folder
 
 
-class RowScorer(Protocol):
-    """What `score_files` needs; `Detector` and `ExportedScorer` have it."""
+class Described(Protocol):
+    """What is known of anything that scores rows, detectors of groups too."""
 
     @property
     def config(self) -> Config:
@@ -38,6 +40,10 @@ class RowScorer(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score."""
 
+
+class RowScorer(Described, Protocol):
+    """What `score_files` needs; `Detector` and `ExportedScorer` have it."""
+
     @property
     def batch_limit(self) -> BatchLimit:
         """What is known of how large a batch the device holds."""
@@ -51,9 +57,11 @@ class RowScorer(Protocol):
         """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
 
 
-def load_scorer(folder: str | Path) -> RowScorer:
-    """The detector of a run's or a detector's folder, or an export: whichever the folder holds."""
+def load_scorer(folder: str | Path) -> RowScorer | GroupDetector:
+    """A detector of a run's or a detector's folder, or of groups, or an export: what is there."""
     folder = Path(folder)
+    if is_groups(folder):
+        return load_groups(folder)
     if not export_folder.is_export(folder):
         return load(folder)
     # Scoring with a detector needs no jax.export.

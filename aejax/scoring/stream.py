@@ -18,8 +18,10 @@ from aejax.data.files import Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.groups import GroupDetector
 from aejax.detection.rows import default_batch_size
 from aejax.detection.stability import tell
+from aejax.scoring.grouped import groups_identity, score_block, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
 from aejax.scoring.manifest import Manifest, claim, lock
@@ -39,11 +41,12 @@ MOST_TOP = 1_000_000
 
 
 def score_files(
-    detector: RowScorer,
+    detector: RowScorer | GroupDetector,
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     selection: Selection | None = None,
+    group_column: str | None = None,
     top_features: int = 0,
     layer: str | None = None,
     top: int = 0,
@@ -64,11 +67,15 @@ def score_files(
     `top_features` the lists `top_features` and `top_errors`, and with `layer` the list `state`.
 
     Args:
-        detector: or what `load_export` gives; with its threshold, if rows are to be flagged.
+        detector: or a `GroupDetector`, or what `load_export` gives; with its threshold, if rows
+            are to be flagged.
         path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
             `aejax.data.files.open_rows`. Columns are matched by name.
         out: folder of the scores.
         selection: which columns are carried through.
+        group_column: of detectors of groups, the column that names a row's group, if its name
+            differs from the one in training. It is carried through; rows of groups without a
+            detector have a null score, and `threshold` (float64) is each row's own.
         top_features: how many features to name for every row; 0 for none.
         layer: whose neurons' states to write for every row, one of `detector.layers`, or
             "latent" for what `Detector.encode` gives; None for none.
@@ -112,11 +119,18 @@ def score_files(
             allowed = "at least 1" if most is None else f"0 to {most}"
             raise InputError(f"{name} is {value}; allowed: {allowed}")
     selection = dataclasses.replace(selection or Selection(), bad_cells="null")
+    grouped = {}
+    if isinstance(detector, GroupDetector):
+        selection = with_groups(detector, selection, group_column)
+        grouped = groups_identity(detector, selection.key_columns[0])
+    elif group_column is not None:
+        raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
     rows = files.open_rows(path, selection, expected=schema)
     check_keys(rows, selection.key_columns, rows.path)
     identity = {
         "model": detector.fingerprint,
         **threshold_identity(detector),
+        **grouped,
         "key_columns": list(selection.key_columns),
         "top_features": top_features,
         "top": top,
@@ -137,7 +151,14 @@ def score_files(
         if not manifest.done:
             write_model(detector, out)
             job = _Job(
-                detector, top_features, layer, batch_size, part_rows, on_bad_row, should_stop
+                detector,
+                top_features,
+                layer,
+                batch_size,
+                part_rows,
+                on_bad_row,
+                should_stop,
+                grouped.get("group_column", ""),
             )
             with Progress(progress, already, _total(manifest, rows)) as shown:
                 for segment in range(len(manifest.segments)):
@@ -168,13 +189,14 @@ def default_part_rows(schema: Schema) -> int:
 class _Job:
     """What is the same for all rows."""
 
-    detector: RowScorer
+    detector: RowScorer | GroupDetector
     top_features: int
     layer: str | None
     batch_size: int
     part_rows: int
     on_bad_row: str
     should_stop: Callable[[], bool]
+    group_column: str = ""
 
     @property
     def block_rows(self) -> int:
@@ -213,12 +235,19 @@ class _Job:
         manifest.end(segment)
 
     def _score(self, block: Block) -> Scored:
+        if isinstance(self.detector, GroupDetector):
+            return score_block(
+                self.detector,
+                block,
+                self.group_column,
+                top_features=self.top_features,
+                batch_size=self.batch_size,
+            )
         if not self.top_features:
             scored = Scored(block, self.detector.score_rows(block.x, batch_size=self.batch_size))
         else:
-            top = self.top_features
             scores, features, errors = self.detector.explain_rows(
-                block.x, top=top, batch_size=self.batch_size
+                block.x, top=self.top_features, batch_size=self.batch_size
             )
             scored = Scored(block, scores, features, errors)
         if self.layer is not None:
@@ -228,8 +257,10 @@ class _Job:
         return scored._replace(batch_limit=self.detector.batch_limit.rows)
 
 
-def check_layer(detector: RowScorer, layer: str) -> None:
+def check_layer(detector: RowScorer | GroupDetector, layer: str) -> None:
     """Refuse a layer that the detector doesn't have, and scorers that keep no states."""
+    if isinstance(detector, GroupDetector):
+        raise InputError(f"layer is {layer!r}; allowed with groups: none")
     if not isinstance(detector, Detector):
         raise InputError(f"layer is {layer!r}; allowed with an export: none (score with the run)")
     if detector.combine is not None:

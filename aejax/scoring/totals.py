@@ -178,7 +178,8 @@ def counts(manifest: Manifest) -> dict[str, Any]:
         unseen.update(part.get("unseen", {}))
     flagged = sum(part["flagged"] for part in parts)
     scored = manifest.rows - bad.total()
-    known = manifest.identity["threshold"] is not None
+    identity = manifest.identity
+    known = identity["threshold"] is not None or "group_thresholds" in identity
     return {
         "rows": manifest.rows,
         "flagged": flagged if known else None,

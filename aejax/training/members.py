@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from aejax.config import Config
+from aejax.core.masks import Mask
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 
@@ -24,12 +25,14 @@ class Member:
         validation: positions of its validation rows; empty for none.
         scaling: positions of the rows that its scaler is fitted on; None takes those that
             it trains on.
+        mask: what it has of the model; None for all of it.
     """
 
     config: Config
     training: np.ndarray
     validation: np.ndarray
     scaling: np.ndarray | None = None
+    mask: Mask | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class TrainedMember:
             validation rows.
         best_epoch: the epoch whose variables these are, or None for the last.
         problem: why the member is of no use (its loss was not finite), or None.
+        epochs_run: epochs that a program had a place for it, those after it stopped included.
     """
 
     variables: dict[str, Any]
@@ -50,6 +54,7 @@ class TrainedMember:
     history: list[dict[str, Any]]
     best_epoch: int | None
     problem: str | None
+    epochs_run: int = 0
 
 
 def member_orders(member: Member, epochs: range, per_epoch: int) -> np.ndarray:
@@ -63,9 +68,16 @@ def member_orders(member: Member, epochs: range, per_epoch: int) -> np.ndarray:
     return orders
 
 
-def validation_tiles(positions: Sequence[np.ndarray], batch_size: int) -> np.ndarray | None:
-    """Each member's validation rows as int32 [members, tiles, B], padded with -1; or None."""
-    most = max(map(len, positions))
+def validation_tiles(
+    positions: Sequence[np.ndarray], batch_size: int, most: int
+) -> np.ndarray | None:
+    """Each member's validation rows as int32 [members, tiles, B], padded with -1; or None.
+
+    Args:
+        positions: of each member's rows.
+        batch_size: most rows in a tile.
+        most: rows that there must be room for.
+    """
     if not most:
         return None
     size = min(batch_size, most)
@@ -75,21 +87,18 @@ def validation_tiles(positions: Sequence[np.ndarray], batch_size: int) -> np.nda
     return tiles.reshape(len(positions), -1, size)
 
 
-def history_of(
-    loss: np.ndarray, check: np.ndarray | None, member: Member, epochs: int | None
-) -> list[dict[str, Any]]:
+def history_of(loss: np.ndarray, check: np.ndarray | None, member: Member) -> list[dict[str, Any]]:
     """A member's history, as `TrainedMember` has it.
 
     Args:
-        loss: of every step, [epochs, steps].
-        check: validation loss of every epoch, or None.
+        loss: of every step of the epochs that counted, [epochs, steps].
+        check: validation loss of every epoch, of at least these, or None.
         member: whose it is.
-        epochs: how many of them counted; None for all.
     """
     rows, size = len(member.training), member.config.train.batch_size
     counts = np.minimum(size, np.maximum(rows - size * np.arange(loss.shape[1]), 0))
     history: list[dict[str, Any]] = []
-    for epoch in range(len(loss) if epochs is None else min(epochs, len(loss))):
+    for epoch in range(len(loss)):
         row: dict[str, Any] = {"epoch": epoch + 1, "loss": float(loss[epoch] @ counts / rows)}
         if check is not None:
             row["validation_loss"] = float(check[epoch])
@@ -97,17 +106,16 @@ def history_of(
     return history
 
 
-def problem_of(loss: np.ndarray, host: Any, at: int) -> str | None:
+def problem_of(loss: np.ndarray, variables: Any) -> str | None:
     """What isn't finite in a member's losses and parameters, in words, or None.
 
     Args:
         loss: of every step, [epochs, steps].
-        host: variables of its group, [members, ...].
-        at: its place in the group.
+        variables: that its training left.
     """
     wrong = np.flatnonzero(~np.isfinite(loss.ravel()))
     if len(wrong):
         return f"the loss became {loss.ravel()[wrong[0]]} at step {wrong[0] + 1}"
-    if not all(np.isfinite(leaf[at]).all() for leaf in jax.tree.leaves(host)):
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
         return "the parameters are not finite after the last step"
     return None

@@ -21,23 +21,28 @@ from flax import linen as nn
 from tqdm import tqdm
 
 from aejax.config import InputError
-from aejax.core import optimizers, scaling, steps
+from aejax.core import steps
 from aejax.models.heads import heads_of_model
-from aejax.training.members import (
-    Member,
-    TrainedMember,
-    history_of,
-    member_orders,
-    problem_of,
-    validation_tiles,
-)
+from aejax.training import cohorts
+from aejax.training.cohorts import Cohort, Kind, Round
+from aejax.training.members import Member, TrainedMember, history_of, problem_of
 
 __all__ = ["GROUP", "Member", "TrainedMember", "train_population", "train_populations"]
 
 GROUP = 8
-EPOCHS_AT_ONCE = 32
-# The kind, the numbers of its members, how many of these are trained elsewhere too, and how.
-_Training = tuple[int, list[int], int, Callable[[], list[TrainedMember]]]
+# A kind's number, and what gives the cohort to train.
+_Work = tuple[int, Callable[[], Cohort]]
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Record:
+    """What is known of a member while it trains."""
+
+    losses: list[np.ndarray] = dataclasses.field(default_factory=list)
+    checks: list[np.ndarray] = dataclasses.field(default_factory=list)
+    variables: dict[str, Any] | None = None
+    best_epoch: int | None = None
+    counted: int | None = None
 
 
 def train_population(
@@ -103,48 +108,129 @@ def train_populations(
         InputError: if there are no members, or they differ in what must be shared.
     """
     rows = jax.device_put(x)
-    trainings: list[_Training] = []
-    for kind, (members, model) in enumerate(populations):
+    found: list[Kind] = []
+    for members, model in populations:
         if not members:
             raise InputError("members: found 0; allowed: at least 1")
-        program = _shared_program(members, model)
         if shared_order and any(
             not np.array_equal(member.training, members[0].training) for member in members
         ):
             raise InputError("shared_order with different training rows; allowed: equal rows")
-        leader = members[0] if shared_order else None
-        for numbers, again in _groups(len(members), group_size):
-            chosen = [members[number] for number in numbers]
-            train = functools.partial(_train_group, chosen, program, rows, x, shape, leader)
-            trainings.append((kind, numbers, again, train))
-    done: list[dict[int, TrainedMember]] = [{} for _ in populations]
-    workers = os.cpu_count() or 1 if jax.default_backend() == "cpu" else jax.local_device_count()
-    total = sum(len(members) for members, _ in populations)
+        found.append(
+            Kind(
+                program=_shared_program(members, model),
+                members=members,
+                scalers=cohorts.fit_scalers(members, x, heads_of_model(model)),
+                rows=rows,
+                shape=shape,
+                leader=members[0] if shared_order else None,
+            )
+        )
+    return _train(found, group_size, progress)
+
+
+def _train(found: Sequence[Kind], group_size: int, progress: bool) -> list[list[TrainedMember]]:
+    """Round after round, until no member of any kind goes on."""
+    records: list[list[_Record]] = [[_Record() for _ in kind.members] for kind in found]
+    total = sum(len(kind.members) for kind in found)
     with (
-        ThreadPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(workers()) as pool,
         tqdm(total=total, unit="models", disable=not progress, dynamic_ncols=True) as bar,
     ):
 
-        def run(training: _Training) -> None:
-            kind, numbers, again, train = training
-            done[kind].update(zip(numbers[again:], train()[again:], strict=True))
-            bar.update(len(numbers) - again)
+        def one(work: _Work) -> tuple[int, Cohort | None]:
+            """A round, or all of them where none can stop early: the cohort, if it goes on."""
+            at, make = work
+            kind, cohort = found[at], make()
+            done = False
+            while not done:
+                after = cohorts.advance(kind, cohort)
+                cohort, done = after.cohort, after.done
+                _note(records[at], after)
+                if cohort.best is not None:
+                    break
+            if done:
+                _keep(kind, records[at], cohort)
+                bar.update(sum(cohort.own))
+            return at, None if done else cohort
 
-        list(pool.map(run, trainings))
-    return [[found[number] for number in range(len(found))] for found in done]
+        work: list[_Work] = [
+            (at, functools.partial(cohorts.begin, kind, *planned))
+            for at, kind in enumerate(found)
+            for planned in cohorts.plan(kind, group_size)
+        ]
+        while work:
+            left: dict[int, list[Cohort]] = {}
+            for at, cohort in pool.map(one, work):
+                if cohort is not None:
+                    left.setdefault(at, []).append(cohort)
+            work = []
+            for at, going in left.items():
+                after = cohorts.compact(found[at], going)
+                for cohort in going if after is not going else ():
+                    stopped = _keep(found[at], records[at], cohort, only_stopped=True)
+                    bar.update(stopped)
+                work += [(at, functools.partial(_given, cohort)) for cohort in after]
+    return [
+        [_result(kind, number, record) for number, record in enumerate(of_kind)]
+        for kind, of_kind in zip(found, records, strict=True)
+    ]
 
 
-def _groups(members: int, group_size: int) -> list[tuple[list[int], int]]:
-    """Numbers of the members of each group; all groups are of one size.
+def workers() -> int:
+    """Programs that run at once: as many as there are cores of a CPU, or devices."""
+    if jax.default_backend() == "cpu":
+        return os.cpu_count() or 1
+    return jax.local_device_count()
 
-    Where the members don't divide into groups of one size, the last groups begin with some of
-    the members before them, as many as the second number says: training a few twice takes
-    less time than compiling a program for a group of another size.
-    """
-    count = -(-members // group_size)
-    size = -(-members // count)
-    starts = [(min(at * size, members - size), at * size) for at in range(count)]
-    return [(list(range(start, start + size)), min(own - start, size)) for start, own in starts]
+
+def _given(cohort: Cohort) -> Cohort:
+    return cohort
+
+
+def _note(records: list[_Record], after: Round) -> None:
+    """Add a round's losses to the records of its members."""
+    for at, number in enumerate(after.cohort.numbers):
+        if after.cohort.own[at]:
+            records[number].losses.append(after.loss[at])
+            records[number].checks.append(after.check[at])
+
+
+def _keep(kind: Kind, records: list[_Record], cohort: Cohort, *, only_stopped: bool = False) -> int:
+    """Put what training left into the records of a cohort's members; returns of how many."""
+    best = cohort.best
+    host = jax.device_get(cohort.states.variables if best is None else best)
+    count = 0
+    for at, number in enumerate(cohort.numbers):
+        if not cohort.own[at] or (only_stopped and not host.stopped[at]):
+            continue
+        count += 1
+        record = records[number]
+        # Copies: a member must not keep its whole cohort in memory.
+        own = jax.tree.map(lambda leaf, at=at: np.array(leaf[at]), host)
+        variables = dict(own if best is None else own.variables)
+        variables.pop("mask", None)
+        record.variables = variables
+        if best is not None:
+            record.best_epoch = int(own.epoch)
+            record.counted = int(own.epoch + own.waited) + 1
+    return count
+
+
+def _result(kind: Kind, number: int, record: _Record) -> TrainedMember:
+    member = kind.members[number]
+    own = cohorts.steps_of(member if kind.leader is None else kind.leader)
+    loss = np.concatenate([part[:, :own] for part in record.losses])[: record.counted]
+    check = np.concatenate(record.checks)
+    assert record.variables is not None
+    return TrainedMember(
+        variables=record.variables,
+        scaler=kind.scalers[number],
+        history=history_of(loss, check if len(member.validation) else None, member),
+        best_epoch=record.best_epoch,
+        problem=problem_of(loss, record.variables),
+        epochs_run=len(check),
+    )
 
 
 def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Program:
@@ -165,90 +251,3 @@ def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Progra
                 "schedule, or in whether it has noise or clipping; allowed: one of each"
             )
     return program
-
-
-def _train_group(
-    chosen: Sequence[Member],
-    program: steps.Program,
-    rows: jax.Array,
-    x: np.ndarray,
-    shape: tuple[int, ...],
-    leader: Member | None,
-) -> list[TrainedMember]:
-    """Members of one program, which all see the leader's batches where there is a leader."""
-    train = chosen[0].config.train
-    counts = {-(-len(member.training) // train.batch_size) for member in chosen}
-    per_epoch, ragged = max(counts), len(counts) > 1
-    scalers = [
-        scaling.fit(
-            member.config.scale,
-            [x[member.training if member.scaling is None else member.scaling]],
-            x.dtype,
-            heads_of_model(program.model),
-        )
-        for member in chosen
-    ]
-    values = [
-        optimizers.numbers(
-            member.config.train, train.epochs * -(-len(member.training) // train.batch_size)
-        )
-        for member in chosen
-    ]
-    validation = validation_tiles([member.validation for member in chosen], train.batch_size)
-    fed = steps.Epochs(
-        order=None, validation=validation, scaler=_stack(scalers), values=_stack(values)
-    )
-    fed = jax.device_put(fed)
-    # What training begins with is the same for all schedules: one program makes it.
-    beginning = dataclasses.replace(program, schedule="constant")
-    states = steps.compiled_new_members(beginning, shape, fed.values)
-    best = None
-    if train.patience is not None:
-        best = steps.compiled_new_best_of_members(states)
-    losses, checks = [], []
-    shared_order = leader is not None
-    ordering = chosen if leader is None else [leader]
-    for begin in range(0, train.epochs, EPOCHS_AT_ONCE):
-        epochs = range(begin, min(begin + EPOCHS_AT_ONCE, train.epochs))
-        orders = np.stack([member_orders(member, epochs, per_epoch) for member in ordering])
-        states, best, loss, check = steps.compiled_train_members(
-            program,
-            states,
-            best,
-            rows,
-            fed._replace(order=jax.device_put(orders[0] if shared_order else orders)),
-            jax.device_put(np.int32(begin)),
-            jax.device_put(np.int32(train.patience or 0)),
-            shared_order=shared_order,
-            ragged=ragged,
-        )
-        losses.append(np.asarray(loss, np.float64))
-        checks.append(np.asarray(check))
-        if best is not None and np.all(best.stopped):
-            break
-    loss, check = np.concatenate(losses, axis=1), np.concatenate(checks, axis=1)
-    kept = states.variables if best is None else best.variables
-    host = jax.device_get(kept)
-    epochs_of_best = None if best is None else np.asarray(best.epoch)
-    waited = None if best is None else np.asarray(best.waited)
-    return [
-        TrainedMember(
-            variables=jax.tree.map(lambda leaf, at=at: leaf[at], host),
-            scaler=scalers[at],
-            history=history_of(
-                loss[at],
-                None if validation is None else check[at],
-                chosen[at],
-                None
-                if epochs_of_best is None or waited is None
-                else int(epochs_of_best[at] + waited[at]) + 1,
-            ),
-            best_epoch=None if epochs_of_best is None else int(epochs_of_best[at]),
-            problem=problem_of(loss[at], host, at),
-        )
-        for at in range(len(chosen))
-    ]
-
-
-def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)

@@ -46,6 +46,36 @@ def test_seeds_differ_are_kept_and_more_can_be_added(tmp_path: Path) -> None:
     assert Path(second["report"]).read_text().count("<h2") >= 3
 
 
+def test_seeds_trained_together_are_what_they_are_alone(tmp_path: Path) -> None:
+    recipe = recipes.find("digits")
+    alone = run_seeds(recipe, tmp_path / "alone", seeds=3, quick=True)
+    together = run_seeds(recipe, tmp_path / "together", seeds=3, quick=True, together=True)
+    for name, facts in alone["summary"].items():
+        for kind in ("median", "lowest", "highest"):
+            assert together["summary"][name][kind] == pytest.approx(facts[kind], rel=1e-3, abs=1e-3)
+    detector = json.loads((tmp_path / "together/seed-1/detector/detector.json").read_text())
+    assert detector["provenance"]["trained_together"] == 3
+    # The folders are those of runs alone: more seeds can be added either way.
+    more = run_seeds(recipe, tmp_path / "together", seeds=4, quick=True)
+    assert more["seeds"] == 4
+    with pytest.raises(InputError, match="without --ensemble"):
+        run_seeds(recipe, tmp_path / "no", seeds=2, quick=True, together=True, ensemble=2)
+    with pytest.raises(InputError, match="mnist_latent is not"):
+        run_seeds(recipes.find("mnist_latent"), tmp_path / "not", seeds=2, together=True)
+
+
+def test_a_watched_recipe_trained_together(tmp_path: Path, data_dir: Path) -> None:
+    assert data_dir.is_dir()
+    recipe = recipes.find("mnist_one_plain")
+    alone = run_seeds(recipe, tmp_path / "alone", seeds=2, quick=True)
+    together = run_seeds(recipe, tmp_path / "together", seeds=2, quick=True, together=True)
+    for name, facts in alone["summary"].items():
+        assert together["summary"][name]["median"] == pytest.approx(
+            facts["median"], rel=1e-2, abs=5e-3
+        )
+    assert "published" in Path(together["report"]).read_text()
+
+
 @pytest.mark.parametrize("seeds", [0, -1, 1001])
 def test_a_wrong_number_of_seeds_is_refused(tmp_path: Path, seeds: int) -> None:
     with pytest.raises(InputError, match=f"seeds is {seeds}; allowed: 1 to 1000"):

@@ -1,0 +1,116 @@
+"""Which group each row belongs to: names of any type as text, and files with a column of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aejax.config import InputError
+from aejax.data import files
+from aejax.data.rows import Selection
+from aejax.data.schema import Schema
+
+if TYPE_CHECKING:
+    import pyarrow
+
+READ_ROWS = 1 << 16
+
+
+def group_positions(groups: Any, rows: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Every distinct group, and the position of each row's.
+
+    Args:
+        groups: [rows], of text, whole numbers or anything else that `str` tells apart.
+        rows: how many there must be.
+
+    Returns:
+        Names in ascending order, and int32 [rows].
+
+    Raises:
+        InputError: if a row has none, or there are too few or too many.
+    """
+    given = np.asarray(groups)
+    if given.shape != (rows,):
+        raise InputError(f"groups have shape {given.shape}; allowed: ({rows},), one a row")
+    if given.dtype.kind in "fO":
+        missing = [at for at, value in enumerate(given) if value is None or value != value]
+        if missing:
+            raise InputError(f"row {missing[0]} has no group; allowed: a group in every row")
+    # Distinct first: text is slow to compare, and there are few groups and many rows.
+    try:
+        distinct, positions = np.unique(given, return_inverse=True)
+    except TypeError:
+        distinct, positions = np.unique(given.astype(str), return_inverse=True)
+    names, merged = np.unique(np.array([str(value) for value in distinct]), return_inverse=True)
+    return tuple(map(str, names)), merged.reshape(-1)[positions].astype(np.int32)
+
+
+def positions_of(keys: pyarrow.Table, column: str, known: Sequence[str]) -> tuple[Any, np.ndarray]:
+    """The group of every row as text, and its position among those that are known.
+
+    Args:
+        keys: of a block of rows.
+        column: that names groups.
+        known: names.
+
+    Returns:
+        A pyarrow array of text, null where the cell is empty; int32 [rows], -1 for none of them.
+    """
+    import pyarrow as pa
+
+    texts = keys.column(column).cast(pa.string()).combine_chunks()
+    encoded = texts.dictionary_encode()
+    place = {name: at for at, name in enumerate(known)}
+    of_distinct = np.array([place.get(name, -1) for name in encoded.dictionary.to_pylist()] + [-1])
+    # The last entry stands for empty cells.
+    indices = encoded.indices.fill_null(len(of_distinct) - 1)
+    return texts, of_distinct[indices.to_numpy(zero_copy_only=False)].astype(np.int32)
+
+
+def read_groups(
+    path: Path, selection: Selection, column: str, expected: Schema | None = None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Schema]:
+    """All rows of a table, with their labels and groups.
+
+    Args:
+        path: as in `aejax.data.files.open_rows`.
+        selection: which columns are labels and features.
+        column: that names each row's group; no feature.
+        expected: the rows that detectors were trained on, if there are any.
+
+    Returns:
+        Rows [n, features]; labels int8 [n] or None; groups, text [n]; the schema.
+
+    Raises:
+        InputError: if the file can't be read, has no such column, or a row has no group.
+    """
+    if column == selection.label_column or column in selection.drop_columns:
+        raise InputError(f"group column {column!r} is also a label or dropped; allowed: one use")
+    chosen = Selection(
+        label_column=selection.label_column,
+        normal_label=selection.normal_label,
+        drop_columns=selection.drop_columns,
+        key_columns=(column,),
+        header=selection.header,
+    )
+    opened = files.open_rows(path, chosen, expected)
+    x, labels, names = [], [], []
+    for block in opened.blocks(READ_ROWS):
+        if block.keys is None:
+            raise InputError(f"{path} has no columns with names; allowed with groups: CSV, Parquet")
+        texts, _ = positions_of(block.keys, column, ())
+        if texts.null_count or "" in texts.unique().to_pylist():
+            empty = np.array([not text for text in texts.to_pylist()])
+            row = block.first_row + int(np.flatnonzero(empty)[0])
+            raise InputError(
+                f"{path}: row {row}, {column!r} is empty; allowed: a group in every row"
+            )
+        x.append(block.x)
+        labels.append(block.y)
+        names.append(texts.to_numpy(zero_copy_only=False))
+    given = [flags for flags in labels if flags is not None]
+    y = np.concatenate(given) if given else None
+    return np.concatenate(x), y, np.concatenate(names), opened.schema

@@ -1,0 +1,243 @@
+"""From normal rows of many groups to a detector for each, trained as one population."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.config import Classifier, Config, InputError
+from aejax.core.errors import feature_error
+from aejax.data.groups import group_positions
+from aejax.data.schema import Schema
+from aejax.detection.fitting import data_fingerprint
+from aejax.detection.groups import Group, GroupDetector
+from aejax.detection.normal import MOST_ROWS, MOST_ROWS_OF_DISTANCES, evenly, normal_of, wanted
+from aejax.detection.population import new_member, train_kinds
+from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.threshold import Threshold, check_rule
+from aejax.training.members import Member, TrainedMember
+from aejax.training.population import GROUP, workers
+
+# Values of a batch of all members of a program and what training keeps of it: what fits the
+# cache. Members of small models stand side by side in larger numbers than GROUP.
+PROGRAM_VALUES = 1 << 20
+MOST_TOGETHER = 64
+# Rows that are reconstructed at once to learn what is normal.
+NORMAL_ROWS = 1 << 16
+
+
+def fit_groups(
+    config: Config,
+    x: Any,
+    groups: Any,
+    *,
+    column: str = "group",
+    least_rows: int | None = None,
+    schema: Schema | None = None,
+    group_size: int | None = None,
+    progress: bool = False,
+    provenance: dict[str, Any] | None = None,
+) -> GroupDetector:
+    """Train one detector for each group of rows, all as one population.
+
+    Each group has its own scaler, validation rows, early stopping and threshold: its detector
+    is what `fit` would have made of its rows alone, to the tolerance of `fit_population`. Its
+    history isn't kept, only its last losses.
+
+    Args:
+        config: all settings, the same for all groups.
+        x: normal rows of all groups, as in `fit`.
+        groups: each row's group, [n], of text or whole numbers.
+        column: what to call the column of groups, in files.
+        least_rows: groups with fewer rows are left out and listed in `skipped`; None refuses
+            them if they can't be trained.
+        schema: of the rows; None infers it.
+        group_size: members in one program; None lets the model's size decide.
+        progress: whether to draw a progress bar on stderr.
+        provenance: more facts to keep.
+
+    Raises:
+        InputError: if rows don't fit, a group has too few, or no group is left.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+        >>> stores = np.arange(400) % 4
+        >>> detectors = fit_groups(Config(), x, stores)
+        >>> detectors.names
+        ('0', '1', '2', '3')
+        >>> detectors.score(x[:2], stores[:2]).shape
+        (2,)
+    """
+    started = time.monotonic()
+    if isinstance(config.model, Classifier):
+        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
+    if config.columns.kinds == "mixed":
+        raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
+    if config.precision == "fastest":
+        raise InputError(
+            "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
+        )
+    stored, schema = as_rows(x, schema)
+    stored = as_stored(stored, schema)
+    check_finite(stored, schema)
+    names, positions = group_positions(groups, len(stored))
+    if not names:
+        raise InputError("training rows: found 0; allowed: at least 1")
+    order = np.argsort(positions, kind="stable")
+    rows_of = np.split(order, np.searchsorted(positions[order], np.arange(1, len(names))))
+    members, chosen, skipped = _members(config, names, rows_of, least_rows)
+    trained = train_kinds(
+        members,
+        stored,
+        schema,
+        group_size=group_size or members_together(config, schema, len(members)),
+        progress=progress,
+    )
+    kept = [at for at, found in enumerate(trained) if found.problem is None]
+    problems = {
+        chosen[at]: found.problem for at, found in enumerate(trained) if found.problem is not None
+    }
+    if not kept:
+        raise InputError(f"groups: all {len(trained)} diverged; {_first(problems)}")
+
+    def stack(*leaves: Any) -> np.ndarray:
+        return np.stack([np.asarray(leaf) for leaf in leaves])
+
+    # Until rows were scored, no group has a threshold.
+    none = Threshold(value=math.nan, rule=config.rule, rows=0)
+    detector = GroupDetector(
+        config=config,
+        schema=schema,
+        column=column,
+        groups=tuple(
+            _group(chosen[at], len(rows), trained[at], none)
+            for at in kept
+            for rows in [np.concatenate([members[at].training, members[at].validation])]
+        ),
+        scaler=jax.tree.map(stack, *[trained[at].scaler for at in kept]),
+        variables=jax.tree.map(stack, *[trained[at].variables for at in kept]),
+        skipped={**skipped, **problems},
+    )
+    normal = [calibrating_rows(members[at]) for at in kept]
+    detector = _learn_normal(detector, stored, normal)
+    detector = detector.calibrate_members(
+        stored[np.concatenate(normal)], np.repeat(np.arange(len(normal)), [len(r) for r in normal])
+    )
+    facts = {
+        "data": data_fingerprint(stored),
+        "training_rows": sum(len(members[at].training) for at in kept),
+        "train_seconds": round(time.monotonic() - started, 3),
+        "epochs_run": sum(found.epochs_run for found in trained),
+        **(provenance or {}),
+    }
+    return dataclasses.replace(detector, provenance=facts)
+
+
+def calibrating_rows(member: Member) -> np.ndarray:
+    """Positions of the rows that a member's threshold is found on."""
+    return member.validation if len(member.validation) else member.training
+
+
+def members_together(config: Config, schema: Schema, members: int) -> int:
+    """How many members of a model to train side by side in one program.
+
+    As many as fit the cache, unless some cores would have none.
+    """
+    values = 3 * config.train.batch_size * schema.features
+    fitting = max(PROGRAM_VALUES // values, GROUP)
+    most = min(MOST_TOGETHER, 1 << (fitting.bit_length() - 1))
+    return min(most, max(GROUP, -(-members // workers())))
+
+
+def _members(
+    config: Config,
+    names: tuple[str, ...],
+    rows_of: list[np.ndarray],
+    least_rows: int | None,
+) -> tuple[list[Member], list[str], dict[str, str]]:
+    """Members, the names of their groups, and why other groups have none."""
+    least = 2 if config.train.validation_fraction > 0 else 1
+    if least_rows is not None and least_rows < least:
+        raise InputError(f"least_rows is {least_rows}; allowed: at least {least}")
+    members, chosen, skipped = [], [], {}
+    for number, (name, rows) in enumerate(zip(names, rows_of, strict=True)):
+        try:
+            if len(rows) < (least_rows or least):
+                raise InputError(
+                    f"it has {len(rows)} training rows; allowed: at least {least_rows or least}"
+                )
+            member = new_member(config, rows, number)
+            check_rule(config.rule, len(calibrating_rows(member)))
+        except InputError as error:
+            if least_rows is None:
+                raise InputError(
+                    f"group {name!r}: {error} (least_rows, --least-rows, leaves small ones out)"
+                ) from None
+            skipped[name] = str(error)
+            continue
+        members.append(member)
+        chosen.append(name)
+    if not members:
+        raise InputError(f"groups: none of {len(names)} can be trained; {_first(skipped)}")
+    return members, chosen, skipped
+
+
+def _first(problems: dict[str, str]) -> str:
+    name = next(iter(problems))
+    return f"the first is {name!r}: {problems[name]}"
+
+
+def _group(name: str, rows: int, found: TrainedMember, threshold: Threshold) -> Group:
+    last = found.history[-1] if found.history else {}
+    return Group(
+        name=name,
+        rows=rows,
+        threshold=threshold,
+        best_epoch=found.best_epoch,
+        loss=last.get("loss"),
+        validation_loss=last.get("validation_loss"),
+    )
+
+
+def _learn_normal(
+    detector: GroupDetector, x: np.ndarray, normal: list[np.ndarray]
+) -> GroupDetector:
+    """`learn_normal` of every group, from its normal rows, some thousand rows at a time."""
+    if not detector.scorer.reconstructs:
+        return detector
+    kinds = wanted(detector.config)
+    most = MOST_ROWS_OF_DISTANCES if kinds else MOST_ROWS
+    few = [rows[evenly(len(rows), most)] for rows in normal]
+    learnt: list[dict[str, Any]] = []
+    first = 0
+    while first < len(few):
+        last, count = first, 0
+        while last < len(few) and (last == first or count + len(few[last]) <= NORMAL_ROWS):
+            count += len(few[last])
+            last += 1
+        counts = [len(rows) for rows in few[first:last]]
+        picked = x[np.concatenate(few[first:last])]
+        members = np.repeat(np.arange(first, last, dtype=np.int32), counts)
+        scaled, found = detector.reconstruct_members(picked, members)
+        error = np.asarray(
+            feature_error(detector.config.error, jnp.asarray(scaled), jnp.asarray(found))
+        )
+        latent = detector.encode_members(picked, members) if "latent" in kinds else None
+        for part in np.split(np.arange(count), np.cumsum(counts)[:-1]):
+            learnt.append(
+                normal_of(
+                    kinds,
+                    error[part].reshape(len(part), -1),
+                    (scaled[part] - found[part]).reshape(len(part), -1),
+                    None if latent is None else latent[part].reshape(len(part), -1),
+                )
+            )
+        first = last
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *learnt)
+    return dataclasses.replace(detector, variables={**detector.variables, "normal": stacked})

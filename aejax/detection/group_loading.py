@@ -1,0 +1,71 @@
+"""Saved detectors of groups, read back and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aejax import config as settings
+from aejax.config import Config, InputError
+from aejax.core import scaling
+from aejax.core.scaling import Scaler
+from aejax.data.schema import Schema
+from aejax.detection import artifact
+from aejax.detection.detector import arrays_of
+from aejax.detection.groups import Group, GroupDetector
+from aejax.detection.loading import read_variables_like
+
+MOST_GROUPS = 1 << 20
+
+
+def load_groups(folder: str | Path) -> GroupDetector:
+    """The detectors that `GroupDetector.save` or `aejax train --group-column` wrote.
+
+    Args:
+        folder: theirs, or a run's folder that holds it in `detector/`.
+
+    Raises:
+        InputError: if there is none, or it is damaged or of a newer format.
+    """
+    folder = artifact.home(Path(folder))
+    written = artifact.read_description(folder)
+    place = folder / artifact.JSON_NAME
+    if written.get("kind") != "groups":
+        raise InputError(f"{place} describes a single detector; allowed: load it with load")
+    try:
+        config = settings.from_dict(written["config"], Config)
+        schema = Schema.from_dict(written["schema"])
+        groups = tuple(Group.from_dict(group) for group in written["groups"])
+        described: dict[str, Any] = {
+            "column": str(written["column"]),
+            "skipped": {str(name): str(why) for name, why in written["skipped"].items()},
+            "provenance": dict(written["provenance"]),
+        }
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{place}: {error}") from None
+    if not 1 <= len(groups) <= MOST_GROUPS:
+        raise InputError(f"{place}: groups are {len(groups)}; allowed: 1 to {MOST_GROUPS}")
+    variables = read_variables_like(folder, written, config, schema)
+    like = arrays_of(scaling.like(config.scale, schema.shape), variables)
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((len(groups), *leaf.shape), leaf.dtype), like
+    )
+    arrays = artifact.read_arrays(folder, written["arrays"], like)
+    return GroupDetector(
+        config=config,
+        schema=schema,
+        groups=groups,
+        scaler=Scaler(**arrays["scaler"]),
+        variables=arrays["variables"],
+        **described,
+    )
+
+
+def is_groups(folder: str | Path) -> bool:
+    """Whether a folder holds detectors of groups."""
+    home = artifact.home(Path(folder))
+    if not (home / artifact.JSON_NAME).is_file():
+        return False
+    return artifact.read_description(home).get("kind") == "groups"

@@ -1,0 +1,289 @@
+"""One detector for each of many groups (stores, sensors, users), as one artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax import config as settings
+from aejax.config import Config, InputError, Rule
+from aejax.core import steps
+from aejax.core.scaling import Scaler
+from aejax.data.groups import group_positions
+from aejax.data.schema import Schema
+from aejax.detection import artifact
+from aejax.detection.detector import Detector, arrays_of
+from aejax.detection.group_rows import map_tiles
+from aejax.detection.rows import as_rows, check_finite, default_batch_size
+from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.models.build import build
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """What is known of one group besides its arrays.
+
+    Attributes:
+        name: as in the column that names groups.
+        rows: that it was trained and calibrated on.
+        threshold: above which its rows are flagged.
+        best_epoch: the epoch that its parameters are of, or None for the last.
+        loss: of the last epoch, in training.
+        validation_loss: likewise, or None.
+    """
+
+    name: str
+    rows: int
+    threshold: Threshold
+    best_epoch: int | None = None
+    loss: float | None = None
+    validation_loss: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The group as a JSON-ready dict."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "threshold": self.threshold.to_dict()}
+
+    @staticmethod
+    def from_dict(written: Mapping[str, Any]) -> Group:
+        """The group that `to_dict` wrote."""
+        return Group(**{**written, "threshold": Threshold.from_dict(written["threshold"])})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupDetector:
+    """A detector for each group. Immutable; methods return new ones.
+
+    Attributes:
+        config: all settings; each group's seed is the one in it.
+        schema: the rows it takes.
+        column: that names a row's group, in files.
+        groups: that have a detector, in the order of the arrays' leading axis.
+        scaler: fitted on each group's training rows, with a leading axis of groups.
+        variables: likewise.
+        skipped: groups of the training rows that have no detector, and why.
+        provenance: what made it.
+    """
+
+    config: Config
+    schema: Schema
+    column: str
+    groups: tuple[Group, ...]
+    scaler: Scaler
+    variables: dict[str, Any]
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Scores of different groups have thresholds of their own: there is none for all rows.
+    threshold: None = None
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the groups that have a detector."""
+        return tuple(group.name for group in self.groups)
+
+    @functools.cached_property
+    def scorer(self) -> steps.Scorer:
+        """The static part of the scoring program, of one group."""
+        model = build(self.config.model, self.schema, precision=self.config.products)
+        return steps.Scorer(model=model, error=self.config.error, kind=steps.kind_of(self.config))
+
+    @functools.cached_property
+    def _placed(self) -> tuple[dict[str, Any], Scaler]:
+        return jax.device_put((self.variables, self.scaler))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides a score."""
+        described = json.dumps(
+            [
+                settings.to_dict(self.config.model),
+                self.config.error,
+                self.config.score,
+                self.config.precision,
+                self.schema.to_dict(),
+                self.names,
+            ]
+        )
+        arrays = artifact.digest(arrays_of(self.scaler, self.variables))
+        return hashlib.sha256(f"groups {described} {arrays}".encode()).hexdigest()
+
+    @functools.cached_property
+    def thresholds(self) -> np.ndarray:
+        """Every group's threshold, float64 [groups]."""
+        return np.array([group.threshold.value for group in self.groups])
+
+    def members(self, groups: Any, rows: int) -> np.ndarray:
+        """The position of each row's group among those that have a detector, int32 [rows].
+
+        Raises:
+            InputError: naming the first group that has none.
+        """
+        names, positions = group_positions(groups, rows)
+        place = {name: at for at, name in enumerate(self.names)}
+        found = np.array([place.get(name, -1) for name in names] or [-1], np.int32)
+        unknown = [name for name in names if name not in place]
+        if unknown:
+            raise InputError(
+                f"group {self.why_not(unknown[0])}; allowed: one of {len(place)} that have"
+            )
+        return found[positions] if rows else np.zeros(0, np.int32)
+
+    def why_not(self, name: str) -> str:
+        """Why a group has no detector, in words."""
+        reason = self.skipped.get(name, "it was not in the training rows")
+        return f"{name!r} has no detector ({reason})"
+
+    def score(self, x: Any, groups: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """Score rows, each by its own group's detector; larger is more anomalous.
+
+        Scores of different groups are comparable only beside their thresholds.
+
+        Args:
+            x: rows [n, ...] as the schema says, or a data frame with its columns.
+            groups: each row's group, [n].
+            batch_size: rows in a compiled batch, about; scores agree to 1e-6 between sizes.
+
+        Returns:
+            float32 [n].
+
+        Raises:
+            InputError: if rows don't fit the schema, one holds NaN or infinity, or a group has
+                no detector.
+        """
+        rows, _ = as_rows(x, self.schema)
+        check_finite(rows, self.schema)
+        return self.score_members(rows, self.members(groups, len(rows)), batch_size=batch_size)
+
+    def predict(self, x: Any, groups: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """Which rows are flagged: bool [n], True where the score is above the group's threshold."""
+        rows = as_rows(x, self.schema)[0]
+        scores = self.score(rows, groups, batch_size=batch_size)
+        flags: np.ndarray = scores > self.thresholds[self.members(groups, len(rows))]
+        return flags
+
+    def score_members(
+        self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Score rows of the schema's shape by position of their group; -1 and NaN give NaN."""
+        (scores,) = self._run(steps.compiled_score_tiles, rows, members, batch_size)
+        return scores
+
+    def explain_members(
+        self, rows: np.ndarray, members: np.ndarray, *, top: int, batch_size: int | None = None
+    ) -> list[np.ndarray]:
+        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
+        if not 1 <= top <= self.schema.features:
+            raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
+        program = functools.partial(steps.compiled_explain_tiles, top=top)
+        return self._run(program, rows, members, batch_size)
+
+    def reconstruct_members(
+        self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled rows and their reconstructions, both float32 [n, ...]."""
+        x, y = self._run(steps.compiled_reconstruct_tiles, rows, members, batch_size)
+        return x, y
+
+    def encode_members(
+        self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Latent values, float32 [n, ...]."""
+        (latent,) = self._run(steps.compiled_encode_tiles, rows, members, batch_size)
+        return latent
+
+    def member(self, name: str) -> Detector:
+        """One group's detector, to be used, saved or exported by itself.
+
+        Raises:
+            InputError: if the group has none.
+        """
+        if name not in self.names:
+            raise InputError(f"group {self.why_not(name)}; {settings.suggest(name, self.names)}")
+        at = self.names.index(name)
+
+        def own(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[at], tree)
+
+        group = self.groups[at]
+        return Detector(
+            config=self.config,
+            schema=self.schema,
+            scaler=own(self.scaler),
+            variables=own(self.variables),
+            threshold=group.threshold,
+            provenance={**self.provenance, "group": name, "best_epoch": group.best_epoch},
+        )
+
+    def calibrate(self, x: Any, groups: Any, *, rule: Rule | None = None) -> GroupDetector:
+        """The same detectors with thresholds found on the scores of these rows.
+
+        Groups without rows here keep the threshold that they have.
+
+        Args:
+            x: rows taken to be normal, best not seen in training.
+            groups: each row's group, [n].
+            rule: how; None takes the configuration's.
+        """
+        rows, _ = as_rows(x, self.schema)
+        check_finite(rows, self.schema)
+        return self.calibrate_members(rows, self.members(groups, len(rows)), rule=rule)
+
+    def calibrate_members(
+        self, rows: np.ndarray, members: np.ndarray, *, rule: Rule | None = None
+    ) -> GroupDetector:
+        """As `calibrate`, with the position of each row's group."""
+        scores = self.score_members(rows, members)
+        order = np.argsort(members, kind="stable")
+        bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
+        changed = []
+        for at, group in enumerate(self.groups):
+            own = scores[order[bounds[at] : bounds[at + 1]]]
+            try:
+                found = fit_threshold(rule or self.config.rule, own) if len(own) else None
+            except InputError as error:
+                raise InputError(f"group {group.name!r}: {error}") from None
+            changed.append(dataclasses.replace(group, threshold=found or group.threshold))
+        return dataclasses.replace(self, groups=tuple(changed))
+
+    def save(self, folder: str | Path) -> None:
+        """Write all detectors to a folder, as one artifact; see `Detector.save`."""
+        described = {
+            "kind": "groups",
+            "config": settings.to_dict(self.config),
+            "schema": self.schema.to_dict(),
+            "column": self.column,
+            "groups": [group.to_dict() for group in self.groups],
+            "skipped": self.skipped,
+            "provenance": self.provenance,
+            "normal": sorted(self.variables.get("normal", ())),
+        }
+        artifact.write(
+            Path(folder), described, jax.device_get(arrays_of(self.scaler, self.variables))
+        )
+
+    def _run(
+        self, program: Any, rows: np.ndarray, members: np.ndarray, batch_size: int | None
+    ) -> list[np.ndarray]:
+        variables, scaler = self._placed
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
+
+        def one(x: Any, of: Any) -> Any:
+            wide = jax.default_backend() != "cpu"
+            return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
+
+        return map_tiles(
+            one,
+            rows,
+            members,
+            batch_size=batch_size or default_batch_size(self.schema, self.config.model),
+            dtype=self.schema.dtype,
+        )

@@ -1,0 +1,113 @@
+"""Several seeds of one experiment, trained together, each as `fit` would have trained it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aejax.config import Classifier, Config, InputError
+from aejax.data.schema import Schema
+from aejax.detection import alarms
+from aejax.detection.fitting import data_fingerprint
+from aejax.detection.population import Population, detector_of, new_member, train_kinds
+from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
+from aejax.detection.stability import record
+from aejax.detection.threshold import check_rule
+from aejax.training.population import Member
+
+
+def joined_rows(
+    x_train: Any, x_validation: Any, x_scale: Any, schema: Schema | None
+) -> tuple[np.ndarray, np.ndarray, Schema]:
+    """One array of all rows that members look at; they name theirs by position.
+
+    Args:
+        x_train: as in `fit`.
+        x_validation: likewise, or None.
+        x_scale: likewise, or None.
+        schema: of the rows; None infers it.
+
+    Returns:
+        The rows, where each of the three ends in them, and the schema.
+    """
+    rows, schema = as_rows(x_train, schema)
+    given = [as_stored(rows, schema)]
+    for more in (x_validation, x_scale):
+        given.append(given[0][:0] if more is None else as_stored(as_rows(more, schema)[0], schema))
+    for part in given:
+        check_finite(part, schema)
+    x = np.concatenate(given) if len(given[1]) or len(given[2]) else given[0]
+    return x, np.cumsum([len(part) for part in given]), schema
+
+
+def fit_seeds(
+    configs: Sequence[Config],
+    x_train: Any,
+    *,
+    x_validation: Any = None,
+    x_scale: Any = None,
+    schema: Schema | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Population:
+    """Train one detector for each configuration on the same rows, as `fit` would, but together.
+
+    Args:
+        configs: one for each detector.
+        x_train: normal rows, as in `fit`.
+        x_validation: as in `fit`.
+        x_scale: as in `fit`.
+        schema: of the rows; None infers it.
+        provenance: more facts to keep with every detector.
+        progress: whether to draw a progress bar on stderr.
+
+    Raises:
+        InputError: if there are no configurations, or rows don't fit.
+    """
+    if not configs:
+        raise InputError("configs: found 0; allowed: at least 1")
+    if any(isinstance(config.model, Classifier) for config in configs):
+        raise InputError("Config.model is a Classifier; allowed together: autoencoders")
+    started = time.monotonic()
+    schema = schema_for(configs[0], x_train, schema)
+    x, ends, schema = joined_rows(x_train, x_validation, x_scale, schema)
+    everything = np.arange(ends[0])
+    members, calibrating = [], []
+    for number, config in enumerate(configs):
+        if x_validation is None:
+            member = new_member(config, everything, number)
+        else:
+            held = np.arange(ends[0], ends[1])
+            member = Member(config=config, training=everything, validation=held)
+        if x_scale is not None:
+            member = dataclasses.replace(member, scaling=np.arange(ends[1], ends[2]))
+        own = x_validation is None and len(member.validation) > 0
+        calibrating.append(member.validation if own else member.training)
+        check_rule(config.rule, len(calibrating[-1]))
+        members.append(member)
+    trained = train_kinds(members, x, schema, progress=progress)
+    seconds = round((time.monotonic() - started) / len(members), 3)
+    detectors, problems = [], {}
+    for number, (member, found) in enumerate(zip(members, trained, strict=True)):
+        facts = {
+            "data": data_fingerprint(x[member.training]),
+            "training_rows": len(member.training),
+            "train_seconds": seconds,
+            "trained_together": len(members),
+            **(provenance or {}),
+        }
+        normal = x[calibrating[number]]
+        detector = detector_of(member, found, schema, facts, normal)
+        if detector is None:
+            problems[number] = str(found.problem)
+        else:
+            scaled_on = member.training if member.scaling is None else member.scaling
+            told = alarms.alarms_of(detector, normal, x[scaled_on])
+            kept = record(detector.provenance, told)
+            detector = dataclasses.replace(detector, provenance=kept).calibrate(normal)
+        detectors.append(detector)
+    return Population(detectors=tuple(detectors), problems=problems)

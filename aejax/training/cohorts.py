@@ -1,0 +1,271 @@
+"""Members that share one compiled program, and how they go on when some of them have stopped.
+
+A cohort trains some epochs at a time. Where members may stop early, those that go on are put
+together again between two such rounds, in fewer programs of the same size, and in the end in
+one of half the size, and half of that: so what has stopped costs nothing, and few programs
+are compiled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aejax.core import optimizers, scaling, steps
+from aejax.models.heads import Head
+from aejax.training.members import Member, member_orders, validation_tiles
+
+EPOCHS_AT_ONCE = 32
+# The fewest epochs of a round after which members that stopped are looked for.
+LEAST_EPOCHS_AT_ONCE = 8
+# Numbers of steps an epoch that members of one kind may have, each in programs of its own.
+MOST_EXACT_STEPS = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Members that one program can train, and what it is compiled for.
+
+    Attributes:
+        program: shared by all.
+        members: all of them.
+        scalers: theirs.
+        rows: all rows as stored, on the device.
+        shape: of one row.
+        leader: whose batches all members see, or None.
+    """
+
+    program: steps.Program
+    members: Sequence[Member]
+    scalers: Sequence[scaling.Scaler]
+    rows: jax.Array
+    shape: tuple[int, ...]
+    leader: Member | None = None
+
+    @property
+    def epochs_at_once(self) -> int:
+        """Epochs of one round."""
+        patience = self.members[0].config.train.patience
+        if patience is None:
+            return EPOCHS_AT_ONCE
+        return min(EPOCHS_AT_ONCE, max(LEAST_EPOCHS_AT_ONCE, patience))
+
+
+class Cohort(NamedTuple):
+    """Members side by side in one program, between two rounds.
+
+    Attributes:
+        numbers: of the members, in the order of the leading axis.
+        own: which of them count here; the others fill the program up and are thrown away.
+        begin: epochs that are done.
+        states: [members, ...].
+        best: [members, ...], or None.
+        fed: all but the order.
+        per_epoch: steps of an epoch.
+        ragged: whether some members have fewer.
+    """
+
+    numbers: list[int]
+    own: list[bool]
+    begin: int
+    states: steps.TrainState
+    best: steps.Best | None
+    fed: steps.Epochs
+    per_epoch: int
+    ragged: bool
+
+
+class Round(NamedTuple):
+    """What some epochs of a cohort left.
+
+    Attributes:
+        cohort: after them.
+        loss: of every step, float64 [members, epochs, steps].
+        check: validation loss of every epoch, [members, epochs].
+        done: whether no member here goes on.
+    """
+
+    cohort: Cohort
+    loss: np.ndarray
+    check: np.ndarray
+    done: bool
+
+
+def steps_of(member: Member) -> int:
+    """Steps of one of a member's epochs."""
+    return -(-len(member.training) // member.config.train.batch_size)
+
+
+def round_up(count: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24 and so on: few shapes, and little waste."""
+    if count <= 2:
+        return count
+    power = 1 << ((count - 1).bit_length() - 1)
+    return power * 3 // 2 if count <= power * 3 // 2 else power * 2
+
+
+def plan(kind: Kind, group_size: int) -> list[tuple[list[int], list[bool]]]:
+    """Which members train side by side: numbers, and which of them count.
+
+    All cohorts are of one size: where the members don't divide, the last one begins with some
+    of those before it, because training a few twice takes less time than compiling a program
+    of another size. Members with like numbers of steps stand together, so that few wait for
+    others' batches.
+    """
+    order = np.argsort([steps_of(member) for member in kind.members], kind="stable").tolist()
+    return _cohorts(order, group_size)
+
+
+def _cohorts(order: list[int], group_size: int) -> list[tuple[list[int], list[bool]]]:
+    count = -(-len(order) // group_size)
+    size = -(-len(order) // count)
+    found = []
+    for at in range(count):
+        start = min(at * size, len(order) - size)
+        numbers = order[start : start + size]
+        found.append((numbers, [start + place >= at * size for place in range(len(numbers))]))
+    return found
+
+
+def begin(kind: Kind, numbers: list[int], own: list[bool]) -> Cohort:
+    """A cohort before its first epoch."""
+    fed, per_epoch, ragged = _feed(kind, numbers)
+    # What training begins with is the same for all schedules: one program makes it.
+    beginning = dataclasses.replace(kind.program, schedule="constant")
+    masks = [kind.members[number].mask for number in numbers]
+    mask = None if masks[0] is None else jax.device_put(stack(masks))
+    states = steps.compiled_new_members(beginning, kind.shape, fed.values, mask)
+    best = None
+    if kind.members[0].config.train.patience is not None:
+        best = steps.compiled_new_best_of_members(states)
+    return Cohort(numbers, own, 0, states, best, fed, per_epoch, ragged)
+
+
+def _feed(kind: Kind, numbers: list[int]) -> tuple[steps.Epochs, int, bool]:
+    """Scalers, numbers and validation rows of some members; their steps, and if these differ."""
+    chosen = [kind.members[number] for number in numbers]
+    train = chosen[0].config.train
+    counts = {steps_of(member) for member in chosen}
+    per_epoch = max(counts)
+    many = len({steps_of(member) for member in kind.members}) > MOST_EXACT_STEPS
+    if many:
+        per_epoch = round_up(per_epoch)
+    scalers = [kind.scalers[number] for number in numbers]
+    values = [
+        optimizers.numbers(member.config.train, train.epochs * steps_of(member))
+        for member in chosen
+    ]
+    held = [member.validation for member in chosen]
+    most = max(map(len, held))
+    fed = steps.Epochs(
+        order=None,
+        validation=validation_tiles(held, train.batch_size, round_up(most) if many else most),
+        scaler=stack(scalers),
+        values=stack(values),
+    )
+    return jax.device_put(fed), per_epoch, counts != {per_epoch}
+
+
+def fit_scalers(
+    members: Sequence[Member], x: np.ndarray, heads: tuple[Head, ...] | None
+) -> list[scaling.Scaler]:
+    """Every member's scaler; members that share an array of positions share the work.
+
+    Args:
+        members: of one kind.
+        x: rows of all of them.
+        heads: of the columns of a mixed table, or None.
+    """
+    found: dict[int, scaling.Scaler] = {}
+    scalers = []
+    for member in members:
+        picked = member.training if member.scaling is None else member.scaling
+        # The members keep the arrays, so an address stands for one of them.
+        if id(picked) not in found:
+            found[id(picked)] = scaling.fit(member.config.scale, [x[picked]], x.dtype, heads)
+        scalers.append(found[id(picked)])
+    return scalers
+
+
+def advance(kind: Kind, cohort: Cohort) -> Round:
+    """Train a cohort for one round."""
+    train = kind.members[0].config.train
+    epochs = range(cohort.begin, min(cohort.begin + kind.epochs_at_once, train.epochs))
+    shared_order = kind.leader is not None
+    if kind.leader is not None:
+        order = member_orders(kind.leader, epochs, cohort.per_epoch)
+    else:
+        order = np.stack(
+            [
+                member_orders(kind.members[number], epochs, cohort.per_epoch)
+                for number in cohort.numbers
+            ]
+        )
+    states, best, loss, check = steps.compiled_train_members(
+        kind.program,
+        cohort.states,
+        cohort.best,
+        kind.rows,
+        cohort.fed._replace(order=jax.device_put(order)),
+        jax.device_put(np.int32(epochs.start)),
+        jax.device_put(np.int32(train.patience or 0)),
+        shared_order=shared_order,
+        ragged=cohort.ragged,
+    )
+    after = cohort._replace(begin=epochs.stop, states=states, best=best)
+    stopped = best is not None and bool(np.all(np.asarray(best.stopped)[cohort.own]))
+    done = stopped or epochs.stop >= train.epochs
+    return Round(after, np.asarray(loss, np.float64), np.asarray(check), done)
+
+
+def compact(kind: Kind, cohorts: list[Cohort]) -> list[Cohort]:
+    """The members that go on, in fewer programs where that can be, else as they are.
+
+    Args:
+        kind: of the members.
+        cohorts: all of the kind that aren't done, after the same number of epochs.
+    """
+    going = [number for cohort in cohorts for number in _going(cohort)]
+    size = max(len(cohort.numbers) for cohort in cohorts)
+    if len(going) < size:
+        size = min(size, 1 << (len(going) - 1).bit_length())
+    needed = -(-len(going) // size)
+    if needed * size >= sum(len(cohort.numbers) for cohort in cohorts):
+        return cohorts
+    places = {
+        number: (host, at)
+        for cohort in cohorts
+        for host in [jax.device_get((cohort.states, cohort.best))]
+        for at, number in enumerate(cohort.numbers)
+        if cohort.own[at]
+    }
+    found = []
+    for start in range(0, needed * size, size):
+        picked = [going[min(at, len(going) - 1)] for at in range(start, start + size)]
+        own = [at < len(going) for at in range(start, start + size)]
+        fed, per_epoch, ragged = _feed(kind, picked)
+        states, best = jax.device_put(stack([member_at(*places[number]) for number in picked]))
+        found.append(Cohort(picked, own, cohorts[0].begin, states, best, fed, per_epoch, ragged))
+    return found
+
+
+def _going(cohort: Cohort) -> Iterable[int]:
+    assert cohort.best is not None
+    stopped = np.asarray(cohort.best.stopped)
+    for at, number in enumerate(cohort.numbers):
+        if cohort.own[at] and not stopped[at]:
+            yield number
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Trees of arrays as one, with a leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def member_at(tree: Any, at: int) -> Any:
+    """One member of a tree of arrays with a leading axis."""
+    return jax.tree.map(lambda leaf: leaf[at], tree)
