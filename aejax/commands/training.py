@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from aejax.commands.shared import (
+    Devices,
     DropColumns,
     Ensemble,
     HasHeader,
@@ -49,6 +50,10 @@ class Training:
     )
     precision: Annotated[Precision, arg(help="Type of the products when scoring.")] = "float32"
     ensemble: Ensemble = None
+    devices: Devices = None
+    distributed: Annotated[
+        bool, arg(help="This is one of several processes that train together, as Slurm says.")
+    ] = False
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
@@ -84,6 +89,7 @@ class Training:
                 tensorboard=self.tensorboard,
                 progress=not self.quiet,
                 should_stop=should_stop,
+                devices=self.devices,
             )
 
 

@@ -41,19 +41,29 @@ def digest(tree: Any) -> str:
 def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     """Write or replace the detector in a folder.
 
+    Of several processes all call this, with equal arrays; the first one writes.
+
     Args:
         folder: created where it doesn't exist.
         described: JSON-ready description.
         arrays: pytree of arrays.
     """
+    from aejax.training import processes
     from aejax.training.checkpoint import save_arrays
 
     folder.mkdir(parents=True, exist_ok=True)
     name = f"arrays-{digest(arrays)[:16]}"
     if not (folder / name).is_dir():
-        aside = folder / f".writing-{uuid.uuid4().hex}"
+        # Processes that save together name one folder, which one that was killed may have left.
+        together = processes.are_joined()
+        aside = folder / f".writing-{name if together else uuid.uuid4().hex}"
+        if together and processes.is_first():
+            shutil.rmtree(aside, ignore_errors=True)
         save_arrays(aside, arrays)
-        aside.rename(folder / name)
+        if processes.is_first():
+            aside.rename(folder / name)
+    if not processes.is_first():
+        return
     text = json.dumps({"format": FORMAT_VERSION, **described, "arrays": name}, indent=2) + "\n"
     aside = folder / f".{JSON_NAME}-{uuid.uuid4().hex}"
     aside.write_text(text, encoding="utf-8")

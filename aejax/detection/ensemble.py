@@ -32,6 +32,7 @@ def fit_ensemble(
     schema: Schema | None = None,
     provenance: dict[str, Any] | None = None,
     progress: bool = False,
+    devices: int | None = None,
 ) -> Detector:
     """Train one configuration from several seeds, and let the members decide together.
 
@@ -50,6 +51,7 @@ def fit_ensemble(
         schema: of the rows; None infers it.
         provenance: more facts to keep with the detector.
         progress: whether to draw a progress bar on stderr.
+        devices: how many of this process's devices train members, and score; None takes all.
 
     Raises:
         InputError: if rows don't fit, `members` is out of range, or all members diverged.
@@ -83,7 +85,7 @@ def fit_ensemble(
         Member(config=seeded, training=training, validation=held, scaling=scale)
         for seeded in seeds(config, members)
     ]
-    trained = train_kinds(population, x, schema, progress=progress)
+    trained = train_kinds(population, x, schema, devices=devices, progress=progress)
     facts = {
         "data": data_fingerprint(rows[training]),
         "training_rows": len(training),
@@ -100,7 +102,9 @@ def fit_ensemble(
         x[calibrating], combine=combine
     )
     took = {"train_seconds": round(time.monotonic() - started, 3)}
-    return dataclasses.replace(ensemble, provenance={**ensemble.provenance, **took})
+    return dataclasses.replace(
+        ensemble, provenance={**ensemble.provenance, **took}, devices=devices
+    )
 
 
 def seeds(config: Config, count: int) -> list[Config]:

@@ -178,6 +178,7 @@ def train_kinds(
     *,
     shared_order: bool = False,
     group_size: int = GROUP,
+    devices: int | None = None,
     progress: bool = False,
 ) -> list[TrainedMember]:
     """Train members whose configurations may differ in anything, in as few programs as it takes.
@@ -188,6 +189,7 @@ def train_kinds(
         schema: of the rows.
         shared_order: as in `fit_population`; members of a kind must have equal rows then.
         group_size: most members in one program.
+        devices: as in `train_populations`.
         progress: whether to draw a progress bar on stderr.
     """
     numbers_of = kinds([member.config for member in members])
@@ -203,6 +205,7 @@ def train_kinds(
         shape=schema.shape,
         shared_order=shared_order,
         group_size=group_size,
+        devices=devices,
         progress=progress,
     )
     trained: dict[int, TrainedMember] = {}

@@ -3,7 +3,8 @@
 Members of a group share the architecture and everything else that a program is compiled
 for; they differ in seed and numbers. A group is as large as fits the cache, because
 members side by side cost memory traffic where members one after the other cost dispatch.
-Groups run on all devices, or on all cores of a CPU, one single-threaded program a core.
+Groups take turns on the devices, and run on all cores of a CPU, one single-threaded
+program a core.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from flax import linen as nn
 from tqdm import tqdm
 
 from aejax.config import InputError
-from aejax.core import optimizers, scaling, steps
+from aejax.core import mesh, optimizers, scaling, steps
 from aejax.training.members import (
     Member,
     TrainedMember,
@@ -36,7 +37,7 @@ __all__ = ["GROUP", "Member", "TrainedMember", "train_population", "train_popula
 GROUP = 8
 EPOCHS_AT_ONCE = 32
 # The kind, the numbers of its members, how many of these are trained elsewhere too, and how.
-_Training = tuple[int, list[int], int, Callable[[], list[TrainedMember]]]
+_Training = tuple[int, list[int], int, Callable[[jax.Array], list[TrainedMember]]]
 
 
 def train_population(
@@ -47,6 +48,7 @@ def train_population(
     shape: tuple[int, ...],
     shared_order: bool = False,
     group_size: int = GROUP,
+    devices: int | None = None,
     progress: bool = False,
 ) -> list[TrainedMember]:
     """Train members of one kind; see `train_populations`.
@@ -58,6 +60,7 @@ def train_population(
         shape: of one row.
         shared_order: as in `train_populations`.
         group_size: most members in one program.
+        devices: as in `train_populations`.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
@@ -69,6 +72,7 @@ def train_population(
         shape=shape,
         shared_order=shared_order,
         group_size=group_size,
+        devices=devices,
         progress=progress,
     )
     return trained
@@ -81,6 +85,7 @@ def train_populations(
     shape: tuple[int, ...],
     shared_order: bool = False,
     group_size: int = GROUP,
+    devices: int | None = None,
     progress: bool = False,
 ) -> list[list[TrainedMember]]:
     """Train members of several kinds; each ends as it would have alone (float32 rounding aside).
@@ -96,12 +101,13 @@ def train_populations(
             and not what the member would have seen alone. Needs equal training rows.
         group_size: most members in one program; a kind's groups are of one size, so that
             they share one compiled program.
+        devices: how many of this process's devices train, groups taking turns; None takes all.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
         InputError: if there are no members, or they differ in what must be shared.
     """
-    rows = jax.device_put(x)
+    chosen = mesh.local_devices(devices)
     trainings: list[_Training] = []
     for kind, (members, model) in enumerate(populations):
         if not members:
@@ -113,23 +119,31 @@ def train_populations(
             raise InputError("shared_order with different training rows; allowed: equal rows")
         leader = members[0] if shared_order else None
         for numbers, again in _groups(len(members), group_size):
-            chosen = [members[number] for number in numbers]
-            train = functools.partial(_train_group, chosen, program, rows, x, shape, leader)
+            group = [members[number] for number in numbers]
+            train = functools.partial(_train_group, group, program, x=x, shape=shape, leader=leader)
             trainings.append((kind, numbers, again, train))
     done: list[dict[int, TrainedMember]] = [{} for _ in populations]
-    workers = os.cpu_count() or 1 if jax.default_backend() == "cpu" else jax.local_device_count()
+    # A CPU's programs are compiled for one thread; another device works on one at a time.
+    on_cpu = chosen[0].platform == "cpu"
+    workers = os.cpu_count() or 1 if on_cpu else len(chosen)
+    used = chosen[: len(trainings)]
+    rows_on = [jax.device_put(x, device) for device in used]
     total = sum(len(members) for members, _ in populations)
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=total, unit="models", disable=not progress, dynamic_ncols=True) as bar,
     ):
 
-        def run(training: _Training) -> None:
-            kind, numbers, again, train = training
-            done[kind].update(zip(numbers[again:], train()[again:], strict=True))
+        def run(turn: int) -> None:
+            kind, numbers, again, train = trainings[turn]
+            at = turn % len(used)
+            # Of this thread: what the group makes lies on its device, and so runs there.
+            with jax.default_device(used[at]):
+                found = train(rows_on[at])
+            done[kind].update(zip(numbers[again:], found[again:], strict=True))
             bar.update(len(numbers) - again)
 
-        list(pool.map(run, trainings))
+        list(pool.map(run, range(len(trainings))))
     return [[found[number] for number in range(len(found))] for found in done]
 
 
@@ -170,6 +184,7 @@ def _train_group(
     chosen: Sequence[Member],
     program: steps.Program,
     rows: jax.Array,
+    *,
     x: np.ndarray,
     shape: tuple[int, ...],
     leader: Member | None,
