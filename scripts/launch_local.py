@@ -31,10 +31,7 @@ def main(arguments: list[str]) -> int:
         **os.environ,
         "AEJAX_PROCESSES": str(count),
     }
-    children = [
-        subprocess.Popen(command, env={**together, "AEJAX_PROCESS": str(number)})
-        for number in range(count)
-    ]
+    children: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
         for child in children:
@@ -43,6 +40,10 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
+    children += [
+        subprocess.Popen(command, env={**together, "AEJAX_PROCESS": str(number)})
+        for number in range(count)
+    ]
 
     code, kill_at = 0, float("inf")
     while any(child.poll() is None for child in children):
