@@ -1,8 +1,8 @@
 """The shell face: reads a command line, calls the Python face, prints results.
 
 Results go to stdout (`--json` makes them one JSON object), progress and messages to
-stderr. Exit codes: 0 done, 2 bad input, 130 Ctrl-C, 143 SIGTERM (training writes a
-checkpoint first; the same command continues).
+stderr. Exit codes: 0 done, 2 bad input, 75 another process was lost, 130 Ctrl-C, 143 SIGTERM
+(training writes a checkpoint first); after the last three the same command continues.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,10 @@ from aejax.data.datasets import cache_folder
 # Those that learn from rows alone; the others need labels, or windows of numbers.
 TRAINABLE = ("dense", "conv", "super-resolution", "variational")
 EXIT_INPUT, EXIT_INTERRUPT, EXIT_TERMINATED = 2, 130, 143
+# What sysexits.h calls a failure that another attempt may not meet.
+EXIT_LOST = 75
+# Read without importing JAX, which other commands may never need.
+ENVIRONMENT_OF_PROCESSES = "AEJAX_COORDINATOR"
 
 
 def as_text(result: Any, indent: str = "") -> str:
@@ -136,16 +141,56 @@ def profiled(folder: Path | None) -> Iterator[None]:
         yield
 
 
+def are_joined() -> bool:
+    """Whether this is one of several processes; asking doesn't import JAX."""
+    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
+
+
+@contextlib.contextmanager
+def joined(command: Any) -> Iterator[bool]:
+    """Be one of several processes where that was asked for; gives whether this one speaks."""
+    asked = getattr(command, "distributed", False)
+    if not asked and ENVIRONMENT_OF_PROCESSES not in os.environ:
+        yield True
+        return
+    from aejax.training import processes
+
+    if not hasattr(command, "distributed"):
+        raise InputError(f"{ENVIRONMENT_OF_PROCESSES} is set; allowed: with `aejax train`")
+    processes.join()
+    if not processes.is_first():
+        # What all of them would say, one says.
+        logging.getLogger("aejax").setLevel(logging.ERROR)
+    yield processes.is_first()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except Exception:
+        if not are_joined():
+            raise
+        traceback.print_exc()
+        code = 1
+    if code and are_joined():
+        # An orderly end would wait for the other processes, which wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; prints what it says, and returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("aejax").setLevel(logging.INFO)
     # Orbax logs the stacks of all its threads for what it raises anyway, and what is said here.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        command = parse(sys.argv[1:] if arguments is None else arguments)
+        command = parse(arguments)
         keep_compiled()
-        with profiled(getattr(command, "profile", None)):
+        with joined(command) as speaks, profiled(getattr(command, "profile", None)):
             result = command.run()
     except InputError as error:
         print(f"aejax: {error}", file=sys.stderr)
@@ -159,15 +204,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("aejax: interrupted", file=sys.stderr)
         return EXIT_INTERRUPT
     except RuntimeError as error:
+        from aejax.training import processes
         from aejax.training.loop import Diverged, Interrupted
 
         if isinstance(error, Interrupted):
-            print(f"aejax: {error}; the same command continues", file=sys.stderr)
+            if processes.is_first():
+                print(f"aejax: {error}; the same command continues", file=sys.stderr)
             return EXIT_TERMINATED
         if isinstance(error, Diverged):
-            print(f"aejax: {error}", file=sys.stderr)
+            if processes.is_first():
+                print(f"aejax: {error}", file=sys.stderr)
             return EXIT_INPUT
+        if processes.lost(error):
+            said = f"{processes.name()} lost another one ({str(error).splitlines()[0]})"
+            print(f"aejax: {said}; the same command continues", file=sys.stderr)
+            return EXIT_LOST
         raise
+    if not speaks:
+        return 0
     show = getattr(command, "show", as_text)
     try:
         print(json.dumps(result, indent=2) if command.json else show(result), flush=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from aejax.commands.shared import (
+    Devices,
     HasHeader,
     Json,
     Names,
@@ -47,6 +48,7 @@ class Score:
     batch_size: Annotated[
         int | None, arg(help="Rows in a compiled batch. Default: by the width of a row.")
     ] = None
+    devices: Devices = None
     part_rows: Annotated[
         int | None, arg(help="Input rows in one output part. Default: by the width of a row.")
     ] = None
@@ -79,6 +81,7 @@ class Score:
                 top_features=self.top_features,
                 top=self.top,
                 batch_size=self.batch_size,
+                devices=self.devices,
                 part_rows=self.part_rows,
                 on_bad_row=self.on_bad_row,
                 restart=self.restart,

@@ -20,6 +20,7 @@ Ensemble = Annotated[
     int | None,
     arg(help="Train so many members from the seed and those after it; they decide together."),
 ]
+Devices = Annotated[int | None, arg(help="How many devices of a process to use. Default: all.")]
 Names = tuple[str, ...]
 LabelColumn = Annotated[str | None, arg(help="Column that says what a row is; never a feature.")]
 NormalLabel = Annotated[

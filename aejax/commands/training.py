@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from aejax.commands.shared import (
+    Devices,
     DropColumns,
     Ensemble,
     HasHeader,
@@ -76,6 +77,10 @@ class Training:
     least_rows: Annotated[
         int | None, arg(help="Leave out groups with fewer normal rows, and report them.")
     ] = None
+    devices: Devices = None
+    distributed: Annotated[
+        bool, arg(help="This is one of several processes that train together, as Slurm says.")
+    ] = False
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
@@ -147,6 +152,7 @@ class Training:
                 tensorboard=self.tensorboard,
                 progress=not self.quiet,
                 should_stop=should_stop,
+                devices=self.devices,
             )
 
 

@@ -53,6 +53,8 @@ def digest(tree: Any) -> str:
 def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     """Write or replace the detector in a folder.
 
+    Of several processes all call this, with equal arrays; the first one writes.
+
     Args:
         folder: created where it doesn't exist.
         described: JSON-ready description.
@@ -61,21 +63,29 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     Raises:
         InputError: if the disk doesn't take them; the folder then holds what it held.
     """
+    from aejax.training import processes
     from aejax.training.checkpoint import save_arrays
 
+    first = processes.is_first()
     make_folder(folder)
     name = f"arrays-{digest(arrays)[:16]}"
     if not (folder / name).is_dir():
         aside = aside_of(folder / name)
-        _remove_unfinished(folder)
+        if first:
+            _remove_unfinished(folder)
         try:
             with refused_as_input(folder):
+                # Processes save together.
                 save_arrays(aside, arrays)
-                aside.rename(folder / name)
-                sync_folder(folder)
+                if first:
+                    aside.rename(folder / name)
+                    sync_folder(folder)
         except InputError:
-            _remove_unfinished(folder)
+            if first:
+                _remove_unfinished(folder)
             raise
+    if not first:
+        return
     written = {"format": _format_of(described), **described, "arrays": name}
     write_file(folder / JSON_NAME, json.dumps(written, indent=2) + "\n")
     # The new detector is there: what can't be removed now is removed by the next save.

@@ -16,7 +16,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
-from aejax.core import steps
+from aejax.core import mesh, steps
 from aejax.core.errors import feature_error
 from aejax.core.scaling import Scaler
 from aejax.data import batches
@@ -64,6 +64,8 @@ class Detector:
         combine: how an ensemble's members' scores become one; None for a single model. In an
             ensemble, the arrays of scaler and variables have a leading axis of members.
         members: how many models it holds.
+        devices: how many of this process's devices score, each a batch of its own; None takes
+            all, and one for fewer rows than a batch. No score depends on it; it isn't saved.
     """
 
     config: Config
@@ -76,6 +78,7 @@ class Detector:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     combine: Combine | None = None
     members: int = 1
+    devices: int | None = dataclasses.field(default=None, compare=False)
 
     @functools.cached_property
     def scorer(self) -> steps.Scorer:
@@ -89,8 +92,13 @@ class Detector:
         )
 
     @functools.cached_property
-    def _placed(self) -> tuple[dict[str, Any], Scaler]:
-        return jax.device_put((self.variables, self.scaler))
+    def _placed(self) -> dict[int, tuple[dict[str, Any], Scaler]]:
+        return {}
+
+    def _placed_on(self, place: mesh.Placement) -> tuple[dict[str, Any], Scaler]:
+        if place.devices not in self._placed:
+            self._placed[place.devices] = place.everywhere((self.variables, self.scaler))
+        return self._placed[place.devices]
 
     @functools.cached_property
     def batch_limit(self) -> BatchLimit:
@@ -265,7 +273,7 @@ class Detector:
         """
         self._require_ensemble("decode", wanted=False)
         self._require_reconstructions("decode")
-        variables, _ = self._placed
+        variables, _ = self._placed_on(mesh.ONE_DEVICE)
         latent = np.asarray(latent, np.float32)
         shape = jax.eval_shape(
             lambda x: steps.encode_rows(self.scorer, variables, self.scaler, x),
@@ -429,15 +437,17 @@ class Detector:
         self, program: Callable[..., Any], rows: np.ndarray, batch_size: int | None
     ) -> list[np.ndarray]:
         """What a compiled program of scorer, variables, scaler and a batch gives for all rows."""
-        variables, scaler = self._placed
+        batch_size = self._batch_size(batch_size)
+        few = self.devices is None and len(rows) <= batch_size
+        place = mesh.on_devices(1 if few else self.devices)
+        variables, scaler = self._placed_on(place)
 
         def one(batch: Any) -> tuple[Any, ...]:
             found = program(self.scorer, variables, scaler, batch)
             return found if isinstance(found, tuple) else (found,)
 
         return self.batch_limit.run(
-            lambda size: map_batches(one, rows, size, self.schema.dtype),
-            self._batch_size(batch_size),
+            lambda size: map_batches(one, rows, size, self.schema.dtype, place), batch_size
         )
 
     def _batch_size(self, asked: int | None) -> int:

@@ -35,6 +35,7 @@ def fit_ensemble(
     schema: Schema | None = None,
     provenance: dict[str, Any] | None = None,
     progress: bool = False,
+    devices: int | None = None,
 ) -> Detector:
     """Train one configuration from several seeds, and let the members decide together.
 
@@ -55,6 +56,7 @@ def fit_ensemble(
         schema: of the rows; None infers it.
         provenance: more facts to keep with the detector.
         progress: whether to draw a progress bar on stderr.
+        devices: how many of this process's devices train members, and score; None takes all.
 
     Raises:
         InputError: if rows don't fit, `members` is out of range, or all members diverged.
@@ -86,7 +88,7 @@ def fit_ensemble(
     if vary.masks:
         parts = random_parts(vary, config.model, schema.features, members, train.seed)
         population = give_parts(population, parts, schema)
-    trained = train_kinds(population, x, schema, progress=progress)
+    trained = train_kinds(population, x, schema, devices=devices, progress=progress)
     facts = {
         "data": data_fingerprint(rows[training]),
         "training_rows": len(training),
@@ -104,7 +106,9 @@ def fit_ensemble(
         x[calibrating], combine=combine
     )
     took = {"train_seconds": round(time.monotonic() - started, 3)}
-    return dataclasses.replace(ensemble, provenance={**ensemble.provenance, **took})
+    return dataclasses.replace(
+        ensemble, provenance={**ensemble.provenance, **took}, devices=devices
+    )
 
 
 def seeds(config: Config, count: int) -> list[Config]:

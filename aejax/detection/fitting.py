@@ -50,6 +50,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 10.0,
     provenance: dict[str, Any] | None = None,
+    devices: int | None = None,
 ) -> Detector:
     """Train a detector on normal rows and set its first threshold.
 
@@ -77,6 +78,8 @@ def fit(
             should_stop: asked now and then; True checkpoints and raises `Interrupted`.
             checkpoint_seconds: least time between two checkpoints.
             provenance: more facts to keep with the detector.
+            devices: how many of this process's devices share each batch, in training and in
+                scoring by the detector; None takes all.
 
     Returns:
             A detector with a threshold by `config.rule`.
@@ -153,7 +156,9 @@ def fit(
     check_frozen(config, model, schema)
 
     def detector_of(variables: dict[str, Any]) -> Detector:
-        return Detector(config=config, schema=schema, scaler=scaler, variables=variables)
+        return Detector(
+            config=config, schema=schema, scaler=scaler, variables=variables, devices=devices
+        )
 
     trained = train(
         config,
@@ -172,12 +177,10 @@ def fit(
         labels_validation=held_classes,
         initial=initial,
         watch=None if watch is None else lambda variables: watch(detector_of(variables)),
+        devices=devices,
     )
-    detector = Detector(
-        config=config,
-        schema=schema,
-        scaler=scaler,
-        variables=trained.variables,
+    detector = dataclasses.replace(
+        detector_of(trained.variables),
         history=trained.history,
         provenance={
             "data": fingerprint,

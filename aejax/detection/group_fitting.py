@@ -152,7 +152,7 @@ def members_together(config: Config, schema: Schema, members: int) -> int:
     values = 3 * config.train.batch_size * schema.features
     fitting = max(PROGRAM_VALUES // values, GROUP)
     most = min(MOST_TOGETHER, 1 << (fitting.bit_length() - 1))
-    return min(most, max(GROUP, -(-members // workers())))
+    return min(most, max(GROUP, -(-members // workers(jax.local_devices()))))
 
 
 def _members(

@@ -148,6 +148,7 @@ def train_kinds(
     *,
     shared_order: bool = False,
     group_size: int = GROUP,
+    devices: int | None = None,
     progress: bool = False,
 ) -> list[TrainedMember]:
     """Train members whose configurations may differ in anything, in as few programs as it takes.
@@ -158,6 +159,7 @@ def train_kinds(
         schema: of the rows.
         shared_order: as in `fit_population`; members of a kind must have equal rows then.
         group_size: most members in one program.
+        devices: as in `train_populations`.
         progress: whether to draw a progress bar on stderr.
     """
     masked = [member.mask is not None for member in members]
@@ -178,6 +180,7 @@ def train_kinds(
         shape=schema.shape,
         shared_order=shared_order,
         group_size=group_size,
+        devices=devices,
         progress=progress,
     )
     trained: dict[int, TrainedMember] = {}

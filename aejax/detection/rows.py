@@ -13,6 +13,7 @@ import numpy as np
 
 from aejax import config
 from aejax.config import Config, InputError, Model
+from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
 from aejax.models.heads import heads_of
@@ -169,19 +170,29 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
 
 
 def map_batches(
-    function: Callable[[Any], Any], x: np.ndarray, batch_size: int, dtype: str
+    function: Callable[[Any], Any],
+    x: np.ndarray,
+    batch_size: int,
+    dtype: str,
+    place: Placement = ONE_DEVICE,
 ) -> list[np.ndarray]:
     """Apply a compiled function to rows in padded batches of one shape, dispatching ahead.
 
+    Every device gets a batch of its own, of the rows that it would hold on one device too: how
+    many devices there are changes no result.
+
     Args:
-        function: device batch [batch_size, ...] -> tuple of arrays [batch_size, ...].
+        function: device batch [B, ...] -> tuple of arrays [B, ...], B rows of `batch_size` a
+            device.
         x: rows, [n, ...], of any numeric type; batches are cast, never all rows at once.
-        batch_size: rows in every batch, the padded last one included.
+        batch_size: rows in every device's batch, the padded last one included.
         dtype: of the batches.
+        place: the devices.
 
     Returns:
         One NumPy array [n, ...] for each array in the function's result.
     """
+    batch_size *= place.devices
     pending: deque[tuple[int, int, Any]] = deque()
     out: list[np.ndarray] = []
     buffers = cycle([_aligned((batch_size, *x.shape[1:]), dtype) for _ in range(AHEAD + 1)])
@@ -205,7 +216,7 @@ def map_batches(
             count, part = len(part), buffer
         else:
             count = batch_size
-        pending.append((first, count, function(jax.device_put(part))))
+        pending.append((first, count, function(place.rows(part))))
         if len(pending) > AHEAD:
             read()
     while pending:

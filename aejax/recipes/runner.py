@@ -27,6 +27,7 @@ from aejax.recipes.recipe import Draw, Experiment, Recipe, Watch
 from aejax.reporting.report import Report, write_metrics, write_report
 from aejax.reporting.slider import MOST_ROWS_SHOWN, calibrate_command
 from aejax.scoring.model_card import write_model_card
+from aejax.training import processes
 from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
 
@@ -123,8 +124,12 @@ def run_experiment(
     tensorboard: Path | None = None,
     progress: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    devices: int | None = None,
 ) -> dict[str, Any]:
     """Data, training, calibration, scoring, report, in one go.
+
+    Where several processes were joined, they train together; all but the first are done then,
+    and return no numbers.
 
     Args:
         config: all settings.
@@ -144,12 +149,15 @@ def run_experiment(
         tensorboard: folder for TensorBoard event files.
         progress: whether to draw a progress bar on stderr.
         should_stop: asked now and then; True checkpoints and raises `Interrupted`.
+        devices: how many of a process's devices train and score; None takes all.
     """
     compiling = compile_seconds()
     clock = time.monotonic()
     experiment = prepare()
     if ensemble is not None and tensorboard is not None:
         raise InputError("event files were asked for; allowed: with one detector, no ensemble")
+    if ensemble is not None and processes.are_joined():
+        raise InputError(f"ensemble is {ensemble}; allowed with several processes: none")
     together: dict[str, Any] = {} if ensemble is None else {"ensemble": ensemble}
     if ensemble is None and (vary is not None or combine != "mean"):
         raise InputError("what members differ in was given; allowed: with an ensemble")
@@ -162,7 +170,8 @@ def run_experiment(
         "train": data_fingerprint(experiment.x_train),
         "test": data_fingerprint(experiment.x_test),
     }
-    claim(out, config, experiment.schema, data, overwrite=overwrite)
+    if processes.is_first():
+        claim(out, config, experiment.schema, data, overwrite=overwrite)
     seconds = {"data": time.monotonic() - clock}
 
     clock = time.monotonic()
@@ -183,6 +192,7 @@ def run_experiment(
             should_stop=should_stop,
             provenance={**story.identity, "versions": environment},
             watch=None if watch is None else lambda trained: watch(trained, experiment),
+            devices=devices,
         )
     else:
         if isinstance(experiment.x_train, DiskRows):
@@ -201,6 +211,7 @@ def run_experiment(
             schema=experiment.schema,
             provenance={**story.identity, "versions": environment},
             progress=progress,
+            devices=devices,
         )
         if experiment.x_calibrate is not None:
             detector = detector.calibrate(experiment.x_calibrate)
@@ -208,11 +219,20 @@ def run_experiment(
     kept = record(detector.provenance, [*experiment.alarms, *seen])
     detector = dataclasses.replace(detector, provenance=kept)
     detector.save(out / "detector")
+    if not processes.is_first():
+        return {
+            "alarms": [],
+            "published": story.published,
+            "measured": {},
+            "metrics": {},
+            "seconds": {},
+            "report": None,
+        }
     seconds["train"] = time.monotonic() - clock
 
     clock = time.monotonic()
     # Scored as loaded from disk, so that the report speaks of the artifact.
-    detector = load(out / "detector")
+    detector = dataclasses.replace(load(out / "detector"), devices=devices)
     scores = detector.score(experiment.x_test)
     seconds["score"] = time.monotonic() - clock
     seconds["compile"] = compile_seconds() - compiling

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from aejax.config import InputError, suggest
+from aejax.core import mesh
 from aejax.data import files
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
@@ -51,6 +52,7 @@ def score_files(
     layer: str | None = None,
     top: int = 0,
     batch_size: int | None = None,
+    devices: int | None = None,
     part_rows: int | None = None,
     on_bad_row: Literal["null", "error"] = "null",
     restart: bool = False,
@@ -82,6 +84,8 @@ def score_files(
         top: how many of the most anomalous rows of all to write to `_top/rows.parquet`.
         batch_size: rows in a compiled batch; compilers may round the last digit of a score
             in another way for another size.
+        devices: how many of this process's devices score, each a batch of its own; None takes
+            the detector's. The scores are the same.
         part_rows: input rows in one part; None lets the number of features decide.
         on_bad_row: "null" gives a row with a missing, infinite or unreadable value a null
             score; "error" stops at it.
@@ -104,6 +108,7 @@ def score_files(
     """
     out = Path(out)
     schema = detector.schema
+    detector, shared_by = _on_devices(detector, devices)
     part_rows = default_part_rows(schema) if part_rows is None else part_rows
     batch_size = (
         default_batch_size(schema, detector.config.model) if batch_size is None else batch_size
@@ -155,6 +160,7 @@ def score_files(
                 top_features,
                 layer,
                 batch_size,
+                shared_by,
                 part_rows,
                 on_bad_row,
                 should_stop,
@@ -185,6 +191,22 @@ def default_part_rows(schema: Schema) -> int:
     return 1 << (rows.bit_length() - 1)
 
 
+def _on_devices(
+    detector: RowScorer | GroupDetector, devices: int | None
+) -> tuple[RowScorer | GroupDetector, int]:
+    """What scores on so many devices, and how many they are."""
+    if isinstance(detector, Detector):
+        place = mesh.on_devices(detector.devices if devices is None else devices)
+        # All blocks take one compiled program, the last one's few rows too.
+        return dataclasses.replace(detector, devices=place.devices), place.devices
+    if devices not in (None, 1):
+        raise InputError(
+            f"devices is {devices}; allowed with an export or groups: 1 (a run of one detector "
+            "takes more)"
+        )
+    return detector, 1
+
+
 @dataclasses.dataclass(frozen=True)
 class _Job:
     """What is the same for all rows."""
@@ -193,6 +215,7 @@ class _Job:
     top_features: int
     layer: str | None
     batch_size: int
+    devices: int
     part_rows: int
     on_bad_row: str
     should_stop: Callable[[], bool]
@@ -202,7 +225,7 @@ class _Job:
     def block_rows(self) -> int:
         schema = self.detector.schema
         batch_bytes = self.batch_size * schema.features * np.dtype(schema.dtype).itemsize
-        return max(1, BLOCK_BYTES // batch_bytes) * self.batch_size
+        return max(1, BLOCK_BYTES // batch_bytes) * self.batch_size * self.devices
 
     def score_segment(
         self, manifest: Manifest, segment: int, rows: Rows, totals: Totals, progress: Progress

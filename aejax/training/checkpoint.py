@@ -18,6 +18,18 @@ from aejax.config import InputError
 logger = logging.getLogger(__name__)
 
 
+def _alone() -> contextlib.AbstractContextManager[Any]:
+    """Has Orbax wait for no other process: any may load by itself."""
+    if not jax.distributed.is_initialized():
+        return contextlib.nullcontext()
+    own, context = jax.process_index(), ocp.Context()
+    context.multiprocessing.primary_host = own
+    context.multiprocessing.active_processes = {own}
+    context.multiprocessing.barrier_sync_key_prefix = f"process{own}"
+    alone: contextlib.AbstractContextManager[Any] = context
+    return alone
+
+
 def host_copy(tree: Any) -> Any:
     """A pytree's arrays as NumPy copies, which a later step that donates its state can't change."""
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), jax.device_get(tree))
@@ -25,6 +37,9 @@ def host_copy(tree: Any) -> Any:
 
 class Checkpoints:
     """The checkpoints of one run; Orbax writes each aside and renames it when it is whole.
+
+    Of several processes, all open it, save and read at the same steps, in one folder that all
+    of them see; as the state is the same in each, Orbax has the first one write it.
 
     Args:
         folder: created where it doesn't exist.
@@ -87,7 +102,7 @@ class Checkpoints:
 
 
 def save_arrays(folder: Path, tree: Any) -> None:
-    """Save a pytree of arrays in a folder that doesn't exist yet.
+    """Save a pytree of arrays in a folder that doesn't exist yet; all processes call this.
 
     Raises:
         InputError: if the disk doesn't take them.
@@ -108,7 +123,8 @@ def load_arrays(folder: Path, like: Any) -> Any:
         InputError: if the folder is missing, damaged, or holds other names, shapes or types.
     """
     try:
-        tree = ocp.load(folder.absolute(), _empty(like))
+        with _alone():
+            tree = ocp.load(folder.absolute(), _empty(like))
         _check_shapes(tree, like)
         return tree
     except Exception as error:

@@ -9,7 +9,7 @@ are compiled.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +34,7 @@ class Kind:
         program: shared by all.
         members: all of them.
         scalers: theirs.
-        rows: all rows as stored, on the device.
+        rows: all rows as stored, on each device that trains.
         shape: of one row.
         leader: whose batches all members see, or None.
     """
@@ -42,7 +42,7 @@ class Kind:
     program: steps.Program
     members: Sequence[Member]
     scalers: Sequence[scaling.Scaler]
-    rows: jax.Array
+    rows: Mapping[jax.Device, jax.Array]
     shape: tuple[int, ...]
     leader: Member | None = None
 
@@ -59,6 +59,7 @@ class Cohort(NamedTuple):
     """Members side by side in one program, between two rounds.
 
     Attributes:
+        device: where it trains.
         numbers: of the members, in the order of the leading axis.
         own: which of them count here; the others fill the program up and are thrown away.
         begin: epochs that are done.
@@ -69,6 +70,7 @@ class Cohort(NamedTuple):
         ragged: whether some members have fewer.
     """
 
+    device: jax.Device
     numbers: list[int]
     own: list[bool]
     begin: int
@@ -131,18 +133,19 @@ def _cohorts(order: list[int], group_size: int) -> list[tuple[list[int], list[bo
     return found
 
 
-def begin(kind: Kind, numbers: list[int], own: list[bool]) -> Cohort:
-    """A cohort before its first epoch."""
-    fed, per_epoch, ragged = _feed(kind, numbers)
-    # What training begins with is the same for all schedules: one program makes it.
-    beginning = dataclasses.replace(kind.program, schedule="constant")
-    masks = [kind.members[number].mask for number in numbers]
-    mask = None if masks[0] is None else jax.device_put(stack(masks))
-    states = steps.compiled_new_members(beginning, kind.shape, fed.values, mask)
-    best = None
-    if kind.members[0].config.train.patience is not None:
-        best = steps.compiled_new_best_of_members(states)
-    return Cohort(numbers, own, 0, states, best, fed, per_epoch, ragged)
+def begin(kind: Kind, device: jax.Device, numbers: list[int], own: list[bool]) -> Cohort:
+    """A cohort before its first epoch; what it is made of lies on its device, and so runs there."""
+    with jax.default_device(device):
+        fed, per_epoch, ragged = _feed(kind, numbers)
+        # What training begins with is the same for all schedules: one program makes it.
+        beginning = dataclasses.replace(kind.program, schedule="constant")
+        masks = [kind.members[number].mask for number in numbers]
+        mask = None if masks[0] is None else jax.device_put(stack(masks))
+        states = steps.compiled_new_members(beginning, kind.shape, fed.values, mask)
+        best = None
+        if kind.members[0].config.train.patience is not None:
+            best = steps.compiled_new_best_of_members(states)
+        return Cohort(device, numbers, own, 0, states, best, fed, per_epoch, ragged)
 
 
 def _feed(kind: Kind, numbers: list[int]) -> tuple[steps.Epochs, int, bool]:
@@ -205,17 +208,18 @@ def advance(kind: Kind, cohort: Cohort) -> Round:
                 for number in cohort.numbers
             ]
         )
-    states, best, loss, check = steps.compiled_train_members(
-        kind.program,
-        cohort.states,
-        cohort.best,
-        kind.rows,
-        cohort.fed._replace(order=jax.device_put(order)),
-        jax.device_put(np.int32(epochs.start)),
-        jax.device_put(np.int32(train.patience or 0)),
-        shared_order=shared_order,
-        ragged=cohort.ragged,
-    )
+    with jax.default_device(cohort.device):
+        states, best, loss, check = steps.compiled_train_members(
+            kind.program,
+            cohort.states,
+            cohort.best,
+            kind.rows[cohort.device],
+            cohort.fed._replace(order=jax.device_put(order)),
+            jax.device_put(np.int32(epochs.start)),
+            jax.device_put(np.int32(train.patience or 0)),
+            shared_order=shared_order,
+            ragged=cohort.ragged,
+        )
     after = cohort._replace(begin=epochs.stop, states=states, best=best)
     stopped = best is not None and bool(np.all(np.asarray(best.stopped)[cohort.own]))
     done = stopped or epochs.stop >= train.epochs
@@ -244,12 +248,16 @@ def compact(kind: Kind, cohorts: list[Cohort]) -> list[Cohort]:
         if cohort.own[at]
     }
     found = []
-    for start in range(0, needed * size, size):
+    # Devices as they were: those that held the cohorts before.
+    devices = [cohort.device for cohort in cohorts]
+    for start, device in zip(range(0, needed * size, size), devices, strict=False):
         picked = [going[min(at, len(going) - 1)] for at in range(start, start + size)]
         own = [at < len(going) for at in range(start, start + size)]
-        fed, per_epoch, ragged = _feed(kind, picked)
-        states, best = jax.device_put(stack([member_at(*places[number]) for number in picked]))
-        found.append(Cohort(picked, own, cohorts[0].begin, states, best, fed, per_epoch, ragged))
+        done = cohorts[0].begin
+        with jax.default_device(device):
+            fed, per_epoch, ragged = _feed(kind, picked)
+            states, best = jax.device_put(stack([member_at(*places[number]) for number in picked]))
+        found.append(Cohort(device, picked, own, done, states, best, fed, per_epoch, ragged))
     return found
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from aejax.config import Config, InputError
-from aejax.core import optimizers, steps
+from aejax.core import mesh, optimizers, steps
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored
+from aejax.training import processes
 from aejax.training.history import Diverged, History
 from aejax.training.validation import Validation
 
@@ -73,8 +73,12 @@ def train(
     labels_validation: np.ndarray | None = None,
     initial: Mapping[str, Any] | None = None,
     watch: Callable[[dict[str, Any]], Mapping[str, float]] | None = None,
+    devices: int | None = None,
 ) -> Trained:
     """Train a model, or continue the run that a folder holds.
+
+    Of several processes each calls this with equal arguments; they compute one run together,
+    and the first alone writes files.
 
     Args:
         config: all settings; the run's seed is `config.train.seed`.
@@ -94,13 +98,17 @@ def train(
         labels_validation: the same of the validation rows.
         initial: variables to start from instead of fresh ones.
         watch: called with the variables after every epoch; its numbers join the history.
+        devices: how many of this process's devices share each batch; None takes all.
 
     Raises:
         Diverged: at the first step whose loss is not finite.
         Interrupted: when `should_stop` said so.
         InputError: if there are no rows, patience is set without validation rows, or the
-            folder holds the checkpoints of another run.
+            folder holds the checkpoints of another run, or processes hold different runs.
     """
+    place = mesh.on_all_processes(devices)
+    first = processes.is_first()
+    processes.check_same(f"{identity} {config} {len(x)}", "settings or rows")
     settings = config.train
     if not len(x):
         raise InputError("training rows: found 0; allowed: at least 1")
@@ -114,14 +122,15 @@ def train(
     per_epoch = -(-len(x) // settings.batch_size)
     run = _Run(
         program=steps.program_of(config, model),
-        scaler=jax.device_put(scaler),
-        values=jax.device_put(optimizers.numbers(settings, per_epoch * settings.epochs)),
+        place=place,
+        scaler=place.everywhere(scaler),
+        values=place.everywhere(optimizers.numbers(settings, per_epoch * settings.epochs)),
     )
     state = steps.compiled_new_state(run.program, shape, run.values)
     if initial is not None:
         # Copied: training donates its state, and the caller keeps these.
         kept = {name: initial[name] for name in state.variables}
-        state = state._replace(variables=jax.tree.map(jnp.array, kept))
+        state = state._replace(variables=place.everywhere(jax.tree.map(np.array, kept)))
     best = steps.compiled_new_best(state) if settings.patience is not None else None
     rates = jax.device_get(
         steps.compiled_learning_rates(
@@ -134,6 +143,7 @@ def train(
     if x_validation is not None:
         validation = Validation(
             run.program,
+            place,
             run.scaler,
             run.values,
             x_validation,
@@ -141,16 +151,17 @@ def train(
             settings.batch_size,
         )
     advance = _feed(run, x, labels, settings.feed)
-    patience = None if settings.patience is None else jax.device_put(np.int32(settings.patience))
+    patience = None if settings.patience is None else place.everywhere(np.int32(settings.patience))
     # Of rows on disk, numbers that are as many as the rows are kept there too.
     new_numbers = x.numbers if isinstance(x, DiskRows) else np.empty
     history = History(
         rows=len(x),
         epochs=settings.epochs,
-        folder=folder,
-        tensorboard=tensorboard,
-        progress=progress,
+        folder=folder if first else None,
+        tensorboard=tensorboard if first else None,
+        progress=progress and first,
     )
+    agree = processes.Agreement(place)
     with history, _checkpoints(folder) as checkpoints:
         done = checkpoints and checkpoints.latest({"state": state, "best": best})
         if done:
@@ -160,16 +171,19 @@ def train(
                     f"{folder} holds checkpoints of another run (other settings or rows); "
                     "allowed: another folder, or the same run"
                 )
-            state, best = jax.device_put((saved["state"], saved["best"]))
+            state, best = place.everywhere((saved["state"], saved["best"]))
             history.resume(notes)
         else:
             history.resume(history.notes())  # Drops the lines of a run that left no checkpoint.
         start = int(state.step)
         saved_at = time.monotonic()
 
-        def save(force: bool) -> None:
+        def is_due() -> bool:
+            return time.monotonic() - saved_at >= checkpoint_seconds
+
+        def save(now: bool) -> None:
             nonlocal saved_at
-            if checkpoints and (force or time.monotonic() - saved_at >= checkpoint_seconds):
+            if checkpoints and now:
                 history.flush()
                 step = int(jax.device_get(state.step))
                 notes = {**history.notes(), "identity": identity}
@@ -189,35 +203,37 @@ def train(
                 for segment in _segments(order, advance.steps, position):
                     state, losses = advance(state, segment)
                     history.add(epoch, losses, np.sum(segment >= 0, axis=1))
-                    stop = should_stop()
-                    save(force=stop)
+                    stop, due = agree(should_stop(), is_due())
+                    save(stop or due)
                     if stop:
                         raise Interrupted(f"stopped in epoch {epoch + 1} of {settings.epochs}")
                 loss = None
                 if validation is not None:
                     loss = validation.loss(state.variables)
                 if best is not None:
-                    number = jax.device_put(np.int32(epoch))
+                    number = place.everywhere(np.int32(epoch))
                     best = steps.compiled_keep_best(best, state, loss, number, patience)
                 seen: Mapping[str, float] = {}
                 if watch is not None:
                     with jax.transfer_guard("allow"):
-                        seen = watch(state.variables)
+                        seen = watch(mesh.one_copy(state.variables))
                 stopped = None if best is None else best.stopped
                 history.end_epoch(epoch, float(rates[epoch]), loss, stopped, seen)
-            save(force=False)
+            save(place.processes == 1 and is_due())  # Several agree between segments only.
         history.flush()
-        save(force=True)
-    if best is None:
-        return Trained(variables=state.variables, history=history.rows_of_epochs, best_epoch=None)
+        save(True)
+    kept = state.variables if best is None else best.variables
     return Trained(
-        variables=best.variables, history=history.rows_of_epochs, best_epoch=int(best.epoch)
+        variables=mesh.one_copy(kept),
+        history=history.rows_of_epochs,
+        best_epoch=None if best is None else int(best.epoch),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
     program: steps.Program
+    place: mesh.Placement
     scaler: Scaler
     values: optimizers.Numbers
 
@@ -232,18 +248,19 @@ class _Advance:
         self.steps = STEPS_ON_DEVICE if on_device else STEPS_IN_STREAM
         self.rows: Any = x
         if on_device:
-            self.rows = jax.device_put(x if labels is None else (x, labels))
+            self.rows = run.place.everywhere(x if labels is None else (x, labels))
         self.on_device = on_device
 
     def __call__(self, state: steps.TrainState, order: np.ndarray) -> tuple[Any, Any]:
-        run = self.run
+        run, place = self.run, self.run.place
+        own = place.share(place.padded(order, 1, fill=-1), 1)
         if self.on_device:
             return steps.compiled_train_steps(
-                run.program, state, self.rows, jax.device_put(order), run.scaler, run.values
+                run.program, state, self.rows, place.rows(own, axis=1), run.scaler, run.values
             )
         losses = []
-        for batch in batches.stream(self.rows, order):
-            placed = jax.device_put(batch)
+        for batch in batches.stream(self.rows, own):
+            placed = place.rows(batch)
             state, loss = steps.compiled_train_step(
                 run.program, state, placed.x, placed.mask, run.scaler, run.values
             )

@@ -3,13 +3,15 @@
 Members of a group share the architecture and everything else that a program is compiled
 for; they differ in seed and numbers. A group is as large as fits the cache, because
 members side by side cost memory traffic where members one after the other cost dispatch.
-Groups run on all devices, or on all cores of a CPU, one single-threaded program a core.
+Groups take turns on the devices, and run on all cores of a CPU, one single-threaded
+program a core.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from flax import linen as nn
 from tqdm import tqdm
 
 from aejax.config import InputError
-from aejax.core import steps
+from aejax.core import mesh, steps
 from aejax.models.heads import heads_of_model
 from aejax.training import cohorts
 from aejax.training.cohorts import Cohort, Kind, Round
@@ -53,6 +55,7 @@ def train_population(
     shape: tuple[int, ...],
     shared_order: bool = False,
     group_size: int = GROUP,
+    devices: int | None = None,
     progress: bool = False,
 ) -> list[TrainedMember]:
     """Train members of one kind; see `train_populations`.
@@ -64,6 +67,7 @@ def train_population(
         shape: of one row.
         shared_order: as in `train_populations`.
         group_size: most members in one program.
+        devices: as in `train_populations`.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
@@ -75,6 +79,7 @@ def train_population(
         shape=shape,
         shared_order=shared_order,
         group_size=group_size,
+        devices=devices,
         progress=progress,
     )
     return trained
@@ -87,6 +92,7 @@ def train_populations(
     shape: tuple[int, ...],
     shared_order: bool = False,
     group_size: int = GROUP,
+    devices: int | None = None,
     progress: bool = False,
 ) -> list[list[TrainedMember]]:
     """Train members of several kinds; each ends as it would have alone (float32 rounding aside).
@@ -102,12 +108,15 @@ def train_populations(
             and not what the member would have seen alone. Needs equal training rows.
         group_size: most members in one program; a kind's groups are of one size, so that
             they share one compiled program.
+        devices: how many of this process's devices train, groups taking turns; None takes all.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
         InputError: if there are no members, or they differ in what must be shared.
     """
-    rows = jax.device_put(x)
+    chosen = mesh.local_devices(devices)
+    groups = sum(-(-len(members) // group_size) for members, _ in populations)
+    rows = {device: jax.device_put(x, device) for device in chosen[:groups]}
     found: list[Kind] = []
     for members, model in populations:
         if not members:
@@ -126,15 +135,17 @@ def train_populations(
                 leader=members[0] if shared_order else None,
             )
         )
-    return _train(found, group_size, progress)
+    return _train(found, list(rows), group_size, progress)
 
 
-def _train(found: Sequence[Kind], group_size: int, progress: bool) -> list[list[TrainedMember]]:
-    """Round after round, until no member of any kind goes on."""
+def _train(
+    found: Sequence[Kind], devices: Sequence[jax.Device], group_size: int, progress: bool
+) -> list[list[TrainedMember]]:
+    """Round after round, until no member of any kind goes on; groups take devices in turn."""
     records: list[list[_Record]] = [[_Record() for _ in kind.members] for kind in found]
     total = sum(len(kind.members) for kind in found)
     with (
-        ThreadPoolExecutor(workers()) as pool,
+        ThreadPoolExecutor(workers(devices)) as pool,
         tqdm(total=total, unit="models", disable=not progress, dynamic_ncols=True) as bar,
     ):
 
@@ -154,10 +165,11 @@ def _train(found: Sequence[Kind], group_size: int, progress: bool) -> list[list[
                 bar.update(sum(cohort.own))
             return at, None if done else cohort
 
+        turns = itertools.cycle(devices)
         work: list[_Work] = [
-            (at, functools.partial(cohorts.begin, kind, *planned))
+            (at, functools.partial(cohorts.begin, kind, device, *planned))
             for at, kind in enumerate(found)
-            for planned in cohorts.plan(kind, group_size)
+            for planned, device in zip(cohorts.plan(kind, group_size), turns, strict=False)
         ]
         while work:
             left: dict[int, list[Cohort]] = {}
@@ -177,11 +189,12 @@ def _train(found: Sequence[Kind], group_size: int, progress: bool) -> list[list[
     ]
 
 
-def workers() -> int:
-    """Programs that run at once: as many as there are cores of a CPU, or devices."""
-    if jax.default_backend() == "cpu":
-        return os.cpu_count() or 1
-    return jax.local_device_count()
+def workers(devices: Sequence[jax.Device]) -> int:
+    """Programs that run at once: as many as there are cores of a CPU, or devices.
+
+    A CPU's programs are compiled for one thread; another device works on one at a time.
+    """
+    return os.cpu_count() or 1 if devices[0].platform == "cpu" else len(devices)
 
 
 def _given(cohort: Cohort) -> Cohort:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from aejax.core import optimizers, steps
+from aejax.core.mesh import Placement
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored
@@ -21,6 +22,7 @@ class Validation:
 
     Args:
         program: what is trained.
+        place: the devices that share it.
         scaler: fitted on training rows.
         values: the run's numbers.
         rows: at least one; on disk, they are kept in memory only if they are few.
@@ -31,13 +33,14 @@ class Validation:
     def __init__(
         self,
         program: steps.Program,
+        place: Placement,
         scaler: Scaler,
         values: optimizers.Numbers,
         rows: Stored,
         labels: np.ndarray | None,
         batch_size: int,
     ) -> None:
-        self.program, self.scaler, self.values = program, scaler, values
+        self.program, self.place, self.scaler, self.values = program, place, scaler, values
         self.size = min(batch_size, len(rows))
         self.streamed: DiskRows | None = None
         if isinstance(rows, DiskRows):
@@ -49,7 +52,13 @@ class Validation:
         x: Any = tiles.x
         if labels is not None:
             x = (tiles.x, batches.tiles(labels, self.size).x)
-        self.placed = jax.device_put((x, tiles.mask))
+        self.placed = self._placed((x, tiles.mask))
+
+    def _placed(self, tiles: Any) -> Any:
+        """Tiles [tiles, rows, ...], cut over the devices along their rows."""
+        place = self.place
+        own = jax.tree.map(lambda x: place.share(place.padded(x, 1), 1), tiles)
+        return place.rows(own, axis=1)
 
     def loss(self, variables: dict[str, Any]) -> jax.Array:
         """Mean loss, a float32 scalar that the host doesn't wait for unless rows are streamed."""
@@ -65,17 +74,13 @@ class Validation:
             # Filled up, so that one program does for all parts.
             padded = batches.pad(part, count * self.size)
             shape = (count, self.size)
-            placed = jax.device_put(
-                (
-                    padded.x.reshape(*shape, *part.shape[1:]),
-                    padded.mask.reshape(shape),
-                    np.int32(first // self.size),
-                )
+            x, mask = self._placed(
+                (padded.x.reshape(*shape, *part.shape[1:]), padded.mask.reshape(shape))
             )
-            x, mask, before = placed
+            before = self.place.everywhere(np.int32(first // self.size))
             found = steps.compiled_validation_loss(
                 self.program, variables, x, mask, self.scaler, self.values, before
             )
             total += float(jax.device_get(found)) * len(part)
-        placed_mean: jax.Array = jax.device_put(np.float32(total / len(rows)))
+        placed_mean: jax.Array = self.place.everywhere(np.float32(total / len(rows)))
         return placed_mean
