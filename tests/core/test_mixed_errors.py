@@ -153,13 +153,16 @@ def test_the_robust_scale_is_scikit_learns() -> None:
     scaler = scaling.fit(Scale(kind="robust"), np.array_split(x, 7), x.dtype)
     expected = RobustScaler(unit_variance=True).fit_transform(x.astype(np.float64))
     np.testing.assert_allclose(scaling.apply(scaler, x), expected, rtol=2e-2, atol=2e-2)
-    # Two wild rows of 1,000 move a quartile's rank by 0.2 % at most; they decide a deviation.
+    # Two wild rows of 1,000 hardly move a quartile, which the definition says; they decide a
+    # standard deviation.
     wild = x.copy()
     wild[:2] *= 1e6
     moved = scaling.fit(Scale(kind="robust"), [wild], x.dtype)
-    np.testing.assert_allclose(moved.factor, scaler.factor, rtol=0.03)
+    exact = RobustScaler(unit_variance=True).fit(wild.astype(np.float64))
+    np.testing.assert_allclose(1 / np.asarray(moved.factor), exact.scale_, rtol=1e-2)
+    np.testing.assert_allclose(moved.factor, scaler.factor, rtol=0.05)
     standard = [scaling.fit(Scale(kind="standard"), [rows], x.dtype) for rows in (x, wild)]
-    assert (standard[0].factor > 100 * standard[1].factor).all()
+    assert (np.asarray(standard[0].factor) > 100 * np.asarray(standard[1].factor)).all()
 
 
 def test_the_quantile_scale_ranks_as_scikit_learn_does() -> None:
