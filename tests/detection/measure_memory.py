@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aejax
 from aejax.data import training_rows
+from aejax.training import validation
 
 BLOCK_BYTES = 1 << 20
 
@@ -32,7 +33,7 @@ def main(path: str, where: str) -> None:
     """Train, and print the peak in bytes."""
     import resource
 
-    training_rows.READ_BYTES = BLOCK_BYTES
+    training_rows.READ_BYTES = validation.STREAMED_BYTES = BLOCK_BYTES
     peak, done = 0, threading.Event()
 
     def watch() -> None:
