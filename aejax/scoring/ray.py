@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,10 +152,9 @@ class RayEngine:
     def _how(self, ray: Any) -> dict[str, Any]:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         nodes = sum(1 for node in ray.nodes() if node["Alive"])
+        # Ray spreads actors over the nodes before any gets two.
         return {
             "concurrency": self.actors or gpus or nodes,
-            # Where there are several nodes, each gets an actor before any gets two.
-            "scheduling_strategy": "SPREAD",
             **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
         }
 
@@ -299,7 +299,10 @@ def _start(ray: Any, address: str | None) -> None:
     if address is not None:
         how = {"address": address}
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **how)
+        with warnings.catch_warnings():
+            # JAX warns of forks that go on as Python; Ray's become its own programs at once.
+            warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **how)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"ray_address is {address!r}: {' '.join(str(error).split())[:200]}; "

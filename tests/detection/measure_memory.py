@@ -15,10 +15,18 @@ import threading
 from pathlib import Path
 
 import aejax
-from aejax.data import training_rows
+from aejax.data import batches, training_rows
+from aejax.detection import calibration
 from aejax.training import validation
 
+# Small blocks, so that the smaller of the inputs is many of them.
 BLOCK_BYTES = 1 << 20
+BLOCKS = (
+    (training_rows, "READ_BYTES"),
+    (batches, "BLOCK_BYTES"),
+    (validation, "STREAMED_BYTES"),
+    (calibration, "BLOCK_BYTES"),
+)
 
 
 def anonymous_bytes() -> int:
@@ -33,7 +41,9 @@ def main(path: str, where: str) -> None:
     """Train, and print the peak in bytes."""
     import resource
 
-    training_rows.READ_BYTES = validation.STREAMED_BYTES = BLOCK_BYTES
+    for module, name in BLOCKS:
+        assert hasattr(module, name)
+        setattr(module, name, BLOCK_BYTES)
     peak, done = 0, threading.Event()
 
     def watch() -> None:
