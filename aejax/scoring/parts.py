@@ -16,7 +16,7 @@ from aejax.config import InputError
 from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import Manifest, part_name
-from aejax.scoring.totals import Totals
+from aejax.scoring.totals import PartTotals, Totals
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
@@ -78,11 +78,25 @@ class Parts:
 
 
 def record(
-    manifest: Manifest, segment: int, totals: Totals, path: Path, described: dict[str, Any]
+    manifest: Manifest,
+    segment: int,
+    totals: Totals,
+    path: Path,
+    described: dict[str, Any],
+    part: PartTotals | None = None,
 ) -> None:
-    """Enter the next part, whose file is in place, in the journal and the totals."""
+    """Enter the next part, whose file is in place, in the journal and the totals.
+
+    Args:
+        manifest: the books.
+        segment: the group of input files that its rows are from.
+        totals: of the parts before it.
+        path: its file.
+        described: what `PartFile.close` said.
+        part: what it adds to the totals, if that is known.
+    """
     manifest.add({"name": path.name, "segment": segment, "first_row": manifest.rows, **described})
-    totals.fold(path)
+    totals.fold(path, part)
     totals.save(manifest.folder)
 
 

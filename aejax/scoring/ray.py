@@ -7,6 +7,7 @@ parts in their order. Files and the scores folder must be where every node can r
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import logging
@@ -29,7 +30,7 @@ from aejax.scoring.manifest import Manifest, part_name
 from aejax.scoring.parts import record, unwritable
 from aejax.scoring.progress import Progress
 from aejax.scoring.row_scorer import load_scorer
-from aejax.scoring.totals import Totals
+from aejax.scoring.totals import PartTotals, Totals, part_totals
 from aejax.training.loop import Interrupted
 
 # Parts that are given to Ray together: it keeps books of its own for each.
@@ -125,11 +126,14 @@ class RayEngine:
             some = works[wave : wave + PARTS_AT_ONCE]
             done: dict[int, dict[str, Any]] = {}
             for found in self._map(ray, PartScorer, some, settings, how):
-                done[found["number"]] = found["part"]
+                done[found["number"]] = found
                 # Whatever was finished first: the journal lists parts in the input's order.
                 while (number := len(manifest.parts)) in done:
-                    part = done.pop(number)
-                    record(manifest, segment, totals, manifest.folder / part_name(number), part)
+                    next_one = done.pop(number)
+                    part = next_one["part"]
+                    adds = PartTotals(base64.b64decode(next_one["digest"]), dict(next_one["bins"]))
+                    path = manifest.folder / part_name(number)
+                    record(manifest, segment, totals, path, part, adds)
                     progress.add(part["rows"], sum(part["bad"].values()))
                 if should_stop():
                     raise Interrupted(f"stopped scoring into {manifest.folder}")
@@ -232,14 +236,20 @@ class PartScorer:
         given = json.loads(work)
         number = given.pop("number")
         try:
-            part = write_part(
-                self.job, self.judge, self.rows, Place(**given), self.out / part_name(number)
-            )
+            path = self.out / part_name(number)
+            part = write_part(self.job, self.judge, self.rows, Place(**given), path)
+            # Found out here, so that the driver needn't read every score that was written.
+            adds = part_totals(path)
         except InputError as error:
             return {"error": str(error)}
         except OSError as error:
             return {"error": unwritable(self.out, error)}
-        return {"number": number, "part": part}
+        return {
+            "number": number,
+            "part": part,
+            "digest": base64.b64encode(adds.digest).decode(),
+            "bins": sorted(adds.bins.items()),
+        }
 
 
 class RowCounter:

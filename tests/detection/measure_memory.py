@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 import aejax
-from aejax.data import batches, training_rows
+from aejax.data import batches, csv_tables, training_rows
 from aejax.detection import calibration
 from aejax.training import validation
 
@@ -27,6 +27,8 @@ BLOCKS = (
     (validation, "STREAMED_BYTES"),
     (calibration, "BLOCK_BYTES"),
 )
+# Arrow reads up to 32 blocks of a CSV file ahead.
+CSV_BLOCK_BYTES = 1 << 18
 
 
 def anonymous_bytes() -> int:
@@ -44,6 +46,7 @@ def main(path: str, where: str) -> None:
     for module, name in BLOCKS:
         assert hasattr(module, name)
         setattr(module, name, BLOCK_BYTES)
+    csv_tables.CSV_BLOCK_BYTES = CSV_BLOCK_BYTES
     peak, done = 0, threading.Event()
 
     def watch() -> None:
