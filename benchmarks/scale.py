@@ -5,8 +5,8 @@
         [--rows-per-second 1e6] [--nodes 100] [--node-dollars 2] [--terabyte-dollars 23]
 
 Bytes are those of the folder's files; how fast books are kept and read, and scores folded into
-totals, is measured here, on this machine. Rate, nodes and prices are assumptions: put in your own. docs/scale.md
-says what the rows mean.
+totals, is measured here, on this machine. Rate, nodes and prices are assumptions: put in your
+own. docs/scale.md says what the lines mean.
 """
 
 from __future__ import annotations

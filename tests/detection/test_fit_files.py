@@ -89,8 +89,9 @@ def test_fit_takes_a_path(table: tuple[np.ndarray, np.ndarray], tmp_path: Path) 
     assert_same_detector(aejax.fit(CONFIG, tmp_path / "x.npy"), aejax.fit(CONFIG, x[y == 0]))
 
 
+@pytest.mark.parametrize("then", ["on disk", "in memory"])
 def test_a_stopped_run_goes_on_with_the_rows_that_it_copied(
-    table: tuple[np.ndarray, np.ndarray], parquet: Path, tmp_path: Path
+    table: tuple[np.ndarray, np.ndarray], parquet: Path, tmp_path: Path, then: str
 ) -> None:
     x, y = table
     asked = 0
@@ -100,15 +101,15 @@ def test_a_stopped_run_goes_on_with_the_rows_that_it_copied(
         asked += 1
         return asked > 1
 
-    def run(**how: Any) -> aejax.Detector:
+    def run(limit: int = 0, **how: Any) -> aejax.Detector:
         return fit_files(
-            CONFIG, parquet, selection=LABELLED, folder=tmp_path, memory_limit=0, **how
+            CONFIG, parquet, selection=LABELLED, folder=tmp_path, memory_limit=limit, **how
         )
 
     with pytest.raises(Interrupted):
         run(should_stop=soon)
     copied = (tmp_path / "rows" / "normal.npy").stat()
-    found = run(keep_rows=True)
+    found = run(0 if then == "on disk" else 1 << 30, keep_rows=True)
     assert (tmp_path / "rows" / "normal.npy").stat().st_ino == copied.st_ino
     assert_same_detector(found, aejax.fit(CONFIG, x[y == 0], schema=_schema(x)))
 
