@@ -245,9 +245,15 @@ class _Sink:
         schema, left_out, constant = self.opened.schema, seen.left_out(), seen.constant()
         if self.writer is None:
             none = np.empty((0, *schema.shape), schema.dtype)
-            normal, anomalous = (
-                np.concatenate([none, *(pair[side] for pair in self.held)]) for side in (0, 1)
-            )
+            try:
+                normal, anomalous = (
+                    np.concatenate([none, *(pair[side] for pair in self.held)]) for side in (0, 1)
+                )
+            except MemoryError as error:
+                raise InputError(
+                    f"{self.opened.path} does not fit in memory: {error}; "
+                    "allowed: a lower --memory-limit, which leaves rows on disk"
+                ) from error
             return TrainingRows(
                 normal=normal,
                 anomalous=anomalous,

@@ -13,7 +13,7 @@ from aejax.config import Config, InputError
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
-from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, read_training
+from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, TrainingRows, read_training
 from aejax.detection.alarms import tell
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
@@ -65,10 +65,7 @@ def fit_files(
             on_bad_row=on_bad_row,
             expected=how.pop("schema", None),
         )
-        if len(rows.normal) < 2:
-            raise InputError(
-                f"{path} has {len(rows.normal)} normal rows; allowed: at least 2 to train on"
-            )
+        check_enough(rows, path)
         told = left_out_alarms(rows.left_out)
         tell(told)
         detector = fit(config, rows.normal, schema=rows.schema, folder=home, **how)
@@ -79,6 +76,15 @@ def fit_files(
         kept = {**detector.provenance, "alarms": alarms}
         detector = dataclasses.replace(detector, provenance=kept)
     return detector
+
+
+def check_enough(rows: TrainingRows, path: Input) -> None:
+    """Refuse an input with too few normal rows, and say so if rows were left out."""
+    if len(rows.normal) < 2:
+        why = "".join(f" ({told})" for told in left_out_alarms(rows.left_out))
+        raise InputError(
+            f"{path} has {len(rows.normal)} normal rows{why}; allowed: at least 2 to train on"
+        )
 
 
 def left_out_alarms(left_out: LeftOut | None) -> list[str]:

@@ -19,7 +19,7 @@ from aejax.data.schema import Schema
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
-from aejax.detection.fit_files import left_out_alarms
+from aejax.detection.fit_files import check_enough, left_out_alarms
 from aejax.detection.loading import load
 from aejax.detection.normal import evenly
 from aejax.detection.threshold import Threshold
@@ -103,9 +103,8 @@ def prepare(
     rows = read_training(
         path, selection, folder=out, memory_limit=memory_limit, on_bad_row=on_bad_row
     )
+    check_enough(rows, path)
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
-    if len(normal) < 2:
-        raise InputError(f"{path} has {len(normal)} normal rows; allowed: at least 2 to train on")
     if rows.constant is not None:
         refuse_constant(*rows.constant, schema, path)
     train = config.train
