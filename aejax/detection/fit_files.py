@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, TrainingRo
 from aejax.detection.alarms import tell
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
+from aejax.training.loop import Interrupted
 
 
 def fit_files(
@@ -64,6 +65,7 @@ def fit_files(
             memory_limit=memory_limit,
             on_bad_row=on_bad_row,
             expected=how.pop("schema", None),
+            after_block=stopper(how.get("should_stop"), path),
         )
         check_enough(rows, path)
         told = left_out_alarms(rows.left_out)
@@ -76,6 +78,16 @@ def fit_files(
         kept = {**detector.provenance, "alarms": alarms}
         detector = dataclasses.replace(detector, provenance=kept)
     return detector
+
+
+def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[], None]:
+    """A function that raises `Interrupted` when a stop is asked for while rows are read."""
+
+    def ask() -> None:
+        if should_stop is not None and should_stop():
+            raise Interrupted(f"stopped reading {path}")
+
+    return ask
 
 
 def check_enough(rows: TrainingRows, path: Input) -> None:

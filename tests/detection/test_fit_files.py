@@ -99,7 +99,8 @@ def test_a_stopped_run_goes_on_with_the_rows_that_it_copied(
     def soon() -> bool:
         nonlocal asked
         asked += 1
-        return asked > 1
+        # Once for the only block that is read, once for the first steps.
+        return asked > 2
 
     def run(limit: int = 0, **how: Any) -> aejax.Detector:
         return fit_files(
@@ -112,6 +113,13 @@ def test_a_stopped_run_goes_on_with_the_rows_that_it_copied(
     found = run(0 if then == "on disk" else 1 << 30, keep_rows=True)
     assert (tmp_path / "rows" / "normal.npy").stat().st_ino == copied.st_ino
     assert_same_detector(found, aejax.fit(CONFIG, x[y == 0], schema=_schema(x)))
+
+
+def test_reading_stops_when_asked_and_leaves_nothing(parquet: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"folder": tmp_path / "run", "memory_limit": 0}
+    with pytest.raises(Interrupted, match="stopped reading"):
+        fit_files(CONFIG, parquet, selection=LABELLED, should_stop=lambda: True, **how)
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_many_validation_rows_are_streamed_to_the_same_loss(
