@@ -59,6 +59,16 @@ class Score:
     restart: Annotated[bool, arg(help="Start over, deleting the scores that are there.")] = False
     append: Annotated[bool, arg(help="Score only the files that are new to OUT.")] = False
     header: HasHeader = True
+    engine: Annotated[
+        Literal["local", "ray"],
+        arg(help="Score in this process, or part by part on Ray (needs aejax[ray])."),
+    ] = "local"
+    ray_address: Annotated[
+        str | None, arg(help="Address of a Ray cluster, or auto. Default: Ray on this machine.")
+    ] = None
+    ray_actors: Annotated[
+        int | None, arg(help="Processes that score on Ray. Default: one a GPU, or one a node.")
+    ] = None
     progress: Annotated[
         Literal["bar", "json"], arg(help="On stderr: a bar, or lines of JSON for schedulers.")
     ] = "bar"
@@ -67,16 +77,33 @@ class Score:
 
     def run(self) -> dict[str, Any]:
         """Score the files."""
+        from aejax.config import InputError
         from aejax.data.rows import Selection
         from aejax.scoring.row_scorer import load_scorer
         from aejax.scoring.stream import score_files
 
+        inputs = self.input[0] if len(self.input) == 1 else self.input
+        chosen = Selection(key_columns=self.key, header=self.header)
+        if self.engine == "local" and (self.ray_address or self.ray_actors):
+            raise InputError("--ray-address or --ray-actors is given; allowed: with --engine ray")
+        engine = None
+        if self.engine == "ray":
+            from aejax.scoring.ray import RayEngine
+
+            engine = RayEngine(
+                run_folder=self.run_folder.absolute(),
+                inputs=inputs,
+                selection=chosen,
+                address=self.ray_address,
+                actors=self.ray_actors,
+            )
         with StopOnSigterm() as should_stop:
             return score_files(
                 load_scorer(self.run_folder),
-                self.input[0] if len(self.input) == 1 else self.input,
+                inputs,
                 self.out,
-                selection=Selection(key_columns=self.key, header=self.header),
+                engine=engine,
+                selection=chosen,
                 group_column=self.group_column,
                 top_features=self.top_features,
                 top=self.top,

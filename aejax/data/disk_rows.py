@@ -37,6 +37,7 @@ class DiskRows:
         gaps: of a split file, for every held-out row how many training rows lie before it,
             whole numbers [held-out rows] in rising order; None where all rows are meant.
         held: whether the held-out rows of a split file are meant, or the others.
+        beside: other rows of the same file, whose map serves for these as well.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class DiskRows:
     scratch: Path
     gaps: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
     held: bool = False
+    beside: DiskRows | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         if self.gaps is None:
@@ -85,10 +87,9 @@ class DiskRows:
         for first in range(0, len(held), NUMBERS_AT_ONCE):
             part = held[first : first + NUMBERS_AT_ONCE]
             gaps[first : first + len(part)] = part - np.arange(first, first + len(part))
-        return (
-            dataclasses.replace(self, gaps=gaps),
-            dataclasses.replace(self, gaps=gaps, held=True),
-        )
+        training = dataclasses.replace(self, gaps=gaps)
+        # One map for both sides: the pages of two would be counted twice.
+        return training, dataclasses.replace(self, gaps=gaps, held=True, beside=training)
 
     def numbers(self, count: int, dtype: Any) -> np.ndarray:
         """Room for whole numbers in a nameless file beside the rows, as `numpy.empty` gives it."""
@@ -119,6 +120,8 @@ class DiskRows:
 
     @functools.cached_property
     def _mapped(self) -> np.ndarray:
+        if self.beside is not None:
+            return self.beside._mapped
         with self.path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mmap, "MADV_RANDOM"):

@@ -70,6 +70,7 @@ def read_training(
     memory_limit: int = MEMORY_LIMIT,
     on_bad_row: OnBadRow = "leave-out",
     expected: Schema | None = None,
+    after_block: Callable[[], None] = lambda: None,
 ) -> TrainingRows:
     """Read an input once, a block at a time, into memory or into a file to pick rows from.
 
@@ -86,6 +87,7 @@ def read_training(
         on_bad_row: "leave-out" counts rows with a missing, infinite or unreadable value and
             goes on without them; "error" stops at the first.
         expected: the schema that the rows must have, or None.
+        after_block: called after every block; what it raises ends the reading.
 
     Raises:
         InputError: if the files can't be read or hold no usable row, a label is not allowed,
@@ -120,7 +122,7 @@ def read_training(
             return found
     if large and (there := _in_place(opened, folder)) is not None:
         seen = _Seen(opened, selection)
-        if all(seen.look(block) is None for block in _blocks(opened, row_bytes)):
+        if all(_all_good(seen, block, after_block) for block in _blocks(opened, row_bytes)):
             return TrainingRows(
                 normal=there,
                 anomalous=np.empty((0, *schema.shape), schema.dtype),
@@ -135,8 +137,14 @@ def read_training(
             if y is not None and good is not None:
                 y = y[good]
             sink.add(x if y is None else x[y == 0], x[:0] if y is None else x[y == 1])
+            after_block()
         seen.check(sink.normal)
         return sink.finish(identity, seen)
+
+
+def _all_good(seen: _Seen, block: Block, after_block: Callable[[], None]) -> bool:
+    after_block()
+    return seen.look(block) is None
 
 
 class _Seen:
@@ -251,9 +259,15 @@ class _Sink:
         schema, left_out, constant = self.opened.schema, seen.left_out(), seen.constant()
         if self.writer is None:
             none = np.empty((0, *schema.shape), schema.dtype)
-            normal, anomalous = (
-                np.concatenate([none, *(pair[side] for pair in self.held)]) for side in (0, 1)
-            )
+            try:
+                normal, anomalous = (
+                    np.concatenate([none, *(pair[side] for pair in self.held)]) for side in (0, 1)
+                )
+            except MemoryError as error:
+                raise InputError(
+                    f"{self.opened.path} does not fit in memory: {error}; "
+                    "allowed: a lower --memory-limit, which leaves rows on disk"
+                ) from error
             return TrainingRows(
                 normal=normal,
                 anomalous=anomalous,

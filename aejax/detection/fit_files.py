@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.data.spool import remove_spool
-from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, read_training
+from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, TrainingRows, read_training
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
 from aejax.detection.stability import record
+from aejax.training.loop import Interrupted
 
 
 def fit_files(
@@ -65,11 +66,9 @@ def fit_files(
             memory_limit=memory_limit,
             on_bad_row=on_bad_row,
             expected=how.pop("schema", None) or schema_of_files(config, path, selection),
+            after_block=stopper(how.get("should_stop"), path),
         )
-        if len(rows.normal) < 2:
-            raise InputError(
-                f"{path} has {len(rows.normal)} normal rows; allowed: at least 2 to train on"
-            )
+        check_enough(rows, path)
         told = left_out_alarms(rows.left_out)
         detector = fit(config, rows.normal, schema=rows.schema, folder=home, **how)
         if not keep_rows:
@@ -85,6 +84,25 @@ def schema_of_files(config: Config, path: Input, selection: Selection | None) ->
     from aejax.data.inference import infer_schema_of_files
 
     return infer_schema_of_files(path, selection or Selection(), config.columns)
+
+
+def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[], None]:
+    """A function that raises `Interrupted` when a stop is asked for while rows are read."""
+
+    def ask() -> None:
+        if should_stop is not None and should_stop():
+            raise Interrupted(f"stopped reading {path}")
+
+    return ask
+
+
+def check_enough(rows: TrainingRows, path: Input) -> None:
+    """Refuse an input with too few normal rows, and say so if rows were left out."""
+    if len(rows.normal) < 2:
+        why = "".join(f" ({told})" for told in left_out_alarms(rows.left_out))
+        raise InputError(
+            f"{path} has {len(rows.normal)} normal rows{why}; allowed: at least 2 to train on"
+        )
 
 
 def left_out_alarms(left_out: LeftOut | None) -> list[str]:

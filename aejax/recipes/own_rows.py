@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ from aejax.data.schema import Schema
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
-from aejax.detection.fit_files import left_out_alarms, schema_of_files
+from aejax.detection.fit_files import check_enough, left_out_alarms, schema_of_files, stopper
 from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.normal import evenly
@@ -76,7 +76,13 @@ def train_on_file(
     result = run_experiment(
         config,
         lambda: prepare(
-            config, path, selection, out=out, memory_limit=memory_limit, on_bad_row=on_bad_row
+            config,
+            path,
+            selection,
+            out=out,
+            memory_limit=memory_limit,
+            on_bad_row=on_bad_row,
+            after_block=stopper(how.get("should_stop"), path),
         ),
         out,
         story=story,
@@ -100,6 +106,7 @@ def prepare(
     out: Path,
     memory_limit: int = MEMORY_LIMIT,
     on_bad_row: OnBadRow = "leave-out",
+    after_block: Callable[[], None] = lambda: None,
 ) -> Experiment:
     """A file's rows, split into training, held-out and anomalous ones."""
     expected = schema_of_files(config, path, selection)
@@ -110,10 +117,10 @@ def prepare(
         memory_limit=memory_limit,
         on_bad_row=on_bad_row,
         expected=expected,
+        after_block=after_block,
     )
+    check_enough(rows, path)
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
-    if len(normal) < 2:
-        raise InputError(f"{path} has {len(normal)} normal rows; allowed: at least 2 to train on")
     if rows.constant is not None:
         refuse_constant(*rows.constant, schema, path)
     train = config.train

@@ -17,7 +17,7 @@ from aejax.config.durable import refused_as_input
 from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import CONTINUES, Manifest, part_name
-from aejax.scoring.totals import Totals
+from aejax.scoring.totals import PartTotals, Totals
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
@@ -38,14 +38,14 @@ class Parts:
     def __init__(self, manifest: Manifest, segment: int, part_rows: int, totals: Totals) -> None:
         self.manifest, self.segment, self.part_rows = manifest, segment, part_rows
         self.totals = totals
-        self.part: _Part | None = None
+        self.part: PartFile | None = None
 
     def add(self, judged: Judged) -> None:
         """Write rows that end with or before the part."""
         with self._failing_as_input():
             if self.part is None:
                 path = self.manifest.folder / part_name(len(self.manifest.parts))
-                self.part = _Part(path, judged.table.schema)
+                self.part = PartFile(path, judged.table.schema)
             self.part.add(judged)
             if self.part.rows == self.part_rows:
                 self._close()
@@ -61,16 +61,7 @@ class Parts:
             return
         described = part.close()
         self.part = None
-        self.manifest.add(
-            {
-                "name": part.path.name,
-                "segment": self.segment,
-                "first_row": self.manifest.rows,
-                **described,
-            }
-        )
-        self.totals.fold(part.path)
-        self.totals.save(self.manifest.folder)
+        record(self.manifest, self.segment, self.totals, part.path, described)
 
     def abandon(self) -> None:
         """Leave out the part that is being written."""
@@ -88,8 +79,36 @@ class Parts:
             raise
 
 
-class _Part:
-    """One part: written aside, then renamed."""
+def record(
+    manifest: Manifest,
+    segment: int,
+    totals: Totals,
+    path: Path,
+    described: dict[str, Any],
+    part: PartTotals | None = None,
+) -> None:
+    """Enter the next part, whose file is in place, in the journal and the totals.
+
+    Args:
+        manifest: the books.
+        segment: the group of input files that its rows are from.
+        totals: of the parts before it.
+        path: its file.
+        described: what `PartFile.close` said.
+        part: what it adds to the totals, if that is known.
+    """
+    manifest.add({"name": path.name, "segment": segment, "first_row": manifest.rows, **described})
+    totals.fold(path, part)
+    totals.save(manifest.folder)
+
+
+class PartFile:
+    """One part: written aside, then renamed.
+
+    Args:
+        path: its name.
+        schema: of its rows.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
@@ -112,6 +131,7 @@ class _Part:
         )
 
     def add(self, judged: Judged) -> None:
+        """Write rows behind those that are there."""
         table = judged.table
         self.rows += len(table)
         self.end = judged.end
@@ -133,6 +153,7 @@ class _Part:
         self.held, self.held_rows = [table[rows:]], len(table) - rows
 
     def close(self) -> dict[str, Any]:
+        """Give the part its name; what the journal says of its rows."""
         if self.held_rows:
             self._write(self.held_rows)
         self.writer.close()
@@ -151,6 +172,7 @@ class _Part:
         }
 
     def abandon(self) -> None:
+        """Leave no file."""
         # Closing writes a last piece, for which there may be no room; the writer must not try
         # again when it is collected.
         with contextlib.suppress(OSError):

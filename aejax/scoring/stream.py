@@ -9,21 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from aejax.config import InputError, suggest
-from aejax.core import mesh
+from aejax.config import InputError
 from aejax.data import files
-from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
-from aejax.detection.detector import Detector
 from aejax.detection.groups import GroupDetector
 from aejax.detection.rows import default_batch_size
 from aejax.detection.stability import tell
-from aejax.scoring.grouped import groups_identity, score_block, with_groups
+from aejax.scoring.grouped import groups_identity, with_groups
 from aejax.scoring.inspection import write_model
+from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
 from aejax.scoring.manifest import Manifest, claim, lock
 from aejax.scoring.overlap import Behind, ahead
@@ -33,8 +29,6 @@ from aejax.scoring.row_scorer import RowScorer
 from aejax.scoring.totals import Totals
 from aejax.training.loop import Interrupted
 
-BLOCK_BYTES = 16 << 20
-BLOCKS_AHEAD = BLOCKS_BEHIND = 2
 # Values in a part: what a kill can lose.
 PART_VALUES = 1 << 27
 LEAST_PART_ROWS, MOST_PART_ROWS = 1 << 14, 1 << 20
@@ -58,6 +52,7 @@ def score_files(
     restart: bool = False,
     append: bool = False,
     progress: ProgressKind = "none",
+    engine: Engine | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Score files into a folder of Parquet parts; continue where a stopped job left off.
@@ -92,7 +87,9 @@ def score_files(
         restart: start over.
         append: score the files that are new to a folder, behind the rows that it has.
         progress: "bar" or "json" lines on stderr, or "none".
-        should_stop: asked after every block; True raises `Interrupted`.
+        engine: what scores the parts, as `aejax.scoring.ray.RayEngine`; None is this process.
+            The parts are the same to the byte, and either goes on where the other stopped.
+        should_stop: asked after every block (on Ray, every part); True raises `Interrupted`.
 
     Returns:
         The summary: rows, flagged, flagged_rate, bad_rows, bad_rows_by_reason, lowest, highest,
@@ -108,7 +105,7 @@ def score_files(
     """
     out = Path(out)
     schema = detector.schema
-    detector, shared_by = _on_devices(detector, devices)
+    detector, shared_by = on_devices(detector, devices)
     part_rows = default_part_rows(schema) if part_rows is None else part_rows
     batch_size = (
         default_batch_size(schema, detector.config.model) if batch_size is None else batch_size
@@ -155,7 +152,7 @@ def score_files(
         totals = Totals.of(manifest, top)
         if not manifest.done:
             write_model(detector, out)
-            job = _Job(
+            job = Job(
                 detector,
                 top_features,
                 layer,
@@ -163,13 +160,16 @@ def score_files(
                 shared_by,
                 part_rows,
                 on_bad_row,
-                should_stop,
                 grouped.get("group_column", ""),
             )
+            engine = engine or _InThisProcess()
             with Progress(progress, already, _total(manifest, rows)) as shown:
                 for segment in range(len(manifest.segments)):
                     if not manifest.segments[segment]["done"]:
-                        job.score_segment(manifest, segment, rows, totals, shown)
+                        names = [name for name, _ in manifest.segments[segment]["files"]]
+                        engine.score_segment(
+                            job, manifest, segment, rows.only(names), totals, shown, should_stop
+                        )
             totals.write_top(out)
             manifest.finish(totals.summary(manifest, deciles))
     seconds = time.monotonic() - started
@@ -191,50 +191,23 @@ def default_part_rows(schema: Schema) -> int:
     return 1 << (rows.bit_length() - 1)
 
 
-def _on_devices(
-    detector: RowScorer | GroupDetector, devices: int | None
-) -> tuple[RowScorer | GroupDetector, int]:
-    """What scores on so many devices, and how many they are."""
-    if isinstance(detector, Detector):
-        place = mesh.on_devices(detector.devices if devices is None else devices)
-        # All blocks take one compiled program, the last one's few rows too.
-        return dataclasses.replace(detector, devices=place.devices), place.devices
-    if devices not in (None, 1):
-        raise InputError(
-            f"devices is {devices}; allowed with an export or groups: 1 (a run of one detector "
-            "takes more)"
-        )
-    return detector, 1
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What is the same for all rows."""
-
-    detector: RowScorer | GroupDetector
-    top_features: int
-    layer: str | None
-    batch_size: int
-    devices: int
-    part_rows: int
-    on_bad_row: str
-    should_stop: Callable[[], bool]
-    group_column: str = ""
-
-    @property
-    def block_rows(self) -> int:
-        schema = self.detector.schema
-        batch_bytes = self.batch_size * schema.features * np.dtype(schema.dtype).itemsize
-        return max(1, BLOCK_BYTES // batch_bytes) * self.batch_size * self.devices
+class _InThisProcess:
+    """Reads, scores and writes overlapped, through all parts without a pause."""
 
     def score_segment(
-        self, manifest: Manifest, segment: int, rows: Rows, totals: Totals, progress: Progress
+        self,
+        job: Job,
+        manifest: Manifest,
+        segment: int,
+        rows: Rows,
+        totals: Totals,
+        progress: Progress,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Score what is left of a group of input files."""
-        rows = rows.only([name for name, _ in manifest.segments[segment]["files"]])
         file, start = manifest.position(segment)
-        judge = Judge(self.detector, rows, self.top_features, self.on_bad_row)
-        parts = Parts(manifest, segment, self.part_rows, totals)
+        judge = Judge(job.detector, rows, job.top_features, job.on_bad_row)
+        parts = Parts(manifest, segment, job.part_rows, totals)
 
         def write(scored: Scored) -> None:
             judged = judge(scored)
@@ -244,53 +217,18 @@ class _Job:
         # Every part begins a block and with it a batch, whether or not the job was stopped
         # before it: a row's neighbours in a batch are the same in both cases.
         blocks = rows.blocks(
-            self.block_rows, start, file=file, first_row=manifest.rows, cut=self.part_rows
+            job.block_rows, start, file=file, first_row=manifest.rows, cut=job.part_rows
         )
         try:
             with Behind(write, BLOCKS_BEHIND) as writer:
                 for block in ahead(blocks, BLOCKS_AHEAD):
-                    writer.put(self._score(block))
-                    if self.should_stop():
+                    writer.put(job.score(block))
+                    if should_stop():
                         raise Interrupted(f"stopped scoring into {manifest.folder}")
             parts.close()
         finally:
             parts.abandon()
         manifest.end(segment)
-
-    def _score(self, block: Block) -> Scored:
-        if isinstance(self.detector, GroupDetector):
-            return score_block(
-                self.detector,
-                block,
-                self.group_column,
-                top_features=self.top_features,
-                batch_size=self.batch_size,
-            )
-        if not self.top_features:
-            scored = Scored(block, self.detector.score_rows(block.x, batch_size=self.batch_size))
-        else:
-            scores, features, errors = self.detector.explain_rows(
-                block.x, top=self.top_features, batch_size=self.batch_size
-            )
-            scored = Scored(block, scores, features, errors)
-        if self.layer is not None:
-            assert isinstance(self.detector, Detector)
-            states = self.detector.state_rows(block.x, self.layer, batch_size=self.batch_size)
-            scored = scored._replace(states=states.reshape(len(states), -1))
-        return scored._replace(batch_limit=self.detector.batch_limit.rows)
-
-
-def check_layer(detector: RowScorer | GroupDetector, layer: str) -> None:
-    """Refuse a layer that the detector doesn't have, and scorers that keep no states."""
-    if isinstance(detector, GroupDetector):
-        raise InputError(f"layer is {layer!r}; allowed with groups: none")
-    if not isinstance(detector, Detector):
-        raise InputError(f"layer is {layer!r}; allowed with an export: none (score with the run)")
-    if detector.combine is not None:
-        raise InputError(f"layer is {layer!r}; allowed with an ensemble: none")
-    known = {*detector.layers, "latent"}
-    if layer not in known:
-        raise InputError(f"layer is {layer!r}; {suggest(layer, known)}")
 
 
 def _total(manifest: Manifest, rows: Rows) -> int | None:

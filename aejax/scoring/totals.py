@@ -8,12 +8,13 @@ Both ways do the same operations on the same numbers, so both end in the same su
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasketches
 import numpy as np
@@ -36,6 +37,49 @@ BINS_PER_OCTAVE = 4
 BIN_OFFSET = 150 * BINS_PER_OCTAVE
 CHECK_BYTES = 4
 _METADATA = b"aejax"
+
+
+class PartTotals(NamedTuple):
+    """What is added for a part; whoever wrote it can find this out.
+
+    Attributes:
+        digest: a t-digest of its scores, serialised.
+        bins: how many scores each bin of the histogram has.
+    """
+
+    digest: bytes
+    bins: dict[int, int]
+
+
+def part_totals(path: Path) -> PartTotals:
+    """What a part adds to the totals."""
+    digest = datasketches.tdigest_double(COMPRESSION)
+    counted: Counter[int] = Counter()
+    with _reading(path) as file:
+        for group in range(file.num_row_groups):
+            scores = _scores(file, group)
+            if not len(scores):
+                continue
+            # Sorted, because the digest sorts what it is given, in small pieces and more slowly.
+            digest.update(np.sort(scores).astype(np.float64))
+            bins, counts = np.unique(_bin_of(scores), return_counts=True)
+            counted.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
+    return PartTotals(digest.serialize(), dict(counted))
+
+
+def _scores(file: pq.ParquetFile, group: int) -> np.ndarray:
+    column = file.read_row_group(group, columns=["score"])["score"].combine_chunks()
+    scores: np.ndarray = column.drop_null().to_numpy()
+    return scores
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read again: {error}") from None
 
 
 class Totals:
@@ -64,30 +108,27 @@ class Totals:
             totals.fold(manifest.folder / part["name"])
         return totals
 
-    def fold(self, path: Path) -> None:
-        """Add the next part."""
-        part = datasketches.tdigest_double(COMPRESSION)
-        try:
-            with pq.ParquetFile(path) as file:
-                for group in range(file.num_row_groups):
-                    self._fold_group(file, group, part)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path} cannot be read again: {error}") from None
-        self.digest.merge(part)
+    def fold(self, path: Path, part: PartTotals | None = None) -> None:
+        """Add the next part.
+
+        Args:
+            path: its file.
+            part: what `part_totals` gives for it, where that is known already.
+        """
+        part = part or part_totals(path)
+        self.digest.merge(datasketches.tdigest_double.deserialize(part.digest))
         # Written and read, as after a kill, so that it makes no difference whether there was one.
         self.digest = datasketches.tdigest_double.deserialize(self.digest.serialize())
+        self.bins.update(part.bins)
+        if self.top:
+            with _reading(path) as file:
+                for group in range(file.num_row_groups):
+                    self._fold_rows(file, group)
         self.parts += 1
 
-    def _fold_group(self, file: pq.ParquetFile, group: int, digest: Any) -> None:
-        column = file.read_row_group(group, columns=["score"])["score"].combine_chunks()
-        scores = column.drop_null().to_numpy()
+    def _fold_rows(self, file: pq.ParquetFile, group: int) -> None:
+        scores = _scores(file, group)
         if not len(scores):
-            return
-        # Sorted, because the digest sorts what it is given, in small pieces and more slowly.
-        digest.update(np.sort(scores).astype(np.float64))
-        bins, counts = np.unique(_bin_of(scores), return_counts=True)
-        self.bins.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
-        if not self.top:
             return
         if self.rows is not None and len(self.rows) == self.top:
             least = self.rows["score"][-1].as_py()

@@ -14,7 +14,7 @@ from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored
 
 # Validation rows on disk are read again every epoch, so many bytes at a time.
-STREAMED_BYTES = 1 << 26
+STREAMED_BYTES = 1 << 24
 
 
 class Validation:

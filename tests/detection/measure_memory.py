@@ -15,9 +15,20 @@ import threading
 from pathlib import Path
 
 import aejax
-from aejax.data import training_rows
+from aejax.data import batches, csv_tables, training_rows
+from aejax.detection import calibration
+from aejax.training import validation
 
+# Small blocks, so that the smaller of the inputs is many of them.
 BLOCK_BYTES = 1 << 20
+BLOCKS = (
+    (training_rows, "READ_BYTES"),
+    (batches, "BLOCK_BYTES"),
+    (validation, "STREAMED_BYTES"),
+    (calibration, "BLOCK_BYTES"),
+)
+# Arrow reads up to 32 blocks of a CSV file ahead.
+CSV_BLOCK_BYTES = 1 << 18
 
 
 def anonymous_bytes() -> int:
@@ -32,7 +43,10 @@ def main(path: str, where: str) -> None:
     """Train, and print the peak in bytes."""
     import resource
 
-    training_rows.READ_BYTES = BLOCK_BYTES
+    for module, name in BLOCKS:
+        assert hasattr(module, name)
+        setattr(module, name, BLOCK_BYTES)
+    csv_tables.CSV_BLOCK_BYTES = CSV_BLOCK_BYTES
     peak, done = 0, threading.Event()
 
     def watch() -> None:

@@ -1,0 +1,327 @@
+"""The same scoring job on Ray Data: parts are the work, actors do it, the driver keeps the books.
+
+An actor loads the detector once and then scores part after part, each with the code that the
+engine in one process uses, so that the parts are the same to the byte. The driver records
+parts in their order. Files and the scores folder must be where every node can reach them.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aejax.config import InputError
+from aejax.config.durable import refused_as_input
+from aejax.data import files
+from aejax.data.files import Input, Rows
+from aejax.data.rows import Selection
+from aejax.data.schema import Schema
+from aejax.detection.groups import GroupDetector
+from aejax.scoring.job import Job, Place, on_devices, write_part
+from aejax.scoring.judging import Judge, threshold_identity
+from aejax.scoring.manifest import CONTINUES, Manifest, part_name
+from aejax.scoring.parts import record
+from aejax.scoring.progress import Progress
+from aejax.scoring.row_scorer import load_scorer
+from aejax.scoring.totals import PartTotals, Totals, part_totals
+from aejax.training.loop import Interrupted
+
+# Parts that are given to Ray together: it keeps books of its own for each.
+PARTS_AT_ONCE = 1 << 12
+# Descriptions of parts are all that goes through Ray's store; rows never do.
+LOCAL_STORE_BYTES = 128 << 20
+COUNTED_ROWS = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RayEngine:
+    """Scores a job's parts on Ray.
+
+    Args:
+        run_folder: of the detector or export that scores, as every node sees it.
+        inputs: what was opened, as every node sees it.
+        selection: how it was opened.
+        address: of a cluster ("auto" finds the one that this machine belongs to); None starts
+            Ray on this machine, and stops it afterwards.
+        actors: how many; None has one for every GPU, or one for every node where there is none.
+    """
+
+    run_folder: Path
+    inputs: Input
+    selection: Selection = dataclasses.field(default_factory=Selection)
+    address: str | None = None
+    actors: int | None = None
+
+    def score_segment(
+        self,
+        job: Job,
+        manifest: Manifest,
+        segment: int,
+        rows: Rows,
+        totals: Totals,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Score the parts that the journal doesn't have."""
+        if isinstance(job.detector, GroupDetector):
+            raise InputError("engine is 'ray'; allowed with groups: 'local'")
+        ray = _ray()
+        started = not ray.is_initialized()
+        if started:
+            _start(ray, self.address)
+        try:
+            self._score(ray, job, manifest, segment, rows, totals, progress, should_stop)
+        finally:
+            if started:
+                ray.shutdown()
+        manifest.end(segment)
+
+    def open(self, names: list[str], schema: Schema) -> Rows:
+        """The files of a segment, opened as the driver opened them."""
+        selection = dataclasses.replace(self.selection, bad_cells="null")
+        return files.open_rows(self.inputs, selection, expected=schema).only(names)
+
+    def _score(
+        self,
+        ray: Any,
+        job: Job,
+        manifest: Manifest,
+        segment: int,
+        rows: Rows,
+        totals: Totals,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        names = [name for name, _ in manifest.segments[segment]["files"]]
+        settings: dict[str, Any] = {
+            "engine": self,
+            "names": names,
+            "here": os.getcwd(),
+            "identity": {"model": job.detector.fingerprint, **threshold_identity(job.detector)},
+            "job": {
+                field.name: getattr(job, field.name)
+                for field in dataclasses.fields(job)
+                if field.name not in ("detector", "devices")
+            },
+            "out": str(manifest.folder.absolute()),
+        }
+        how = self._how(ray)
+        ends = np.cumsum(self._counts(ray, rows, names, how), dtype=np.int64)
+        before = [part for part in manifest.parts if part["segment"] == segment]
+        first = sum(part["rows"] for part in before)
+        starts = range(first, int(ends[-1]), job.part_rows)
+        works = [
+            {
+                "number": len(manifest.parts) + index,
+                **dataclasses.asdict(_place(ends, start, manifest.rows - first)),
+            }
+            for index, start in enumerate(starts)
+        ]
+        for wave in range(0, len(works), PARTS_AT_ONCE):
+            some = works[wave : wave + PARTS_AT_ONCE]
+            done: dict[int, dict[str, Any]] = {}
+            for found in self._map(ray, PartScorer, some, settings, how):
+                done[found["number"]] = found
+                # Whatever was finished first: the journal lists parts in the input's order.
+                while (number := len(manifest.parts)) in done:
+                    next_one = done.pop(number)
+                    part = next_one["part"]
+                    adds = PartTotals(base64.b64decode(next_one["digest"]), dict(next_one["bins"]))
+                    path = manifest.folder / part_name(number)
+                    record(manifest, segment, totals, path, part, adds)
+                    progress.add(part["rows"], sum(part["bad"].values()))
+                if should_stop():
+                    raise Interrupted(f"stopped scoring into {manifest.folder}")
+
+    def _counts(self, ray: Any, rows: Rows, names: list[str], how: dict[str, Any]) -> list[int]:
+        """Rows of every file; those that don't say are counted by the actors."""
+        counts = {index: part.rows for index, part in enumerate(rows.parts)}
+        silent = [{"file": index} for index, count in counts.items() if count is None]
+        if silent:
+            settings = {
+                "engine": self,
+                "names": names,
+                "here": os.getcwd(),
+                "schema": rows.schema,
+            }
+            for found in self._map(ray, RowCounter, silent, settings, how):
+                counts[found["file"]] = found["rows"]
+        return [int(counts[index] or 0) for index in range(len(rows.parts))]
+
+    def _how(self, ray: Any) -> dict[str, Any]:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        nodes = sum(1 for node in ray.nodes() if node["Alive"])
+        # Ray spreads actors over the nodes before any gets two.
+        return {
+            "concurrency": self.actors or gpus or nodes,
+            **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+        }
+
+    def _map(
+        self,
+        ray: Any,
+        worker: type,
+        works: list[dict[str, Any]],
+        settings: dict[str, Any],
+        how: dict[str, Any],
+    ) -> Iterator[dict[str, Any]]:
+        items = [{"work": json.dumps(work)} for work in works]
+        # A block of its own for every work, so that it is done when an actor is free for it.
+        mapped = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            worker,
+            fn_constructor_kwargs=settings,
+            batch_size=1,
+            **{**how, "concurrency": min(how["concurrency"], len(items))},
+        )
+        try:
+            for row in mapped.iter_rows():
+                found = json.loads(row["result"])
+                if "error" in found:
+                    raise InputError(found["error"])
+                yield found
+        except ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise InputError(
+                f"Ray stopped: {lines[-1] if lines else type(error).__name__}; "
+                "the same command continues"
+            ) from error
+
+
+class PartScorer:
+    """What an actor does: it loads the detector once, and scores the parts that it is given.
+
+    Args:
+        engine: of the job.
+        names: the files of the segment.
+        here: the driver's folder, which relative paths begin at.
+        identity: what decides scores; a folder that holds another detector is refused.
+        job: settings of the job.
+        out: the scores folder.
+    """
+
+    def __init__(
+        self,
+        engine: RayEngine,
+        names: list[str],
+        here: str,
+        identity: dict[str, Any],
+        job: dict[str, Any],
+        out: str,
+    ) -> None:
+        os.chdir(here)
+        detector = load_scorer(engine.run_folder)
+        found = {"model": detector.fingerprint, **threshold_identity(detector)}
+        self.problem = None
+        if found != identity:
+            self.problem = (
+                f"{engine.run_folder} holds the detector {found['model'][:12]} where parts are "
+                f"scored; allowed: that of the job, {identity['model'][:12]}"
+            )
+        self.rows = engine.open(names, detector.schema)
+        detector, devices = on_devices(detector, None)
+        self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
+        self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Score parts; what is wrong with them is a result, not a crash that Ray would retry."""
+        return {"result": np.array([json.dumps(self._score(work)) for work in batch["work"]])}
+
+    def _score(self, work: str) -> dict[str, Any]:
+        if self.problem is not None:
+            return {"error": self.problem}
+        given = json.loads(work)
+        number = given.pop("number")
+        try:
+            path = self.out / part_name(number)
+            with refused_as_input(self.out, CONTINUES):
+                part = write_part(self.job, self.judge, self.rows, Place(**given), path)
+                # Found out here, so that the driver needn't read every score that was written.
+                adds = part_totals(path)
+        except InputError as error:
+            return {"error": str(error)}
+        return {
+            "number": number,
+            "part": part,
+            "digest": base64.b64encode(adds.digest).decode(),
+            "bins": sorted(adds.bins.items()),
+        }
+
+
+class RowCounter:
+    """Counts the rows of files that don't say how many they have, by reading them.
+
+    Args:
+        engine: of the job.
+        names: the files of the segment.
+        here: the driver's folder, which relative paths begin at.
+        schema: of their rows.
+    """
+
+    def __init__(self, engine: RayEngine, names: list[str], here: str, schema: Schema) -> None:
+        os.chdir(here)
+        self.rows = engine.open(names, schema)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Count the rows of files."""
+        return {"result": np.array([json.dumps(self._count(work)) for work in batch["work"]])}
+
+    def _count(self, work: str) -> dict[str, Any]:
+        file, rows = json.loads(work)["file"], 0
+        try:
+            for block in self.rows.parts[file].chunks(0, COUNTED_ROWS):
+                rows = block.first_row + len(block.x)
+        except InputError as error:
+            return {"error": str(error)}
+        return {"file": file, "rows": rows}
+
+
+def _place(ends: np.ndarray, start: int, before: int) -> Place:
+    """Where the row `start` of files that end behind these rows is.
+
+    Args:
+        ends: of every file, the rows in it and in those before it; [files].
+        start: a row of them all.
+        before: rows of the job that come before these files.
+    """
+    file = int(np.searchsorted(ends, start, side="right"))
+    row = start - (int(ends[file - 1]) if file else 0)
+    return Place(file=file, row=row, first_row=before + start)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise InputError(
+            "engine is 'ray' but Ray isn't installed; allowed: pip install \"aejax[ray]\" first"
+        ) from None
+    return ray
+
+
+def _start(ray: Any, address: str | None) -> None:
+    how: dict[str, Any] = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
+    if address is not None:
+        how = {"address": address}
+    try:
+        with warnings.catch_warnings():
+            # JAX warns of forks that go on as Python; Ray's become its own programs at once.
+            warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **how)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"ray_address is {address!r}: {' '.join(str(error).split())[:200]}; "
+            "allowed: the address of a running cluster, auto, or none to start Ray here"
+        ) from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

@@ -1,0 +1,118 @@
+"""`aejax train` on rows that stay on disk: the same run as in memory, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aejax.cli import main
+from aejax.config import InputError
+from aejax.config.sizes import parse_bytes
+from aejax.recipes import own_rows
+
+FLAGS = ["--label-column", "label", "--hidden", "4", "--epochs", "2", "--quiet", "--json"]
+STREAMED = [*FLAGS, "--feed", "stream", "--memory-limit", "1 KiB"]
+
+
+@pytest.fixture(scope="module")
+def rows(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ADBench's cardio table as two CSV files in a folder, with a few empty cells."""
+    folder = tmp_path_factory.mktemp("cardio") / "rows"
+    folder.mkdir()
+    with np.load(data_dir / "adbench" / "6_cardio.npz", allow_pickle=False) as archive:
+        x, y = archive["X"].astype(np.float32), archive["y"].ravel()
+    frame = pd.DataFrame(x, columns=[f"f{number}" for number in range(x.shape[1])])
+    frame["label"] = y.astype(int)
+    frame.loc[[5, 900], "f3"] = np.nan
+    frame[:800].to_csv(folder / "a.csv", index=False)
+    frame[800:].to_csv(folder / "b.csv", index=False)
+    return folder
+
+
+def train(rows: Path, out: Path, *flags: str) -> int:
+    return main(["train", "--input", str(rows), "--out", str(out), *flags])
+
+
+def written(out: Path, name: str) -> Any:
+    return json.loads((out / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def in_memory(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "memory"
+    assert train(rows, out, *FLAGS, "--feed", "stream") == 0
+    return out
+
+
+def test_the_run_is_that_of_rows_in_memory(
+    rows: Path, in_memory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(rows, tmp_path / "run", *STREAMED) == 0
+    assert "2 of 1,831 rows are left out of training, the first being row 5" in caplog.text
+    found, expected = (written(run, "metrics.json") for run in (tmp_path / "run", in_memory))
+    for name in ("measured", "metrics"):
+        assert found[name] == expected[name]
+    # What identifies the run, fingerprints of its rows among it, is the same too.
+    assert written(tmp_path / "run", "run.json") == written(in_memory, "run.json")
+    described = [
+        written(run / "detector", "detector.json") for run in (tmp_path / "run", in_memory)
+    ]
+    assert described[0]["threshold"] == described[1]["threshold"]
+    assert described[0]["provenance"]["alarms"] == described[1]["provenance"]["alarms"]
+    assert "rows" not in {entry.name for entry in (tmp_path / "run").iterdir()}
+
+
+def test_rows_can_be_kept_for_the_next_run(rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train(rows, out, *STREAMED, "--keep-rows") == 0
+    kept = (out / "rows" / "normal.npy").stat().st_ino
+    assert train(rows, out, *STREAMED, "--keep-rows", "--overwrite", "--seed", "1") == 0
+    assert (out / "rows" / "normal.npy").stat().st_ino == kept
+    assert written(out, "config.json")["train"]["seed"] == 1
+
+
+def test_the_report_judges_an_even_sample(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(own_rows, "MOST_JUDGED_BYTES", 100 * 21 * 4)
+    assert train(rows, tmp_path / "run", *STREAMED) == 0
+    # 165 held-out normal rows and 176 anomalies, of which every fourth is looked at.
+    assert "one of every 4 test rows" in caplog.text
+    metrics = written(tmp_path / "run", "metrics.json")["metrics"]
+    assert metrics["rows"] == 42 + 44
+    assert metrics["auroc"]["value"] > 0.8
+
+
+def test_a_folder_of_other_things_is_refused_before_rows_are_copied(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    assert train(rows, tmp_path, *STREAMED) == 2
+    assert "is not empty and holds no run" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_an_ensemble_wants_rows_in_memory(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(rows, tmp_path / "run", *STREAMED, "--ensemble", "3") == 2
+    assert "allowed: rows that fit in memory, or a higher --memory-limit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1048576", 1 << 20), ("1 MiB", 1 << 20), ("2gib", 2 << 30), ("1.5 KB", 1500), ("0", 0)],
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert parse_bytes(text, "x") == expected
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "1 gig", "1e9", "nan"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(InputError, match=r"--memory-limit is .*; allowed: bytes, as in"):
+        parse_bytes(text, "--memory-limit")
