@@ -24,6 +24,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import arg
 
+from aejax import __version__
 from aejax.commands import COMMANDS, Training
 from aejax.config import MODELS, InputError, suggest
 from aejax.data.datasets import cache_folder
@@ -187,6 +188,10 @@ def run(arguments: Sequence[str]) -> int:
     logging.getLogger("aejax").setLevel(logging.INFO)
     # Orbax logs the stacks of all its threads for what it raises anyway, and what is said here.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments) == ["--version"]:
+        print(f"aejax {__version__}")
+        return 0
     try:
         command = parse(arguments)
         keep_compiled()
