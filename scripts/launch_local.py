@@ -40,10 +40,9 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
-    children += [
-        subprocess.Popen(command, env={**together, "AEJAX_PROCESS": str(number)})
-        for number in range(count)
-    ]
+    for number in range(count):
+        own = {**together, "AEJAX_PROCESS": str(number)}
+        children.append(subprocess.Popen(command, env=own))
 
     code, kill_at = 0, float("inf")
     while any(child.poll() is None for child in children):
