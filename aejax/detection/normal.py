@@ -12,6 +12,7 @@ from aejax.config import Config, InputError
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.feature_drift import BINS, UsualValues, usual_values
 from aejax.models.build import build
 
 # Rows looked at: enough for a mean error, and few enough to cost nothing beside training.
@@ -27,9 +28,10 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
     """The same detector with what its reasons and distances need to know of normal rows.
 
     Kept among its variables, under "normal": "error" float32 [features], each feature's mean
-    error; and, if `Config.score` is a distance, of "residual" and "latent" as it needs them
-    the "mean" float32 [n] and "whitening" float32 [n, n], the Cholesky factor of the inverse
-    of the covariance, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
+    error; of tables and series "values", how each feature's are spread (see `UsualValues`);
+    and, if `Config.score` is a distance, of "residual" and "latent" as it needs them the "mean"
+    float32 [n] and "whitening" float32 [n, n], the Cholesky factor of the inverse of the
+    covariance, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
     large-dimensional covariance matrices" (2004).
 
     Args:
@@ -52,6 +54,9 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
         errors, residual = detector.errors_of(few) * (len(few) / present), None
     latent = detector.encode(few).reshape(len(few), -1) if "latent" in kinds else None
     learnt = normal_of(kinds, errors, residual, latent)
+    values = usual_values(few, detector.schema)
+    if values is not None:
+        learnt["values"] = values._asdict()
     return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
 
 
@@ -140,6 +145,12 @@ def like(config: Config, schema: Schema, variables: Any, names: list[str]) -> di
         shapes[name] = {
             "mean": jax.ShapeDtypeStruct((count,), np.float32),
             "whitening": jax.ShapeDtypeStruct((count, count), np.float32),
+        }
+    if "values" in names:
+        # Detectors written before features were watched have none.
+        shapes["values"] = {
+            name: jax.ShapeDtypeStruct((bins, schema.features), np.float32)
+            for name, bins in zip(UsualValues._fields, (BINS - 1, BINS), strict=True)
         }
     if sorted(shapes) != sorted(names):
         raise InputError(f"normal is {names!r}; allowed with these settings: {sorted(shapes)}")

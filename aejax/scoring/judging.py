@@ -18,7 +18,9 @@ from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
 from aejax.data.schema import Schema
-from aejax.scoring.row_scorer import Described
+from aejax.detection.feature_drift import ROWS_OF_A_BLOCK, bin_counts
+from aejax.detection.normal import evenly
+from aejax.scoring.row_scorer import Described, usual_values_of
 
 # Kinds of bad rows, as a summary counts them.
 MISSING, INFINITE, UNREADABLE, BEYOND = (
@@ -64,6 +66,8 @@ class Judged(NamedTuple):
         end: file of the segment, and row in it, that follow the last row.
         unseen: of a mixed table, by column how many cells hold no known category.
         batch_limit: as `Scored` has it.
+        places: of some of the rows, how many of each feature's values lie in each of its
+            usual bins, int64 [10, features]; None where features aren't watched.
     """
 
     table: pa.Table
@@ -71,6 +75,7 @@ class Judged(NamedTuple):
     end: tuple[int, int]
     unseen: Counter[str]
     batch_limit: int | None = None
+    places: np.ndarray | None = None
 
 
 class Judge:
@@ -86,6 +91,7 @@ class Judge:
     def __init__(self, detector: Described, rows: Rows, top_features: int, on_bad_row: str) -> None:
         self.detector, self.rows, self.on_bad_row = detector, rows, on_bad_row
         self.p_values = gives_p_values(detector)
+        self.usual = usual_values_of(detector)
         features = range(detector.schema.features) if top_features else ()
         self.names = pa.array([detector.schema.feature_name(i) for i in features], pa.string())
         self.files = pa.array([part.name for part in rows.parts], pa.string())
@@ -158,7 +164,14 @@ class Judge:
             end=(last.file, last.first_row + last.rows),
             unseen=unseen_values(self.detector.schema, block.x),
             batch_limit=scored.batch_limit,
+            places=self._places(block.x, wrong),
         )
+
+    def _places(self, x: np.ndarray, wrong: np.ndarray) -> np.ndarray | None:
+        if self.usual is None:
+            return None
+        some = evenly(len(x), ROWS_OF_A_BLOCK)
+        return bin_counts(self.usual.edges, x[some][~wrong[some]])
 
     def _reason(self, block: Block, row: int) -> tuple[str, str]:
         """What kind of bad row this is, and what is wrong with it."""

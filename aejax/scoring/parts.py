@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,7 +19,7 @@ from aejax.config.durable import refused_as_input
 from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import CONTINUES, Manifest, part_name
-from aejax.scoring.totals import PartTotals, Totals
+from aejax.scoring.totals import PLACES, PartTotals, Totals
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
@@ -115,6 +117,7 @@ class PartFile:
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
         self.unseen: Counter[str] = Counter()
+        self.places: np.ndarray | None = None
         self.end = (0, 0)
         self.low, self.high = float("inf"), float("-inf")
         self.batch_limit: int | None = None
@@ -138,6 +141,8 @@ class PartFile:
         self.bad.update(judged.bad)
         self.batch_limit = judged.batch_limit
         self.unseen.update(judged.unseen)
+        if judged.places is not None:
+            self.places = judged.places + (0 if self.places is None else self.places)
         self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
         extremes = pc.min_max(table["score"]).as_py()
         if extremes["min"] is not None:
@@ -156,6 +161,8 @@ class PartFile:
         """Give the part its name; what the journal says of its rows."""
         if self.held_rows:
             self._write(self.held_rows)
+        if self.places is not None:
+            self.writer.add_key_value_metadata({PLACES: json.dumps(self.places.tolist())})
         self.writer.close()
         self.aside.commit()
         scored = self.rows > self.bad.total()

@@ -135,7 +135,11 @@ class RayEngine:
                 while (number := len(manifest.parts)) in done:
                     next_one = done.pop(number)
                     part = next_one["part"]
-                    adds = PartTotals(base64.b64decode(next_one["digest"]), dict(next_one["bins"]))
+                    adds = PartTotals(
+                        base64.b64decode(next_one["digest"]),
+                        dict(next_one["bins"]),
+                        next_one["places"],
+                    )
                     path = manifest.folder / part_name(number)
                     record(manifest, segment, totals, path, part, adds)
                     progress.add(part["rows"], sum(part["bad"].values()))
@@ -253,6 +257,7 @@ class PartScorer:
             "part": part,
             "digest": base64.b64encode(adds.digest).decode(),
             "bins": sorted(adds.bins.items()),
+            "places": adds.places,
         }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from aejax.config import Config
 from aejax.data.schema import Schema
+from aejax.detection.feature_drift import UsualValues
 from aejax.detection.group_loading import is_groups, load_groups
 from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import load
@@ -68,3 +69,13 @@ def load_scorer(folder: str | Path) -> RowScorer | GroupDetector:
     from aejax.scoring.exported import load_export
 
     return load_export(folder)
+
+
+def usual_values_of(detector: Described) -> UsualValues | None:
+    """How normal rows' features are spread, if the detector knows; of an ensemble, the first's."""
+    found = getattr(detector, "variables", {}).get("normal", {}).get("values")
+    if found is None or isinstance(detector, GroupDetector):
+        return None
+    if getattr(detector, "combine", None) is not None:
+        found = {name: leaf[0] for name, leaf in found.items()}
+    return UsualValues(**{name: np.asarray(leaf) for name, leaf in found.items()})

@@ -144,7 +144,6 @@ def score_files(
     if layer is not None:
         check_layer(detector, layer)
         identity["layer"] = layer
-    deciles = None if detector.threshold is None else detector.threshold.deciles
     started = time.monotonic()
     with lock(out):
         manifest = claim(out, identity, rows.fingerprints(), restart=restart, append=append)
@@ -171,9 +170,9 @@ def score_files(
                             job, manifest, segment, rows.only(names), totals, shown, should_stop
                         )
             totals.write_top(out)
-            manifest.finish(totals.summary(manifest, deciles))
+            manifest.finish(totals.summary(manifest, detector))
     seconds = time.monotonic() - started
-    summary = totals.summary(manifest, deciles)
+    summary = totals.summary(manifest, detector)
     tell(summary.get("alarms", ()))
     return {
         **summary,

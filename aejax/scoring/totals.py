@@ -24,8 +24,10 @@ import pyarrow.parquet as pq
 
 from aejax.config import InputError
 from aejax.config.durable import refused_as_input, written_aside
+from aejax.detection.feature_drift import feature_stability
 from aejax.detection.stability import drift, population_stability
 from aejax.scoring.manifest import CONTINUES, TOP, TOTALS, Manifest
+from aejax.scoring.row_scorer import Described, usual_values_of
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
 # Of the t-digest (Dunning and Ertl, 2019, arXiv:1902.04023): over 10 million scores in 20 parts,
@@ -37,6 +39,8 @@ BINS_PER_OCTAVE = 4
 BIN_OFFSET = 150 * BINS_PER_OCTAVE
 CHECK_BYTES = 4
 _METADATA = b"aejax"
+# Of a part's file: where the values of its rows' features lie.
+PLACES = "aejax.places"
 
 
 class PartTotals(NamedTuple):
@@ -45,10 +49,13 @@ class PartTotals(NamedTuple):
     Attributes:
         digest: a t-digest of its scores, serialised.
         bins: how many scores each bin of the histogram has.
+        places: how many values each bin of each feature has, [10][features]; None where
+            features aren't watched.
     """
 
     digest: bytes
     bins: dict[int, int]
+    places: list[list[int]] | None = None
 
 
 def part_totals(path: Path) -> PartTotals:
@@ -56,6 +63,7 @@ def part_totals(path: Path) -> PartTotals:
     digest = datasketches.tdigest_double(COMPRESSION)
     counted: Counter[int] = Counter()
     with _reading(path) as file:
+        places = (file.metadata.metadata or {}).get(PLACES.encode())
         for group in range(file.num_row_groups):
             scores = _scores(file, group)
             if not len(scores):
@@ -64,7 +72,9 @@ def part_totals(path: Path) -> PartTotals:
             digest.update(np.sort(scores).astype(np.float64))
             bins, counts = np.unique(_bin_of(scores), return_counts=True)
             counted.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
-    return PartTotals(digest.serialize(), dict(counted))
+    return PartTotals(
+        digest.serialize(), dict(counted), None if places is None else json.loads(places)
+    )
 
 
 def _scores(file: pq.ParquetFile, group: int) -> np.ndarray:
@@ -93,6 +103,7 @@ class Totals:
         self.top, self.parts = top, 0
         self.digest = datasketches.tdigest_double(COMPRESSION)
         self.bins: Counter[int] = Counter()
+        self.places: np.ndarray | None = None
         self.rows: pa.Table | None = None
 
     @staticmethod
@@ -120,6 +131,8 @@ class Totals:
         # Written and read, as after a kill, so that it makes no difference whether there was one.
         self.digest = datasketches.tdigest_double.deserialize(self.digest.serialize())
         self.bins.update(part.bins)
+        if part.places is not None:
+            self.places = np.array(part.places) + (0 if self.places is None else self.places)
         if self.top:
             with _reading(path) as file:
                 for group in range(file.num_row_groups):
@@ -148,6 +161,7 @@ class Totals:
             "top": self.top,
             "digest": base64.b64encode(self.digest.serialize()).decode(),
             "bins": sorted(self.bins.items()),
+            "places": None if self.places is None else self.places.tolist(),
         }
         rows = pa.table({}) if self.rows is None else self.rows
         rows = rows.replace_schema_metadata({_METADATA: json.dumps(described)})
@@ -172,6 +186,7 @@ class Totals:
         totals.parts = written["parts"]
         totals.digest = datasketches.tdigest_double.deserialize(base64.b64decode(written["digest"]))
         totals.bins = Counter(dict(written["bins"]))
+        totals.places = None if written["places"] is None else np.array(written["places"])
         totals.rows = table.replace_schema_metadata(None) if table.num_columns else None
         return totals
 
@@ -184,19 +199,26 @@ class Totals:
             with written_aside(folder / TOP) as file:
                 pq.write_table(self.rows, file, compression="zstd")
 
-    def summary(self, manifest: Manifest, deciles: Sequence[float] | None = None) -> dict[str, Any]:
+    def summary(self, manifest: Manifest, detector: Described) -> dict[str, Any]:
         """Everything about the scores that fits on a page; JSON-ready.
 
         Args:
             manifest: of the job.
-            deciles: of the calibration rows' scores, to measure drift by; or None.
+            detector: what scored; drift is measured by what it knows of normal rows.
         """
         described = counts(manifest)
+        deciles = None if detector.threshold is None else detector.threshold.deciles
         if deciles is not None and not self.digest.is_empty():
             below = [0.0, *(self.digest.get_rank(decile) for decile in deciles), 1.0]
             stability = population_stability(np.full(10, 0.1), np.diff(below))
             described["population_stability"] = stability
             described["alarms"] = drift(stability, described["rows"])
+        usual = usual_values_of(detector)
+        if usual is not None and self.places is not None:
+            found = feature_stability(usual, self.places, detector.schema)
+            told = found.pop("feature_alarms", [])
+            described |= found
+            described["alarms"] = [*described.get("alarms", []), *told]
         if not self.digest.is_empty():
             # What lies between two ranks of the digest may be above the largest score.
             low, high = described["lowest"], described["highest"]
