@@ -21,7 +21,7 @@ from aejax.cli import main
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # Run by tests of their own: they need an export or a search beside them.
-ELSEWHERE = {"export.md", "tuning.md"}
+ELSEWHERE = {"export.md", "tuning.md", "mixed.md"}
 PAGES = [
     path
     for path in sorted(DOCS.rglob("*.md"))
@@ -43,6 +43,17 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             table.to_parquet(folder / name, index=False)
         else:
             table.to_csv(folder / name, index=False)
+    for name in ("readings/first.parquet", "readings/second.parquet"):
+        table = pd.DataFrame(random.normal(size=(300, 4)), columns=list("abcd"))
+        table.insert(0, "pump_id", np.arange(300))
+        (folder / name).parent.mkdir(exist_ok=True)
+        table.to_parquet(folder / name, index=False)
+    for name in ("readings.parquet", "new/monday.parquet"):
+        table = pd.DataFrame(random.normal(size=(300, 4)), columns=list("abcd"))
+        table.insert(0, "store", [f"store {number % 3 + 6}" for number in range(300)])
+        (folder / name).parent.mkdir(exist_ok=True)
+        table.to_parquet(folder / name, index=False)
+    shutil.copyfile(folder / "train.csv", folder / "rows.csv")
     labels = pd.DataFrame({"broken": np.arange(300) % 10 == 0})
     labels.to_csv(folder / "labels.csv", index=False)
     config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
