@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aejax import config as settings
 from aejax.config import (
     BestF1,
     Classifier,
+    Columns,
     Config,
     Conformal,
     Contamination,
@@ -105,8 +107,17 @@ RULE = (
     | st.builds(Conformal, alpha=SHARE)
     | st.builds(BestF1)
 )
+
+
+def fitting(scale: Scale, train: Train, error: str, **others: Any) -> Config:
+    """Settings that go together: a Bernoulli likelihood is of values in [0, 1]."""
+    if scale.kind == "standard" and "bernoulli" in (error, train.loss):
+        scale = dataclasses.replace(scale, kind="min-max")
+    return Config(scale=scale, train=train, error=error, **others)
+
+
 CONFIG = st.builds(
-    Config,
+    fitting,
     model=DENSE | CONV | OTHERS,
     scale=st.builds(
         Scale,
@@ -116,7 +127,7 @@ CONFIG = st.builds(
     train=TRAIN,
     error=ERRORS,
     rule=RULE,
-    precision=st.sampled_from(["float32", "bfloat16"]),
+    precision=st.sampled_from(["float32", "bfloat16", "fastest"]),
 )
 
 
@@ -208,6 +219,15 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Context, "combine", bad) for bad in ("max", None)),
     *((Context, "positions", bad) for bad in (True, 1.0, 3, None)),
     *((Context, "negatives", bad) for bad in (-1, 1.5, None)),
+    *((Train, "hide", bad) for bad in (1, -0.1, float("nan"), None)),
+    *((Train, "trim", bad) for bad in (0.51, -0.1, "0.1", None)),
+    *((Config, "columns", bad) for bad in ("mixed", None)),
+    *((Columns, "kinds", bad) for bad in ("text", None)),
+    *((Columns, "categories", bad) for bad in ("shop", ["shop"], (1,), None)),
+    *((Columns, "most_categories", bad) for bad in (1, 4097, 8.0, None)),
+    *((Columns, "dates", bad) for bad in ("circle", None)),
+    *((Columns, "embedding", bad) for bad in (-1, 2.0, True, None)),
+    *((Columns, "indicator", bad) for bad in (1, None)),
     *((Dense, "batch_norm", bad) for bad in ("no", 1, None)),
     *((Conv, "batch_norm", bad) for bad in ("no", 0)),
     (Train, "learning_rate", 10**400),
@@ -237,7 +257,7 @@ def test_bad_field_is_named_with_its_value_and_what_is_allowed(
 
 def test_every_field_has_a_bad_value_above() -> None:
     tried = {(kind, field) for kind, field, _ in BAD_FIELDS}
-    kinds = (Scale, Train, Config, *settings.MODELS.values(), *settings.RULES.values())
+    kinds = (Scale, Train, Columns, Config, *settings.MODELS.values(), *settings.RULES.values())
     known = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
     assert tried == known
 
@@ -414,10 +434,10 @@ def test_a_failed_write_leaves_the_old_file(
     path = tmp_path / "config.json"
     write_config(Config(), path)
 
-    def fail(self: Path, target: Path) -> None:
+    def fail(source: Path, target: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises((OSError, InputError), match="disk full"):
         write_config(Config(train=Train(epochs=3)), path)
     assert read_config(path) == Config()
