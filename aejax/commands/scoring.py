@@ -122,7 +122,7 @@ class Score:
         """Everything but the histogram, a line each."""
         lines = []
         for name, value in result.items():
-            if name == "histogram" or value in (None, {}):
+            if name == "histogram" or value in (None, {}, []):
                 continue
             if isinstance(value, dict):
                 value = ", ".join(f"{key}: {number:.6g}" for key, number in value.items())
