@@ -72,7 +72,7 @@ def imported_by(folder: Path) -> dict[str, str]:
 
 def test_every_imported_package_is_declared() -> None:
     declared = {module_of(requirement) for requirement in NEEDED}
-    optional = {module_of(r) for name in ("onnx", "prepare", "ray") for r in EXTRAS[name]}
+    optional = {module_of(r) for name in ("onnx", "optuna", "prepare", "ray") for r in EXTRAS[name]}
     used = imported_by(ROOT / "aejax")
     undeclared = {name: where for name, where in used.items() if name not in declared | optional}
     assert not undeclared

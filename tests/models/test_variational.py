@@ -156,7 +156,7 @@ def test_a_sure_and_wrong_pixel_costs_its_logit() -> None:
 @pytest.mark.parametrize("model", [MODEL, NORMAL])
 @pytest.mark.parametrize("beta", [1.0, 0.25])
 def test_training_minimises_the_negative_elbo(model: Variational, beta: float) -> None:
-    config = Config(model=model, train=Train(beta=beta))
+    config = Config(model=model, scale=Scale(kind="none"), train=Train(beta=beta))
     module, variables, x = build(model, SCHEMA), variables_of(model), rows()
     fed = Fed(
         x=jnp.asarray(x, jnp.float32),

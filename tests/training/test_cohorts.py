@@ -85,8 +85,8 @@ def test_members_of_like_sizes_stand_together() -> None:
     made = Kind(
         program=steps.program_of(chosen[0].config, model),
         members=chosen,
-        scalers=fit_scalers(chosen, x),
-        rows=jax.device_put(x),
+        scalers=fit_scalers(chosen, x, None),
+        rows={jax.devices()[0]: jax.device_put(x)},
         shape=(8,),
     )
     for numbers, own in plan(made, 4):
@@ -109,7 +109,7 @@ def test_members_that_share_positions_share_a_scaler() -> None:
     x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
     first = members(200)[0]
     other = dataclasses.replace(first, training=first.training[:50])
-    same, again, different = fit_scalers([first, first, other], x)
+    same, again, different = fit_scalers([first, first, other], x, None)
     assert same is again
     assert same.shift is not None
     assert different.shift is not None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aejax.config import Config, Dense, InputError, MeanStd, Train
+from aejax.config import Config, Dense, InputError, MeanStd, Scale, Train
 from aejax.training.search_space import Choices, Range, draw
 from aejax.training.space_file import parse_space, read_space
 
@@ -60,7 +60,7 @@ def test_a_model_of_another_kind_starts_from_its_defaults() -> None:
             "model.network.kind_name": "conv",
             "model.latent": {"choices": [2, 8]},
         },
-        Config(model=Dense(hidden=(3,))),
+        Config(model=Dense(hidden=(3,)), scale=Scale(kind="min-max")),
     )
     assert type(space.base.model).__name__ == "Variational"
     assert type(space.base.model.network).__name__ == "Conv"
@@ -112,7 +112,8 @@ def test_combinations_that_are_refused_are_passed_over() -> None:
             "model.kind_name": "variational",
             "model.likelihood": {"choices": ["bernoulli", "normal"]},
             "model.network.output": {"choices": ["sigmoid", "linear"]},
-        }
+        },
+        Config(scale=Scale(kind="min-max")),
     )
     assert len(draw(space, 10, seed=0)) == 3
 
