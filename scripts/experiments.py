@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ def number(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def rows_of(content: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def rows_of(content: dict[str, Any], published: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
     """Quantity, published, measured and range of every measured number."""
-    published, metrics = content.get("published") or {}, content.get("metrics") or {}
+    metrics = content.get("metrics") or {}
     seeds = "seeds" in metrics
     for name, value in (content.get("measured") or {}).items():
         facts = metrics.get(name) if seeds else None
@@ -67,7 +67,7 @@ def section(name: str, folder: Path, pictures: Path) -> list[str]:
     lines += [f"    {command}", ""]
     lines += [f"| | Published | {measured} |" + (" Range |" if seeds else "")]
     lines += ["| --- | ---: | ---: |" + (" ---: |" if seeds else "")]
-    for cells in rows_of(content):
+    for cells in rows_of(content, recipe.published):
         shown = cells if seeds else cells[:3]
         lines.append("| " + " | ".join(shown) + " |")
     lines.append("")

@@ -64,6 +64,7 @@ def test_seeds_trained_together_are_what_they_are_alone(tmp_path: Path) -> None:
         run_seeds(recipes.find("mnist_latent"), tmp_path / "not", seeds=2, together=True)
 
 
+@pytest.mark.slow
 def test_a_watched_recipe_trained_together(tmp_path: Path, data_dir: Path) -> None:
     assert data_dir.is_dir()
     recipe = recipes.find("mnist_one_plain")
