@@ -250,8 +250,10 @@ def _draw_table(
     axes.axvline(0, color=MUTED, linewidth=0.8)
     lengths = np.concatenate([found / unit, expected / unit])
     left, right = min(0.0, float(lengths.min())), max(0.0, float(lengths.max()))
-    room = 0.32 * max(right - left, 1e-6)
-    axes.set_xlim(left - (room if left < 0 else 0), right + (room if right > 0 or left == 0 else 0))
+    room = (0.32 if words is None else 0.6) * max(right - left, 1e-6)
+    # What has no length (a category, a zero) is labelled on the right.
+    labelled_right = bool(np.any(lengths >= 0))
+    axes.set_xlim(left - (room if left < 0 else 0), right + (room if labelled_right else 0))
     axes.set_ylim(len(kept) - 0.4, -0.6)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.set_xticks([])
