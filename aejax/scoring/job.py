@@ -15,12 +15,12 @@ from aejax.config import InputError, suggest
 from aejax.core import mesh
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
+from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.grouped import score_block
 from aejax.scoring.judging import Judge, Scored
 from aejax.scoring.manifest import Manifest
-from aejax.scoring.overlap import Behind, ahead
 from aejax.scoring.parts import PartFile
 from aejax.scoring.progress import Progress
 from aejax.scoring.row_scorer import RowScorer

@@ -25,6 +25,8 @@ from aejax.scoring.totals import PLACES, PartTotals, Totals
 GROUP_ROWS = 1 << 17
 # Row numbers take next to nothing when their differences are stored.
 COUNTED = ("row", "file_row")
+# Hardly a score is there twice, so a dictionary of them takes time and more room than they do.
+PLAIN = ("score",)
 
 
 class Parts:
@@ -129,7 +131,7 @@ class PartFile:
             self.aside.file,
             schema,
             compression="zstd",
-            use_dictionary=[name for name in schema.names if name not in counted],
+            use_dictionary=[name for name in schema.names if name not in (*counted, *PLAIN)],
             column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
         )
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from aejax.config import InputError
 from aejax.data import files
 from aejax.data.files import Rows
+from aejax.data.overlap import Behind, ahead
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.groups import GroupDetector
@@ -22,7 +23,6 @@ from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
 from aejax.scoring.manifest import Manifest, claim, lock
-from aejax.scoring.overlap import Behind, ahead
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.row_scorer import RowScorer
