@@ -169,6 +169,18 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
         )
 
 
+def finite_rows(x: Any, schema: Schema) -> np.ndarray:
+    """Rows as `as_rows` gives them, that hold numbers only.
+
+    Raises:
+        InputError: if they don't fit the schema, or one holds NaN or infinity (of a mixed
+            table: infinity, or no value at all).
+    """
+    rows, _ = as_rows(x, schema)
+    check_finite(rows, schema)
+    return rows
+
+
 def map_batches(
     function: Callable[[Any], Any],
     x: np.ndarray,
