@@ -13,8 +13,9 @@ from aejax.config import Config, InputError
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.seen_rows import LeftOut
 from aejax.data.spool import remove_spool
-from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, TrainingRows, read_training
+from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, TrainingRows, read_training
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
 from aejax.detection.stability import record
