@@ -7,6 +7,7 @@ on how rows are fed, when checkpoints are written, or how often the run was inte
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,16 +24,11 @@ from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.training import processes
+from aejax.training.feeding import Run, feed
 from aejax.training.history import Diverged, History
 from aejax.training.validation import Validation
 
 __all__ = ["Diverged", "Interrupted", "Trained", "train"]
-
-# Rows above this many bytes stay on the host and are streamed.
-DEVICE_BYTES = 2 << 30
-# Steps between two looks of the host at the run: for losses, a stop request, a checkpoint.
-STEPS_ON_DEVICE = 2048
-STEPS_IN_STREAM = 16
 
 
 class Interrupted(RuntimeError):
@@ -120,7 +116,7 @@ def train(
     if x_validation is not None and not len(x_validation):
         x_validation = None
     per_epoch = -(-len(x) // settings.batch_size)
-    run = _Run(
+    run = Run(
         program=steps.program_of(config, model),
         place=place,
         scaler=place.everywhere(scaler),
@@ -150,7 +146,7 @@ def train(
             labels_validation,
             settings.batch_size,
         )
-    advance = _feed(run, x, labels, settings.feed)
+    advance = feed(run, x, labels, settings.feed)
     patience = None if settings.patience is None else place.everywhere(np.int32(settings.patience))
     # Of rows on disk, numbers that are as many as the rows are kept there too.
     new_numbers = x.numbers if isinstance(x, DiskRows) else np.empty
@@ -230,59 +226,6 @@ def train(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    program: steps.Program
-    place: mesh.Placement
-    scaler: Scaler
-    values: optimizers.Numbers
-
-
-class _Advance:
-    """Takes the steps of a segment; the two feeds differ in how rows reach the device only."""
-
-    def __init__(
-        self, run: _Run, x: batches.RowSource, labels: np.ndarray | None, on_device: bool
-    ) -> None:
-        self.run = run
-        self.steps = STEPS_ON_DEVICE if on_device else STEPS_IN_STREAM
-        self.rows: Any = x
-        if on_device:
-            self.rows = run.place.everywhere(x if labels is None else (x, labels))
-        self.on_device = on_device
-
-    def __call__(self, state: steps.TrainState, order: np.ndarray) -> tuple[Any, Any]:
-        run, place = self.run, self.run.place
-        own = place.share(place.padded(order, 1, fill=-1), 1)
-        if self.on_device:
-            return steps.compiled_train_steps(
-                run.program, state, self.rows, place.rows(own, axis=1), run.scaler, run.values
-            )
-        losses = []
-        for batch in batches.stream(self.rows, own):
-            placed = place.rows(batch)
-            state, loss = steps.compiled_train_step(
-                run.program, state, placed.x, placed.mask, run.scaler, run.values
-            )
-            losses.append(loss)
-        return state, losses
-
-
-def _feed(run: _Run, x: batches.RowSource, labels: np.ndarray | None, feed: str) -> _Advance:
-    fits = isinstance(x, np.ndarray) and x.nbytes <= DEVICE_BYTES
-    if feed == "device" and not isinstance(x, np.ndarray):
-        raise InputError(
-            "Train.feed is 'device' but rows are not an array; allowed: 'stream', 'auto'"
-        )
-    on_device = feed == "device" or (feed == "auto" and fits)
-    if labels is not None and not on_device:
-        raise InputError(
-            "Train.feed is 'stream', or rows don't fit into device memory; "
-            "allowed with labels: 'device', 'auto' with rows that fit"
-        )
-    return _Advance(run, x, labels, on_device)
-
-
 def _segments(order: np.ndarray, most: int, position: int) -> Iterator[np.ndarray]:
     """Cut an epoch into equal parts of at most `most` steps, and give those after `position`.
 
@@ -297,8 +240,6 @@ def _segments(order: np.ndarray, most: int, position: int) -> Iterator[np.ndarra
 
 def _checkpoints(folder: Path | None) -> Any:
     if folder is None:
-        import contextlib
-
         return contextlib.nullcontext()
     from aejax.training.checkpoint import Checkpoints
 
