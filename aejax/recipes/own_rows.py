@@ -24,8 +24,9 @@ from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.normal import evenly
 from aejax.detection.threshold import Threshold
+from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
-from aejax.recipes.runner import Story, run_experiment
+from aejax.recipes.runner import run_experiment
 from aejax.training.run_folder import check_free
 
 FIXED = "fixed:VALUE"
