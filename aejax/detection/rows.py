@@ -169,6 +169,18 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
         )
 
 
+def stored_array(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
+    """Rows as an array of the schema's shape and type, and their schema.
+
+    Raises:
+        InputError: if they don't fit the schema, or one holds NaN or infinity.
+    """
+    given, schema = as_rows(x, schema)
+    rows = as_stored(given, schema)
+    check_finite(rows, schema)
+    return rows, schema
+
+
 def finite_rows(x: Any, schema: Schema) -> np.ndarray:
     """Rows as `as_rows` gives them, that hold numbers only.
 
