@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, options, report
+from benchmarks import options, report, suite
 from benchmarks.cases import CASES, make_weights
 from benchmarks.figures import rates
 from benchmarks.harness import (
@@ -183,10 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--platform", choices=["cpu", "gpu", "tpu"], default="cpu")
     given = parser.parse_args(arguments)
     results: dict[str, Any] = {
-        "suite": "stream",
-        "platform": given.platform,
-        "repeats": given.repeats,
-        "environment": machine.environment(),
+        **suite.header("stream", given),
         **measure(given.rows, given.repeats, given.platform),
     }
     report.keep(results, given.json)
