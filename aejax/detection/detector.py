@@ -23,7 +23,7 @@ from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
-from aejax.detection.rows import as_rows, check_finite, finite_rows
+from aejax.detection.rows import as_rows, check_scores, finite_rows
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import Words, in_words
@@ -119,20 +119,16 @@ class Detector:
     ) -> np.ndarray:
         """Score rows that have the schema's type and shape; rows with NaN get NaN."""
         (scores,) = self._model.run(steps.compiled_score, rows, batch_size)
-        # A wild value shows in its row's score, unless an infinity was clipped: rows are
-        # searched only where they have to be.
-        if check and (self.config.scale.clip is not None or not np.isfinite(scores).all()):
-            check_finite(rows, self.schema)
-        if check and not np.isfinite(scores).all():
-            row = int(np.flatnonzero(~np.isfinite(scores))[0])
-            allowed = "rows within float32's range"
-            if isinstance(self.config.model, settings.Context):
-                allowed = f"whole numbers from 0 to {self.config.model.vocabulary - 1}"
-            raise InputError(f"row {row} has score {scores[row]}; allowed: {allowed}")
+        if check:
+            check_scores(scores, rows, self.schema, self.config)
         return scores
 
     def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Which rows are flagged: bool [n], True where the score is above the threshold."""
+        """Which rows are flagged: bool [n], True where the score is above the threshold.
+
+        Raises:
+            InputError: as `score` does, and if the detector has no threshold.
+        """
         return self._required_threshold().flags(self.score(x, batch_size=batch_size))
 
     def spread(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -162,7 +158,12 @@ class Detector:
         return scores
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
-        """The features that err most next to their usual error, most first, for every row."""
+        """The features that err most next to their usual error, most first, for every row.
+
+        Raises:
+            InputError: if rows don't fit the schema, the model gives no reconstructions, or
+                `top` is not from 1 to the number of features.
+        """
         rows = finite_rows(x, self.schema)
         _, features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)
         words = self._words(rows, x)
@@ -188,6 +189,9 @@ class Detector:
         """Every feature's error, float32 [n, features], of rows that fit the schema.
 
         A missing cell of a mixed table has the error 0.
+
+        Raises:
+            InputError: if the model gives no reconstructions.
         """
         self._model.require_reconstructions("errors_of")
         (found,) = self._model.run(steps.compiled_errors, rows, batch_size)
@@ -201,7 +205,11 @@ class Detector:
     def explain_rows(
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None
     ) -> list[np.ndarray]:
-        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
+        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top].
+
+        Raises:
+            InputError: as `explain` does, but for rows: they have to fit the schema.
+        """
         self._model.require_reconstructions("explain")
         if not 1 <= top <= self.schema.features:
             raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
@@ -214,6 +222,9 @@ class Detector:
 
         Of a mixed table a column's reconstruction is what the model expects there: the code
         of the likeliest category, the probability of true, the value of a cycle.
+
+        Raises:
+            InputError: if the model gives no reconstructions, or rows don't fit the schema.
         """
         self._model.require_reconstructions("reconstruct")
         rows, _ = as_rows(x, self.schema)
@@ -225,6 +236,10 @@ class Detector:
 
         A variational model's are its posterior's means, a classifier's what its last layer
         sees, a context model's the sum of the neighbours' embeddings.
+
+        Raises:
+            InputError: if the detector is an ensemble, rows don't fit the schema, or one holds
+                NaN or infinity.
         """
         return inside.encode(self._model, x, batch_size)
 
@@ -236,6 +251,10 @@ class Detector:
 
         Returns:
             float32 [n, ...].
+
+        Raises:
+            InputError: if the detector is an ensemble, the model gives no reconstructions, or
+                latent values have another shape.
         """
         return inside.decode(self._model, latent)
 
@@ -244,11 +263,19 @@ class Detector:
 
         Returns:
             float32 [count, ...]: the means of the likelihood, as is usual for pictures.
+
+        Raises:
+            InputError: if the model is not variational.
         """
         return inside.generate(self._model, count, seed)
 
     def classify(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Probabilities of the classes, float32 [n, classes], of a classifier."""
+        """Probabilities of the classes, float32 [n, classes], of a classifier.
+
+        Raises:
+            InputError: if the model is another one, rows don't fit the schema, or one holds NaN
+                or infinity.
+        """
         return inside.classify(self._model, x, batch_size)
 
     @functools.cached_property
@@ -265,7 +292,7 @@ class Detector:
             batch_size: rows in a compiled batch.
 
         Raises:
-            InputError: if there is no such layer, with the nearest name.
+            InputError: if there is no such layer, with the nearest name; and as `encode` does.
         """
         self._model.require_ensemble("states", wanted=False)
         if layer not in self.layers:
@@ -282,7 +309,8 @@ class Detector:
         """How rare each row's score is among normal rows, float64 [n] in (0, 1].
 
         Raises:
-            InputError: if the threshold's rule gives no p-values; `Conformal` does.
+            InputError: as `predict` does, and if the threshold's rule gives no p-values;
+                `Conformal` does.
         """
         return self._required_threshold().p_values(self.score(x, batch_size=batch_size))
 
@@ -294,6 +322,9 @@ class Detector:
 
         Returns:
             bool [n].
+
+        Raises:
+            InputError: as `p_values` does, and if `rate` is not in (0, 1).
         """
         return conformal.discoveries(self.p_values(x, batch_size=batch_size), rate)
 
@@ -315,6 +346,10 @@ class Detector:
             rule: how; None takes the configuration's.
             is_anomaly: labels of the rows, [n] of 0 and 1, for the rule `BestF1` only.
             name: also keeps the threshold under this name, for `use`.
+
+        Raises:
+            InputError: as `score` does, and if the rule can't be fitted: too few rows, or labels
+                that are missing or not asked for.
         """
         scores = self.score(x)
         found = fit_threshold(rule or self.config.rule, scores, is_anomaly)
@@ -326,7 +361,11 @@ class Detector:
         return dataclasses.replace(self, threshold=found, thresholds=kept, provenance=provenance)
 
     def use(self, name: str) -> Detector:
-        """The same detector with one of the thresholds that it keeps by name."""
+        """The same detector with one of the thresholds that it keeps by name.
+
+        Raises:
+            InputError: if there is none of this name, with the nearest one.
+        """
         if name not in self.thresholds:
             raise InputError(f"threshold is {name!r}; {settings.suggest(name, self.thresholds)}")
         return self.with_threshold(self.thresholds[name])
@@ -336,7 +375,11 @@ class Detector:
         return dataclasses.replace(self, threshold=threshold)
 
     def save(self, folder: str | Path) -> None:
-        """Write the detector to a folder, replacing one that is there only when all is written."""
+        """Write the detector to a folder, replacing one that is there only when all is written.
+
+        Raises:
+            InputError: if the disk doesn't take it; the folder then holds what it held.
+        """
         artifact.write(Path(folder), *self.to_parts())
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:

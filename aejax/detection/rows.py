@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from aejax import config
-from aejax.config import Config, InputError, Model
+from aejax.config import Config, Context, InputError, Model
 from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
@@ -191,6 +191,31 @@ def finite_rows(x: Any, schema: Schema) -> np.ndarray:
     rows, _ = as_rows(x, schema)
     check_finite(rows, schema)
     return rows
+
+
+def check_scores(scores: np.ndarray, rows: np.ndarray, schema: Schema, config: Config) -> None:
+    """Refuse rows that can't be scored, by their scores where these tell.
+
+    Args:
+        scores: of the rows, float32 [n].
+        rows: [n, ...].
+        schema: of the rows.
+        config: all settings.
+
+    Raises:
+        InputError: naming the first row that holds NaN or infinity, or has such a score.
+    """
+    finite = np.isfinite(scores)
+    # A wild value shows in its row's score, unless an infinity was clipped: rows are
+    # searched only where they have to be.
+    if config.scale.clip is not None or not finite.all():
+        check_finite(rows, schema)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        allowed = "rows within float32's range"
+        if isinstance(config.model, Context):
+            allowed = f"whole numbers from 0 to {config.model.vocabulary - 1}"
+        raise InputError(f"row {row} has score {scores[row]}; allowed: {allowed}")
 
 
 def map_batches(
