@@ -7,9 +7,7 @@ on how rows are fed, when checkpoints are written, or how often the run was inte
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from aejax.data.disk_rows import DiskRows, Stored
 from aejax.training import processes
 from aejax.training.feeding import Run, feed
 from aejax.training.history import Diverged, History
+from aejax.training.saving import Saving, checkpoints_in
 from aejax.training.validation import Validation
 
 __all__ = ["Diverged", "Interrupted", "Trained", "train"]
@@ -158,34 +157,12 @@ def train(
         progress=progress and first,
     )
     agree = processes.Agreement(place)
-    with history, _checkpoints(folder) as checkpoints:
-        done = checkpoints and checkpoints.latest({"state": state, "best": best})
-        if done:
-            saved, notes = done
-            if notes.get("identity") != identity:
-                raise InputError(
-                    f"{folder} holds checkpoints of another run (other settings or rows); "
-                    "allowed: another folder, or the same run"
-                )
-            state, best = place.everywhere((saved["state"], saved["best"]))
-            history.resume(notes)
-        else:
-            history.resume(history.notes())  # Drops the lines of a run that left no checkpoint.
+    with history, checkpoints_in(folder) as checkpoints:
+        saving = Saving(
+            checkpoints, history, folder=folder, identity=identity, seconds=checkpoint_seconds
+        )
+        state, best = saving.resume(place, state, best)
         start = int(state.step)
-        saved_at = time.monotonic()
-
-        def is_due() -> bool:
-            return time.monotonic() - saved_at >= checkpoint_seconds
-
-        def save(now: bool) -> None:
-            nonlocal saved_at
-            if checkpoints and now:
-                history.flush()
-                step = int(jax.device_get(state.step))
-                notes = {**history.notes(), "identity": identity}
-                checkpoints.save(step, {"state": state, "best": best}, notes)
-                saved_at = time.monotonic()
-
         # An epoch whose steps are all taken but that hasn't ended yet is ended first.
         for epoch in range(len(history.rows_of_epochs), settings.epochs):
             if history.stopped:
@@ -199,8 +176,9 @@ def train(
                 for segment in _segments(order, advance.steps, position):
                     state, losses = advance(state, segment)
                     history.add(epoch, losses, np.sum(segment >= 0, axis=1))
-                    stop, due = agree(should_stop(), is_due())
-                    save(stop or due)
+                    stop, due = agree(should_stop(), saving.is_due())
+                    if stop or due:
+                        saving.save(state, best)
                     if stop:
                         raise Interrupted(f"stopped in epoch {epoch + 1} of {settings.epochs}")
                 loss = None
@@ -215,9 +193,11 @@ def train(
                         seen = watch(mesh.one_copy(state.variables))
                 stopped = None if best is None else best.stopped
                 history.end_epoch(epoch, float(rates[epoch]), loss, stopped, seen)
-            save(place.processes == 1 and is_due())  # Several agree between segments only.
+            # Several processes agree between segments only.
+            if place.processes == 1 and saving.is_due():
+                saving.save(state, best)
         history.flush()
-        save(True)
+        saving.save(state, best)
     kept = state.variables if best is None else best.variables
     return Trained(
         variables=mesh.one_copy(kept),
@@ -236,11 +216,3 @@ def _segments(order: np.ndarray, most: int, position: int) -> Iterator[np.ndarra
     for first in range(0, len(order), length):
         if first + length > position:
             yield order[max(first, position) : first + length]
-
-
-def _checkpoints(folder: Path | None) -> Any:
-    if folder is None:
-        return contextlib.nullcontext()
-    from aejax.training.checkpoint import Checkpoints
-
-    return Checkpoints(folder / "checkpoints")
