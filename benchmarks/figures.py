@@ -29,6 +29,12 @@ def times_faster(ours: Seconds, theirs: Seconds) -> dict[str, float] | None:
     return spread(ratios) if ratios else None
 
 
+def share_of_sum(ours: Seconds, others: Sequence[Seconds]) -> dict[str, float] | None:
+    """How much of the time that `ours` took the others need one after the other, by repeat."""
+    shares = [sum(rest) / a for a, *rest in zip(ours, *others, strict=True) if a and all(rest)]
+    return spread(shares) if shares else None
+
+
 def largest_difference(found: Any, reference: np.ndarray) -> float:
     """The largest difference of a score from its reference, relative to the reference."""
     found = np.asarray(found, np.float64)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -108,28 +108,44 @@ def interpreter_environment(platform: str) -> dict[str, str]:
     }
 
 
-def timed_process(
-    arguments: Sequence[str], environment: dict[str, str]
-) -> tuple[float, str | None, str]:
-    """Run a Python process.
+class Process(NamedTuple):
+    """A process that ended.
 
-    Returns:
-        Seconds from start to end, the last line of its complaint if it failed, and what it
-        printed.
+    Attributes:
+        seconds: from its start to its end.
+        failure: the last line of its complaint, or None where it succeeded.
+        output: what it printed.
+        peak_bytes: of memory that it held at once.
     """
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    seconds = time.perf_counter() - started
-    if done.returncode == 0:
-        return seconds, None, done.stdout
-    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return seconds, last, done.stdout
+
+    seconds: float
+    failure: str | None
+    output: str
+    peak_bytes: int
+
+
+def timed_process(arguments: Sequence[str], environment: dict[str, str]) -> Process:
+    """Run a Python process to its end."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as complaints:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=environment, stdout=out, stderr=complaints
+        )
+        # What `wait` leaves out: the memory that it held.
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output, said = (_text(file) for file in (out, complaints))
+    failure = None
+    if process.returncode:
+        failure = (said.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+    kibibytes = used.ru_maxrss if sys.platform != "darwin" else used.ru_maxrss // 1024
+    return Process(seconds, failure, output, kibibytes * 1024)
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -102,7 +102,7 @@ def measure(rows: int, peers: Sequence[str], repeats: int, platform: str) -> dic
             options.say(f"  repeat {repeat + 1} of {repeats}")
             shift = repeat % len(ready)
             for program in ready[shift:] + ready[:shift]:
-                took, failure, _ = timed_process(program.command, environment)
+                took, failure, *_ = timed_process(program.command, environment)
                 if not failure and program.result and not program.result.exists():
                     failure = f"wrote no {program.result.name}"
                 if failure:
@@ -128,15 +128,15 @@ def measure(rows: int, peers: Sequence[str], repeats: int, platform: str) -> dic
 
 def _prepare(program: Program, environment: dict[str, str]) -> dict[str, str]:
     for module in program.modules:
-        _, failure, _ = timed_process(("-c", f"import {module}"), environment)
+        _, failure, *_ = timed_process(("-c", f"import {module}"), environment)
         if failure:
             return {"status": "missing", "reason": failure}
     for command in program.prepare:
-        _, failure, _ = timed_process(command, environment)
+        _, failure, *_ = timed_process(command, environment)
         if failure:
             return {"status": "failed", "reason": failure}
     # Once untimed: compiled Python files and the system's file cache.
-    _, failure, _ = timed_process(program.command, environment)
+    _, failure, *_ = timed_process(program.command, environment)
     return {"status": "failed", "reason": failure} if failure else {"status": "ready"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.types
 from aejax.config import InputError
 from aejax.data import csv_bad_cells
 from aejax.data.blocks import Block, Part
+from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
 from aejax.data.tables import NO_CONSTANTS, Layout, choose_columns, to_block
@@ -67,10 +69,12 @@ def open_csv(
     def chunks(start: int, size: int) -> Iterator[Block]:
         first = 0
         try:
-            for batch in batches(threads=True):
-                if block := _from(batch, layout, first, start):
-                    yield block
-                first += batch.num_rows
+            # Arrow parses on one core: the batch before is turned to rows on another.
+            with contextlib.closing(ahead(batches(threads=True), 1)) as parsed:
+                for batch in parsed:
+                    if block := _from(batch, layout, first, start):
+                        yield block
+                    first += batch.num_rows
         except InputError:
             raise
         except UNREADABLE as error:

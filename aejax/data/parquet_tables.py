@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet
 
 from aejax.config import InputError
 from aejax.data.blocks import Block, Part
+from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
 from aejax.data.tables import NO_CONSTANTS, choose_columns, to_block
@@ -58,11 +60,14 @@ def open_parquet(
                 first, end = starts[group], starts[group + 1]
                 try:
                     # One group at a time, so that a damaged one can be named.
-                    for found in file.iter_batches(batch, [group], layout.columns):
-                        skipped = min(max(start - first, 0), found.num_rows)
-                        if skipped < found.num_rows:
-                            yield to_block(found.slice(skipped), layout, first + skipped)
-                        first += found.num_rows
+                    batches = file.iter_batches(batch, [group], layout.columns)
+                    # Decoding takes all cores, turning columns to rows one: so both at a time.
+                    with contextlib.closing(ahead(batches, 1)) as decoded:
+                        for found in decoded:
+                            skipped = min(max(start - first, 0), found.num_rows)
+                            if skipped < found.num_rows:
+                                yield to_block(found.slice(skipped), layout, first + skipped)
+                            first += found.num_rows
                 except InputError:
                     raise
                 except UNREADABLE as error:

@@ -13,7 +13,7 @@ from aejax.detection.stability import DRIFTED, LEAST_ROWS_FOR_DRIFT, population_
 # Wider rows have no single feature that a person would look at.
 MOST_FEATURES = 1024
 # Rows of a block that are looked at: all of them would take longer than scoring them.
-ROWS_OF_A_BLOCK = 1 << 10
+ROWS_OF_A_BLOCK = 1 << 9
 BINS = 10
 SHOWN = 10
 

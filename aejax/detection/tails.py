@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from aejax.config import InputError
 
@@ -35,6 +34,8 @@ def fit_tail(excesses: npt.ArrayLike) -> tuple[float, float]:
     Returns:
         Shape, and scale in units of the excesses.
     """
+    from scipy.special import softmax
+
     y = np.sort(np.asarray(excesses, np.float64))
     if len(y) < FEWEST_FOR_SHAPE:
         return 0.0, float(y.mean())

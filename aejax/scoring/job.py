@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,16 +14,14 @@ from aejax.config import InputError, suggest
 from aejax.core import mesh
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
+from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.grouped import score_block
 from aejax.scoring.judging import Judge, Scored
-from aejax.scoring.manifest import Manifest
-from aejax.scoring.overlap import Behind, ahead
 from aejax.scoring.parts import PartFile
-from aejax.scoring.progress import Progress
 from aejax.scoring.row_scorer import RowScorer
-from aejax.scoring.totals import Totals
+from aejax.scoring.segment import Segment
 
 BLOCK_BYTES = 16 << 20
 BLOCKS_AHEAD = BLOCKS_BEHIND = 2
@@ -77,16 +74,7 @@ class Job:
 class Engine(Protocol):
     """What scores the rows of a job; the parts and their books are the same for each."""
 
-    def score_segment(
-        self,
-        job: Job,
-        manifest: Manifest,
-        segment: int,
-        rows: Rows,
-        totals: Totals,
-        progress: Progress,
-        should_stop: Callable[[], bool],
-    ) -> None:
+    def score_segment(self, job: Job, segment: Segment) -> None:
         """Score what is left of a group of input files, and record every part."""
 
 

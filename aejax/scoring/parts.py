@@ -18,35 +18,36 @@ from aejax.config import InputError
 from aejax.config.durable import refused_as_input
 from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
-from aejax.scoring.manifest import CONTINUES, Manifest, part_name
-from aejax.scoring.totals import PLACES, PartTotals, Totals
+from aejax.scoring.manifest import CONTINUES, part_name
+from aejax.scoring.segment import Segment
+from aejax.scoring.totals import PLACES
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
 # Row numbers take next to nothing when their differences are stored.
 COUNTED = ("row", "file_row")
+# Hardly a score is there twice, so a dictionary of them takes time and more room than they do.
+PLAIN = ("score",)
 
 
 class Parts:
     """Writes judged rows into parts, one after the other.
 
     Args:
-        manifest: the books; rows that it lists are not written again.
-        segment: the group of input files that the rows are from.
+        segment: the files that the rows are from, and the books.
         part_rows: rows in a part.
-        totals: folds every part.
     """
 
-    def __init__(self, manifest: Manifest, segment: int, part_rows: int, totals: Totals) -> None:
-        self.manifest, self.segment, self.part_rows = manifest, segment, part_rows
-        self.totals = totals
+    def __init__(self, segment: Segment, part_rows: int) -> None:
+        self.segment, self.part_rows = segment, part_rows
         self.part: PartFile | None = None
 
     def add(self, judged: Judged) -> None:
         """Write rows that end with or before the part."""
         with self._failing_as_input():
             if self.part is None:
-                path = self.manifest.folder / part_name(len(self.manifest.parts))
+                manifest = self.segment.manifest
+                path = manifest.folder / part_name(len(manifest.parts))
                 self.part = PartFile(path, judged.table.schema)
             self.part.add(judged)
             if self.part.rows == self.part_rows:
@@ -63,7 +64,7 @@ class Parts:
             return
         described = part.close()
         self.part = None
-        record(self.manifest, self.segment, self.totals, part.path, described)
+        self.segment.record(part.path, described)
 
     def abandon(self) -> None:
         """Leave out the part that is being written."""
@@ -74,34 +75,11 @@ class Parts:
     @contextlib.contextmanager
     def _failing_as_input(self) -> Iterator[None]:
         try:
-            with refused_as_input(self.manifest.folder, CONTINUES):
+            with refused_as_input(self.segment.manifest.folder, CONTINUES):
                 yield
         except InputError:
             self.abandon()
             raise
-
-
-def record(
-    manifest: Manifest,
-    segment: int,
-    totals: Totals,
-    path: Path,
-    described: dict[str, Any],
-    part: PartTotals | None = None,
-) -> None:
-    """Enter the next part, whose file is in place, in the journal and the totals.
-
-    Args:
-        manifest: the books.
-        segment: the group of input files that its rows are from.
-        totals: of the parts before it.
-        path: its file.
-        described: what `PartFile.close` said.
-        part: what it adds to the totals, if that is known.
-    """
-    manifest.add({"name": path.name, "segment": segment, "first_row": manifest.rows, **described})
-    totals.fold(path, part)
-    totals.save(manifest.folder)
 
 
 class PartFile:
@@ -129,7 +107,7 @@ class PartFile:
             self.aside.file,
             schema,
             compression="zstd",
-            use_dictionary=[name for name in schema.names if name not in counted],
+            use_dictionary=[name for name in schema.names if name not in (*counted, *PLAIN)],
             column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
         )
 

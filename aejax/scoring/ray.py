@@ -7,39 +7,33 @@ parts in their order. Files and the scores folder must be where every node can r
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.durable import refused_as_input
 from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.groups import GroupDetector
-from aejax.scoring.job import Job, Place, on_devices, write_part
-from aejax.scoring.judging import Judge, threshold_identity
-from aejax.scoring.manifest import CONTINUES, Manifest, part_name
-from aejax.scoring.parts import record
-from aejax.scoring.progress import Progress
-from aejax.scoring.row_scorer import load_scorer
-from aejax.scoring.totals import PartTotals, Totals, part_totals
-from aejax.training.loop import Interrupted
+from aejax.scoring.job import Job, Place
+from aejax.scoring.judging import threshold_identity
+from aejax.scoring.manifest import Manifest, part_name
+from aejax.scoring.ray_actors import PartScorer, RowCounter, read_totals
+from aejax.scoring.segment import Segment
 
 # Parts that are given to Ray together: it keeps books of its own for each.
 PARTS_AT_ONCE = 1 << 12
 # Descriptions of parts are all that goes through Ray's store; rows never do.
 LOCAL_STORE_BYTES = 128 << 20
-COUNTED_ROWS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,16 +55,7 @@ class RayEngine:
     address: str | None = None
     actors: int | None = None
 
-    def score_segment(
-        self,
-        job: Job,
-        manifest: Manifest,
-        segment: int,
-        rows: Rows,
-        totals: Totals,
-        progress: Progress,
-        should_stop: Callable[[], bool],
-    ) -> None:
+    def score_segment(self, job: Job, segment: Segment) -> None:
         """Score the parts that the journal doesn't have."""
         if isinstance(job.detector, GroupDetector):
             raise InputError("engine is 'ray'; allowed with groups: 'local'")
@@ -79,32 +64,22 @@ class RayEngine:
         if started:
             _start(ray, self.address)
         try:
-            self._score(ray, job, manifest, segment, rows, totals, progress, should_stop)
+            self._score(ray, job, segment)
         finally:
             if started:
                 ray.shutdown()
-        manifest.end(segment)
+        segment.manifest.end(segment.number)
 
     def open(self, names: list[str], schema: Schema) -> Rows:
         """The files of a segment, opened as the driver opened them."""
         selection = dataclasses.replace(self.selection, bad_cells="null")
         return files.open_rows(self.inputs, selection, expected=schema).only(names)
 
-    def _score(
-        self,
-        ray: Any,
-        job: Job,
-        manifest: Manifest,
-        segment: int,
-        rows: Rows,
-        totals: Totals,
-        progress: Progress,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        names = [name for name, _ in manifest.segments[segment]["files"]]
+    def _score(self, ray: Any, job: Job, segment: Segment) -> None:
+        manifest = segment.manifest
         settings: dict[str, Any] = {
             "engine": self,
-            "names": names,
+            "names": segment.names,
             "here": os.getcwd(),
             "identity": {"model": job.detector.fingerprint, **threshold_identity(job.detector)},
             "job": {
@@ -115,17 +90,8 @@ class RayEngine:
             "out": str(manifest.folder.absolute()),
         }
         how = self._how(ray)
-        ends = np.cumsum(self._counts(ray, rows, names, how), dtype=np.int64)
-        before = [part for part in manifest.parts if part["segment"] == segment]
-        first = sum(part["rows"] for part in before)
-        starts = range(first, int(ends[-1]), job.part_rows)
-        works = [
-            {
-                "number": len(manifest.parts) + index,
-                **dataclasses.asdict(_place(ends, start, manifest.rows - first)),
-            }
-            for index, start in enumerate(starts)
-        ]
+        counts = self._counts(ray, segment.rows, segment.names, how)
+        works = _works(manifest, segment.number, np.cumsum(counts, dtype=np.int64), job.part_rows)
         for wave in range(0, len(works), PARTS_AT_ONCE):
             some = works[wave : wave + PARTS_AT_ONCE]
             done: dict[int, dict[str, Any]] = {}
@@ -135,16 +101,10 @@ class RayEngine:
                 while (number := len(manifest.parts)) in done:
                     next_one = done.pop(number)
                     part = next_one["part"]
-                    adds = PartTotals(
-                        base64.b64decode(next_one["digest"]),
-                        dict(next_one["bins"]),
-                        next_one["places"],
-                    )
                     path = manifest.folder / part_name(number)
-                    record(manifest, segment, totals, path, part, adds)
-                    progress.add(part["rows"], sum(part["bad"].values()))
-                if should_stop():
-                    raise Interrupted(f"stopped scoring into {manifest.folder}")
+                    segment.record(path, part, read_totals(next_one["adds"]))
+                    segment.progress.add(part["rows"], sum(part["bad"].values()))
+                segment.stop_if_asked()
 
     def _counts(self, ray: Any, rows: Rows, names: list[str], how: dict[str, Any]) -> list[int]:
         """Rows of every file; those that don't say are counted by the actors."""
@@ -200,93 +160,19 @@ class RayEngine:
             ) from error
 
 
-class PartScorer:
-    """What an actor does: it loads the detector once, and scores the parts that it is given.
-
-    Args:
-        engine: of the job.
-        names: the files of the segment.
-        here: the driver's folder, which relative paths begin at.
-        identity: what decides scores; a folder that holds another detector is refused.
-        job: settings of the job.
-        out: the scores folder.
-    """
-
-    def __init__(
-        self,
-        engine: RayEngine,
-        names: list[str],
-        here: str,
-        identity: dict[str, Any],
-        job: dict[str, Any],
-        out: str,
-    ) -> None:
-        os.chdir(here)
-        detector = load_scorer(engine.run_folder)
-        found = {"model": detector.fingerprint, **threshold_identity(detector)}
-        self.problem = None
-        if found != identity:
-            self.problem = (
-                f"{engine.run_folder} holds the detector {found['model'][:12]} where parts are "
-                f"scored; allowed: that of the job, {identity['model'][:12]}"
-            )
-        self.rows = engine.open(names, detector.schema)
-        detector, devices = on_devices(detector, None)
-        self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
-        self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Score parts; what is wrong with them is a result, not a crash that Ray would retry."""
-        return {"result": np.array([json.dumps(self._score(work)) for work in batch["work"]])}
-
-    def _score(self, work: str) -> dict[str, Any]:
-        if self.problem is not None:
-            return {"error": self.problem}
-        given = json.loads(work)
-        number = given.pop("number")
-        try:
-            path = self.out / part_name(number)
-            with refused_as_input(self.out, CONTINUES):
-                part = write_part(self.job, self.judge, self.rows, Place(**given), path)
-                # Found out here, so that the driver needn't read every score that was written.
-                adds = part_totals(path)
-        except InputError as error:
-            return {"error": str(error)}
-        return {
-            "number": number,
-            "part": part,
-            "digest": base64.b64encode(adds.digest).decode(),
-            "bins": sorted(adds.bins.items()),
-            "places": adds.places,
+def _works(
+    manifest: Manifest, segment: int, ends: np.ndarray, part_rows: int
+) -> list[dict[str, Any]]:
+    """The parts that are left: their numbers, and where their rows are."""
+    before = [part for part in manifest.parts if part["segment"] == segment]
+    first = sum(part["rows"] for part in before)
+    return [
+        {
+            "number": len(manifest.parts) + index,
+            **dataclasses.asdict(_place(ends, start, manifest.rows - first)),
         }
-
-
-class RowCounter:
-    """Counts the rows of files that don't say how many they have, by reading them.
-
-    Args:
-        engine: of the job.
-        names: the files of the segment.
-        here: the driver's folder, which relative paths begin at.
-        schema: of their rows.
-    """
-
-    def __init__(self, engine: RayEngine, names: list[str], here: str, schema: Schema) -> None:
-        os.chdir(here)
-        self.rows = engine.open(names, schema)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Count the rows of files."""
-        return {"result": np.array([json.dumps(self._count(work)) for work in batch["work"]])}
-
-    def _count(self, work: str) -> dict[str, Any]:
-        file, rows = json.loads(work)["file"], 0
-        try:
-            for block in self.rows.parts[file].chunks(0, COUNTED_ROWS):
-                rows = block.first_row + len(block.x)
-        except InputError as error:
-            return {"error": str(error)}
-        return {"file": file, "rows": rows}
+        for index, start in enumerate(range(first, int(ends[-1]), part_rows))
+    ]
 
 
 def _place(ends: np.ndarray, start: int, before: int) -> Place:

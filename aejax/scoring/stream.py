@@ -12,6 +12,7 @@ from typing import Any, Literal
 from aejax.config import InputError
 from aejax.data import files
 from aejax.data.files import Rows
+from aejax.data.overlap import Behind, ahead
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.groups import GroupDetector
@@ -22,12 +23,11 @@ from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
 from aejax.scoring.manifest import Manifest, claim, lock
-from aejax.scoring.overlap import Behind, ahead
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.row_scorer import RowScorer
+from aejax.scoring.segment import Segment
 from aejax.scoring.totals import Totals
-from aejax.training.loop import Interrupted
 
 # Values in a part: what a kill can lose.
 PART_VALUES = 1 << 27
@@ -163,12 +163,17 @@ def score_files(
             )
             engine = engine or _InThisProcess()
             with Progress(progress, already, _total(manifest, rows)) as shown:
-                for segment in range(len(manifest.segments)):
-                    if not manifest.segments[segment]["done"]:
-                        names = [name for name, _ in manifest.segments[segment]["files"]]
-                        engine.score_segment(
-                            job, manifest, segment, rows.only(names), totals, shown, should_stop
+                for number, described in enumerate(manifest.segments):
+                    if not described["done"]:
+                        segment = Segment(
+                            number=number,
+                            rows=rows.only([name for name, _ in described["files"]]),
+                            manifest=manifest,
+                            totals=totals,
+                            progress=shown,
+                            should_stop=should_stop,
                         )
+                        engine.score_segment(job, segment)
             totals.write_top(out)
             manifest.finish(totals.summary(manifest, detector))
     seconds = time.monotonic() - started
@@ -193,25 +198,17 @@ def default_part_rows(schema: Schema) -> int:
 class _InThisProcess:
     """Reads, scores and writes overlapped, through all parts without a pause."""
 
-    def score_segment(
-        self,
-        job: Job,
-        manifest: Manifest,
-        segment: int,
-        rows: Rows,
-        totals: Totals,
-        progress: Progress,
-        should_stop: Callable[[], bool],
-    ) -> None:
+    def score_segment(self, job: Job, segment: Segment) -> None:
         """Score what is left of a group of input files."""
-        file, start = manifest.position(segment)
+        manifest, rows = segment.manifest, segment.rows
+        file, start = manifest.position(segment.number)
         judge = Judge(job.detector, rows, job.top_features, job.on_bad_row)
-        parts = Parts(manifest, segment, job.part_rows, totals)
+        parts = Parts(segment, job.part_rows)
 
         def write(scored: Scored) -> None:
             judged = judge(scored)
             parts.add(judged)
-            progress.add(len(judged.table), judged.bad.total())
+            segment.progress.add(len(judged.table), judged.bad.total())
 
         # Every part begins a block and with it a batch, whether or not the job was stopped
         # before it: a row's neighbours in a batch are the same in both cases.
@@ -222,12 +219,11 @@ class _InThisProcess:
             with Behind(write, BLOCKS_BEHIND) as writer:
                 for block in ahead(blocks, BLOCKS_AHEAD):
                     writer.put(job.score(block))
-                    if should_stop():
-                        raise Interrupted(f"stopped scoring into {manifest.folder}")
+                    segment.stop_if_asked()
             parts.close()
         finally:
             parts.abandon()
-        manifest.end(segment)
+        manifest.end(segment.number)
 
 
 def _total(manifest: Manifest, rows: Rows) -> int | None:

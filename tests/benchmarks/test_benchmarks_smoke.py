@@ -128,11 +128,20 @@ def test_startup_suite(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stream_suite(tmp_path: Path) -> None:
-    results, shown = run_suite("stream", tmp_path, "--rows", "300", "--repeats", "1")
-    assert set(results["rows_per_second"]) == {"read", "device", "memory", "files"}
-    assert all(rate["median"] > 0 for rate in results["rows_per_second"].values())
-    assert results["file_bytes"] > 300 * 140 * 2
+    given = ("--rows", "300", "--csv-rows", "200", "--repeats", "1")
+    results, shown = run_suite("stream", tmp_path, *given)
+    found = results["rows_per_second"]
+    measured = {f"{what} {kind}" for what in ("read", "score") for kind in ("parquet", "csv")}
+    assert set(found) == {"device", "memory", "pyod", *measured}
+    assert all(found[name]["median"] > 0 for name in measured)
+    for kind, rows in (("parquet", 300), ("csv", 200)):
+        file = results["files"][kind]
+        assert file["said"]["rows"] == rows
+        assert file["bytes"] > rows * 140 * 2
+        assert file["peak_bytes"]["median"] > 50 << 20
+        assert 0 < file["share"]["median"] < 1
     assert "300 rows" in shown
+    assert "- pyod: missing" in shown
 
 
 def job_of(case: Case, rows: int = 5, **more: Any) -> Job:

@@ -1,0 +1,121 @@
+"""What Ray's actors do: each loads the detector once, and then scores part after part."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aejax.config import InputError
+from aejax.config.durable import refused_as_input
+from aejax.data.schema import Schema
+from aejax.scoring.job import Job, Place, on_devices, write_part
+from aejax.scoring.judging import Judge, threshold_identity
+from aejax.scoring.manifest import CONTINUES, part_name
+from aejax.scoring.row_scorer import load_scorer
+from aejax.scoring.totals import PartTotals, part_totals
+
+if TYPE_CHECKING:
+    from aejax.scoring.ray import RayEngine
+
+COUNTED_ROWS = 1 << 16
+
+
+class PartScorer:
+    """What an actor does: it loads the detector once, and scores the parts that it is given.
+
+    Args:
+        engine: of the job.
+        names: the files of the segment.
+        here: the driver's folder, which relative paths begin at.
+        identity: what decides scores; a folder that holds another detector is refused.
+        job: settings of the job.
+        out: the scores folder.
+    """
+
+    def __init__(
+        self,
+        engine: RayEngine,
+        names: list[str],
+        here: str,
+        identity: dict[str, Any],
+        job: dict[str, Any],
+        out: str,
+    ) -> None:
+        os.chdir(here)
+        detector = load_scorer(engine.run_folder)
+        found = {"model": detector.fingerprint, **threshold_identity(detector)}
+        self.problem = None
+        if found != identity:
+            self.problem = (
+                f"{engine.run_folder} holds the detector {found['model'][:12]} where parts are "
+                f"scored; allowed: that of the job, {identity['model'][:12]}"
+            )
+        self.rows = engine.open(names, detector.schema)
+        detector, devices = on_devices(detector, None)
+        self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
+        self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Score parts; what is wrong with them is a result, not a crash that Ray would retry."""
+        return {"result": np.array([json.dumps(self._score(work)) for work in batch["work"]])}
+
+    def _score(self, work: str) -> dict[str, Any]:
+        if self.problem is not None:
+            return {"error": self.problem}
+        given = json.loads(work)
+        number = given.pop("number")
+        try:
+            path = self.out / part_name(number)
+            with refused_as_input(self.out, CONTINUES):
+                part = write_part(self.job, self.judge, self.rows, Place(**given), path)
+                # Found out here, so that the driver needn't read every score that was written.
+                adds = part_totals(path)
+        except InputError as error:
+            return {"error": str(error)}
+        return {
+            "number": number,
+            "part": part,
+            "adds": {
+                "digest": base64.b64encode(adds.digest).decode(),
+                "bins": sorted(adds.bins.items()),
+                "places": adds.places,
+            },
+        }
+
+
+class RowCounter:
+    """Counts the rows of files that don't say how many they have, by reading them.
+
+    Args:
+        engine: of the job.
+        names: the files of the segment.
+        here: the driver's folder, which relative paths begin at.
+        schema: of their rows.
+    """
+
+    def __init__(self, engine: RayEngine, names: list[str], here: str, schema: Schema) -> None:
+        os.chdir(here)
+        self.rows = engine.open(names, schema)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Count the rows of files."""
+        return {"result": np.array([json.dumps(self._count(work)) for work in batch["work"]])}
+
+    def _count(self, work: str) -> dict[str, Any]:
+        file, rows = json.loads(work)["file"], 0
+        try:
+            for block in self.rows.parts[file].chunks(0, COUNTED_ROWS):
+                rows = block.first_row + len(block.x)
+        except InputError as error:
+            return {"error": str(error)}
+        return {"file": file, "rows": rows}
+
+
+def read_totals(adds: dict[str, Any]) -> PartTotals:
+    """What a part adds to the totals, from an actor's JSON."""
+    return PartTotals(base64.b64decode(adds["digest"]), dict(adds["bins"]), adds["places"])
