@@ -129,6 +129,7 @@ class Compiled:
 
     def programs(self) -> int:
         """How many programs have been compiled."""
+        # JAX has no public count of them.
         return sum(jitted._cache_size() for jitted in self._jitted.values())
 
 

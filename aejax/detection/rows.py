@@ -55,7 +55,11 @@ def default_batch_size(schema: Schema, model: Model) -> int:
 
 
 def infer_schema(x: np.ndarray, names: tuple[str, ...] | None = None) -> Schema:
-    """The schema of an array: [n, features] a table, [n, height, width, channels] images."""
+    """The schema of an array: [n, features] a table, [n, height, width, channels] images.
+
+    Raises:
+        InputError: if it has another number of axes.
+    """
     kinds: dict[int, RowKind] = {2: "table", 4: "image"}
     if x.ndim not in kinds:
         raise InputError(

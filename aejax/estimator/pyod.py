@@ -53,6 +53,9 @@ class PyODAutoEncoder(EstimatorCore):
             y: labels [n], 0 normal and 1 anomaly.
             scoring: "roc_auc_score", or "prc_n_score", the precision among as many rows of
                 the highest scores as there are anomalies.
+
+        Raises:
+            InputError: if `scoring` is another one.
         """
         scores, labels = self.fit(X).decision_scores_, np.asarray(y)
         if scoring == "roc_auc_score":
@@ -86,6 +89,9 @@ class PyODAutoEncoder(EstimatorCore):
             method: "linear" (the training scores' range to [0, 1]) or "unify" (the normal
                 distribution's error function of the standardised score).
             return_confidence: whether to give confidences [n] too.
+
+        Raises:
+            InputError: if `method` is another one.
         """
         scores = self._scores(X)
         found = probability.probabilities(self.decision_scores_, scores, method)
