@@ -22,6 +22,7 @@ from aejax.data.schema import Schema
 from aejax.detection import alarms, artifact
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
+from aejax.detection.file_rows import left_out_alarms, rows_of_files
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import schema_for, stored_array
@@ -97,26 +98,31 @@ def fit(
     """
     started = time.monotonic()
     if isinstance(x_train, (str, os.PathLike)):
-        from aejax.detection.fit_files import fit_files
-
-        given = {"labels": labels, "labels_validation": labels_validation}
-        return fit_files(
-            config,
-            os.fspath(x_train),
-            folder=folder,
-            x_validation=x_validation,
-            x_scale=x_scale,
-            x_calibrate=x_calibrate,
-            initial=initial,
-            watch=watch,
-            schema=schema,
-            tensorboard=tensorboard,
-            progress=progress,
-            should_stop=should_stop,
-            checkpoint_seconds=checkpoint_seconds,
-            provenance=provenance,
-            **given,
-        )
+        home = None if folder is None else Path(folder)
+        with rows_of_files(
+            config, os.fspath(x_train), folder=home, schema=schema, should_stop=should_stop
+        ) as read:
+            told = left_out_alarms(read.left_out)
+            detector = fit(
+                config,
+                read.normal,
+                x_validation=x_validation,
+                x_scale=x_scale,
+                x_calibrate=x_calibrate,
+                labels=labels,
+                labels_validation=labels_validation,
+                initial=initial,
+                watch=watch,
+                schema=read.schema,
+                folder=folder,
+                tensorboard=tensorboard,
+                progress=progress,
+                should_stop=should_stop,
+                checkpoint_seconds=checkpoint_seconds,
+                provenance=provenance,
+                devices=devices,
+            )
+        return dataclasses.replace(detector, provenance=record(detector.provenance, told))
     known = x_train.schema if isinstance(x_train, DiskRows) and schema is None else schema
     rows, schema = stored_rows(x_train, schema_for(config, x_train, known))
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
