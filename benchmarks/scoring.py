@@ -8,14 +8,13 @@ README.md says how to read the tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, options, reference, report, systems
-from benchmarks.cases import CASES, Case, make_rows, make_weights
-from benchmarks.figures import largest_difference, limit_share, rates
+from benchmarks import machine, options, reference, report, suite, systems
+from benchmarks.cases import Case, make_rows, make_weights
+from benchmarks.figures import largest_difference, rates
 from benchmarks.harness import (
     Measured,
     Task,
@@ -91,64 +90,34 @@ def _describe(
 ) -> dict[str, Any]:
     answer = dict(measured.answer)
     scores = answer.pop("scores", None)
-    found: dict[str, Any] = {
-        "system": entry.name,
-        "library": entry.library,
-        "precision": entry.precision,
-        "dtype": entry.dtype,
-        "status": measured.status,
-        "seconds": measured.seconds,
-        **answer,
-    }
+    found = suite.described(entry, measured) | answer
     if scores is not None and answer["facts"].get("same_weights"):
         found["largest_difference"] = largest_difference(scores, expected[entry.dtype])
     found["rows_per_second"] = rates(measured.seconds.get("end_to_end", ()), rows)
     found["device_rows_per_second"] = rates(
         measured.seconds.get("device", ()), answer.get("device_rows", 0)
     )
-    best = found["rows_per_second"]
-    if best:
-        found["limit_share"] = limit_share(
-            best["median"],
-            limits,
-            precision=entry.precision,
-            flops=case.score_flops,
-            moved=case.row_bytes(entry.dtype),
-        )
-    return found
+    return found | suite.share_of_limit(
+        found["rows_per_second"], entry, case, limits, case.score_flops
+    )
+
+
+def _turns(case: Case, rows: int | None) -> suite.Turns:
+    rows = rows or case.scoring_rows
+    yield f"{rows} rows", {"rows": rows}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, keep the results."""
-    parser = options.parser("benchmarks.scoring", "How fast rows are scored.")
-    options.add_choices(parser, systems.SCORING)
-    given = parser.parse_args(arguments)
-    results: dict[str, Any] = {
-        "suite": "scoring",
-        "platform": given.platform,
-        "repeats": given.repeats,
-        "environment": machine.environment(),
-        "cases": [],
-    }
-    limits = machine.limit_sizes(given.rows)
-    for name in given.models:
-        case = CASES[name]
-        rows = given.rows or case.scoring_rows
-        options.say(f"{name}: {rows} rows")
-        results["cases"].append(
-            run_case(
-                case,
-                options.picked(systems.SCORING, given.peers),
-                rows=rows,
-                repeats=given.repeats,
-                platform=given.platform,
-                limits=limits,
-            )
-        )
-        report.keep(results, given.json)
-    print(report.scoring_table(results))
-    if given.plot:
-        report.plot(results, Path(given.plot))
+    suite.run(
+        "scoring",
+        "How fast rows are scored.",
+        systems.SCORING,
+        _turns,
+        run_case,
+        report.scoring_table,
+        arguments,
+    )
 
 
 if __name__ == "__main__":

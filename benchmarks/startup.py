@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, options, report
+from benchmarks import options, report, suite
 from benchmarks.cases import CASES, make_rows
 from benchmarks.figures import spread, times_faster
 from benchmarks.harness import interpreter_environment, scratch_folder, timed_process
@@ -176,10 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--platform", choices=["cpu", "gpu", "tpu"], default="cpu")
     given = parser.parse_args(arguments)
     results: dict[str, Any] = {
-        "suite": "startup",
-        "platform": given.platform,
-        "repeats": given.repeats,
-        "environment": machine.environment(),
+        **suite.header("startup", given),
         **measure(given.rows, given.peers, given.repeats, given.platform),
     }
     report.keep(results, given.json)

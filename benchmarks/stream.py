@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, options, report
+from benchmarks import options, report, suite
 from benchmarks.cases import make_weights
 from benchmarks.figures import rates, share_of_sum, spread, times_faster
 from benchmarks.harness import (
@@ -278,10 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--platform", choices=["cpu", "gpu", "tpu"], default="cpu")
     given = parser.parse_args(arguments)
     results: dict[str, Any] = {
-        "suite": "stream",
-        "platform": given.platform,
-        "repeats": given.repeats,
-        "environment": machine.environment(),
+        **suite.header("stream", given),
         **measure(given),
     }
     report.keep(results, given.json)

@@ -8,14 +8,13 @@ README.md says how to read the tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, options, report, systems
-from benchmarks.cases import CASES, Case, make_rows, make_weights
-from benchmarks.figures import limit_share, rates
+from benchmarks import machine, options, report, suite, systems
+from benchmarks.cases import Case, make_rows, make_weights
+from benchmarks.figures import rates
 from benchmarks.harness import (
     Measured,
     Task,
@@ -76,60 +75,28 @@ def _describe(
     case: Case, entry: systems.Entry, measured: Measured, limits: dict[str, float], seen: int
 ) -> dict[str, Any]:
     speed = rates(measured.seconds.get("fit", ()), seen)
-    found: dict[str, Any] = {
-        "system": entry.name,
-        "library": entry.library,
-        "precision": entry.precision,
-        "dtype": entry.dtype,
-        "status": measured.status,
-        "seconds": measured.seconds,
-        **measured.answer,
-        "rows_per_second": speed,
-    }
-    if speed:
-        found["limit_share"] = limit_share(
-            speed["median"],
-            limits,
-            precision=entry.precision,
-            flops=case.train_flops,
-            moved=case.row_bytes(entry.dtype),
-        )
-    return found
+    found = suite.described(entry, measured) | measured.answer | {"rows_per_second": speed}
+    return found | suite.share_of_limit(speed, entry, case, limits, case.train_flops)
+
+
+def _turns(case: Case, rows: int | None) -> suite.Turns:
+    rows = rows or case.train_rows
+    for batch_size in case.batch_sizes:
+        line = f"{rows} rows, {case.epochs} epochs, batch {batch_size}"
+        yield line, {"rows": rows, "batch_size": batch_size}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, keep the results."""
-    parser = options.parser("benchmarks.training", "How fast networks are trained, and how well.")
-    options.add_choices(parser, systems.TRAINING)
-    given = parser.parse_args(arguments)
-    results: dict[str, Any] = {
-        "suite": "training",
-        "platform": given.platform,
-        "repeats": given.repeats,
-        "environment": machine.environment(),
-        "cases": [],
-    }
-    limits = machine.limit_sizes(given.rows)
-    for name in given.models:
-        case = CASES[name]
-        rows = given.rows or case.train_rows
-        for batch_size in case.batch_sizes:
-            options.say(f"{name}: {rows} rows, {case.epochs} epochs, batch {batch_size}")
-            results["cases"].append(
-                run_case(
-                    case,
-                    options.picked(systems.TRAINING, given.peers),
-                    batch_size=batch_size,
-                    rows=rows,
-                    repeats=given.repeats,
-                    platform=given.platform,
-                    limits=limits,
-                )
-            )
-            report.keep(results, given.json)
-    print(report.training_table(results))
-    if given.plot:
-        report.plot(results, Path(given.plot))
+    suite.run(
+        "training",
+        "How fast networks are trained, and how well.",
+        systems.TRAINING,
+        _turns,
+        run_case,
+        report.training_table,
+        arguments,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 import aejax
 from aejax.config import Config, Dense, Scale, Train
 from aejax.core import steps
-from aejax.training import loop
+from aejax.training import feeding, loop
 
 COMPILED = {
     name: getattr(steps, name) for name in sorted(vars(steps)) if name.startswith("compiled_")
@@ -133,7 +133,7 @@ def test_training_with_a_ragged_tail_compiles_each_function_once(feed: str, n: i
 def test_a_resumed_epoch_compiles_no_more_than_a_whole_one(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "STEPS_ON_DEVICE", 1)
+    monkeypatch.setattr(feeding, "STEPS_ON_DEVICE", 1)
     asked: list[int] = []
     with pytest.raises(loop.Interrupted):
         aejax.fit(BASE, rows(), folder=tmp_path, should_stop=lambda: bool(asked.append(0)) or True)

@@ -18,8 +18,6 @@ CompilerOptions = dict[str, bool | int | float | str]
 _FLOAT32_ON_CPU: CompilerOptions = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
-
-
 _ONE_THREAD: CompilerOptions = {"xla_cpu_multi_thread_eigen": False}
 
 

@@ -31,7 +31,7 @@ def bernoulli(x: jax.Array, y: jax.Array) -> jax.Array:
     return -(x * jnp.log(y) + (1 - x) * jnp.log1p(-y))
 
 
-ERRORS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+ERRORS: dict[ErrorName, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "squared": squared,
     "absolute": absolute,
     "bernoulli": bernoulli,

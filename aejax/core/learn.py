@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from aejax.config import Config
 from aejax.core import errors, masks, objectives, optimizers, scaling
+from aejax.core.freezing import is_frozen, kept
 from aejax.core.keys import named_key
 from aejax.core.objectives import Fed, Objective
 from aejax.core.optimizers import Numbers
@@ -105,22 +106,6 @@ def _optimizer(program: Program, values: Numbers) -> Any:
     )
 
 
-def is_frozen(frozen: tuple[str, ...], tree: Any) -> Any:
-    """Which leaves of a tree of parameters are frozen, a tree of bool.
-
-    Args:
-        frozen: beginnings of paths, such as "network/encoder_layers_0".
-        tree: parameters, or batch statistics.
-    """
-
-    def one(path: Any, _: Any) -> bool:
-        parts = [str(part.key) for part in path]
-        return any(parts[: len(start)] == start for start in starts)
-
-    starts = [start.split("/") for start in frozen]
-    return jax.tree_util.tree_map_with_path(one, tree)
-
-
 def _losses(
     program: Program,
     variables: dict[str, Any],
@@ -163,14 +148,6 @@ def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> Trai
     return TrainState(jnp.int32(0), variables, optimizer)
 
 
-def _keep(program: Program, new: Any, old: Any) -> Any:
-    """The new tree with the old one's frozen leaves."""
-    if not program.frozen:
-        return new
-    frozen = is_frozen(program.frozen, old)
-    return jax.tree.map(lambda keep, a, b: b if keep else a, frozen, new, old)
-
-
 def train_step(
     program: Program,
     state: TrainState,
@@ -197,7 +174,7 @@ def train_step(
 
     def loss_of(params: Any) -> tuple[jax.Array, dict[str, Any]]:
         # Without this, gradients of frozen layers would be computed and thrown away.
-        params = _keep(program, params, jax.lax.stop_gradient(params))
+        params = kept(program.frozen, params, jax.lax.stop_gradient(params))
         rows, changed = _losses(
             program, {"params": params, **others}, scaler, x, mask, key, values, True
         )
@@ -211,8 +188,8 @@ def train_step(
         gradient = masks.only(others["mask"], gradient)
     updates, optimizer = _optimizer(program, values).update(gradient, state.optimizer, params)
     # Adding a frozen leaf's update of 0 would turn a -0.0 into 0.0.
-    moved = _keep(program, jax.tree.map(jnp.add, params, updates), params)
-    changed = {name: _keep(program, new, others[name]) for name, new in changed.items()}
+    moved = kept(program.frozen, jax.tree.map(jnp.add, params, updates), params)
+    changed = {name: kept(program.frozen, new, others[name]) for name, new in changed.items()}
     variables = {**state.variables, **changed, "params": moved}
     return TrainState(state.step + 1, variables, optimizer), loss
 

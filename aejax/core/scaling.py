@@ -18,12 +18,12 @@ from aejax.config import InputError, Scale
 from aejax.core import ranks
 from aejax.models.heads import Head
 
-# A standard deviation this small beside the mean is rounding, not spread.
+# Of a block's part: its float64 copies then stay in a core's cache.
 _VALUES_IN_CACHE = 1 << 16
+# A standard deviation this small beside the mean is rounding, not spread.
 _CONSTANT = 10 * float(np.finfo(np.float32).eps)
 # Between the quartiles of a normal variable with standard deviation 1.
 _QUARTILES_APART = 1.3489795
-
 
 Leaf = jax.Array | np.ndarray | np.float32 | jax.ShapeDtypeStruct
 
@@ -110,7 +110,7 @@ def measure(blocks: Iterable[np.ndarray]) -> Moments:
 
 
 def _in_cache(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Blocks in parts small enough that their float64 copies stay in a core's cache."""
+    """Blocks, cut into parts of at most so many values, or of one row."""
     for block in blocks:
         if len(block):
             rows = max(1, _VALUES_IN_CACHE * len(block) // block.size)

@@ -1,7 +1,8 @@
 """The hot path, compiled: every `jax.jit` of the package is here.
 
-What is compiled is written, unjitted, in `learn.py`, `members.py`, `score.py`, `reasons.py`
-and `tiles.py`: there it can be mapped over a population's members, lowered for export, or sharded.
+What is compiled is written, unjitted, in `learn.py`, `members.py`, `score.py`, `inside.py`,
+`reasons.py` and `tiles.py`: there it can be mapped over a population's members, lowered for
+export, or sharded.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ import jax
 
 from aejax.config import Precision
 from aejax.core.backend import compiler_options
+from aejax.core.freezing import is_frozen
+from aejax.core.inside import (
+    decode_rows,
+    encode_rows,
+    error_rows,
+    layer_state,
+    output_rows,
+    reconstruct_rows,
+    state_rows,
+)
 from aejax.core.learn import (
     Best,
     Program,
     TrainState,
-    is_frozen,
     keep_best,
     learning_rates,
     new_best,
@@ -30,20 +40,8 @@ from aejax.core.learn import (
 )
 from aejax.core.members import Epochs, new_members, train_epochs, train_members
 from aejax.core.reasons import explain_rows
-from aejax.core.score import (
-    Scorer,
-    decode_rows,
-    encode_rows,
-    error_rows,
-    kind_of,
-    layer_state,
-    member_scores,
-    output_rows,
-    reconstruct_rows,
-    score_rows,
-    state_rows,
-)
-from aejax.core.tiles import encode_tiles, explain_tiles, reconstruct_tiles, score_tiles
+from aejax.core.score import Scorer, kind_of, member_scores, score_rows
+from aejax.core.tiles import tiled
 
 __all__ = [
     "Best",
@@ -131,6 +129,7 @@ class Compiled:
 
     def programs(self) -> int:
         """How many programs have been compiled."""
+        # JAX has no public count of them.
         return sum(jitted._cache_size() for jitted in self._jitted.values())
 
 
@@ -158,7 +157,11 @@ compiled_reconstruct = Compiled(reconstruct_rows, static_argnames="scorer")
 compiled_decode = Compiled(decode_rows, static_argnames="scorer")
 compiled_output = Compiled(output_rows, static_argnames="scorer")
 compiled_layer_state = Compiled(layer_state, static_argnames=("scorer", "layer"))
-compiled_score_tiles = Compiled(score_tiles, static_argnames=("scorer", "side_by_side"))
-compiled_explain_tiles = Compiled(explain_tiles, static_argnames=("scorer", "top", "side_by_side"))
-compiled_reconstruct_tiles = Compiled(reconstruct_tiles, static_argnames=("scorer", "side_by_side"))
-compiled_encode_tiles = Compiled(encode_tiles, static_argnames=("scorer", "side_by_side"))
+compiled_score_tiles = Compiled(tiled(score_rows), static_argnames=("scorer", "side_by_side"))
+compiled_explain_tiles = Compiled(
+    tiled(explain_rows), static_argnames=("scorer", "top", "side_by_side")
+)
+compiled_reconstruct_tiles = Compiled(
+    tiled(reconstruct_rows), static_argnames=("scorer", "side_by_side")
+)
+compiled_encode_tiles = Compiled(tiled(encode_rows), static_argnames=("scorer", "side_by_side"))

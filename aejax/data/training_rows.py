@@ -17,8 +17,9 @@ from aejax.data import files
 from aejax.data.blocks import Block
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.files import Input, Rows
-from aejax.data.rows import Selection, usable_rows
+from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.seen_rows import LeftOut, SeenRows
 from aejax.data.spool import ANOMALOUS, NORMAL, SPOOL, SpoolWriter, check_room, open_spool
 
 FORMAT_VERSION = 1
@@ -26,21 +27,6 @@ FORMAT_VERSION = 1
 MEMORY_LIMIT = 1 << 30
 READ_BYTES = 1 << 23
 OnBadRow = Literal["leave-out", "error"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """Rows that can't be trained on.
-
-    Attributes:
-        rows: how many.
-        of: rows in all.
-        first: the first of them, and what is wrong with it.
-    """
-
-    rows: int
-    of: int
-    first: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,7 +107,7 @@ def read_training(
         if found is not None:
             return found
     if large and (there := _in_place(opened, folder)) is not None:
-        seen = _Seen(opened, selection)
+        seen = SeenRows(opened, selection)
         if all(_all_good(seen, block, after_block) for block in _blocks(opened, row_bytes)):
             return TrainingRows(
                 normal=there,
@@ -129,7 +115,7 @@ def read_training(
                 schema=schema,
                 constant=seen.constant(),
             )
-    seen = _Seen(opened, selection)
+    seen = SeenRows(opened, selection)
     with _Sink(folder, opened, -1 if large else memory_limit) as sink:
         for block in _blocks(opened, row_bytes):
             good = seen.look(block)
@@ -142,85 +128,9 @@ def read_training(
         return sink.finish(identity, seen)
 
 
-def _all_good(seen: _Seen, block: Block, after_block: Callable[[], None]) -> bool:
+def _all_good(seen: SeenRows, block: Block, after_block: Callable[[], None]) -> bool:
     after_block()
     return seen.look(block) is None
-
-
-class _Seen:
-    """What is remembered of the rows that went by."""
-
-    def __init__(self, opened: Rows, selection: Selection) -> None:
-        self.opened, self.selection = opened, selection
-        self.rows = self.bad = 0
-        self.first = ""
-        self.same: np.ndarray | None = None
-        self.value = np.empty(0)
-
-    def look(self, block: Block) -> np.ndarray | None:
-        """Which rows of a block can be used: bool [n], or None for all of them."""
-        good = usable_rows(block.x, self.opened.schema)
-        good[list(block.bad)] = False
-        self.rows += len(good)
-        usable = block.x if block.y is None else block.x[good & (block.y == 0)]
-        if good.all():
-            self._compare(usable)
-            return None
-        row = int(np.argmin(good))
-        what = self._what(block, row)
-        if self.selection.bad_cells == "error":
-            raise InputError(
-                f"{self.opened.path}: row {what}; allowed: finite numbers within float32's "
-                "range (no empty cell, NaN or infinity), or --on-bad-row leave-out"
-            )
-        self.first = self.first or what
-        self.bad += len(good) - int(good.sum())
-        self._compare(block.x[good] if block.y is None else usable)
-        return good
-
-    def _what(self, block: Block, row: int) -> str:
-        name = block.first_row + row
-        if row in block.bad:
-            return f"{name}: {block.bad[row]}"
-        values = block.x[row].ravel()
-        if self.opened.schema.columns is not None:
-            if np.isnan(values).all():
-                return f"{name}, which has no value in any column"
-            values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        wrong = int(np.argmin(np.isfinite(values)))
-        return f"{name}, {self.opened.schema.feature_name(wrong)!r} is {values[wrong]}"
-
-    def _compare(self, x: np.ndarray) -> None:
-        schema = self.opened.schema
-        # Of mixed tables, columns that never change were left out when they were inferred.
-        if not len(x) or schema.kind != "table" or schema.columns is not None:
-            return
-        flat = x.reshape(len(x), -1)
-        if self.same is None:
-            self.value, self.same = flat[0].copy(), np.ones(flat.shape[1], bool)
-        # Only columns that haven't changed yet are looked at: after a block, hardly any.
-        left = np.flatnonzero(self.same)
-        self.same[left] = (flat[:, left] == self.value[left]).all(axis=0)
-
-    def check(self, normal: int) -> None:
-        """Refuse an input of which nothing is left to train on."""
-        path, label = self.opened.path, self.selection.normal_label
-        if self.rows and self.bad == self.rows:
-            raise InputError(
-                f"{path}: none of {self.rows} rows is usable, the first being row {self.first}; "
-                "allowed: rows of finite numbers"
-            )
-        if not normal and label is not None:
-            raise InputError(f"{path}: no row has the normal label {label!r}; allowed: at least 1")
-
-    def left_out(self) -> LeftOut | None:
-        return LeftOut(rows=self.bad, of=self.rows, first=self.first) if self.bad else None
-
-    def constant(self) -> tuple[int, float] | None:
-        if self.same is None or not self.same.any():
-            return None
-        index = int(np.argmax(self.same))
-        return index, float(self.value[index])
 
 
 class _Sink:
@@ -255,7 +165,7 @@ class _Sink:
             self.writer.add(normal, anomalous)
         self.held = []
 
-    def finish(self, identity: Callable[[], dict[str, Any]], seen: _Seen) -> TrainingRows:
+    def finish(self, identity: Callable[[], dict[str, Any]], seen: SeenRows) -> TrainingRows:
         schema, left_out, constant = self.opened.schema, seen.left_out(), seen.constant()
         if self.writer is None:
             none = np.empty((0, *schema.shape), schema.dtype)

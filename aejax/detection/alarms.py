@@ -111,12 +111,14 @@ def rows_seen_in_training(training: Stored, test: np.ndarray) -> list[str]:
 def row_hashes(rows: np.ndarray) -> np.ndarray:
     """A number for the bytes of every row, uint64 [n]; hardly ever the same for other bytes."""
     flat = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:]))
+    # By words, where rows have whole ones: a quarter of the numbers.
     flat = flat.view(np.uint8)
+    flat = flat.view(np.uint32) if flat.shape[1] % 4 == 0 else flat
     weights = np.random.default_rng(0).integers(0, 1 << 64, flat.shape[1], np.uint64)
     hashes = np.zeros(len(rows), np.uint64)
     for first in range(0, len(rows), HASHED_AT_ONCE):
         part = slice(first, first + HASHED_AT_ONCE)
-        # Odd factors mix a byte into all higher bits; the one added tells 0 from absence.
+        # Odd factors mix a word into all higher bits; the one added tells 0 from absence.
         hashes[part] = ((flat[part].astype(np.uint64) + 1) * (weights | 1)).sum(axis=1)
     return hashes
 

@@ -32,12 +32,22 @@ from aejax.config.durable import (
     sync_folder,
     write_file,
 )
+from aejax.core.scaling import Scaler
 
 # 2: of mixed tables, whose schema earlier versions of this package would overlook. Others are
 # still written as 1, and read by those versions.
 FORMAT_VERSION, MIXED_FORMAT_VERSION = 1, 2
 JSON_NAME = "detector.json"
 MAX_BYTES = 64 << 20
+
+
+def arrays_of(scaler: Scaler, variables: Any) -> dict[str, Any]:
+    """A detector's arrays as the tree that is saved."""
+    kept = scaler._asdict()
+    if scaler.knots is None:
+        # Detectors written before there were any have no such field.
+        del kept["knots"]
+    return {"scaler": kept, "variables": variables}
 
 
 def digest(tree: Any) -> str:

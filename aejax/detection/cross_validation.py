@@ -16,13 +16,13 @@ from aejax.core import steps
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.metrics import INTERVAL_LEVEL
 from aejax.detection.population import kinds, new_member, train_kinds
 from aejax.detection.rows import default_batch_size, map_batches
 from aejax.training.population import TrainedMember
 
 Objective = Literal["reconstruction", "auroc", "average-precision"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "auroc", "average-precision")
-INTERVAL_LEVEL = 0.95
 # Members scored by one program; they take turns in it.
 SCORED_AT_ONCE = 16
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,36 +14,21 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
-from aejax.core import mesh, steps
+from aejax.core import steps
 from aejax.core.errors import feature_error
 from aejax.core.scaling import Scaler
-from aejax.data import batches
 from aejax.data.schema import Schema
-from aejax.detection import artifact, conformal
+from aejax.detection import artifact, conformal, inside
+from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
-from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
+from aejax.detection.placed import PlacedModel
+from aejax.detection.reasons import Reason, named_reasons
+from aejax.detection.rows import as_rows, check_scores, finite_rows
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import Words, in_words
-from aejax.models.build import build
 
-
-class Reason(NamedTuple):
-    """One of the features that make up a row's score.
-
-    Attributes:
-        feature: its name.
-        error: its error, in scaled units.
-        usual: its mean error in normal rows; NaN where it isn't known.
-        found: of a mixed table, what the row holds, in the column's own units; else None.
-        expected: of a mixed table, what the model expected there; else None.
-    """
-
-    feature: str
-    error: float
-    usual: float = math.nan
-    found: str | None = None
-    expected: str | None = None
+__all__ = ["Detector", "Reason", "arrays_of"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,29 +64,25 @@ class Detector:
     devices: int | None = dataclasses.field(default=None, compare=False)
 
     @functools.cached_property
-    def scorer(self) -> steps.Scorer:
-        """The static part of the scoring program."""
-        model = build(self.config.model, self.schema, precision=self.config.products)
-        return steps.Scorer(
-            model=model,
-            error=self.config.error,
-            kind=steps.kind_of(self.config),
+    def _model(self) -> PlacedModel:
+        return PlacedModel(
+            config=self.config,
+            schema=self.schema,
+            scaler=self.scaler,
+            variables=self.variables,
             combine=self.combine,
+            devices=self.devices,
         )
 
-    @functools.cached_property
-    def _placed(self) -> dict[int, tuple[dict[str, Any], Scaler]]:
-        return {}
+    @property
+    def scorer(self) -> steps.Scorer:
+        """The static part of the scoring program."""
+        return self._model.scorer
 
-    def _placed_on(self, place: mesh.Placement) -> tuple[dict[str, Any], Scaler]:
-        if place.devices not in self._placed:
-            self._placed[place.devices] = place.everywhere((self.variables, self.scaler))
-        return self._placed[place.devices]
-
-    @functools.cached_property
+    @property
     def batch_limit(self) -> BatchLimit:
         """What is known of how large a batch the device holds."""
-        return BatchLimit()
+        return self._model.batch_limit
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -139,21 +118,17 @@ class Detector:
         self, rows: np.ndarray, *, batch_size: int | None = None, check: bool = False
     ) -> np.ndarray:
         """Score rows that have the schema's type and shape; rows with NaN get NaN."""
-        (scores,) = self._run(steps.compiled_score, rows, batch_size)
-        # A wild value shows in its row's score, unless an infinity was clipped: rows are
-        # searched only where they have to be.
-        if check and (self.config.scale.clip is not None or not np.isfinite(scores).all()):
-            check_finite(rows, self.schema)
-        if check and not np.isfinite(scores).all():
-            row = int(np.flatnonzero(~np.isfinite(scores))[0])
-            allowed = "rows within float32's range"
-            if isinstance(self.config.model, settings.Context):
-                allowed = f"whole numbers from 0 to {self.config.model.vocabulary - 1}"
-            raise InputError(f"row {row} has score {scores[row]}; allowed: {allowed}")
+        (scores,) = self._model.run(steps.compiled_score, rows, batch_size)
+        if check:
+            check_scores(scores, rows, self.schema, self.config)
         return scores
 
     def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Which rows are flagged: bool [n], True where the score is above the threshold."""
+        """Which rows are flagged: bool [n], True where the score is above the threshold.
+
+        Raises:
+            InputError: as `score` does, and if the detector has no threshold.
+        """
         return self._required_threshold().flags(self.score(x, batch_size=batch_size))
 
     def spread(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -173,35 +148,28 @@ class Detector:
         Raises:
             InputError: if the detector is a single model, or rows don't fit the schema.
         """
-        self._require_ensemble("member_scores", wanted=True)
+        self._model.require_ensemble("member_scores", wanted=True)
         rows, _ = as_rows(x, self.schema)
 
         def by_row(*given: Any) -> Any:
             return steps.compiled_member_scores(*given).T
 
-        (scores,) = self._run(by_row, rows, batch_size)
+        (scores,) = self._model.run(by_row, rows, batch_size)
         return scores
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
-        """The features that err most next to their usual error, most first, for every row."""
-        rows = self._finite(x)
-        features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)[1:]
-        usual, words = self.usual_errors, self._words(rows, x)
-        return [
-            [
-                Reason(
-                    self.schema.feature_name(int(i)),
-                    float(e),
-                    math.nan if usual is None else float(usual[i]),
-                    *(() if words is None else (words.found[row][i], words.expected[row][i])),
-                )
-                for i, e in zip(*named, strict=True)
-            ]
-            for row, named in enumerate(zip(features, errors, strict=True))
-        ]
+        """The features that err most next to their usual error, most first, for every row.
+
+        Raises:
+            InputError: if rows don't fit the schema, the model gives no reconstructions, or
+                `top` is not from 1 to the number of features.
+        """
+        rows = finite_rows(x, self.schema)
+        _, features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)
+        words = self._words(rows, x)
+        return named_reasons(self.schema, features, errors, self.usual_errors, words)
 
     def _words(self, rows: np.ndarray, x: Any) -> Words | None:
-        """The cells of a mixed table in words."""
         if self.schema.columns is None:
             return None
         from aejax.data.frames import as_table
@@ -221,9 +189,12 @@ class Detector:
         """Every feature's error, float32 [n, features], of rows that fit the schema.
 
         A missing cell of a mixed table has the error 0.
+
+        Raises:
+            InputError: if the model gives no reconstructions.
         """
-        self._require_reconstructions("errors_of")
-        (found,) = self._run(steps.compiled_errors, rows, batch_size)
+        self._model.require_reconstructions("errors_of")
+        (found,) = self._model.run(steps.compiled_errors, rows, batch_size)
         return found.reshape(len(rows), -1)
 
     def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
@@ -234,11 +205,15 @@ class Detector:
     def explain_rows(
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None
     ) -> list[np.ndarray]:
-        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
-        self._require_reconstructions("explain")
+        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top].
+
+        Raises:
+            InputError: as `explain` does, but for rows: they have to fit the schema.
+        """
+        self._model.require_reconstructions("explain")
         if not 1 <= top <= self.schema.features:
             raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
-        return self._run(functools.partial(steps.compiled_explain, top=top), rows, batch_size)
+        return self._model.run(functools.partial(steps.compiled_explain, top=top), rows, batch_size)
 
     def reconstruct(
         self, x: Any, *, batch_size: int | None = None
@@ -247,10 +222,13 @@ class Detector:
 
         Of a mixed table a column's reconstruction is what the model expects there: the code
         of the likeliest category, the probability of true, the value of a cycle.
+
+        Raises:
+            InputError: if the model gives no reconstructions, or rows don't fit the schema.
         """
-        self._require_reconstructions("reconstruct")
+        self._model.require_reconstructions("reconstruct")
         rows, _ = as_rows(x, self.schema)
-        scaled, found = self._run(steps.compiled_reconstruct, rows, batch_size)
+        scaled, found = self._model.run(steps.compiled_reconstruct, rows, batch_size)
         return scaled, found
 
     def encode(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -258,9 +236,12 @@ class Detector:
 
         A variational model's are its posterior's means, a classifier's what its last layer
         sees, a context model's the sum of the neighbours' embeddings.
+
+        Raises:
+            InputError: if the detector is an ensemble, rows don't fit the schema, or one holds
+                NaN or infinity.
         """
-        self._require_ensemble("encode", wanted=False)
-        return self.state_rows(self._finite(x), "latent", batch_size=batch_size)
+        return inside.encode(self._model, x, batch_size)
 
     def decode(self, latent: Any) -> np.ndarray:
         """Rows that latent values stand for, in scaled units.
@@ -270,55 +251,37 @@ class Detector:
 
         Returns:
             float32 [n, ...].
+
+        Raises:
+            InputError: if the detector is an ensemble, the model gives no reconstructions, or
+                latent values have another shape.
         """
-        self._require_ensemble("decode", wanted=False)
-        self._require_reconstructions("decode")
-        variables, _ = self._placed_on(mesh.ONE_DEVICE)
-        latent = np.asarray(latent, np.float32)
-        shape = jax.eval_shape(
-            lambda x: steps.encode_rows(self.scorer, variables, self.scaler, x),
-            jax.ShapeDtypeStruct((1, *self.schema.shape), np.float32),
-        ).shape[1:]
-        if latent.shape[1:] != shape:
-            raise InputError(
-                f"latent values have shape {list(latent.shape)}; allowed: [n, "
-                f"{', '.join(map(str, shape))}]"
-            )
-        rows: np.ndarray = jax.device_get(steps.compiled_decode(self.scorer, variables, latent))
-        return rows
+        return inside.decode(self._model, latent)
 
     def generate(self, count: int, *, seed: int = 0) -> np.ndarray:
         """New rows of a variational model: decoded samples of its prior, in scaled units.
 
         Returns:
             float32 [count, ...]: the means of the likelihood, as is usual for pictures.
+
+        Raises:
+            InputError: if the model is not variational.
         """
-        if not isinstance(self.config.model, settings.Variational):
-            raise InputError(
-                f"generate: the model is {type(self.config.model).__name__}; allowed: Variational"
-            )
-        random = batches.host_random(seed, "generate")
-        return self.decode(random.normal(size=(count, self.config.model.latent)))
+        return inside.generate(self._model, count, seed)
 
     def classify(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Probabilities of the classes, float32 [n, classes], of a classifier."""
-        if not isinstance(self.config.model, settings.Classifier):
-            raise InputError(
-                f"classify: the model is {type(self.config.model).__name__}; allowed: Classifier"
-            )
-        (logits,) = self._run(steps.compiled_output, self._finite(x), batch_size)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
-        return probabilities
+        """Probabilities of the classes, float32 [n, classes], of a classifier.
+
+        Raises:
+            InputError: if the model is another one, rows don't fit the schema, or one holds NaN
+                or infinity.
+        """
+        return inside.classify(self._model, x, batch_size)
 
     @functools.cached_property
     def layers(self) -> dict[str, tuple[int, ...]]:
         """The layers whose neurons' states can be had, and the shape of one row's."""
-        rows = jax.ShapeDtypeStruct((1, *self.schema.shape), np.float32)
-        found = jax.eval_shape(
-            lambda x: steps.state_rows(self.scorer, self.variables, self.scaler, x), rows
-        )
-        return {name: state.shape[1:] for name, state in found.items()}
+        return inside.layers(self._model)
 
     def states(self, x: Any, layer: str, *, batch_size: int | None = None) -> np.ndarray:
         """The states of one layer's neurons after the activation, float32 [n, ...].
@@ -329,28 +292,25 @@ class Detector:
             batch_size: rows in a compiled batch.
 
         Raises:
-            InputError: if there is no such layer, with the nearest name.
+            InputError: if there is no such layer, with the nearest name; and as `encode` does.
         """
-        self._require_ensemble("states", wanted=False)
+        self._model.require_ensemble("states", wanted=False)
         if layer not in self.layers:
             raise InputError(f"layer is {layer!r}; {settings.suggest(layer, self.layers)}")
-        return self.state_rows(self._finite(x), layer, batch_size=batch_size)
+        return self.state_rows(finite_rows(x, self.schema), layer, batch_size=batch_size)
 
     def state_rows(
         self, rows: np.ndarray, layer: str, *, batch_size: int | None = None
     ) -> np.ndarray:
         """States of a layer, or of "latent" what `encode` gives, of rows that fit the schema."""
-        program: Any = functools.partial(steps.compiled_layer_state, layer=layer)
-        (found,) = self._run(
-            steps.compiled_encode if layer == "latent" else program, rows, batch_size
-        )
-        return found
+        return inside.state_rows(self._model, rows, layer, batch_size)
 
     def p_values(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """How rare each row's score is among normal rows, float64 [n] in (0, 1].
 
         Raises:
-            InputError: if the threshold's rule gives no p-values; `Conformal` does.
+            InputError: as `predict` does, and if the threshold's rule gives no p-values;
+                `Conformal` does.
         """
         return self._required_threshold().p_values(self.score(x, batch_size=batch_size))
 
@@ -362,6 +322,9 @@ class Detector:
 
         Returns:
             bool [n].
+
+        Raises:
+            InputError: as `p_values` does, and if `rate` is not in (0, 1).
         """
         return conformal.discoveries(self.p_values(x, batch_size=batch_size), rate)
 
@@ -383,6 +346,10 @@ class Detector:
             rule: how; None takes the configuration's.
             is_anomaly: labels of the rows, [n] of 0 and 1, for the rule `BestF1` only.
             name: also keeps the threshold under this name, for `use`.
+
+        Raises:
+            InputError: as `score` does, and if the rule can't be fitted: too few rows, or labels
+                that are missing or not asked for.
         """
         scores = self.score(x)
         found = fit_threshold(rule or self.config.rule, scores, is_anomaly)
@@ -394,7 +361,11 @@ class Detector:
         return dataclasses.replace(self, threshold=found, thresholds=kept, provenance=provenance)
 
     def use(self, name: str) -> Detector:
-        """The same detector with one of the thresholds that it keeps by name."""
+        """The same detector with one of the thresholds that it keeps by name.
+
+        Raises:
+            InputError: if there is none of this name, with the nearest one.
+        """
         if name not in self.thresholds:
             raise InputError(f"threshold is {name!r}; {settings.suggest(name, self.thresholds)}")
         return self.with_threshold(self.thresholds[name])
@@ -404,7 +375,11 @@ class Detector:
         return dataclasses.replace(self, threshold=threshold)
 
     def save(self, folder: str | Path) -> None:
-        """Write the detector to a folder, replacing one that is there only when all is written."""
+        """Write the detector to a folder, replacing one that is there only when all is written.
+
+        Raises:
+            InputError: if the disk doesn't take it; the folder then holds what it held.
+        """
         artifact.write(Path(folder), *self.to_parts())
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -427,58 +402,7 @@ class Detector:
         }
         return described, jax.device_get(arrays_of(self.scaler, self.variables))
 
-    def _finite(self, x: Any) -> np.ndarray:
-        """Rows that fit the schema and hold numbers only."""
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        return rows
-
-    def _run(
-        self, program: Callable[..., Any], rows: np.ndarray, batch_size: int | None
-    ) -> list[np.ndarray]:
-        """What a compiled program of scorer, variables, scaler and a batch gives for all rows."""
-        batch_size = self._batch_size(batch_size)
-        few = self.devices is None and len(rows) <= batch_size
-        place = mesh.on_devices(1 if few else self.devices)
-        variables, scaler = self._placed_on(place)
-
-        def one(batch: Any) -> tuple[Any, ...]:
-            found = program(self.scorer, variables, scaler, batch)
-            return found if isinstance(found, tuple) else (found,)
-
-        return self.batch_limit.run(
-            lambda size: map_batches(one, rows, size, self.schema.dtype, place), batch_size
-        )
-
-    def _batch_size(self, asked: int | None) -> int:
-        if asked is not None and asked < 1:
-            raise InputError(f"batch_size is {asked}; allowed: at least 1")
-        return asked or default_batch_size(self.schema, self.config.model)
-
-    def _require_ensemble(self, method: str, *, wanted: bool) -> None:
-        if (self.combine is not None) != wanted:
-            found, allowed = (
-                ("a single model", "an ensemble") if wanted else ("an ensemble", "a single model")
-            )
-            raise InputError(f"{method}: the detector is {found}; allowed: {allowed}")
-
-    def _require_reconstructions(self, method: str) -> None:
-        if not self.scorer.reconstructs:
-            raise InputError(
-                f"{method}: a {type(self.config.model).__name__} model gives no reconstructions; "
-                "allowed: autoencoders"
-            )
-
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:
             raise InputError("the detector has no threshold; allowed: calibrate it first")
         return self.threshold
-
-
-def arrays_of(scaler: Any, variables: Any) -> dict[str, Any]:
-    """A detector's arrays as the tree that is saved."""
-    kept = scaler._asdict()
-    if scaler.knots is None:
-        # Detectors written before there were any have no such field.
-        del kept["knots"]
-    return {"scaler": kept, "variables": variables}

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from aejax.config import Config, InputError
+from aejax.config import Config
 from aejax.data.files import Input
 from aejax.data.rows import Selection
-from aejax.data.schema import Schema
-from aejax.data.spool import remove_spool
-from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, TrainingRows, read_training
+from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow
 from aejax.detection.detector import Detector
+from aejax.detection.file_rows import left_out_alarms, rows_of_files
 from aejax.detection.fitting import fit
 from aejax.detection.stability import record
-from aejax.training.loop import Interrupted
 
 
 def fit_files(
@@ -57,68 +52,17 @@ def fit_files(
     Example:
         >>> detector = fit_files(Config(), "readings/2024-*.parquet")  # doctest: +SKIP
     """
-    home = None if folder is None else Path(folder)
-    with _scratch(home) as scratch:
-        rows = read_training(
-            path,
-            selection,
-            folder=scratch,
-            memory_limit=memory_limit,
-            on_bad_row=on_bad_row,
-            expected=how.pop("schema", None) or schema_of_files(config, path, selection),
-            after_block=stopper(how.get("should_stop"), path),
-        )
-        check_enough(rows, path)
+    with rows_of_files(
+        config,
+        path,
+        folder=None if folder is None else Path(folder),
+        selection=selection,
+        memory_limit=memory_limit,
+        on_bad_row=on_bad_row,
+        keep_rows=keep_rows,
+        schema=how.pop("schema", None),
+        should_stop=how.get("should_stop"),
+    ) as rows:
         told = left_out_alarms(rows.left_out)
-        detector = fit(config, rows.normal, schema=rows.schema, folder=home, **how)
-        if not keep_rows:
-            remove_spool(scratch)
-    kept = record(detector.provenance, told)
-    return dataclasses.replace(detector, provenance=kept)
-
-
-def schema_of_files(config: Config, path: Input, selection: Selection | None) -> Schema | None:
-    """What the columns of a mixed table are; None where tables hold numbers only."""
-    if config.columns.kinds == "numbers":
-        return None
-    from aejax.data.inference import infer_schema_of_files
-
-    return infer_schema_of_files(path, selection or Selection(), config.columns)
-
-
-def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[], None]:
-    """A function that raises `Interrupted` when a stop is asked for while rows are read."""
-
-    def ask() -> None:
-        if should_stop is not None and should_stop():
-            raise Interrupted(f"stopped reading {path}")
-
-    return ask
-
-
-def check_enough(rows: TrainingRows, path: Input) -> None:
-    """Refuse an input with too few normal rows, and say so if rows were left out."""
-    if len(rows.normal) < 2:
-        why = "".join(f" ({told})" for told in left_out_alarms(rows.left_out))
-        raise InputError(
-            f"{path} has {len(rows.normal)} normal rows{why}; allowed: at least 2 to train on"
-        )
-
-
-def left_out_alarms(left_out: LeftOut | None) -> list[str]:
-    """One sentence about the rows that were left out, if any."""
-    if left_out is None:
-        return []
-    return [
-        f"{left_out.rows:,} of {left_out.of:,} rows are left out of training, "
-        f"the first being row {left_out.first}"
-    ]
-
-
-@contextlib.contextmanager
-def _scratch(folder: Path | None) -> Iterator[Path]:
-    if folder is not None:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="aejax-") as name:
-        yield Path(name)
+        detector = fit(config, rows.normal, schema=rows.schema, folder=folder, **how)
+    return dataclasses.replace(detector, provenance=record(detector.provenance, told))

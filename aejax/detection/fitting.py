@@ -22,9 +22,10 @@ from aejax.data.schema import Schema
 from aejax.detection import alarms, artifact
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
+from aejax.detection.file_rows import left_out_alarms, rows_of_files
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
-from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
+from aejax.detection.rows import schema_for, stored_array
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
 from aejax.models.build import build
@@ -55,68 +56,73 @@ def fit(
     """Train a detector on normal rows and set its first threshold.
 
     Args:
-            config: all settings.
-            x_train: normal rows, [n, features], [n, height, width, channels] or a data frame (of
-                mixed columns where `config.columns` says so); or the path of files that hold
-                them, as in `fit_files`.
-            x_validation: rows for the validation loss; None holds out
-                `config.train.validation_fraction` of the training rows. Held-out rows are what
-                the threshold is set on; where there are none, or rows were given (they may
-                hold anomalies), the training rows are.
-            x_scale: rows that the scaler is fitted on; None takes the training rows.
-            x_calibrate: rows that the threshold is set on instead.
-            labels: each training row's class, whole numbers [n], for a `Classifier` only.
-            labels_validation: the same of `x_validation`.
-            initial: variables to start from instead of fresh ones, as another detector's
-                `variables`; see `aejax.detection.transfer`.
-            watch: called after every epoch with the detector as it is then, which has no
-                threshold; the numbers that it returns join the history.
-            schema: of the rows; None infers it.
-            folder: keeps checkpoints and history here, and continues the run that it holds.
-            tensorboard: folder for TensorBoard event files.
-            progress: whether to draw a progress bar on stderr.
-            should_stop: asked now and then; True checkpoints and raises `Interrupted`.
-            checkpoint_seconds: least time between two checkpoints.
-            provenance: more facts to keep with the detector.
-            devices: how many of this process's devices share each batch, in training and in
-                scoring by the detector; None takes all.
+        config: all settings.
+        x_train: normal rows, [n, features], [n, height, width, channels] or a data frame (of
+            mixed columns where `config.columns` says so); or the path of files that hold
+            them, as in `fit_files`.
+        x_validation: rows for the validation loss; None holds out
+            `config.train.validation_fraction` of the training rows. Held-out rows are what
+            the threshold is set on; where there are none, or rows were given (they may
+            hold anomalies), the training rows are.
+        x_scale: rows that the scaler is fitted on; None takes the training rows.
+        x_calibrate: rows that the threshold is set on instead.
+        labels: each training row's class, whole numbers [n], for a `Classifier` only.
+        labels_validation: the same of `x_validation`.
+        initial: variables to start from instead of fresh ones, as another detector's
+            `variables`; see `aejax.detection.transfer`.
+        watch: called after every epoch with the detector as it is then, which has no
+            threshold; the numbers that it returns join the history.
+        schema: of the rows; None infers it.
+        folder: keeps checkpoints and history here, and continues the run that it holds.
+        tensorboard: folder for TensorBoard event files.
+        progress: whether to draw a progress bar on stderr.
+        should_stop: asked now and then; True checkpoints and raises `Interrupted`.
+        checkpoint_seconds: least time between two checkpoints.
+        provenance: more facts to keep with the detector.
+        devices: how many of this process's devices share each batch, in training and in
+            scoring by the detector; None takes all.
 
     Returns:
-            A detector with a threshold by `config.rule`.
+        A detector with a threshold by `config.rule`.
 
     Raises:
-            InputError: if rows are too few, not numbers, not finite or don't fit the model.
-            Diverged: at the first step whose loss is not finite.
+        InputError: if rows are too few, not numbers, not finite or don't fit the model.
+        Diverged: at the first step whose loss is not finite.
 
     Example:
-            >>> import numpy as np
-            >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
-            >>> detector = fit(Config(train=settings.Train(epochs=2)), x)
-            >>> detector.score(x).shape
-            (500,)
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+        >>> detector = fit(Config(train=settings.Train(epochs=2)), x)
+        >>> detector.score(x).shape
+        (500,)
     """
     started = time.monotonic()
     if isinstance(x_train, (str, os.PathLike)):
-        from aejax.detection.fit_files import fit_files
-
-        given = {"labels": labels, "labels_validation": labels_validation}
-        return fit_files(
-            config,
-            os.fspath(x_train),
-            folder=folder,
-            x_validation=x_validation,
-            x_scale=x_scale,
-            x_calibrate=x_calibrate,
-            initial=initial,
-            watch=watch,
-            schema=schema,
-            tensorboard=tensorboard,
-            progress=progress,
-            should_stop=should_stop,
-            checkpoint_seconds=checkpoint_seconds,
-            provenance=provenance,
-            **given,
-        )
+        home = None if folder is None else Path(folder)
+        with rows_of_files(
+            config, os.fspath(x_train), folder=home, schema=schema, should_stop=should_stop
+        ) as read:
+            told = left_out_alarms(read.left_out)
+            detector = fit(
+                config,
+                read.normal,
+                x_validation=x_validation,
+                x_scale=x_scale,
+                x_calibrate=x_calibrate,
+                labels=labels,
+                labels_validation=labels_validation,
+                initial=initial,
+                watch=watch,
+                schema=read.schema,
+                folder=folder,
+                tensorboard=tensorboard,
+                progress=progress,
+                should_stop=should_stop,
+                checkpoint_seconds=checkpoint_seconds,
+                provenance=provenance,
+                devices=devices,
+            )
+        return dataclasses.replace(detector, provenance=record(detector.provenance, told))
     known = x_train.schema if isinstance(x_train, DiskRows) and schema is None else schema
     rows, schema = stored_rows(x_train, schema_for(config, x_train, known))
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
@@ -124,14 +130,8 @@ def fit(
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
     classes = as_labels(config, labels, len(rows), "labels")
     held: Stored | None = None
-    held_classes = None
     if x_validation is None:
-        seed, fraction = config.train.seed, config.train.validation_fraction
-        if batches.held_out(len(rows), fraction):
-            if classes is not None:
-                picked, left = batches.validation_split(len(rows), fraction, seed)
-                classes, held_classes = classes[picked], classes[left]
-            rows, held = split_rows(rows, fraction, seed)
+        rows, classes, held, held_classes = _hold_out(config.train, rows, classes)
         validation = held
     else:
         validation, _ = stored_rows(x_validation, schema)
@@ -145,13 +145,6 @@ def fit(
     blocks = batches.in_blocks(scale_rows)
     scaler = scaling.fit(config.scale, blocks, scale_rows.dtype, heads_of(schema))
     fingerprint = data_fingerprint(rows)
-    identity = f"{fingerprint} {settings.to_dict(config)} {schema}"
-    if schema.columns is not None:
-        identity += f" {schema.columns}"
-    if classes is not None:
-        identity += f" {data_fingerprint(classes)}"
-    if initial is not None:
-        identity += f" {artifact.digest(initial)}"
     model = build(config.model, schema)
     check_frozen(config, model, schema)
 
@@ -172,7 +165,7 @@ def fit(
         progress=progress,
         should_stop=should_stop,
         checkpoint_seconds=checkpoint_seconds,
-        identity=identity,
+        identity=_identity(config, schema, fingerprint, classes, initial),
         labels=classes,
         labels_validation=held_classes,
         initial=initial,
@@ -202,6 +195,39 @@ def fit(
     return calibrate(detector, calibrating)
 
 
+def _hold_out(
+    train: settings.Train, rows: Stored, classes: np.ndarray | None
+) -> tuple[Stored, np.ndarray | None, Stored | None, np.ndarray | None]:
+    """Rows to train on and rows held out, each with their classes; few rows hold none out."""
+    if not batches.held_out(len(rows), train.validation_fraction):
+        return rows, classes, None, None
+    held_classes = None
+    if classes is not None:
+        picked, left = batches.validation_split(len(rows), train.validation_fraction, train.seed)
+        classes, held_classes = classes[picked], classes[left]
+    rows, held = split_rows(rows, train.validation_fraction, train.seed)
+    return rows, classes, held, held_classes
+
+
+def _identity(
+    config: Config,
+    schema: Schema,
+    fingerprint: str,
+    classes: np.ndarray | None,
+    initial: Mapping[str, Any] | None,
+) -> str:
+    """What decides a run; a checkpoint of another one is not continued."""
+    identity = f"{fingerprint} {settings.to_dict(config)} {schema}"
+    # Only where there are any: identities of older runs have no word of them.
+    if schema.columns is not None:
+        identity += f" {schema.columns}"
+    if classes is not None:
+        identity += f" {data_fingerprint(classes)}"
+    if initial is not None:
+        identity += f" {artifact.digest(initial)}"
+    return identity
+
+
 def stored_rows(x: Any, schema: Schema | None) -> tuple[Stored, Schema]:
     """Rows as they are stored, an array or on disk, and their schema.
 
@@ -212,10 +238,7 @@ def stored_rows(x: Any, schema: Schema | None) -> tuple[Stored, Schema]:
         if schema is not None and x.schema != schema:
             raise InputError(f"rows of {x.path} are {x.schema}; allowed: {schema}")
         return x, x.schema
-    given, schema = as_rows(x, schema)
-    rows = as_stored(given, schema)
-    check_finite(rows, schema)
-    return rows, schema
+    return stored_array(x, schema)
 
 
 def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.ndarray | None:

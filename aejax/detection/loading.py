@@ -71,6 +71,9 @@ def read_variables_like(
         written: its description.
         config: as described.
         schema: likewise.
+
+    Raises:
+        InputError: if the description's names of what is known of normal rows are none.
     """
     model = build(config.model, schema)
     variables = jax.eval_shape(lambda: steps.new_variables(model, schema.shape, 0))

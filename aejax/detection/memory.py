@@ -41,6 +41,7 @@ class BatchLimit:
 
         Raises:
             InputError: if not even one row fits.
+            JaxRuntimeError: what else the device says; of several processes, this too.
         """
         while True:
             size = self.of(batch_size)

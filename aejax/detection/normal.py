@@ -73,6 +73,9 @@ def normal_of(
         errors: float [rows, features].
         residual: float32 [rows, features], where it is wanted.
         latent: float32 [rows, latent], where it is wanted.
+
+    Raises:
+        InputError: as `whitening` does.
     """
     error = errors.mean(axis=0, dtype=np.float64)
     least = max(LEAST_SHARE * float(error.mean()), float(np.finfo(np.float32).tiny))
@@ -106,6 +109,9 @@ def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
 
     Returns:
         "mean" float32 [n] and "whitening" float32 [n, n].
+
+    Raises:
+        InputError: if there are more values than a matrix can be found for.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -131,6 +137,9 @@ def like(config: Config, schema: Schema, variables: Any, names: list[str]) -> di
         schema: of its rows.
         variables: its parameters, or their shapes.
         names: what it was written with.
+
+    Raises:
+        InputError: if these are not the names that go with the configuration.
     """
     model = build(config.model, schema)
     shapes: dict[str, Any] = {"error": jax.ShapeDtypeStruct((schema.features,), np.float32)}

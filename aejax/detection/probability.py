@@ -44,6 +44,9 @@ def probabilities(training: Floats, scores: Floats, method: ProbabilityMethod) -
 
     Returns:
         float64 [m, 2], each row of sum 1.
+
+    Raises:
+        InputError: if the method is another one.
     """
     if method == "linear":
         low, high = training.min(), training.max()

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from aejax import config
-from aejax.config import Config, InputError, Model
+from aejax.config import Config, Context, InputError, Model
 from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
@@ -55,7 +55,11 @@ def default_batch_size(schema: Schema, model: Model) -> int:
 
 
 def infer_schema(x: np.ndarray, names: tuple[str, ...] | None = None) -> Schema:
-    """The schema of an array: [n, features] a table, [n, height, width, channels] images."""
+    """The schema of an array: [n, features] a table, [n, height, width, channels] images.
+
+    Raises:
+        InputError: if it has another number of axes.
+    """
     kinds: dict[int, RowKind] = {2: "table", 4: "image"}
     if x.ndim not in kinds:
         raise InputError(
@@ -167,6 +171,55 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
             f"row {row}, {schema.feature_name(feature)} is {x.ravel()[wrong[0]]}; "
             "allowed: finite numbers"
         )
+
+
+def stored_array(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
+    """Rows as an array of the schema's shape and type, and their schema.
+
+    Raises:
+        InputError: if they don't fit the schema, or one holds NaN or infinity.
+    """
+    given, schema = as_rows(x, schema)
+    rows = as_stored(given, schema)
+    check_finite(rows, schema)
+    return rows, schema
+
+
+def finite_rows(x: Any, schema: Schema) -> np.ndarray:
+    """Rows as `as_rows` gives them, that hold numbers only.
+
+    Raises:
+        InputError: if they don't fit the schema, or one holds NaN or infinity (of a mixed
+            table: infinity, or no value at all).
+    """
+    rows, _ = as_rows(x, schema)
+    check_finite(rows, schema)
+    return rows
+
+
+def check_scores(scores: np.ndarray, rows: np.ndarray, schema: Schema, config: Config) -> None:
+    """Refuse rows that can't be scored, by their scores where these tell.
+
+    Args:
+        scores: of the rows, float32 [n].
+        rows: [n, ...].
+        schema: of the rows.
+        config: all settings.
+
+    Raises:
+        InputError: naming the first row that holds NaN or infinity, or has such a score.
+    """
+    finite = np.isfinite(scores)
+    # A wild value shows in its row's score, unless an infinity was clipped: rows are
+    # searched only where they have to be.
+    if config.scale.clip is not None or not finite.all():
+        check_finite(rows, schema)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        allowed = "rows within float32's range"
+        if isinstance(config.model, Context):
+            allowed = f"whole numbers from 0 to {config.model.vocabulary - 1}"
+        raise InputError(f"row {row} has score {scores[row]}; allowed: {allowed}")
 
 
 def map_batches(

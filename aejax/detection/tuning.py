@@ -20,7 +20,7 @@ from aejax.detection.cross_validation import (
     split_folds,
 )
 from aejax.detection.population import kinds
-from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.rows import stored_array
 from aejax.detection.trials import Search, Trial, Tuning
 from aejax.training.search_space import SearchSpace, draw
 
@@ -91,9 +91,7 @@ def tune(
     _check_choice("search", search, SEARCHES)
     _check_choice("objective", objective, OBJECTIVES)
     _check_comparable(space, objective)
-    rows, schema = as_rows(x, schema)
-    rows = as_stored(rows, schema)
-    check_finite(rows, schema)
+    rows, schema = stored_array(x, schema)
     anomalous = rows[:0]
     if objective != "reconstruction":
         if x_anomalous is None or not len(x_anomalous):
@@ -101,8 +99,7 @@ def tune(
                 f"objective is {objective!r} and there are no anomalies; "
                 "allowed: rows known to be anomalous, or objective 'reconstruction'"
             )
-        anomalous = as_stored(as_rows(x_anomalous, schema)[0], schema)
-        check_finite(anomalous, schema)
+        anomalous, _ = stored_array(x_anomalous, schema)
     parts = split_folds(len(rows), folds, seed)
 
     def judge(trials: Sequence[Trial]) -> list[Trial]:

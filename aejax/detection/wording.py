@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
+from aejax.config import Combine
 from aejax.core import scaling
+from aejax.core.scaling import Scaler
+from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
     import pyarrow
-
-    from aejax.detection.detector import Detector
 
 _SHOWN = 40
 
@@ -29,7 +30,26 @@ class Words(NamedTuple):
     expected: list[list[str]]
 
 
-def in_words(detector: Detector, rows: np.ndarray, table: pyarrow.Table | None = None) -> Words:
+class Reconstructs(Protocol):
+    """What `in_words` needs of a detector."""
+
+    @property
+    def schema(self) -> Schema:
+        """The rows it takes."""
+
+    @property
+    def scaler(self) -> Scaler:
+        """Fitted on training rows; of an ensemble, with a leading axis of members."""
+
+    @property
+    def combine(self) -> Combine | None:
+        """None for a single model."""
+
+    def reconstruct(self, x: Any, /) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled rows and their reconstructions."""
+
+
+def in_words(detector: Reconstructs, rows: np.ndarray, table: pyarrow.Table | None = None) -> Words:
     """Rows of a mixed table in words.
 
     Args:

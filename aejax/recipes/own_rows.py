@@ -19,13 +19,14 @@ from aejax.data.schema import Schema
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
-from aejax.detection.fit_files import check_enough, left_out_alarms, schema_of_files, stopper
+from aejax.detection.file_rows import check_enough, left_out_alarms, schema_of_files, stopper
 from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.normal import evenly
 from aejax.detection.threshold import Threshold
+from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
-from aejax.recipes.runner import Story, run_experiment
+from aejax.recipes.runner import run_experiment
 from aejax.training.run_folder import check_free
 
 FIXED = "fixed:VALUE"

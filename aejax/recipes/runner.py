@@ -9,50 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aejax import __version__
-from aejax.config import Combine, Config, InputError, Vary, to_dict
-from aejax.data.disk_rows import DiskRows
+from aejax.config import Combine, Config, Vary
 from aejax.detection.alarms import rows_seen_in_training
 from aejax.detection.detector import Detector
-from aejax.detection.ensemble import fit_ensemble
 from aejax.detection.fitting import data_fingerprint, fit
 from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
 from aejax.detection.stability import record
-from aejax.detection.tuning import Tuning
-from aejax.recipes.examples import examples, reasons
-from aejax.recipes.recipe import Draw, Experiment, Recipe, Watch
-from aejax.reporting.report import Report, write_metrics, write_report
-from aejax.reporting.slider import MOST_ROWS_SHOWN, calibrate_command
-from aejax.scoring.model_card import write_model_card
+from aejax.recipes.page import Story, write_page
+from aejax.recipes.recipe import Draw, Experiment, Figures, Recipe, Watch
+from aejax.recipes.together import ensemble_identity, train_ensemble
 from aejax.training import processes
 from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
-
-EXAMPLES = {"image": 10, "series": 4, "table": 4}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Story:
-    """What a report says around the numbers.
-
-    Attributes:
-        name: of the recipe, or what stands for it.
-        title: of the report.
-        subtitle: one or two sentences.
-        published: the published numbers, by name.
-        identity: what decides the run besides configuration and rows.
-        tuning: the search that found the configuration, or None.
-    """
-
-    name: str
-    title: str
-    subtitle: str
-    published: dict[str, float]
-    identity: dict[str, Any]
-    tuning: Tuning | None = None
 
 
 def run_recipe(
@@ -154,16 +124,7 @@ def run_experiment(
     compiling = compile_seconds()
     clock = time.monotonic()
     experiment = prepare()
-    if ensemble is not None and tensorboard is not None:
-        raise InputError("event files were asked for; allowed: with one detector, no ensemble")
-    if ensemble is not None and processes.are_joined():
-        raise InputError(f"ensemble is {ensemble}; allowed with several processes: none")
-    together: dict[str, Any] = {} if ensemble is None else {"ensemble": ensemble}
-    if ensemble is None and (vary is not None or combine != "mean"):
-        raise InputError("what members differ in was given; allowed: with an ensemble")
-    # As runs were written before there was either.
-    together |= {} if combine == "mean" else {"combine": combine}
-    together |= {} if vary is None else {"vary": dataclasses.asdict(vary)}
+    together = ensemble_identity(ensemble, combine, vary, tensorboard)
     data = {
         **story.identity,
         **together,
@@ -195,26 +156,16 @@ def run_experiment(
             devices=devices,
         )
     else:
-        if isinstance(experiment.x_train, DiskRows):
-            raise InputError(
-                f"an ensemble was asked for, and the rows take {experiment.x_train.nbytes:,} "
-                "bytes; allowed: rows that fit in memory, or a higher --memory-limit"
-            )
-        detector = fit_ensemble(
+        detector = train_ensemble(
             config,
-            experiment.x_train,
+            experiment,
             members=ensemble,
             combine=combine,
             vary=vary,
-            x_validation=experiment.x_validation,
-            x_scale=experiment.x_scale,
-            schema=experiment.schema,
             provenance={**story.identity, "versions": environment},
             progress=progress,
             devices=devices,
         )
-        if experiment.x_calibrate is not None:
-            detector = detector.calibrate(experiment.x_calibrate)
     seen = rows_seen_in_training(experiment.x_train, experiment.x_test)
     kept = record(detector.provenance, [*experiment.alarms, *seen])
     detector = dataclasses.replace(detector, provenance=kept)
@@ -241,38 +192,23 @@ def run_experiment(
     if experiment.is_anomaly is not None:
         metrics = evaluate(scores, experiment.is_anomaly, threshold)
     measured = measure(detector, experiment, metrics)
-    order = np.argsort(-scores, kind="stable")
-    count = min(EXAMPLES[experiment.schema.kind], len(order))
-    page = write_report(
-        Report(
-            title=story.title,
-            subtitle=story.subtitle,
-            config=to_dict(config),
-            history=detector.history,
-            scores=scores,
-            is_anomaly=experiment.is_anomaly,
-            threshold=threshold,
-            metrics=metrics,
-            published=story.published or None,
-            measured=measured,
-            seconds=seconds,
-            schema=experiment.schema,
-            most=examples(detector, experiment, scores, order[:count]),
-            least=examples(detector, experiment, scores, order[::-1][:count]),
-            environment=environment,
-            # A recipe draws one model and the history that it watched.
-            figures=()
-            if draw is None or ensemble is not None or (watch is not None and trained is not None)
-            else draw(detector, experiment),
-            reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
-            calibrate_command=calibrate_command(str(out)),
-            alarms=tuple(detector.provenance.get("alarms", ())),
-            tuning=story.tuning,
-        ),
+    # A recipe draws one model and the history that it watched.
+    figures: Figures = ()
+    if draw is not None and ensemble is None and (watch is None or trained is None):
+        figures = draw(detector, experiment)
+    page = write_page(
         out,
+        config,
+        detector,
+        experiment,
+        story=story,
+        scores=scores,
+        metrics=metrics,
+        measured=measured,
+        seconds=seconds,
+        environment=environment,
+        figures=figures,
     )
-    written = write_metrics(out, story.published, measured, metrics, seconds, environment)
-    write_model_card(detector, written, out)
     return {
         "alarms": detector.provenance.get("alarms", []),
         "published": story.published,

@@ -21,8 +21,9 @@ from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.threshold import check_rule
 from aejax.detection.tuning import Objective, Search, Tuning, tune
+from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment
-from aejax.recipes.runner import Story, run_experiment
+from aejax.recipes.runner import run_experiment
 from aejax.recipes.tuning_rows import Task, file_task, is_recipe, recipe_task
 from aejax.training.run_folder import IDENTITY, MAX_BYTES, claim
 from aejax.training.search_space import SearchSpace

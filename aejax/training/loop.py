@@ -8,7 +8,6 @@ on how rows are fed, when checkpoints are written, or how often the run was inte
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,12 @@ from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.training import processes
+from aejax.training.feeding import Run, feed
 from aejax.training.history import Diverged, History
+from aejax.training.saving import Saving, checkpoints_in
 from aejax.training.validation import Validation
 
 __all__ = ["Diverged", "Interrupted", "Trained", "train"]
-
-# Rows above this many bytes stay on the host and are streamed.
-DEVICE_BYTES = 2 << 30
-# Steps between two looks of the host at the run: for losses, a stop request, a checkpoint.
-STEPS_ON_DEVICE = 2048
-STEPS_IN_STREAM = 16
 
 
 class Interrupted(RuntimeError):
@@ -120,7 +115,7 @@ def train(
     if x_validation is not None and not len(x_validation):
         x_validation = None
     per_epoch = -(-len(x) // settings.batch_size)
-    run = _Run(
+    run = Run(
         program=steps.program_of(config, model),
         place=place,
         scaler=place.everywhere(scaler),
@@ -150,7 +145,7 @@ def train(
             labels_validation,
             settings.batch_size,
         )
-    advance = _feed(run, x, labels, settings.feed)
+    advance = feed(run, x, labels, settings.feed)
     patience = None if settings.patience is None else place.everywhere(np.int32(settings.patience))
     # Of rows on disk, numbers that are as many as the rows are kept there too.
     new_numbers = x.numbers if isinstance(x, DiskRows) else np.empty
@@ -162,34 +157,12 @@ def train(
         progress=progress and first,
     )
     agree = processes.Agreement(place)
-    with history, _checkpoints(folder) as checkpoints:
-        done = checkpoints and checkpoints.latest({"state": state, "best": best})
-        if done:
-            saved, notes = done
-            if notes.get("identity") != identity:
-                raise InputError(
-                    f"{folder} holds checkpoints of another run (other settings or rows); "
-                    "allowed: another folder, or the same run"
-                )
-            state, best = place.everywhere((saved["state"], saved["best"]))
-            history.resume(notes)
-        else:
-            history.resume(history.notes())  # Drops the lines of a run that left no checkpoint.
+    with history, checkpoints_in(folder) as checkpoints:
+        saving = Saving(
+            checkpoints, history, folder=folder, identity=identity, seconds=checkpoint_seconds
+        )
+        state, best = saving.resume(place, state, best)
         start = int(state.step)
-        saved_at = time.monotonic()
-
-        def is_due() -> bool:
-            return time.monotonic() - saved_at >= checkpoint_seconds
-
-        def save(now: bool) -> None:
-            nonlocal saved_at
-            if checkpoints and now:
-                history.flush()
-                step = int(jax.device_get(state.step))
-                notes = {**history.notes(), "identity": identity}
-                checkpoints.save(step, {"state": state, "best": best}, notes)
-                saved_at = time.monotonic()
-
         # An epoch whose steps are all taken but that hasn't ended yet is ended first.
         for epoch in range(len(history.rows_of_epochs), settings.epochs):
             if history.stopped:
@@ -203,8 +176,9 @@ def train(
                 for segment in _segments(order, advance.steps, position):
                     state, losses = advance(state, segment)
                     history.add(epoch, losses, np.sum(segment >= 0, axis=1))
-                    stop, due = agree(should_stop(), is_due())
-                    save(stop or due)
+                    stop, due = agree(should_stop(), saving.is_due())
+                    if stop or due:
+                        saving.save(state, best)
                     if stop:
                         raise Interrupted(f"stopped in epoch {epoch + 1} of {settings.epochs}")
                 loss = None
@@ -219,68 +193,17 @@ def train(
                         seen = watch(mesh.one_copy(state.variables))
                 stopped = None if best is None else best.stopped
                 history.end_epoch(epoch, float(rates[epoch]), loss, stopped, seen)
-            save(place.processes == 1 and is_due())  # Several agree between segments only.
+            # Several processes agree between segments only.
+            if place.processes == 1 and saving.is_due():
+                saving.save(state, best)
         history.flush()
-        save(True)
+        saving.save(state, best)
     kept = state.variables if best is None else best.variables
     return Trained(
         variables=mesh.one_copy(kept),
         history=history.rows_of_epochs,
         best_epoch=None if best is None else int(best.epoch),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    program: steps.Program
-    place: mesh.Placement
-    scaler: Scaler
-    values: optimizers.Numbers
-
-
-class _Advance:
-    """Takes the steps of a segment; the two feeds differ in how rows reach the device only."""
-
-    def __init__(
-        self, run: _Run, x: batches.RowSource, labels: np.ndarray | None, on_device: bool
-    ) -> None:
-        self.run = run
-        self.steps = STEPS_ON_DEVICE if on_device else STEPS_IN_STREAM
-        self.rows: Any = x
-        if on_device:
-            self.rows = run.place.everywhere(x if labels is None else (x, labels))
-        self.on_device = on_device
-
-    def __call__(self, state: steps.TrainState, order: np.ndarray) -> tuple[Any, Any]:
-        run, place = self.run, self.run.place
-        own = place.share(place.padded(order, 1, fill=-1), 1)
-        if self.on_device:
-            return steps.compiled_train_steps(
-                run.program, state, self.rows, place.rows(own, axis=1), run.scaler, run.values
-            )
-        losses = []
-        for batch in batches.stream(self.rows, own):
-            placed = place.rows(batch)
-            state, loss = steps.compiled_train_step(
-                run.program, state, placed.x, placed.mask, run.scaler, run.values
-            )
-            losses.append(loss)
-        return state, losses
-
-
-def _feed(run: _Run, x: batches.RowSource, labels: np.ndarray | None, feed: str) -> _Advance:
-    fits = isinstance(x, np.ndarray) and x.nbytes <= DEVICE_BYTES
-    if feed == "device" and not isinstance(x, np.ndarray):
-        raise InputError(
-            "Train.feed is 'device' but rows are not an array; allowed: 'stream', 'auto'"
-        )
-    on_device = feed == "device" or (feed == "auto" and fits)
-    if labels is not None and not on_device:
-        raise InputError(
-            "Train.feed is 'stream', or rows don't fit into device memory; "
-            "allowed with labels: 'device', 'auto' with rows that fit"
-        )
-    return _Advance(run, x, labels, on_device)
 
 
 def _segments(order: np.ndarray, most: int, position: int) -> Iterator[np.ndarray]:
@@ -293,13 +216,3 @@ def _segments(order: np.ndarray, most: int, position: int) -> Iterator[np.ndarra
     for first in range(0, len(order), length):
         if first + length > position:
             yield order[max(first, position) : first + length]
-
-
-def _checkpoints(folder: Path | None) -> Any:
-    if folder is None:
-        import contextlib
-
-        return contextlib.nullcontext()
-    from aejax.training.checkpoint import Checkpoints
-
-    return Checkpoints(folder / "checkpoints")

@@ -70,6 +70,20 @@ class ScoringSystem(Protocol):
         """From an array in host memory to float [n] in host memory."""
 
 
+class ByBatchSize:
+    """What systems share that take rows as they are and choose the size of a batch only."""
+
+    def __init__(self, job: Job) -> None:
+        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
+        self.batch_size = job.batch_sizes[-1]
+
+    def adapt(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def use(self, choice: Choice) -> None:
+        self.batch_size = choice["batch_size"]
+
+
 class TrainingSystem(Protocol):
     """A system that trains; built from a `Job`."""
 

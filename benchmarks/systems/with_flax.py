@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from benchmarks.cases import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Layer
-from benchmarks.systems.job import Choice, Job, slices
+from benchmarks.systems.job import ByBatchSize, Job, slices
 
 _FUNCTIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "linear": lambda x: x}
 
@@ -110,10 +110,11 @@ def _row_errors(x: jax.Array, y: Any) -> jax.Array:
     return jnp.mean(jnp.square(x - y), axis=tuple(range(1, x.ndim)))
 
 
-class Scoring:
+class Scoring(ByBatchSize):
     """One jitted function of a batch, called in a loop."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         dtype = jnp.bfloat16 if job.precision == "bfloat16" else None
         model = Network(job.case.layers, dtype)
         self.variables = jax.device_put(_variables(job))
@@ -125,13 +126,6 @@ class Scoring:
 
         self.function = function
         self.facts = {"same_weights": True, "jax": jax.__version__, "flax": flax.__version__}
-        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
-
-    def adapt(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def use(self, choice: Choice) -> None:
-        self.batch_size = choice["batch_size"]
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         parts = (rows[s] for s in slices(len(rows), self.batch_size))

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.cases import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
-from benchmarks.systems.job import Choice, Job, NotApplicable, slices
+from benchmarks.systems.job import ByBatchSize, Choice, Job, NotApplicable, slices
 from benchmarks.systems.with_numpy import row_errors
 
 
@@ -108,21 +108,15 @@ def _facts() -> dict[str, Any]:
     return {"same_weights": True, "keras": keras.__version__, "tensorflow": tf.__version__}
 
 
-class Scoring:
+class Scoring(ByBatchSize):
     """`predict`, and the error in NumPy."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         _check(job)
         self.model = network(job)
         self.model.compile(jit_compile=bool(job.options.get("jit_compile")))
         self.facts = _facts()
-        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
-
-    def adapt(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def use(self, choice: Choice) -> None:
-        self.batch_size = choice["batch_size"]
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         return row_errors(rows, self.model.predict(rows, batch_size=self.batch_size, verbose=0))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from benchmarks.cases import BATCH_NORM_EPSILON
-from benchmarks.systems.job import Choice, Job, NotApplicable, slices
+from benchmarks.systems.job import ByBatchSize, Job, NotApplicable, slices
 
 
 def affine_layers(job: Job) -> list[tuple[np.ndarray, np.ndarray, str]]:
@@ -52,19 +50,13 @@ def _sigmoid(x: np.ndarray) -> None:
 _IN_PLACE = {"relu": _relu, "sigmoid": _sigmoid, "linear": lambda x: None}
 
 
-class Scoring:
+class Scoring(ByBatchSize):
     """Products and in-place activations, batch by batch."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         self.layers = affine_layers(job)
         self.facts = {"same_weights": True, "numpy": np.__version__}
-        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
-
-    def adapt(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def use(self, choice: Choice) -> None:
-        self.batch_size = choice["batch_size"]
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         return np.concatenate([self._score(rows[s]) for s in slices(len(rows), self.batch_size)])

@@ -10,7 +10,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.cases import BATCH_NORM_EPSILON
-from benchmarks.systems.job import Choice, Job, NotApplicable, slices
+from benchmarks.systems.job import ByBatchSize, Job, NotApplicable, slices
 
 _FUNCTIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "linear": "Identity"}
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
@@ -79,10 +79,11 @@ def graph(job: Job) -> onnx.ModelProto:
     return model
 
 
-class Scoring:
+class Scoring(ByBatchSize):
     """A session with all graph optimisations, called in a loop over batches."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         provider = _PROVIDERS.get(job.platform)
         if provider not in onnxruntime.get_available_providers():
             raise NotApplicable(f"this build of ONNX Runtime has no provider for {job.platform}")
@@ -90,13 +91,6 @@ class Scoring:
             graph(job).SerializeToString(), providers=[provider]
         )
         self.facts = {"same_weights": True, "onnxruntime": onnxruntime.__version__}
-        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
-
-    def adapt(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def use(self, choice: Choice) -> None:
-        self.batch_size = choice["batch_size"]
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         parts = (rows[s] for s in slices(len(rows), self.batch_size))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
 from pyod.models.auto_encoder import AutoEncoder
 
 from aejax import Dense, Variational
-from benchmarks.systems.job import Choice, Job, NotApplicable
+from benchmarks.systems.job import ByBatchSize, Job, NotApplicable
 
 
 def _detector(job: Job, epochs: int, batch_size: int) -> AutoEncoder:
@@ -44,10 +43,11 @@ def _fit(detector: AutoEncoder, rows: np.ndarray) -> AutoEncoder:
         return detector.fit(rows)
 
 
-class Scoring:
+class Scoring(ByBatchSize):
     """`decision_function`; its scores are distances, of weights of its own."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         few = job.rows[: min(len(job.rows), 512)]
         self.detector = _fit(_detector(job, 1, min(128, len(few))), few)
         self.facts = {
@@ -56,13 +56,6 @@ class Scoring:
             "pyod": version("pyod"),
             "torch": torch.__version__,
         }
-        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
-
-    def adapt(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def use(self, choice: Choice) -> None:
-        self.batch_size = choice["batch_size"]
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         return self.detector.decision_function(rows, batch_size=self.batch_size)

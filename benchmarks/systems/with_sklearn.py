@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import sklearn
@@ -11,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 from aejax import Dense
-from benchmarks.systems.job import Choice, Job, NotApplicable, slices
+from benchmarks.systems.job import ByBatchSize, Job, NotApplicable, slices
 from benchmarks.systems.with_numpy import affine_layers, row_errors
 
 _FUNCTIONS = {"linear": "identity", "sigmoid": "logistic"}
@@ -38,23 +37,17 @@ def _fit(model: MLPRegressor, rows: np.ndarray) -> MLPRegressor:
         return model.fit(rows, rows)
 
 
-class Scoring:
+class Scoring(ByBatchSize):
     """`predict`, and the error in NumPy."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         layers = affine_layers(job)
         self.model = _fit(_regressor(job, 1), job.rows[:64])
         self.model.coefs_ = [kernel for kernel, _, _ in layers]
         self.model.intercepts_ = [bias for _, bias, _ in layers]
         self.model.out_activation_ = _FUNCTIONS[layers[-1][2]]
         self.facts = {"same_weights": True, "scikit-learn": sklearn.__version__}
-        self.choices: dict[str, list[Any]] = {"batch_size": job.batch_sizes}
-
-    def adapt(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def use(self, choice: Choice) -> None:
-        self.batch_size = choice["batch_size"]
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         parts = (rows[s] for s in slices(len(rows), self.batch_size))

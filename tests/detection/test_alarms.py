@@ -71,6 +71,18 @@ def test_rows_that_were_trained_on() -> None:
     assert alarm.startswith("7 of the 57 test rows are among the training rows")
 
 
+@pytest.mark.parametrize("width", [3, 4, 5, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_seen_rows_are_those_of_the_same_bytes(dtype: type, width: int) -> None:
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 3, (300, width)).astype(dtype)
+    test = draw.integers(0, 3, (200, width)).astype(dtype)
+    known = {row.tobytes() for row in x}
+    expected = sum(row.tobytes() in known for row in test)
+    found = alarms.rows_seen_in_training(x, test)
+    assert [alarm.split(" of ")[0] for alarm in found] == [str(expected)] * (expected > 0)
+
+
 SHARES = st.lists(st.floats(0.01, 1), min_size=10, max_size=10).map(
     lambda shares: np.array(shares) / sum(shares)
 )

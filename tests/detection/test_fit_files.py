@@ -86,7 +86,9 @@ def _schema(x: np.ndarray) -> aejax.Schema:
 def test_fit_takes_a_path(table: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     x, y = table
     np.save(tmp_path / "x.npy", x[y == 0])
-    assert_same_detector(aejax.fit(CONFIG, tmp_path / "x.npy"), aejax.fit(CONFIG, x[y == 0]))
+    found = aejax.fit(CONFIG, tmp_path / "x.npy", devices=1)
+    assert found.devices == 1
+    assert_same_detector(found, aejax.fit(CONFIG, x[y == 0]))
 
 
 @pytest.mark.parametrize("then", ["on disk", "in memory"])

@@ -19,7 +19,7 @@ import aejax
 from aejax.core import scaling
 from aejax.data.schema import Schema
 from aejax.models.build import build
-from aejax.training import loop, processes
+from aejax.training import feeding, loop, processes
 
 ROWS, BATCH, EPOCHS = 330, 33, 3
 # BatchNorm's statistics, noise, dropout and early stopping are over whole batches, or differ.
@@ -65,7 +65,7 @@ def train(
 ) -> loop.Trained:
     x, x_validation = ecg_rows()
     schema = Schema(shape=(140,), dtype="float32", kind="table")
-    loop.STEPS_IN_STREAM = 2
+    feeding.STEPS_IN_STREAM = 2
     return loop.train(
         CONFIG,
         build(CONFIG.model, schema),

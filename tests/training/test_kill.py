@@ -23,9 +23,9 @@ import sys
 from pathlib import Path
 import numpy as np
 import aejax
-from aejax.training import loop
+from aejax.training import feeding
 
-loop.STEPS_IN_STREAM = 2
+feeding.STEPS_IN_STREAM = 2
 folder = Path(sys.argv[1])
 x = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
 config = aejax.Config(

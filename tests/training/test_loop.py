@@ -22,7 +22,7 @@ from aejax.core import optimizers, scaling, steps
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.models.build import build
-from aejax.training import loop
+from aejax.training import feeding, loop
 from aejax.training.loop import Diverged, Interrupted, Trained
 
 FEATURES = 6
@@ -98,8 +98,8 @@ def stop_after(calls: int) -> Callable[[], bool]:
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """An epoch of 9 steps in 3 segments on the device and 5 in the stream."""
-    monkeypatch.setattr(loop, "STEPS_ON_DEVICE", 3)
-    monkeypatch.setattr(loop, "STEPS_IN_STREAM", 2)
+    monkeypatch.setattr(feeding, "STEPS_ON_DEVICE", 3)
+    monkeypatch.setattr(feeding, "STEPS_IN_STREAM", 2)
 
 
 def test_the_two_feeds_give_the_same_run(short_segments: None) -> None:
@@ -133,8 +133,8 @@ def test_how_an_epoch_is_cut_changes_nothing(feed: str, monkeypatch: pytest.Monk
     settings = {"epochs": 2, "batch_size": BATCH, "noise": 0.1, "feed": feed}
     model = Dense(hidden=(5, 3), dropout=0.2)
     whole = run(model, **settings)
-    monkeypatch.setattr(loop, "STEPS_ON_DEVICE", 4)
-    monkeypatch.setattr(loop, "STEPS_IN_STREAM", 4)
+    monkeypatch.setattr(feeding, "STEPS_ON_DEVICE", 4)
+    monkeypatch.setattr(feeding, "STEPS_IN_STREAM", 4)
     cut = run(model, **settings)
     np.testing.assert_allclose(losses(cut.history), losses(whole.history), rtol=1e-5)
     jax.tree.map(

@@ -1,0 +1,121 @@
+"""What is wrong with an input's rows, and what never changes in them, as blocks go by."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from aejax.config import InputError
+from aejax.data.blocks import Block
+from aejax.data.files import Rows
+from aejax.data.rows import Selection, usable_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Rows that can't be trained on.
+
+    Attributes:
+        rows: how many.
+        of: rows in all.
+        first: the first of them, and what is wrong with it.
+    """
+
+    rows: int
+    of: int
+    first: str
+
+
+class SeenRows:
+    """What is remembered of the rows of an input that went by.
+
+    Args:
+        opened: the input.
+        selection: which columns are labels and features, and what becomes of bad cells.
+    """
+
+    def __init__(self, opened: Rows, selection: Selection) -> None:
+        self.opened, self.selection = opened, selection
+        self.rows = self.bad = 0
+        self.first = ""
+        self.same: np.ndarray | None = None
+        self.value = np.empty(0)
+
+    def look(self, block: Block) -> np.ndarray | None:
+        """Which rows of a block can be used: bool [n], or None for all of them.
+
+        Raises:
+            InputError: naming the first bad row, where bad cells are errors.
+        """
+        good = usable_rows(block.x, self.opened.schema)
+        good[list(block.bad)] = False
+        self.rows += len(good)
+        usable = block.x if block.y is None else block.x[good & (block.y == 0)]
+        if good.all():
+            self._compare(usable)
+            return None
+        row = int(np.argmin(good))
+        what = self._what(block, row)
+        if self.selection.bad_cells == "error":
+            raise InputError(
+                f"{self.opened.path}: row {what}; allowed: finite numbers within float32's "
+                "range (no empty cell, NaN or infinity), or --on-bad-row leave-out"
+            )
+        self.first = self.first or what
+        self.bad += len(good) - int(good.sum())
+        self._compare(block.x[good] if block.y is None else usable)
+        return good
+
+    def _what(self, block: Block, row: int) -> str:
+        name = block.first_row + row
+        if row in block.bad:
+            return f"{name}: {block.bad[row]}"
+        values = block.x[row].ravel()
+        if self.opened.schema.columns is not None:
+            if np.isnan(values).all():
+                return f"{name}, which has no value in any column"
+            values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        wrong = int(np.argmin(np.isfinite(values)))
+        return f"{name}, {self.opened.schema.feature_name(wrong)!r} is {values[wrong]}"
+
+    def _compare(self, x: np.ndarray) -> None:
+        schema = self.opened.schema
+        # Of mixed tables, columns that never change were left out when they were inferred.
+        if not len(x) or schema.kind != "table" or schema.columns is not None:
+            return
+        flat = x.reshape(len(x), -1)
+        if self.same is None:
+            self.value, self.same = flat[0].copy(), np.ones(flat.shape[1], bool)
+        # Only columns that haven't changed yet are looked at: after a block, hardly any.
+        left = np.flatnonzero(self.same)
+        self.same[left] = (flat[:, left] == self.value[left]).all(axis=0)
+
+    def check(self, normal: int) -> None:
+        """Refuse an input of which nothing is left to train on.
+
+        Args:
+            normal: how many rows are left.
+
+        Raises:
+            InputError: if there are none.
+        """
+        path, label = self.opened.path, self.selection.normal_label
+        if self.rows and self.bad == self.rows:
+            raise InputError(
+                f"{path}: none of {self.rows} rows is usable, the first being row {self.first}; "
+                "allowed: rows of finite numbers"
+            )
+        if not normal and label is not None:
+            raise InputError(f"{path}: no row has the normal label {label!r}; allowed: at least 1")
+
+    def left_out(self) -> LeftOut | None:
+        """The rows that can't be trained on, if any."""
+        return LeftOut(rows=self.bad, of=self.rows, first=self.first) if self.bad else None
+
+    def constant(self) -> tuple[int, float] | None:
+        """Position and value of the first feature that is the same in all normal rows."""
+        if self.same is None or not self.same.any():
+            return None
+        index = int(np.argmax(self.same))
+        return index, float(self.value[index])

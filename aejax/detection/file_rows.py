@@ -1,0 +1,111 @@
+"""Rows to train on, from files of any size: read, checked, and removed when they are done with."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from aejax.config import Config, InputError
+from aejax.data.files import Input
+from aejax.data.rows import Selection
+from aejax.data.schema import Schema
+from aejax.data.seen_rows import LeftOut
+from aejax.data.spool import remove_spool
+from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, TrainingRows, read_training
+from aejax.training.loop import Interrupted
+
+
+@contextlib.contextmanager
+def rows_of_files(
+    config: Config,
+    path: Input,
+    *,
+    folder: Path | None,
+    selection: Selection | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    on_bad_row: OnBadRow = "leave-out",
+    keep_rows: bool = False,
+    schema: Schema | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[TrainingRows]:
+    """The rows of files, in memory or on disk, as long as they are needed.
+
+    Args:
+        config: all settings.
+        path: as in `fit_files`.
+        folder: likewise, as `selection`, `memory_limit`, `on_bad_row` and `keep_rows`.
+        selection: which columns are labels and features.
+        memory_limit: most bytes of rows to hold in memory.
+        on_bad_row: what becomes of a row that can't be used.
+        keep_rows: leave the rows in `folder`; they are left, too, where training them failed.
+        schema: that the rows must have; None infers it.
+        should_stop: asked while rows are read.
+
+    Raises:
+        InputError: if files can't be read, hold too few normal rows, or the disk has too little
+            room.
+        Interrupted: when `should_stop` said so.
+    """
+    with _scratch(folder) as scratch:
+        rows = read_training(
+            path,
+            selection,
+            folder=scratch,
+            memory_limit=memory_limit,
+            on_bad_row=on_bad_row,
+            expected=schema or schema_of_files(config, path, selection),
+            after_block=stopper(should_stop, path),
+        )
+        check_enough(rows, path)
+        yield rows
+        if not keep_rows:
+            remove_spool(scratch)
+
+
+def schema_of_files(config: Config, path: Input, selection: Selection | None) -> Schema | None:
+    """What the columns of a mixed table are; None where tables hold numbers only."""
+    if config.columns.kinds == "numbers":
+        return None
+    from aejax.data.inference import infer_schema_of_files
+
+    return infer_schema_of_files(path, selection or Selection(), config.columns)
+
+
+def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[], None]:
+    """A function that raises `Interrupted` when a stop is asked for while rows are read."""
+
+    def ask() -> None:
+        if should_stop is not None and should_stop():
+            raise Interrupted(f"stopped reading {path}")
+
+    return ask
+
+
+def check_enough(rows: TrainingRows, path: Input) -> None:
+    """Refuse an input with too few normal rows, and say so if rows were left out."""
+    if len(rows.normal) < 2:
+        why = "".join(f" ({told})" for told in left_out_alarms(rows.left_out))
+        raise InputError(
+            f"{path} has {len(rows.normal)} normal rows{why}; allowed: at least 2 to train on"
+        )
+
+
+def left_out_alarms(left_out: LeftOut | None) -> list[str]:
+    """One sentence about the rows that were left out, if any."""
+    if left_out is None:
+        return []
+    return [
+        f"{left_out.rows:,} of {left_out.of:,} rows are left out of training, "
+        f"the first being row {left_out.first}"
+    ]
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="aejax-") as name:
+        yield Path(name)

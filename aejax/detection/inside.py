@@ -1,0 +1,105 @@
+"""Looking inside a model: latent values and back, classes, the states of its neurons."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax import config as settings
+from aejax.config import InputError
+from aejax.core import mesh, steps
+from aejax.data import batches
+from aejax.detection.placed import PlacedModel
+from aejax.detection.rows import finite_rows
+
+# The name under which `state_rows` gives what `encode` gives.
+LATENT = "latent"
+
+
+def encode(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
+    """Latent values of every row of a single model, float32 [n, ...]."""
+    model.require_ensemble("encode", wanted=False)
+    return state_rows(model, finite_rows(x, model.schema), LATENT, batch_size)
+
+
+def decode(model: PlacedModel, latent: Any) -> np.ndarray:
+    """Scaled rows, float32 [n, ...], that latent values [n, ...] stand for.
+
+    Raises:
+        InputError: if the model decodes nothing, or latent values of another shape.
+    """
+    model.require_ensemble("decode", wanted=False)
+    model.require_reconstructions("decode")
+    variables, scaler = model.arrays_on(mesh.ONE_DEVICE)
+    latent = np.asarray(latent, np.float32)
+    shape = jax.eval_shape(
+        lambda x: steps.encode_rows(model.scorer, variables, scaler, x), _one_row(model)
+    ).shape[1:]
+    if latent.shape[1:] != shape:
+        raise InputError(
+            f"latent values have shape {list(latent.shape)}; allowed: [n, "
+            f"{', '.join(map(str, shape))}]"
+        )
+    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, latent))
+    return rows
+
+
+def generate(model: PlacedModel, count: int, seed: int) -> np.ndarray:
+    """Decoded samples of a variational model's prior, float32 [count, ...], scaled.
+
+    Raises:
+        InputError: if the model is another one.
+    """
+    network = model.config.model
+    if not isinstance(network, settings.Variational):
+        raise InputError(f"generate: the model is {type(network).__name__}; allowed: Variational")
+    random = batches.host_random(seed, "generate")
+    return decode(model, random.normal(size=(count, network.latent)))
+
+
+def classify(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
+    """Probabilities of a classifier's classes, float32 [n, classes].
+
+    Raises:
+        InputError: if the model is another one, or rows don't fit the schema.
+    """
+    if not isinstance(model.config.model, settings.Classifier):
+        raise InputError(
+            f"classify: the model is {type(model.config.model).__name__}; allowed: Classifier"
+        )
+    (logits,) = model.run(steps.compiled_output, finite_rows(x, model.schema), batch_size)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def layers(model: PlacedModel) -> dict[str, tuple[int, ...]]:
+    """The layers whose neurons' states can be had, and the shape of one row's."""
+    found = jax.eval_shape(
+        lambda x: steps.state_rows(model.scorer, model.variables, model.scaler, x),
+        _one_row(model),
+    )
+    return {name: state.shape[1:] for name, state in found.items()}
+
+
+def state_rows(
+    model: PlacedModel, rows: np.ndarray, layer: str, batch_size: int | None
+) -> np.ndarray:
+    """States of a layer, float32 [n, ...], or of "latent" what `encode` gives.
+
+    Args:
+        model: on its devices.
+        rows: that fit the schema, [n, ...].
+        layer: one of `layers`, or "latent".
+        batch_size: rows in a batch; None takes what suits the model.
+    """
+    program: Any = functools.partial(steps.compiled_layer_state, layer=layer)
+    (found,) = model.run(steps.compiled_encode if layer == LATENT else program, rows, batch_size)
+    return found
+
+
+def _one_row(model: PlacedModel) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *model.schema.shape), np.float32)

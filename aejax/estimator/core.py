@@ -1,0 +1,156 @@
+"""What both conventions share: flat parameters, training, scores, and what a pickle holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from aejax.config import (
+    Activation,
+    Columns,
+    Config,
+    Contamination,
+    Dense,
+    ErrorName,
+    InputError,
+    Precision,
+    Scale,
+    Train,
+)
+from aejax.data.schema import Schema
+from aejax.detection import fitting, loading
+
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+
+class EstimatorCore(BaseEstimator):
+    """A dense autoencoder behind flat parameters; both conventions are made of `_scores`."""
+
+    def __init__(
+        self,
+        *,
+        contamination: float = 0.1,
+        hidden: tuple[int, ...] = (128, 64),
+        activation: Activation = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        scale: str = "standard",
+        clip: float | None = 20.0,
+        noise: float = 0.1,
+        steps: int = 1500,
+        batch_size: int = 128,
+        learning_rate: float = 2e-3,
+        schedule: str = "cosine",
+        error: ErrorName = "squared",
+        precision: Precision = "float32",
+        feed: str = "auto",
+        columns: str | Columns = "numbers",
+        random_state: Any = 0,
+    ) -> None:
+        self.contamination = contamination
+        self.hidden = hidden
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.scale = scale
+        self.clip = clip
+        self.noise = noise
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.error = error
+        self.precision = precision
+        self.feed = feed
+        self.columns = columns
+        self.random_state = random_state
+
+    def _fit(self, X: Any) -> Floats:
+        """Train, set the threshold that `contamination` of the rows pass, and score the rows."""
+        x = self._validated(X, reset=True)
+        names, schema = getattr(self, "feature_names_in_", None), None
+        if not self._mixed:
+            schema = Schema(shape=x.shape[1:], names=None if names is None else tuple(names))
+        self.detector_ = fitting.fit(self._config(len(x)), x, schema=schema)
+        return self.detector_.score(x).astype(np.float64)
+
+    @property
+    def _columns(self) -> Columns:
+        if isinstance(self.columns, Columns):
+            return self.columns
+        return Columns(kinds=self.columns)  # type: ignore[arg-type]
+
+    @property
+    def _mixed(self) -> bool:
+        return self._columns.kinds == "mixed"
+
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        """Rows as an array of float32; a mixed table as it is, but for the names of its columns."""
+        if self._mixed:
+            return validate_data(self, X, reset=reset, skip_check_array=True)
+        least = 2 if reset else 1
+        return validate_data(self, X, dtype=np.float32, ensure_min_samples=least, reset=reset)
+
+    def _config(self, rows: int) -> Config:
+        if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
+            raise InputError(f"steps is {self.steps!r}; allowed: a whole number, at least 1")
+        train = Train(
+            batch_size=self.batch_size,
+            loss=self.error,
+            noise=self.noise,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,  # type: ignore[arg-type]
+            validation_fraction=0.0,
+            seed=self._seed(),
+            feed=self.feed,  # type: ignore[arg-type]
+        )
+        per_epoch = -(-rows // train.batch_size)
+        return Config(
+            model=Dense(
+                hidden=tuple(self.hidden),
+                activation=self.activation,
+                batch_norm=self.batch_norm,
+                dropout=self.dropout,
+            ),
+            scale=Scale(kind=self.scale, clip=self.clip),  # type: ignore[arg-type]
+            train=dataclasses.replace(train, epochs=-(-int(self.steps) // per_epoch)),
+            error=self.error,
+            rule=Contamination(rate=self.contamination),
+            precision=self.precision,
+            columns=self._columns,
+        )
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, (int, np.integer)):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _scores(self, X: Any) -> Floats:
+        """Reconstruction errors, larger is more anomalous."""
+        check_is_fitted(self)
+        return self.detector_.score(self._validated(X, reset=False)).astype(np.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "detector_" in state:
+            # As JSON-ready dicts and NumPy arrays: nothing of JAX has to travel.
+            state["detector_"] = state["detector_"].to_parts()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "detector_" in state:
+            state = {**state, "detector_": loading.from_parts(*state["detector_"])}
+        super().__setstate__(state)
+
+    @property
+    def _threshold(self) -> float:
+        threshold = self.detector_.threshold
+        assert threshold is not None  # `_fit` set it.
+        return threshold.value

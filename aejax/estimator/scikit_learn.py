@@ -1,0 +1,98 @@
+"""The detector in scikit-learn's convention."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from aejax.estimator.core import EstimatorCore, Floats, Whole
+
+
+class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, EstimatorCore):
+    """An autoencoder as a scikit-learn outlier detector and transformer.
+
+    In scikit-learn's convention scores are larger for normal rows, and `predict` gives 1 for
+    normal rows and -1 for anomalies. `transform` gives the latent values. `PyODAutoEncoder`
+    is the same detector in PyOD's convention.
+
+    Args:
+        contamination: share of the training rows that the threshold flags, in [0, 1); 0 flags
+            only what is beyond all of them.
+        hidden: widths of the layers from the input to the latent one; mirrored going back.
+        activation: after every hidden layer.
+        batch_norm: whether hidden layers are normalised over the batch.
+        dropout: share of hidden units dropped while training.
+        scale: how features are scaled: "standard", "min-max", "min-max-all", "robust",
+            "quantile" or "none".
+        clip: largest absolute value after scaling, or None.
+        noise: standard deviation of the noise added to scaled rows in training.
+        steps: steps of gradient descent, rounded up to whole passes over the rows.
+        batch_size: rows in one step.
+        learning_rate: the schedule's highest value.
+        schedule: "constant", "cosine", "warmup-cosine" or "linear".
+        error: "squared" or "absolute", in training and scoring.
+        precision: of the products when scoring: "float32" or "bfloat16".
+        feed: "device", "stream" or "auto", as `aejax.Train.feed`. "stream" compiles nothing
+            anew for another number of rows.
+        columns: "numbers"; or "mixed" (or an `aejax.Columns` that says so) for data frames
+            with text, booleans, dates or missing cells.
+        random_state: seed; an int gives the same detector every time.
+
+    Attributes:
+        detector_: the trained `aejax.Detector`, which explains, calibrates and saves.
+        offset_: `score_samples` below it are anomalies.
+        n_features_in_: number of features.
+        feature_names_in_: names of the features, where rows came as a data frame.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(200, 4))
+        >>> found = AutoEncoder(contamination=0.05, steps=10).fit(x)
+        >>> int((found.predict(x) == -1).sum())
+        10
+    """
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train on rows, of which `contamination` are taken to be anomalies.
+
+        Args:
+            X: finite numbers [n, features], n at least 2: an array, or a data frame, whose
+                column names are then asked of every later one.
+            y: ignored.
+
+        Raises:
+            ValueError: where rows or a parameter can't be used; an `InputError` is one.
+        """
+        self._fit(X)
+        self.offset_ = -self._threshold
+        return self
+
+    def score_samples(self, X: Any) -> Floats:
+        """Negated reconstruction errors, float64 [n]; larger is more normal."""
+        return -self._scores(X)
+
+    def decision_function(self, X: Any) -> Floats:
+        """`score_samples` less `offset_`, float64 [n]; below 0 is an anomaly."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> Whole:
+        """1 for normal rows, -1 for anomalies, [n]."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def transform(self, X: Any) -> npt.NDArray[np.float32]:
+        """Latent values, float32 [n, width of the last hidden layer]."""
+        check_is_fitted(self)
+        return self.detector_.encode(self._validated(X, reset=False))
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.hidden[-1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,72 @@
+"""An ensemble in place of a recipe's one detector."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from aejax.config import Combine, Config, InputError, Vary
+from aejax.data.disk_rows import DiskRows
+from aejax.detection.detector import Detector
+from aejax.detection.ensemble import fit_ensemble
+from aejax.recipes.recipe import Experiment
+from aejax.training import processes
+
+
+def ensemble_identity(
+    ensemble: int | None, combine: Combine, vary: Vary | None, tensorboard: Path | None
+) -> dict[str, Any]:
+    """What of an ensemble decides a run: nothing where none is asked for.
+
+    Args:
+        ensemble: how many members, or None.
+        combine: how their scores become one.
+        vary: what they differ in besides their seeds.
+        tensorboard: folder for TensorBoard event files, which are one detector's.
+
+    Raises:
+        InputError: if they don't go together.
+    """
+    if ensemble is not None and tensorboard is not None:
+        raise InputError("event files were asked for; allowed: with one detector, no ensemble")
+    if ensemble is not None and processes.are_joined():
+        raise InputError(f"ensemble is {ensemble}; allowed with several processes: none")
+    together: dict[str, Any] = {} if ensemble is None else {"ensemble": ensemble}
+    if ensemble is None and (vary is not None or combine != "mean"):
+        raise InputError("what members differ in was given; allowed: with an ensemble")
+    # As runs were written before there was either.
+    together |= {} if combine == "mean" else {"combine": combine}
+    together |= {} if vary is None else {"vary": dataclasses.asdict(vary)}
+    return together
+
+
+def train_ensemble(config: Config, experiment: Experiment, *, members: int, **how: Any) -> Detector:
+    """An ensemble of an experiment's configuration.
+
+    Args:
+        config: all settings.
+        experiment: the rows.
+        members: how many.
+        how: as in `fit_ensemble`.
+
+    Raises:
+        InputError: if rows don't fit in memory, or as `fit_ensemble` does.
+    """
+    if isinstance(experiment.x_train, DiskRows):
+        raise InputError(
+            f"an ensemble was asked for, and the rows take {experiment.x_train.nbytes:,} "
+            "bytes; allowed: rows that fit in memory, or a higher --memory-limit"
+        )
+    detector = fit_ensemble(
+        config,
+        experiment.x_train,
+        members=members,
+        x_validation=experiment.x_validation,
+        x_scale=experiment.x_scale,
+        schema=experiment.schema,
+        **how,
+    )
+    if experiment.x_calibrate is None:
+        return detector
+    return detector.calibrate(experiment.x_calibrate)
