@@ -22,7 +22,7 @@ import numpy as np
 from flax import linen as nn
 from tqdm import tqdm
 
-from aejax.config import InputError
+from aejax.config import Config, InputError, dropout_of
 from aejax.core import mesh, steps
 from aejax.models.heads import heads_of_model
 from aejax.training import cohorts
@@ -248,7 +248,15 @@ def _result(kind: Kind, number: int, record: _Record) -> TrainedMember:
 
 def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Program:
     first = members[0].config
-    program = steps.program_of(first, model)
+    # A member that drops nothing costs random bits where another one drops units, and no more.
+    drops = any(dropout_of(member.config.model) > 0 for member in members)
+
+    def program_of(config: Config) -> steps.Program:
+        program = steps.program_of(config, model)
+        objective = dataclasses.replace(program.objective, drops=drops)
+        return dataclasses.replace(program, objective=objective)
+
+    program = program_of(first)
     for number, member in enumerate(members):
         train = member.config.train
         for name in ("epochs", "batch_size", "patience"):
@@ -258,7 +266,7 @@ def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Progra
                     f"members differ in Train.{name}: {wanted!r} of the first, {found!r} of "
                     f"member {number}; allowed: one value"
                 )
-        if steps.program_of(member.config, model) != program or member.config.scale != first.scale:
+        if program_of(member.config) != program or member.config.scale != first.scale:
             raise InputError(
                 f"member {number} differs from the first in model, scale, loss, optimizer or "
                 "schedule, or in whether it has noise or clipping; allowed: one of each"
