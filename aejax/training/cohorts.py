@@ -159,8 +159,7 @@ def _feed(kind: Kind, numbers: list[int]) -> tuple[steps.Epochs, int, bool]:
         per_epoch = round_up(per_epoch)
     scalers = [kind.scalers[number] for number in numbers]
     values = [
-        optimizers.numbers(member.config, train.epochs * steps_of(member))
-        for member in chosen
+        optimizers.numbers(member.config, train.epochs * steps_of(member)) for member in chosen
     ]
     held = [member.validation for member in chosen]
     most = max(map(len, held))

@@ -231,7 +231,7 @@ def test_bounds_hold_for_the_noisy_input() -> None:
 
 @pytest.mark.parametrize(("optimizer", "batch_norm"), [("adamw", False), ("sgd", True)])
 def test_a_population_trains_as_its_members_do_alone(optimizer: str, batch_norm: bool) -> None:
-    """Seeds, rates, decays, clips, noise and dropout differ; each member equals a run of its own."""
+    """All numbers differ, dropout too; each member equals a run of its own."""
     model = Dense(hidden=(4, 2), activation="tanh", batch_norm=batch_norm, dropout=0.2)
     program, scaler, _, _ = prepared(model, **{**RICH, "optimizer": optimizer})
     x = rows(23)
