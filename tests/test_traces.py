@@ -78,14 +78,17 @@ BASE = Config(
 
 @pytest.mark.parametrize("feed", ["device", "stream"])
 def test_a_second_fit_with_other_numbers_compiles_nothing(feed: str) -> None:
-    def config(**train: Any) -> Config:
-        return dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, feed=feed, **train))
+    def config(dropout: float, **train: Any) -> Config:
+        model = Dense(hidden=(3,), dropout=dropout)
+        own = dataclasses.replace(BASE.train, feed=feed, **train)
+        return dataclasses.replace(BASE, model=model, train=own)
 
-    aejax.fit(config(), rows())
+    aejax.fit(config(0.1), rows())
     with traces() as gained, compilations() as seen:
         aejax.fit(
             dataclasses.replace(
                 config(
+                    dropout=0.3,
                     seed=7,
                     learning_rate=0.05,
                     noise=0.5,

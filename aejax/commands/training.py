@@ -124,16 +124,18 @@ class Training:
             for flag, given in (("ensemble", self.ensemble), ("tensorboard", self.tensorboard)):
                 if given is not None:
                     raise InputError(f"--{flag} is given with --group-column; allowed: one of them")
-            return train_groups_on_file(
-                config,
-                self.input,
-                self.out,
-                column=self.group_column,
-                least_rows=self.least_rows,
-                selection=selection(self),
-                overwrite=self.overwrite,
-                progress=not self.quiet,
-            )
+            with StopOnSigterm() as should_stop:
+                return train_groups_on_file(
+                    config,
+                    self.input,
+                    self.out,
+                    column=self.group_column,
+                    least_rows=self.least_rows,
+                    selection=selection(self),
+                    overwrite=self.overwrite,
+                    progress=not self.quiet,
+                    should_stop=should_stop,
+                )
         if self.least_rows is not None:
             raise InputError("--least-rows is given; allowed: with --group-column")
         with StopOnSigterm() as should_stop:

@@ -24,6 +24,8 @@ from aejax.config.models import (
     Model,
     SuperResolution,
     Variational,
+    dropout_of,
+    without_dropout,
 )
 from aejax.config.rules import (
     RULES,
@@ -82,6 +84,7 @@ __all__ = [
     "Train",
     "Variational",
     "Vary",
+    "dropout_of",
     "from_dict",
     "parse_rule",
     "read_config",
@@ -89,5 +92,6 @@ __all__ = [
     "rule_text",
     "suggest",
     "to_dict",
+    "without_dropout",
     "write_config",
 ]

@@ -233,3 +233,18 @@ MODELS: dict[str, type] = {
     "classifier": Classifier,
     "context": Context,
 }
+
+
+def dropout_of(model: Model) -> float:
+    """Share of hidden units that a model drops while training; 0 of those that drop none."""
+    network = model.network if isinstance(model, Variational | Classifier) else model
+    return network.dropout if isinstance(network, Dense) else 0.0
+
+
+def without_dropout(model: Model) -> Model:
+    """A model that drops no units: what is left of it when its training is over."""
+    if isinstance(model, Dense):
+        return dataclasses.replace(model, dropout=0.0)
+    if isinstance(model, Variational | Classifier) and isinstance(model.network, Dense):
+        return dataclasses.replace(model, network=dataclasses.replace(model.network, dropout=0.0))
+    return model

@@ -15,6 +15,7 @@ from aejax import config
 from aejax.config import ErrorName
 from aejax.core import errors, masks
 from aejax.core.optimizers import Numbers
+from aejax.models import dropout
 from aejax.models.heads import Head, heads_of_model
 
 Variables = dict[str, Any]
@@ -31,6 +32,7 @@ class Objective:
         noise_on: what noise is added to, or None.
         bounds: range of what noise was added to.
         hide: share of the cells that the model is not shown.
+        drops: whether hidden units are dropped; `Numbers.dropout` says how many.
     """
 
     name: ObjectiveName = "reconstruct"
@@ -38,6 +40,7 @@ class Objective:
     noise_on: Literal["input", "target"] | None = None
     bounds: tuple[float, float] | None = None
     hide: float = 0.0
+    drops: bool = False
 
 
 class Fed(NamedTuple):
@@ -75,6 +78,7 @@ def objective_of(settings: config.Config) -> Objective:
         noise_on=train.noise_on if train.noise > 0 else None,
         bounds=train.noise_range,
         hide=train.hide,
+        drops=config.dropout_of(settings.model) > 0,
     )
 
 
@@ -115,12 +119,20 @@ def corrupt(
 
 
 def _apply(
-    model: nn.Module, variables: Variables, x: jax.Array, fed: Fed, train: bool, **how: Any
+    objective: Objective,
+    model: nn.Module,
+    variables: Variables,
+    x: jax.Array,
+    fed: Fed,
+    train: bool,
+    **how: Any,
 ) -> tuple[Any, Variables]:
     """What a model makes of rows, and its other variables after this batch."""
     streams = {"dropout": jax.random.fold_in(fed.key, 1), "samples": jax.random.fold_in(fed.key, 2)}
     if not train:
         return model.apply(variables, x, train=False, rngs=streams, **how), {}
+    if objective.drops:
+        variables = {**variables, **dropout.rates(model, fed.values.dropout)}
     found: Any = model.apply(
         variables, x, train=True, mask=fed.mask, mutable=["batch_stats"], rngs=streams, **how
     )
@@ -150,7 +162,7 @@ def reconstruct(
     """Reconstruction error of every row: the mean over its features."""
     heads = heads_of_model(model)
     seen, target = _noisy(objective, fed, heads)
-    y, changed = _apply(model, variables, seen, fed, train)
+    y, changed = _apply(objective, model, variables, seen, fed, train)
     if heads is not None:
         return errors.row_error(objective.loss, target, y, heads), changed
     error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
@@ -167,7 +179,7 @@ def elbo(
     """
     seen, target = _noisy(objective, fed)
     terms, changed = _apply(
-        model, variables, seen, fed, train, target=target, method="negative_elbo"
+        objective, model, variables, seen, fed, train, target=target, method="negative_elbo"
     )
     reconstruction, divergence = terms
     return reconstruction + fed.values.beta * divergence, changed
@@ -178,7 +190,7 @@ def classify(
 ) -> tuple[jax.Array, Variables]:
     """Cross-entropy of every row's class, in nats."""
     seen, _ = _noisy(objective, fed)
-    logits, changed = _apply(model, variables, seen, fed, train)
+    logits, changed = _apply(objective, model, variables, seen, fed, train)
     assert fed.target is not None
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), fed.target[:, None], axis=1)
     return -chosen[:, 0], changed
@@ -188,7 +200,7 @@ def predict(
     objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
 ) -> tuple[jax.Array, Variables]:
     """Surprise of the middle of every window, in nats, or its estimate by negative sampling."""
-    return _apply(model, variables, fed.x, fed, train)
+    return _apply(objective, model, variables, fed.x, fed, train)
 
 
 OBJECTIVES: dict[ObjectiveName, Loss] = {

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.config import Train
+from aejax.config import Config, dropout_of
 
 if TYPE_CHECKING:
     import optax
@@ -25,6 +25,8 @@ Schedule = Callable[[jax.Array], jax.Array]
 ADAM_EPSILON = 1e-7
 MOMENTUM = 0.9
 WARMUP_SHARE = 0.1
+# The largest float32 below 1.
+MOST_DROPOUT = 1 - 2**-24
 # Of "rise-and-fall": 100 of 800 epochs up from 0.00002 to 0.002, the rest down to 0.0002.
 RISE_SHARE, RISE_FROM, FALL_TO = 1 / 8, 1 / 100, 1 / 10
 
@@ -38,6 +40,7 @@ class Numbers(NamedTuple):
         weight_decay: decoupled decay, per unit of learning rate.
         clip_norm: largest global norm of a gradient; infinity where there is none.
         noise: standard deviation of the noise added to scaled rows.
+        dropout: share of hidden units dropped.
         beta: weight of a variational autoencoder's divergence from the prior.
         steps: length of the schedule, in steps.
     """
@@ -47,15 +50,18 @@ class Numbers(NamedTuple):
     weight_decay: Number
     clip_norm: Number
     noise: Number
+    dropout: Number
     beta: Number
     steps: Number
 
 
-def numbers(train: Train, steps: int) -> Numbers:
-    """The numbers in a training configuration, for a run of `steps` steps."""
+def numbers(config: Config, steps: int) -> Numbers:
+    """The numbers in a configuration, for a run of `steps` steps."""
+    train = config.train
     clip_norm = np.inf if train.clip_norm is None else train.clip_norm
     rates = (train.learning_rate, train.weight_decay, clip_norm)
-    values = (*rates, train.noise, train.beta, max(steps, 1))
+    dropout = min(dropout_of(config.model), MOST_DROPOUT)
+    values = (*rates, train.noise, dropout, train.beta, max(steps, 1))
     return Numbers(np.uint32(train.seed), *map(np.float32, values))
 
 

@@ -127,7 +127,7 @@ def _untrained(detector: Detector) -> Detector:
     """The same detector before its training; its programs are those of the trained one."""
     config = detector.config
     program = steps.program_of(config, build(config.model, detector.schema))
-    values = jax.device_put(optimizers.numbers(config.train, 1))
+    values = jax.device_put(optimizers.numbers(config, 1))
     fresh = steps.compiled_new_state(program, detector.schema.shape, values).variables
     kept = {**fresh, "normal": detector.variables["normal"]}
     return dataclasses.replace(detector, variables=kept)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Combine, Config, InputError
+from aejax.config import Combine, Config, InputError, without_dropout
 from aejax.detection.detector import Detector
 from aejax.detection.loading import RANK_QUANTILES
 
@@ -85,7 +85,7 @@ def with_ranks(ensemble: Detector, x: Any) -> Detector:
 def scoring_settings(config: Config) -> Any:
     """What members of an ensemble share."""
     return (
-        config.model,
+        without_dropout(config.model),
         config.scale,
         config.error,
         config.score,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from aejax.core.errors import feature_error
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection.fitting import data_fingerprint
+from aejax.detection.group_parts import groups_fingerprint, train_in_parts
 from aejax.detection.groups import Group, GroupDetector
 from aejax.detection.normal import MOST_ROWS, MOST_ROWS_OF_DISTANCES, evenly, normal_of, wanted
 from aejax.detection.population import new_member, train_kinds
@@ -41,7 +44,9 @@ def fit_groups(
     least_rows: int | None = None,
     schema: Schema | None = None,
     group_size: int | None = None,
+    folder: str | Path | None = None,
     progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
     provenance: dict[str, Any] | None = None,
 ) -> GroupDetector:
     """Train one detector for each group of rows, all as one population.
@@ -59,11 +64,16 @@ def fit_groups(
             them if they can't be trained.
         schema: of the rows; None infers it.
         group_size: members in one program; None lets the model's size decide.
+        folder: keeps groups here that are trained, and continues the training that it holds, to
+            the bits of one that was never stopped.
         progress: whether to draw a progress bar on stderr.
+        should_stop: asked between rounds of epochs where there is a folder; True raises
+            `Interrupted`.
         provenance: more facts to keep.
 
     Raises:
-        InputError: if rows don't fit, a group has too few, or no group is left.
+        InputError: if rows don't fit, a group has too few, no group is left, or the folder holds
+            another training.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
@@ -92,13 +102,27 @@ def fit_groups(
     order = np.argsort(positions, kind="stable")
     rows_of = np.split(order, np.searchsorted(positions[order], np.arange(1, len(names))))
     members, chosen, skipped = _members(config, names, rows_of, least_rows)
-    trained = train_kinds(
-        members,
-        stored,
-        schema,
-        group_size=group_size or members_together(config, schema, len(members)),
-        progress=progress,
-    )
+    together = group_size or members_together(config, schema, len(members))
+    fingerprint = data_fingerprint(stored)
+    if folder is None:
+        trained = train_kinds(members, stored, schema, group_size=together, progress=progress)
+    else:
+        trained = train_in_parts(
+            members,
+            config,
+            stored,
+            schema,
+            folder=Path(folder),
+            data={
+                "rows": fingerprint,
+                "groups": groups_fingerprint(names, positions),
+                "least_rows": least_rows,
+                "group_size": group_size,
+            },
+            group_size=together,
+            progress=progress,
+            should_stop=should_stop,
+        )
     kept = [at for at, found in enumerate(trained) if found.problem is None]
     problems = {
         chosen[at]: found.problem for at, found in enumerate(trained) if found.problem is not None
@@ -130,7 +154,7 @@ def fit_groups(
         stored[np.concatenate(normal)], np.repeat(np.arange(len(normal)), [len(r) for r in normal])
     )
     facts = {
-        "data": data_fingerprint(stored),
+        "data": fingerprint,
         "training_rows": sum(len(members[at].training) for at in kept),
         "train_seconds": round(time.monotonic() - started, 3),
         "epochs_run": sum(found.epochs_run for found in trained),

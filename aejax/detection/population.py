@@ -44,8 +44,8 @@ def fit_population(
 ) -> Population:
     """Train one detector for each configuration, many in one compiled program.
 
-    Configurations may differ in seed, learning rate, weight decay, noise level, clip norm
-    and validation fraction within one program. Those that differ in architecture, scale,
+    Configurations may differ in seed, learning rate, weight decay, noise level, dropout, clip
+    norm and validation fraction within one program. Those that differ in architecture, scale,
     loss, optimizer, schedule, epochs, batch size or patience make a program for each kind.
 
     Each detector is what `fit` would have made of its configuration and rows: with a

@@ -82,6 +82,8 @@ def _dense(
     mirrored = settings.hidden[-2::-1]
     decoder = mirrored if settings.decoder is None else settings.decoder
     given = {**vars(settings), "decoder": decoder}
+    # A number of the training: networks that differ in it share their programs.
+    del given["dropout"]
     return DenseAutoencoder(shape=shape, precision=precision, **given)
 
 

@@ -9,6 +9,7 @@ import jax
 
 from aejax.config import Activation, Precision
 from aejax.models import layers
+from aejax.models.dropout import Dropout
 
 
 class DenseAutoencoder(nn.Module):
@@ -21,7 +22,6 @@ class DenseAutoencoder(nn.Module):
         activation: after every hidden layer.
         output: after the last layer.
         batch_norm: normalise every hidden layer over the batch, before the activation.
-        dropout: share of hidden units dropped while training.
         precision: type of the inputs of the products.
     """
 
@@ -31,7 +31,6 @@ class DenseAutoencoder(nn.Module):
     activation: Activation = "relu"
     output: Activation = "linear"
     batch_norm: bool = False
-    dropout: float = 0.0
     precision: Precision = "float32"
 
     def setup(self) -> None:
@@ -40,7 +39,7 @@ class DenseAutoencoder(nn.Module):
         self.decoder_layers = [layers.Dense(width, self.precision) for width in self.decoder]
         self.encoder_norms = [layers.batch_norm() for _ in self.hidden if self.batch_norm]
         self.decoder_norms = [layers.batch_norm() for _ in self.decoder if self.batch_norm]
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout()
         self.output_layer = layers.Dense(math.prod(self.shape), self.precision)
 
     def __call__(
@@ -50,8 +49,8 @@ class DenseAutoencoder(nn.Module):
 
         Args:
             x: float32 [B, *shape], scaled.
-            train: normalise with the batch's own statistics and drop units; needs the
-                "dropout" random stream where `dropout` is above 0.
+            train: normalise with the batch's own statistics, and drop units where
+                `dropout.rates` said how many; that needs the "dropout" random stream.
             mask: bool [B]; rows that are False don't enter the batch's statistics.
 
         Returns:
@@ -96,4 +95,4 @@ class DenseAutoencoder(nn.Module):
         x = layer(x)
         if norm is not None:
             x = layers.normalise(norm, x, train=train, mask=mask)
-        return self.drop(layers.ACTIVATIONS[self.activation](x), deterministic=not train)
+        return self.drop(layers.ACTIVATIONS[self.activation](x), train=train)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import numpy as np
 
 from aejax.config import BestF1, Config, Fixed, InputError, Rule, rule_text
 from aejax.data import files
-from aejax.data.groups import read_groups
+from aejax.data.groups import group_positions, read_groups
 from aejax.data.rows import Selection
 from aejax.detection import artifact
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
+from aejax.detection.group_parts import groups_fingerprint
 from aejax.detection.groups import GroupDetector
 from aejax.detection.metrics import evaluate
 from aejax.recipes.runner import versions
@@ -37,11 +39,13 @@ def train_groups_on_file(
     least_rows: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train a detector for every group of a file's normal rows.
 
     The run's folder holds `detector/` (one artifact of all groups), `groups.csv` (a line a
-    group) and `metrics.json`. With labels, every group that has anomalies is judged on all of
+    group) and `metrics.json`; groups that are trained are kept in `parts/`, and a run that was
+    stopped goes on from there. With labels, every group that has anomalies is judged on all of
     them beside its normal rows, those that it was trained on included.
 
     Args:
@@ -53,6 +57,7 @@ def train_groups_on_file(
         least_rows: as in `fit_groups`.
         overwrite: replace what the folder holds.
         progress: whether to draw a progress bar on stderr.
+        should_stop: asked now and then; True raises `Interrupted`.
 
     Raises:
         InputError: naming the file and the column, row or group that can't be used.
@@ -67,6 +72,8 @@ def train_groups_on_file(
         "group_column": column,
         "least_rows": least_rows,
         "rows": data_fingerprint(x),
+        "groups": groups_fingerprint(*group_positions(groups, len(x))),
+        "labels": None if y is None else data_fingerprint(y),
     }
     claim(out, config, schema, data, overwrite=overwrite)
     seconds = {"data": time.monotonic() - clock}
@@ -79,7 +86,9 @@ def train_groups_on_file(
         column=column,
         least_rows=least_rows,
         schema=schema,
+        folder=out,
         progress=progress,
+        should_stop=should_stop,
         provenance={"input": path.name, "versions": environment},
     )
     detector.save(out / "detector")

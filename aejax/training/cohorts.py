@@ -37,6 +37,9 @@ class Kind:
         rows: all rows as stored, on each device that trains.
         shape: of one row.
         leader: whose batches all members see, or None.
+        rounded: whether steps are rounded up to few shapes.
+        fills: whether a program without enough members is filled up with the last of them, so
+            that all have one size whatever the number of members.
     """
 
     program: steps.Program
@@ -45,6 +48,8 @@ class Kind:
     rows: Mapping[jax.Device, jax.Array]
     shape: tuple[int, ...]
     leader: Member | None = None
+    rounded: bool = False
+    fills: bool = False
 
     @property
     def epochs_at_once(self) -> int:
@@ -119,17 +124,15 @@ def plan(kind: Kind, group_size: int) -> list[tuple[list[int], list[bool]]]:
     others' batches.
     """
     order = np.argsort([steps_of(member) for member in kind.members], kind="stable").tolist()
-    return _cohorts(order, group_size)
-
-
-def _cohorts(order: list[int], group_size: int) -> list[tuple[list[int], list[bool]]]:
     count = -(-len(order) // group_size)
-    size = -(-len(order) // count)
+    size = group_size if kind.fills else -(-len(order) // count)
     found = []
     for at in range(count):
-        start = min(at * size, len(order) - size)
+        start = max(min(at * size, len(order) - size), 0)
         numbers = order[start : start + size]
-        found.append((numbers, [start + place >= at * size for place in range(len(numbers))]))
+        own = [start + place >= at * size for place in range(len(numbers))]
+        missing = size - len(numbers)
+        found.append((numbers + numbers[-1:] * missing, own + [False] * missing))
     return found
 
 
@@ -154,19 +157,17 @@ def _feed(kind: Kind, numbers: list[int]) -> tuple[steps.Epochs, int, bool]:
     train = chosen[0].config.train
     counts = {steps_of(member) for member in chosen}
     per_epoch = max(counts)
-    many = len({steps_of(member) for member in kind.members}) > MOST_EXACT_STEPS
-    if many:
-        per_epoch = round_up(per_epoch)
-    scalers = [kind.scalers[number] for number in numbers]
-    values = [
-        optimizers.numbers(member.config.train, train.epochs * steps_of(member))
-        for member in chosen
-    ]
     held = [member.validation for member in chosen]
     most = max(map(len, held))
+    if kind.rounded:
+        per_epoch, most = round_up(per_epoch), round_up(most)
+    scalers = [kind.scalers[number] for number in numbers]
+    values = [
+        optimizers.numbers(member.config, train.epochs * steps_of(member)) for member in chosen
+    ]
     fed = steps.Epochs(
         order=None,
-        validation=validation_tiles(held, train.batch_size, round_up(most) if many else most),
+        validation=validation_tiles(held, train.batch_size, most),
         scaler=stack(scalers),
         values=stack(values),
     )

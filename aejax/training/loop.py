@@ -119,7 +119,7 @@ def train(
         program=steps.program_of(config, model),
         place=place,
         scaler=place.everywhere(scaler),
-        values=place.everywhere(optimizers.numbers(settings, per_epoch * settings.epochs)),
+        values=place.everywhere(optimizers.numbers(config, per_epoch * settings.epochs)),
     )
     state = steps.compiled_new_state(run.program, shape, run.values)
     if initial is not None:

@@ -13,38 +13,32 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 from tqdm import tqdm
 
-from aejax.config import InputError
+from aejax.config import Config, InputError, dropout_of
 from aejax.core import mesh, steps
 from aejax.models.heads import heads_of_model
 from aejax.training import cohorts
-from aejax.training.cohorts import Cohort, Kind, Round
-from aejax.training.members import Member, TrainedMember, history_of, problem_of
+from aejax.training.cohorts import MOST_EXACT_STEPS, Cohort, Kind
+from aejax.training.loop import Interrupted
+from aejax.training.members import Member, TrainedMember
+from aejax.training.parts import KeptParts
+from aejax.training.records import Record, keep, note, result
 
 __all__ = ["GROUP", "Member", "TrainedMember", "train_population", "train_populations"]
 
 GROUP = 8
+# Programs of each core that train at once where kinds are to be finished one by one.
+LEAST_AT_ONCE = 4
 # A kind's number, and what gives the cohort to train.
 _Work = tuple[int, Callable[[], Cohort]]
-
-
-@dataclasses.dataclass(kw_only=True)
-class _Record:
-    """What is known of a member while it trains."""
-
-    losses: list[np.ndarray] = dataclasses.field(default_factory=list)
-    checks: list[np.ndarray] = dataclasses.field(default_factory=list)
-    variables: dict[str, Any] | None = None
-    best_epoch: int | None = None
-    counted: int | None = None
 
 
 def train_population(
@@ -94,6 +88,8 @@ def train_populations(
     group_size: int = GROUP,
     devices: int | None = None,
     progress: bool = False,
+    parts: KeptParts | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[list[TrainedMember]]:
     """Train members of several kinds; each ends as it would have alone (float32 rounding aside).
 
@@ -110,83 +106,132 @@ def train_populations(
             they share one compiled program.
         devices: how many of this process's devices train, groups taking turns; None takes all.
         progress: whether to draw a progress bar on stderr.
+        parts: keeps each of the populations when it is trained, and knows those that are. All
+            groups are of `group_size` then, and no population's bits depend on the others.
+        should_stop: asked between rounds of epochs; True raises `Interrupted`.
 
     Raises:
         InputError: if there are no members, or they differ in what must be shared.
+        Interrupted: when `should_stop` said so.
     """
     chosen = mesh.local_devices(devices)
     groups = sum(-(-len(members) // group_size) for members, _ in populations)
     rows = {device: jax.device_put(x, device) for device in chosen[:groups]}
-    found: list[Kind] = []
-    for members, model in populations:
-        if not members:
-            raise InputError("members: found 0; allowed: at least 1")
+    programs = [_shared_program(members, model) for members, model in populations]
+    lengths: dict[steps.Program, set[int]] = {}
+    for program, (members, _) in zip(programs, populations, strict=True):
+        lengths.setdefault(program, set()).update(map(cohorts.steps_of, members))
+    trained: dict[int, list[TrainedMember]] = {}
+    found: dict[int, Kind] = {}
+    for at, (members, model) in enumerate(populations):
         if shared_order and any(
             not np.array_equal(member.training, members[0].training) for member in members
         ):
             raise InputError("shared_order with different training rows; allowed: equal rows")
-        found.append(
-            Kind(
-                program=_shared_program(members, model),
-                members=members,
-                scalers=cohorts.fit_scalers(members, x, heads_of_model(model)),
-                rows=rows,
-                shape=shape,
-                leader=members[0] if shared_order else None,
-            )
+        before = None if parts is None else parts.read(at, len(members))
+        if before is not None:
+            trained[at] = before
+            continue
+        found[at] = Kind(
+            program=programs[at],
+            members=members,
+            scalers=cohorts.fit_scalers(members, x, heads_of_model(model)),
+            rows=rows,
+            shape=shape,
+            leader=members[0] if shared_order else None,
+            rounded=len(lengths[programs[at]]) > MOST_EXACT_STEPS,
+            fills=parts is not None,
         )
-    return _train(found, list(rows), group_size, progress)
+    with tqdm(
+        total=sum(len(members) for members, _ in populations),
+        initial=sum(map(len, trained.values())),
+        unit="models",
+        disable=not progress,
+        dynamic_ncols=True,
+    ) as bar:
+        # Rounds of all kinds are in step; if all began at once, none would end before the others.
+        in_rounds = any(
+            kind.members[0].config.train.patience is not None for kind in found.values()
+        )
+        at_once = LEAST_AT_ONCE * workers(list(rows)) if parts is not None and in_rounds else None
+        finished = _train(found, list(rows), group_size, at_once, bar.update, should_stop)
+        for at, members_of_kind in finished:
+            trained[at] = members_of_kind
+            if parts is not None:
+                parts.write(at, members_of_kind)
+    return [trained[at] for at in range(len(populations))]
 
 
 def _train(
-    found: Sequence[Kind], devices: Sequence[jax.Device], group_size: int, progress: bool
-) -> list[list[TrainedMember]]:
-    """Round after round, until no member of any kind goes on; groups take devices in turn."""
-    records: list[list[_Record]] = [[_Record() for _ in kind.members] for kind in found]
-    total = sum(len(kind.members) for kind in found)
-    with (
-        ThreadPoolExecutor(workers(devices)) as pool,
-        tqdm(total=total, unit="models", disable=not progress, dynamic_ncols=True) as bar,
-    ):
+    found: Mapping[int, Kind],
+    devices: Sequence[jax.Device],
+    group_size: int,
+    at_once: int | None,
+    count: Callable[[int], object],
+    should_stop: Callable[[], bool],
+) -> Iterator[tuple[int, list[TrainedMember]]]:
+    """Round after round, until no member of any kind goes on; groups take devices in turn.
 
-        def one(work: _Work) -> tuple[int, Cohort | None]:
-            """A round, or all of them where none can stop early: the cohort, if it goes on."""
-            at, make = work
-            kind, cohort = found[at], make()
-            done = False
-            while not done:
-                after = cohorts.advance(kind, cohort)
-                cohort, done = after.cohort, after.done
-                _note(records[at], after)
-                if cohort.best is not None:
+    Args:
+        found: kinds by number.
+        devices: that train.
+        group_size: most members in one program.
+        at_once: kinds are begun one by one, so that so many groups train; None begins all.
+        count: told how many members were finished.
+        should_stop: True raises `Interrupted`.
+
+    Yields:
+        The number of a kind that is finished, and what its training left.
+    """
+    records = {at: [Record() for _ in kind.members] for at, kind in found.items()}
+
+    def one(work: _Work) -> Cohort | None:
+        """A round, or all of them where none can stop early: the cohort, if it goes on."""
+        at, make = work
+        kind, cohort = found[at], make()
+        done = False
+        while not done:
+            if should_stop():
+                raise Interrupted("stopped before all models were trained")
+            after = cohorts.advance(kind, cohort)
+            cohort, done = after.cohort, after.done
+            note(records[at], after)
+            if cohort.best is not None:
+                break
+        if done:
+            count(keep(kind, records[at], cohort))
+        return None if done else cohort
+
+    turns = itertools.cycle(devices)
+    waiting = iter(found.items())
+    work: list[_Work] = []
+    with ThreadPoolExecutor(workers(devices)) as pool:
+        while True:
+            while at_once is None or len(work) < at_once:
+                begun, kind = next(waiting, (-1, None))
+                if kind is None:
                     break
-            if done:
-                _keep(kind, records[at], cohort)
-                bar.update(sum(cohort.own))
-            return at, None if done else cohort
-
-        turns = itertools.cycle(devices)
-        work: list[_Work] = [
-            (at, functools.partial(cohorts.begin, kind, device, *planned))
-            for at, kind in enumerate(found)
-            for planned, device in zip(cohorts.plan(kind, group_size), turns, strict=False)
-        ]
-        while work:
+                work += [
+                    (begun, functools.partial(cohorts.begin, kind, device, *planned))
+                    for planned, device in zip(cohorts.plan(kind, group_size), turns, strict=False)
+                ]
+            if not work:
+                return
+            due = Counter(at for at, _ in work)
             left: dict[int, list[Cohort]] = {}
-            for at, cohort in pool.map(one, work):
+            for (at, _), cohort in zip(work, pool.map(one, work), strict=True):
+                due[at] -= 1
                 if cohort is not None:
                     left.setdefault(at, []).append(cohort)
+                elif not due[at] and at not in left:
+                    of_kind = records.pop(at)
+                    yield at, [result(found[at], *known) for known in enumerate(of_kind)]
             work = []
             for at, going in left.items():
-                after = cohorts.compact(found[at], going)
-                for cohort in going if after is not going else ():
-                    stopped = _keep(found[at], records[at], cohort, only_stopped=True)
-                    bar.update(stopped)
-                work += [(at, functools.partial(_given, cohort)) for cohort in after]
-    return [
-        [_result(kind, number, record) for number, record in enumerate(of_kind)]
-        for kind, of_kind in zip(found, records, strict=True)
-    ]
+                fewer = cohorts.compact(found[at], going)
+                for cohort in going if fewer is not going else ():
+                    count(keep(found[at], records[at], cohort, only_stopped=True))
+                work += [(at, functools.partial(_given, cohort)) for cohort in fewer]
 
 
 def workers(devices: Sequence[jax.Device]) -> int:
@@ -201,54 +246,19 @@ def _given(cohort: Cohort) -> Cohort:
     return cohort
 
 
-def _note(records: list[_Record], after: Round) -> None:
-    """Add a round's losses to the records of its members."""
-    for at, number in enumerate(after.cohort.numbers):
-        if after.cohort.own[at]:
-            records[number].losses.append(after.loss[at])
-            records[number].checks.append(after.check[at])
-
-
-def _keep(kind: Kind, records: list[_Record], cohort: Cohort, *, only_stopped: bool = False) -> int:
-    """Put what training left into the records of a cohort's members; returns of how many."""
-    best = cohort.best
-    host = jax.device_get(cohort.states.variables if best is None else best)
-    count = 0
-    for at, number in enumerate(cohort.numbers):
-        if not cohort.own[at] or (only_stopped and not host.stopped[at]):
-            continue
-        count += 1
-        record = records[number]
-        # Copies: a member must not keep its whole cohort in memory.
-        own = jax.tree.map(lambda leaf, at=at: np.array(leaf[at]), host)
-        variables = dict(own if best is None else own.variables)
-        variables.pop("mask", None)
-        record.variables = variables
-        if best is not None:
-            record.best_epoch = int(own.epoch)
-            record.counted = int(own.epoch + own.waited) + 1
-    return count
-
-
-def _result(kind: Kind, number: int, record: _Record) -> TrainedMember:
-    member = kind.members[number]
-    own = cohorts.steps_of(member if kind.leader is None else kind.leader)
-    loss = np.concatenate([part[:, :own] for part in record.losses])[: record.counted]
-    check = np.concatenate(record.checks)
-    assert record.variables is not None
-    return TrainedMember(
-        variables=record.variables,
-        scaler=kind.scalers[number],
-        history=history_of(loss, check if len(member.validation) else None, member),
-        best_epoch=record.best_epoch,
-        problem=problem_of(loss, record.variables),
-        epochs_run=len(check),
-    )
-
-
 def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Program:
+    if not members:
+        raise InputError("members: found 0; allowed: at least 1")
     first = members[0].config
-    program = steps.program_of(first, model)
+    # A member that drops nothing costs random bits where another one drops units, and no more.
+    drops = any(dropout_of(member.config.model) > 0 for member in members)
+
+    def program_of(config: Config) -> steps.Program:
+        program = steps.program_of(config, model)
+        objective = dataclasses.replace(program.objective, drops=drops)
+        return dataclasses.replace(program, objective=objective)
+
+    program = program_of(first)
     for number, member in enumerate(members):
         train = member.config.train
         for name in ("epochs", "batch_size", "patience"):
@@ -258,7 +268,7 @@ def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Progra
                     f"members differ in Train.{name}: {wanted!r} of the first, {found!r} of "
                     f"member {number}; allowed: one value"
                 )
-        if steps.program_of(member.config, model) != program or member.config.scale != first.scale:
+        if program_of(member.config) != program or member.config.scale != first.scale:
             raise InputError(
                 f"member {number} differs from the first in model, scale, loss, optimizer or "
                 "schedule, or in whether it has noise or clipping; allowed: one of each"

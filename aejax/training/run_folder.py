@@ -3,6 +3,7 @@
 run.json   what the run computes: configuration, schema, fingerprint of the data.
            Written first; a run with another content is refused.
 config.json, history.jsonl, checkpoints/, detector/, metrics.json, report.html, plots/
+parts/     groups that are trained, while others aren't yet.
 rows/      rows that don't fit in memory, while the run trains; of the input, whatever the run.
 """
 
@@ -62,13 +63,13 @@ def claim(
         if overwrite:
             _empty(folder)
         else:
-            difference = _difference(read_json(path, MAX_BYTES), identity)
-            if difference is None:
+            other = difference(read_json(path, MAX_BYTES), identity)
+            if other is None:
                 if config is not None and not (folder / CONFIG).is_file():
                     write_config(config, folder / CONFIG)
                 return True
             raise InputError(
-                f"{folder} already holds another run ({difference}); "
+                f"{folder} already holds another run ({other}); "
                 "allowed: another folder, or --overwrite to replace it"
             )
     elif (folder / REMOVING).is_file():
@@ -112,10 +113,11 @@ def _empty(folder: Path) -> None:
         marker.unlink()
 
 
-def _difference(found: Any, wanted: Any, name: str = "") -> str | None:
+def difference(found: Any, wanted: Any, name: str = "") -> str | None:
+    """Where two JSON-ready descriptions differ first, in words; None where they don't."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted({*found, *wanted}):
-            inner = _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+            inner = difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
             if inner is not None:
                 return inner
         return None

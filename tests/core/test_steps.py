@@ -41,7 +41,7 @@ def prepared(
     schema = Schema(shape=shape, kind="table" if len(shape) == 1 else "image")
     program = steps.program_of(config, build(config.model, schema))
     scaler = scaling.fit(config.scale, [sample(shape, 24)], np.dtype(np.float32))
-    values = optimizers.numbers(config.train, 10)
+    values = optimizers.numbers(config, 10)
     return program, scaler, values, steps.compiled_new_state(program, shape, values)
 
 
@@ -231,7 +231,7 @@ def test_bounds_hold_for_the_noisy_input() -> None:
 
 @pytest.mark.parametrize(("optimizer", "batch_norm"), [("adamw", False), ("sgd", True)])
 def test_a_population_trains_as_its_members_do_alone(optimizer: str, batch_norm: bool) -> None:
-    """Seeds, rates, decays, clips and noise all differ; each member equals a run of its own."""
+    """All numbers differ, dropout too; each member equals a run of its own."""
     model = Dense(hidden=(4, 2), activation="tanh", batch_norm=batch_norm, dropout=0.2)
     program, scaler, _, _ = prepared(model, **{**RICH, "optimizer": optimizer})
     x = rows(23)
@@ -243,6 +243,7 @@ def test_a_population_trains_as_its_members_do_alone(optimizer: str, batch_norm:
         weight_decay=np.float32([0, 0.01, 0.1]),
         clip_norm=np.float32([np.inf, 0.1, 1.0]),
         noise=np.float32([0, 0.1, 1.0]),
+        dropout=np.float32([0.2, 0, 0.5]),
         beta=np.ones(members, np.float32),
         steps=np.full(members, 10, np.float32),
     )

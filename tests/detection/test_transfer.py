@@ -181,7 +181,7 @@ def test_rise_and_fall_is_the_published_learning_rate(per_epoch: int) -> None:
     """0.00002 to 0.002 over the first 100 of 800 epochs, then down to 0.0002: all linear."""
     epochs = 800
     train = Train(epochs=epochs, learning_rate=0.002, schedule="rise-and-fall")
-    values = optimizers.numbers(train, epochs * per_epoch)
+    values = optimizers.numbers(Config(train=train), epochs * per_epoch)
     rate = jax.vmap(optimizers.learning_rate("rise-and-fall", values))
     step = np.arange(epochs * per_epoch + 1)
     epoch = step.astype(np.float64) / per_epoch

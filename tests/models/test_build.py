@@ -17,7 +17,7 @@ from aejax.models.build import build
 
 IMAGE = Schema(shape=(8, 12, 1), kind="image")
 MODELS = [
-    (config.Dense(hidden=(12, 5), batch_norm=True, dropout=0.25), Schema(shape=(4, 5)), (5,)),
+    (config.Dense(hidden=(12, 5), batch_norm=True), Schema(shape=(4, 5)), (5,)),
     (config.Dense(hidden=(6,), decoder=()), Schema(shape=(9,)), (6,)),
     (config.Conv(channels=(6, 4)), IMAGE, (2, 3, 4)),
     (config.Conv(channels=(6, 4), down="pool", batch_norm=True), IMAGE, (2, 3, 4)),
@@ -41,9 +41,7 @@ def test_contract(
     encode = functools.partial(module.apply, method="encode")
     assert jax.eval_shape(encode, variables, x).shape == (3, *latent)
     train = jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))
-    trained, updates = train(
-        variables, x, mask=jnp.ones(3, bool), rngs={"dropout": jax.random.key(2)}
-    )
+    trained, updates = train(variables, x, mask=jnp.ones(3, bool))
     assert trained.shape == x.shape
     assert bool(updates) == settings.batch_norm
 
@@ -56,8 +54,7 @@ def test_padded_rows_enter_no_statistics(settings: config.Model) -> None:
     mask = jnp.array([True, True, False, True, False])
 
     def train(rows: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, dict]:
-        quiet = module.clone(dropout=0.0) if isinstance(settings, config.Dense) else module
-        apply = functools.partial(quiet.apply, train=True, mutable=["batch_stats"])
+        apply = functools.partial(module.apply, train=True, mutable=["batch_stats"])
         return jax.jit(apply)(variables, rows, mask=mask)
 
     found, updated = train(jnp.where(mask[:, None, None, None], x, 1e3), mask)
@@ -144,18 +141,6 @@ def test_precision_changes_products_only() -> None:
     half = build(config.Dense(hidden=(16,)), schema, precision="bfloat16").apply(variables, x)
     full = module.apply(variables, x)
     assert 0 < float(jnp.abs(half - full).max()) < 0.05
-
-
-def test_dropout_drops_only_while_training() -> None:
-    module = build(config.Dense(hidden=(64,), dropout=0.5), Schema(shape=(10,)))
-    x = jnp.ones((2, 10))
-    variables = jax.jit(module.init)(jax.random.key(0), x)
-    first, second = (
-        module.apply(variables, x, train=True, rngs={"dropout": jax.random.key(seed)})
-        for seed in (1, 2)
-    )
-    assert not np.allclose(first, second)
-    np.testing.assert_array_equal(module.apply(variables, x)[0], module.apply(variables, x)[1])
 
 
 @pytest.mark.parametrize("shape", [(30, 28, 1), (28, 30, 1)])

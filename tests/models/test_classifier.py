@@ -60,7 +60,7 @@ def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def fed(x: np.ndarray, labels: np.ndarray) -> Fed:
-    values = optimizers.numbers(Train(), 1)
+    values = optimizers.numbers(Config(), 1)
     mask = jnp.ones(len(x), bool)
     return Fed(jnp.float32(x), jnp.int32(labels), mask, jax.random.key(0), values)
 

@@ -163,7 +163,7 @@ def test_training_minimises_the_negative_elbo(model: Variational, beta: float) -
         target=None,
         mask=jnp.ones(ROWS, bool),
         key=jax.random.key(3),
-        values=optimizers.numbers(config.train, 1),
+        values=optimizers.numbers(config, 1),
     )
     objective = objectives.objective_of(config)
     assert objective.name == "elbo"

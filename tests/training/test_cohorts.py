@@ -95,6 +95,17 @@ def test_members_of_like_sizes_stand_together() -> None:
     assert sorted(kind) == list(range(10))
     found = [steps_of(chosen[number]) for number in kind]
     assert found == sorted(found)
+    # Filled up, all programs have the size that was asked for, and each member still counts once.
+    for size in (3, 4, 16):
+        filled = plan(dataclasses.replace(made, fills=True), size)
+        assert {len(part) for pair in filled for part in pair} == {size}
+        counted = [
+            number
+            for numbers, own in filled
+            for number, counts in zip(numbers, own, strict=True)
+            if counts
+        ]
+        assert sorted(counted) == list(range(10))
 
 
 def test_rows_of_many_sizes_share_few_shapes() -> None:

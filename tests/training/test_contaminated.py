@@ -38,15 +38,15 @@ def test_a_trimmed_loss_does_not_learn_the_anomalies_in_its_rows() -> None:
 
 @pytest.mark.parametrize("hide", [0.2, 0.7])
 def test_hidden_cells_are_zero_and_still_the_target(hide: float) -> None:
-    train = aejax.Train(hide=hide)
-    objective = objectives.objective_of(aejax.Config(train=train))
+    config = aejax.Config(train=aejax.Train(hide=hide))
+    objective = objectives.objective_of(config)
     x = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
     fed = objectives.Fed(
         x=x,  # type: ignore[arg-type]
         target=None,
         mask=np.ones(500, bool),  # type: ignore[arg-type]
         key=jax.random.key(0),
-        values=optimizers.numbers(train, 1),
+        values=optimizers.numbers(config, 1),
     )
     seen, target = map(np.asarray, objectives._noisy(objective, fed))
     np.testing.assert_array_equal(target, x)

@@ -163,7 +163,7 @@ def test_loss_of_an_epoch_is_the_mean_over_rows_not_over_batches() -> None:
     found = run(Dense(hidden=(4,)), epochs=1, batch_size=64, learning_rate=1e-30)
     config = Config(model=Dense(hidden=(4,)), train=Train(epochs=1))
     model = build(config.model, Schema(shape=(FEATURES,)))
-    values = optimizers.numbers(config.train, 1)
+    values = optimizers.numbers(config, 1)
     program = steps.program_of(config, model)
     state = steps.compiled_new_state(program, (FEATURES,), values)
     scaler = scaling.fit(config.scale, [rows()], np.dtype(np.float32))
@@ -214,7 +214,7 @@ class TestEarlyStopping:
             found.variables,
             *batches.tiles(rows(20, seed=1), 8),
             scaling.fit(config.scale, [rows()], np.dtype(np.float32)),
-            optimizers.numbers(config.train, 1),
+            optimizers.numbers(config, 1),
         )
         np.testing.assert_allclose(again, full[best]["validation_loss"], rtol=1e-5)
 

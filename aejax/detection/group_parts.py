@@ -1,0 +1,91 @@
+"""The training of groups in parts that are kept, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aejax.config import Config, to_dict
+from aejax.data.schema import Schema
+from aejax.models.build import build
+from aejax.training.cohorts import steps_of
+from aejax.training.members import Member, TrainedMember
+from aejax.training.parts import KeptParts
+from aejax.training.population import train_populations
+
+FOLDER = "parts"
+# Programs of members in a part, at least: enough that members that stop early make room for
+# others. More where there would be too many parts: each ends with programs of few members.
+PROGRAMS, MOST_PARTS = 4, 16
+
+
+def groups_fingerprint(names: Sequence[str], positions: np.ndarray) -> str:
+    """SHA-256 of which group each row belongs to, in hexadecimal.
+
+    Args:
+        names: of the groups.
+        positions: of each row's name among them, int [n].
+    """
+    total = hashlib.sha256("\x00".join(names).encode())
+    total.update(np.ascontiguousarray(positions, np.int64).tobytes())
+    return total.hexdigest()
+
+
+def train_in_parts(
+    members: Sequence[Member],
+    config: Config,
+    x: np.ndarray,
+    schema: Schema,
+    *,
+    folder: Path,
+    data: Mapping[str, Any],
+    group_size: int,
+    progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[TrainedMember]:
+    """Train members of one configuration, some programs' worth at a time, each kept in a folder.
+
+    Args:
+        members: what to train.
+        config: theirs.
+        x: rows of the schema's type, [n, ...].
+        schema: of the rows.
+        folder: of the run; parts that it holds aren't trained again.
+        data: what decides the result besides configuration and schema, such as fingerprints.
+        group_size: most members in one program.
+        progress: whether to draw a progress bar on stderr.
+        should_stop: asked now and then; True raises `Interrupted`.
+
+    Raises:
+        InputError: if the folder holds parts of another training, naming the first difference.
+    """
+    identity = {"config": to_dict(config), "schema": schema.to_dict(), **data}
+    programs = -(-len(members) // group_size)
+    together = -(-len(members) // programs)
+    parts = KeptParts(
+        folder / FOLDER,
+        identity,
+        group_size=together,
+        part_size=together * max(PROGRAMS, -(-programs // MOST_PARTS)),
+    )
+    # As in one go, members with like numbers of steps stand together.
+    order = np.argsort([steps_of(member) for member in members], kind="stable")
+    numbers_of = np.split(order, range(parts.part_size, len(order), parts.part_size))
+    model = build(config.model, schema)
+    found = train_populations(
+        [([members[number] for number in numbers], model) for numbers in numbers_of],
+        x,
+        shape=schema.shape,
+        group_size=parts.group_size,
+        progress=progress,
+        parts=parts,
+        should_stop=should_stop,
+    )
+    trained: dict[int, TrainedMember] = {}
+    for numbers, of_part in zip(numbers_of, found, strict=True):
+        trained.update(zip(numbers.tolist(), of_part, strict=True))
+    return [trained[number] for number in range(len(members))]
