@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +20,13 @@ from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
+from aejax.detection.group import Group
+from aejax.detection.group_alarms import OF_SCORES, alarms_of_scores, in_sentences, renewed
 from aejax.detection.group_rows import map_tiles
 from aejax.detection.rows import as_rows, check_finite, default_batch_size
-from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.detection.stability import record
+from aejax.detection.threshold import fit_threshold
 from aejax.models.build import build
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Group:
-    """What is known of one group besides its arrays.
-
-    Attributes:
-        name: as in the column that names groups.
-        rows: that it was trained and calibrated on.
-        threshold: above which its rows are flagged.
-        best_epoch: the epoch that its parameters are of, or None for the last.
-        loss: of the last epoch, in training.
-        validation_loss: likewise, or None.
-    """
-
-    name: str
-    rows: int
-    threshold: Threshold
-    best_epoch: int | None = None
-    loss: float | None = None
-    validation_loss: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The group as a JSON-ready dict."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**fields, "threshold": self.threshold.to_dict()}
-
-    @staticmethod
-    def from_dict(written: Mapping[str, Any]) -> Group:
-        """The group that `to_dict` wrote."""
-        return Group(**{**written, "threshold": Threshold.from_dict(written["threshold"])})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +41,7 @@ class GroupDetector:
         scaler: fitted on each group's training rows, with a leading axis of groups.
         variables: likewise.
         skipped: groups of the training rows that have no detector, and why.
+        history: how their losses were spread in each epoch, as `spread_of_losses` says it.
         provenance: what made it.
     """
 
@@ -80,6 +52,7 @@ class GroupDetector:
     scaler: Scaler
     variables: dict[str, Any]
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     # Scores of different groups have thresholds of their own: there is none for all rows.
     threshold: None = None
@@ -243,15 +216,20 @@ class GroupDetector:
         scores = self.score_members(rows, members)
         order = np.argsort(members, kind="stable")
         bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
-        changed = []
+        changed, new = list(self.groups), {}
         for at, group in enumerate(self.groups):
             own = scores[order[bounds[at] : bounds[at + 1]]]
+            if not len(own):
+                continue
             try:
-                found = fit_threshold(rule or self.config.rule, own) if len(own) else None
+                found = fit_threshold(rule or self.config.rule, own)
             except InputError as error:
                 raise InputError(f"group {group.name!r}: {error}") from None
-            changed.append(dataclasses.replace(group, threshold=found or group.threshold))
-        return dataclasses.replace(self, groups=tuple(changed))
+            new[group.name] = alarms_of_scores(own, group.threshold.deciles)
+            alarms = renewed(group.alarms, OF_SCORES, new[group.name])
+            changed[at] = dataclasses.replace(group, threshold=found, alarms=alarms)
+        told = record(self.provenance, in_sentences(new, len(changed)))
+        return dataclasses.replace(self, groups=tuple(changed), provenance=told)
 
     def save(self, folder: str | Path) -> None:
         """Write all detectors to a folder, as one artifact; see `Detector.save`."""
@@ -262,6 +240,7 @@ class GroupDetector:
             "column": self.column,
             "groups": [group.to_dict() for group in self.groups],
             "skipped": self.skipped,
+            "history": self.history,
             "provenance": self.provenance,
             "normal": sorted(self.variables.get("normal", ())),
         }
