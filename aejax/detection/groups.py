@@ -16,6 +16,7 @@ from aejax import config as settings
 from aejax.config import Config, InputError, Rule
 from aejax.core import steps
 from aejax.core.scaling import Scaler
+from aejax.data.batches import held_out
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection import artifact
@@ -192,8 +193,25 @@ class GroupDetector:
             scaler=own(self.scaler),
             variables=own(self.variables),
             threshold=group.threshold,
-            provenance={**self.provenance, "group": name, "best_epoch": group.best_epoch},
+            provenance=self._provenance_of(group),
         )
+
+    def _provenance_of(self, group: Group) -> dict[str, Any]:
+        """What made one group's detector; what is known only of all groups says so."""
+        told = dict(self.provenance)
+        shared = ("data", "training_rows", "train_seconds", "epochs_run")
+        of_all = {name: told.pop(name) for name in shared if name in told}
+        told.pop("alarms", None)
+        held = held_out(group.rows, self.config.train.validation_fraction)
+        alarms = [alarm.text for alarm in group.alarms]
+        return {
+            **told,
+            "group": group.name,
+            "training_rows": group.rows - held,
+            "best_epoch": group.best_epoch,
+            **({"alarms": alarms} if alarms else {}),
+            "of_all_groups": of_all,
+        }
 
     def calibrate(self, x: Any, groups: Any, *, rule: Rule | None = None) -> GroupDetector:
         """The same detectors with thresholds found on the scores of these rows.

@@ -20,6 +20,7 @@ from aejax.detection.group_loading import load_groups
 from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
 from aejax.recipes.runner import versions
 from aejax.reporting.report import write_metrics
+from aejax.scoring.group_card import write_group_card
 from aejax.training.run_folder import claim
 
 # Of those that are told on the screen; groups.csv and metrics.json have all.
@@ -40,8 +41,9 @@ def train_groups_on_file(
     """Train a detector for every group of a file's normal rows.
 
     The run's folder holds `detector/` (one artifact of all groups), `groups.csv` (a line a
-    group), `metrics.json` and `report.html`. With labels, every group that has anomalies is
-    judged on all of them beside its normal rows, those that it was trained on included.
+    group), `metrics.json`, `report.html` and `MODEL_CARD.md`. With labels, every group that has
+    anomalies is judged on all of them beside its normal rows, those that it was trained on
+    included.
 
     Args:
         config: all settings, the same for all groups.
@@ -101,7 +103,8 @@ def train_groups_on_file(
         measured["groups_with_anomalies"] = len(areas)
         measured["mean_auroc"] = float(np.mean(list(areas.values())))
     metrics = {"rows": int(normal.sum()), "skipped": detector.skipped}
-    write_metrics(out, {}, measured, metrics, seconds, environment)
+    written = write_metrics(out, {}, measured, metrics, seconds, environment)
+    write_group_card(detector, written, out)
     page = write_report(
         detector, judged, out, name=path.name, seconds=seconds, environment=environment
     )
