@@ -26,12 +26,13 @@ from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.groups import GroupDetector
+from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
 from aejax.scoring.job import Job, Place, on_devices, write_part
 from aejax.scoring.judging import Judge, threshold_identity
 from aejax.scoring.manifest import CONTINUES, Manifest, part_name
 from aejax.scoring.parts import record
 from aejax.scoring.progress import Progress
-from aejax.scoring.row_scorer import load_scorer
+from aejax.scoring.row_scorer import RowScorer, load_scorer
 from aejax.scoring.totals import PartTotals, Totals, part_totals
 from aejax.training.loop import Interrupted
 
@@ -72,8 +73,6 @@ class RayEngine:
         should_stop: Callable[[], bool],
     ) -> None:
         """Score the parts that the journal doesn't have."""
-        if isinstance(job.detector, GroupDetector):
-            raise InputError("engine is 'ray'; allowed with groups: 'local'")
         ray = _ray()
         started = not ray.is_initialized()
         if started:
@@ -85,9 +84,9 @@ class RayEngine:
                 ray.shutdown()
         manifest.end(segment)
 
-    def open(self, names: list[str], schema: Schema) -> Rows:
+    def open(self, names: list[str], schema: Schema, selection: Selection | None = None) -> Rows:
         """The files of a segment, opened as the driver opened them."""
-        selection = dataclasses.replace(self.selection, bad_cells="null")
+        selection = dataclasses.replace(selection or self.selection, bad_cells="null")
         return files.open_rows(self.inputs, selection, expected=schema).only(names)
 
     def _score(
@@ -106,7 +105,7 @@ class RayEngine:
             "engine": self,
             "names": names,
             "here": os.getcwd(),
-            "identity": {"model": job.detector.fingerprint, **threshold_identity(job.detector)},
+            "identity": _identity(job.detector, job.group_column),
             "job": {
                 field.name: getattr(job, field.name)
                 for field in dataclasses.fields(job)
@@ -139,6 +138,7 @@ class RayEngine:
                         base64.b64decode(next_one["digest"]),
                         dict(next_one["bins"]),
                         next_one["places"],
+                        next_one["groups"],
                     )
                     path = manifest.folder / part_name(number)
                     record(manifest, segment, totals, path, part, adds)
@@ -223,14 +223,18 @@ class PartScorer:
     ) -> None:
         os.chdir(here)
         detector = load_scorer(engine.run_folder)
-        found = {"model": detector.fingerprint, **threshold_identity(detector)}
+        found = _identity(detector, job["group_column"])
         self.problem = None
         if found != identity:
             self.problem = (
                 f"{engine.run_folder} holds the detector {found['model'][:12]} where parts are "
                 f"scored; allowed: that of the job, {identity['model'][:12]}"
             )
-        self.rows = engine.open(names, detector.schema)
+        selection = engine.selection
+        if isinstance(detector, GroupDetector):
+            selection = with_groups(detector, selection, job["group_column"])
+        self.groups = counted_groups(detector, found)
+        self.rows = engine.open(names, detector.schema, selection)
         detector, devices = on_devices(detector, None)
         self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
         self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)
@@ -249,7 +253,7 @@ class PartScorer:
             with refused_as_input(self.out, CONTINUES):
                 part = write_part(self.job, self.judge, self.rows, Place(**given), path)
                 # Found out here, so that the driver needn't read every score that was written.
-                adds = part_totals(path)
+                adds = part_totals(path, self.groups)
         except InputError as error:
             return {"error": str(error)}
         return {
@@ -258,6 +262,7 @@ class PartScorer:
             "digest": base64.b64encode(adds.digest).decode(),
             "bins": sorted(adds.bins.items()),
             "places": adds.places,
+            "groups": adds.groups,
         }
 
 
@@ -287,6 +292,12 @@ class RowCounter:
         except InputError as error:
             return {"error": str(error)}
         return {"file": file, "rows": rows}
+
+
+def _identity(detector: RowScorer | GroupDetector, column: str) -> dict[str, Any]:
+    """What must be the same where parts are scored as where the job began."""
+    grouped = groups_identity(detector, column) if isinstance(detector, GroupDetector) else {}
+    return {"model": detector.fingerprint, **threshold_identity(detector), **grouped}
 
 
 def _place(ends: np.ndarray, start: int, before: int) -> Place:
