@@ -14,7 +14,7 @@ from aejax.detection import alarms
 from aejax.detection.group_alarms import OF_TRAINING, Alarm, in_sentences, renewed, without_advice
 from aejax.detection.groups import GroupDetector
 from aejax.detection.normal import evenly
-from aejax.detection.stability import record
+from aejax.detection.stability import tell
 from aejax.models.build import build
 
 # Values that are sorted together.
@@ -53,18 +53,16 @@ def check_groups(
             "training rows"
         )
         found.setdefault(at, []).append(Alarm(kind="wild value", size=float(times[at]), text=text))
-    groups = tuple(
+    groups = [
         dataclasses.replace(
             group,
             alarms=renewed(group.alarms, OF_TRAINING, found.get(at, ())),
             error_left=None if left is None else float(left[at]),
         )
         for at, group in enumerate(detector.groups)
-    )
-    told = in_sentences({detector.names[at]: own for at, own in found.items()}, len(groups))
-    return dataclasses.replace(
-        detector, groups=groups, provenance=record(detector.provenance, told)
-    )
+    ]
+    tell(in_sentences({detector.names[at]: own for at, own in found.items()}, len(groups)))
+    return detector.with_groups(groups)
 
 
 def wild_values(

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,15 @@ from aejax import config as settings
 from aejax.config import Config, InputError, Rule
 from aejax.core import steps
 from aejax.core.scaling import Scaler
-from aejax.data.batches import held_out
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection import artifact
-from aejax.detection.detector import Detector, arrays_of
-from aejax.detection.group import Group
-from aejax.detection.group_alarms import OF_SCORES, alarms_of_scores, in_sentences, renewed
+from aejax.detection.detector import Detector, Reason, arrays_of
+from aejax.detection.group import Group, calibrated, provenance_of
+from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_rows import map_tiles
 from aejax.detection.rows import as_rows, check_finite, default_batch_size
-from aejax.detection.stability import record
-from aejax.detection.threshold import fit_threshold
+from aejax.detection.stability import tell
 from aejax.models.build import build
 
 
@@ -143,6 +142,33 @@ class GroupDetector:
         flags: np.ndarray = scores > self.thresholds[self.members(groups, len(rows))]
         return flags
 
+    def explain(
+        self, x: Any, groups: Any, *, top: int = 3, batch_size: int | None = None
+    ) -> list[list[Reason]]:
+        """The features that err most next to their usual error in the row's group, most first.
+
+        Args:
+            x: rows, as in `score`.
+            groups: each row's group, [n].
+            top: how many features to name for every row.
+            batch_size: rows in a compiled batch, about.
+        """
+        rows, _ = as_rows(x, self.schema)
+        check_finite(rows, self.schema)
+        members = self.members(groups, len(rows))
+        _, features, errors = self.explain_members(rows, members, top=top, batch_size=batch_size)
+        known = self.variables.get("normal", {}).get("error")
+        usual = (
+            np.full((len(self.groups), self.schema.features), np.nan) if known is None else known
+        )
+        return [
+            [
+                Reason(self.schema.feature_name(int(i)), float(e), float(usual[member][i]))
+                for i, e in zip(*named, strict=True)
+            ]
+            for member, *named in zip(members, features, errors, strict=True)
+        ]
+
     def score_members(
         self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
     ) -> np.ndarray:
@@ -193,25 +219,8 @@ class GroupDetector:
             scaler=own(self.scaler),
             variables=own(self.variables),
             threshold=group.threshold,
-            provenance=self._provenance_of(group),
+            provenance=provenance_of(group, self.provenance, self.config),
         )
-
-    def _provenance_of(self, group: Group) -> dict[str, Any]:
-        """What made one group's detector; what is known only of all groups says so."""
-        told = dict(self.provenance)
-        shared = ("data", "training_rows", "train_seconds", "epochs_run")
-        of_all = {name: told.pop(name) for name in shared if name in told}
-        told.pop("alarms", None)
-        held = held_out(group.rows, self.config.train.validation_fraction)
-        alarms = [alarm.text for alarm in group.alarms]
-        return {
-            **told,
-            "group": group.name,
-            "training_rows": group.rows - held,
-            "best_epoch": group.best_epoch,
-            **({"alarms": alarms} if alarms else {}),
-            "of_all_groups": of_all,
-        }
 
     def calibrate(self, x: Any, groups: Any, *, rule: Rule | None = None) -> GroupDetector:
         """The same detectors with thresholds found on the scores of these rows.
@@ -237,17 +246,18 @@ class GroupDetector:
         changed, new = list(self.groups), {}
         for at, group in enumerate(self.groups):
             own = scores[order[bounds[at] : bounds[at + 1]]]
-            if not len(own):
-                continue
-            try:
-                found = fit_threshold(rule or self.config.rule, own)
-            except InputError as error:
-                raise InputError(f"group {group.name!r}: {error}") from None
-            new[group.name] = alarms_of_scores(own, group.threshold.deciles)
-            alarms = renewed(group.alarms, OF_SCORES, new[group.name])
-            changed[at] = dataclasses.replace(group, threshold=found, alarms=alarms)
-        told = record(self.provenance, in_sentences(new, len(changed)))
-        return dataclasses.replace(self, groups=tuple(changed), provenance=told)
+            if len(own):
+                changed[at] = calibrated(group, own, rule or self.config.rule)
+                new[group.name] = [a for a in changed[at].alarms if a.kind in OF_SCORES]
+        tell(in_sentences(new, len(changed)))
+        return self.with_groups(changed)
+
+    def with_groups(self, groups: Sequence[Group]) -> GroupDetector:
+        """The same detectors with other facts of each, and with what these say of all."""
+        alarms = in_sentences({group.name: group.alarms for group in groups}, len(groups))
+        kept = {name: fact for name, fact in self.provenance.items() if name != "alarms"}
+        told = {**kept, "alarms": alarms} if alarms else kept
+        return dataclasses.replace(self, groups=tuple(groups), provenance=told)
 
     def save(self, folder: str | Path) -> None:
         """Write all detectors to a folder, as one artifact; see `Detector.save`."""

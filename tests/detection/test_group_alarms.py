@@ -140,6 +140,7 @@ def test_calibrating_on_other_rows_tells_of_drift_and_calibrating_back_forgets_i
     assert any("1 of 4 groups had scores unlike" in told for told in moved.provenance["alarms"])
     again = moved.calibrate(x[good] + 5, names[good])
     assert again.groups[0].alarms == ()
+    assert again.provenance["alarms"] == detector.provenance["alarms"]
 
 
 def test_sentences_count_all_and_name_the_worst() -> None:

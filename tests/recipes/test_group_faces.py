@@ -114,6 +114,15 @@ def test_a_row_is_explained_by_its_own_group(
     assert single.threshold is not None
     assert told["threshold"] == single.threshold.value
     assert picture.is_file()
+    known = wrong.iloc[:3]
+    reasons = aejax.load_groups(run).explain(known[PIXELS], known["digit"], top=2)
+    for row, found in enumerate(reasons):
+        alone = aejax.load_groups(run).member(known["digit"][row])
+        (theirs,) = alone.explain(known[PIXELS][row : row + 1], top=2)
+        assert [reason.feature for reason in found] == [reason.feature for reason in theirs]
+        np.testing.assert_allclose(
+            [reason[1:3] for reason in found], [reason[1:3] for reason in theirs], rtol=1e-4
+        )
     text = call(capsys, *place, "--row", 17)
     assert text.startswith(f"row 17 of {told['group']!r}: score ")
     for row, why in (
