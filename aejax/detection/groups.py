@@ -93,21 +93,26 @@ class GroupDetector:
         """Every group's threshold, float64 [groups]."""
         return np.array([group.threshold.value for group in self.groups])
 
+    def places(self, groups: Any, rows: int) -> np.ndarray:
+        """The position of each row's group among those that have a detector, or -1, int32."""
+        names, positions = group_positions(groups, rows)
+        place = {name: at for at, name in enumerate(self.names)}
+        found = np.array([place.get(name, -1) for name in names] or [-1], np.int32)
+        return found[positions] if rows else np.zeros(0, np.int32)
+
     def members(self, groups: Any, rows: int) -> np.ndarray:
         """The position of each row's group among those that have a detector, int32 [rows].
 
         Raises:
-            InputError: naming the first group that has none.
+            InputError: naming the first row's group that has none.
         """
-        names, positions = group_positions(groups, rows)
-        place = {name: at for at, name in enumerate(self.names)}
-        found = np.array([place.get(name, -1) for name in names] or [-1], np.int32)
-        unknown = [name for name in names if name not in place]
-        if unknown:
+        found = self.places(groups, rows)
+        if (found < 0).any():
+            name = str(np.asarray(groups)[np.argmin(found)])
             raise InputError(
-                f"group {self.why_not(unknown[0])}; allowed: one of {len(place)} that have"
+                f"group {self.why_not(name)}; allowed: one of {len(self.names)} that have"
             )
-        return found[positions] if rows else np.zeros(0, np.int32)
+        return found
 
     def why_not(self, name: str) -> str:
         """Why a group has no detector, in words."""

@@ -46,9 +46,10 @@ def judge_groups(
         groups: each row's group, text [n].
         y: labels, 1 for an anomaly, or None where all rows are normal.
     """
-    known = np.isin(groups, detector.names)
-    x, y = x[known], np.zeros(int(known.sum()), np.int8) if y is None else y[known]
-    members = detector.members(groups[known], len(x))
+    places = detector.places(groups, len(x))
+    known = places >= 0
+    members, x = places[known], x[known]
+    y = np.zeros(len(x), np.int8) if y is None else y[known]
     scores = detector.score_members(x, members)
     count = len(detector.names)
     flags = (scores > detector.thresholds[members]) & (y == 0)

@@ -138,7 +138,8 @@ def calibrate_groups_on_file(
     files.check_finite(x, detector.schema, path)
     if y is not None:
         x, groups = x[y == 0], groups[y == 0]
-    known = np.isin(groups, detector.names)
+    places = detector.places(groups, len(x))
+    known = places >= 0
     changed = detector.calibrate(x[known], groups[known], rule=rule)
     home = artifact.home(folder)
     changed.save(home)
@@ -147,7 +148,7 @@ def calibrate_groups_on_file(
         "rule": rule_text(rule),
         "rows": int(known.sum()),
         "rows_of_unknown_groups": int((~known).sum()),
-        "groups_changed": len(np.unique(groups[known])),
+        "groups_changed": len(np.unique(places[known])),
         "median_threshold": float(np.median(changed.thresholds)),
         "median_threshold_before": float(np.median(detector.thresholds)),
     }

@@ -99,13 +99,18 @@ def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
     assert whole["groups"] == {"with_rows": 3, "without_rows": 1, "with_flags": 3}
     assert whole["most_flagged_groups"][0]["group"] == "8"
     told = ("groups", "most_flagged_groups", "unknown_groups")
-    for lost in (False, True):
-        out = tmp_path / f"stopped-{lost}"
+    for kept in ("as saved", "nothing", "as saved before the last parts"):
+        out = tmp_path / kept
         for _ in range(2):
+            before = (out / ".totals").read_bytes() if (out / ".totals").is_file() else b""
             with pytest.raises(Interrupted):
                 run(out, stop=True)
-        if lost:
+        # What a kill may leave.
+        if kept == "nothing":
             (out / ".totals").unlink()
+        elif kept != "as saved":
+            assert before not in (b"", (out / ".totals").read_bytes())
+            (out / ".totals").write_bytes(before)
         again = run(out)
         assert again["resumed_at_row"] > 0
         for name in told:
