@@ -144,8 +144,7 @@ class GroupDetector:
         """Which rows are flagged: bool [n], True where the score is above the group's threshold."""
         rows = as_rows(x, self.schema)[0]
         scores = self.score(rows, groups, batch_size=batch_size)
-        flags: np.ndarray = scores > self.thresholds[self.members(groups, len(rows))]
-        return flags
+        return np.asarray(scores > self.thresholds[self.members(groups, len(rows))])
 
     def explain(
         self, x: Any, groups: Any, *, top: int = 3, batch_size: int | None = None

@@ -109,6 +109,10 @@ def test_wild_values_are_those_found_one_group_after_the_other(features: int) ->
     sizes = [99, 100, 130, 555, 800, 1301]
     x = random.standard_t(1.5, size=(sum(sizes), features)).astype(np.float32)
     x[:, 1] = 7.0
+    # Beside the others' heavy tails: a shifted, a huge and a barely wild value.
+    x[:, 0] = random.normal(size=len(x)) + 1e4
+    x[[150, 900], 0] = (1.1e4, 1e30)
+    x[2500, 0] = 1e4 + 100 * 2.7
     rows_of = np.split(random.permutation(len(x)), np.cumsum(sizes)[:-1])
     schema = aejax.Schema(shape=(features,))
     times, positions = wild_values(Config(), schema, x, rows_of)
@@ -120,8 +124,11 @@ def test_wild_values_are_those_found_one_group_after_the_other(features: int) ->
         usual = np.quantile(np.abs(fewer - middle), 0.99, axis=0)
         farthest = np.abs(few - middle).max(axis=0)
         expected = np.where(usual > 0, farthest / np.where(usual > 0, usual, 1), 0)
-        assert times[at] == pytest.approx(expected.max())
-        assert positions[at] == expected.argmax()
+        if expected.max() > alarms.WILD:
+            assert times[at] == pytest.approx(expected.max())
+            assert positions[at] == expected.argmax()
+        # Features without a value far out aren't looked at closely.
+        assert times[at] <= expected.max() * (1 + 1e-9)
         told = alarms.wild_values(Config(), schema, few)
         assert bool(told) == bool(times[at] > alarms.WILD)
     clipped = Config(scale=Scale(clip=5.0))
