@@ -20,6 +20,10 @@ class Explain:
     row: Annotated[int, arg(help="Which row of it, from 0.")]
     top: Annotated[int, arg(help="How many features to name.")] = 5
     picture: Annotated[Path | None, arg(help="File for a drawing of the row, PNG.")] = None
+    group_column: Annotated[
+        str | None,
+        arg(help="With detectors of groups: the column of groups. Default: as in training."),
+    ] = None
     header: HasHeader = True
     json: Json = False
 
@@ -38,6 +42,7 @@ class Explain:
             top=self.top,
             picture=self.picture,
             selection=Selection(header=self.header, bad_cells="null"),
+            group_column=self.group_column,
         )
 
     @staticmethod
@@ -52,8 +57,9 @@ class Explain:
             for fact in result["features"]
         ]
         width = max(12, *(2 + len(text) for _, *texts in facts for text in texts))
+        of_group = f" of {result['group']!r}" if "group" in result else ""
         lines = [
-            f"row {result['row']}: score {result['score']:.6g}, {verdict}",
+            f"row {result['row']}{of_group}: score {result['score']:.6g}, {verdict}",
             f"{'feature':24}{'found':>{width}}{'expected':>{width}}"
             f"{'error':>12}{'usual error':>14}",
         ]

@@ -24,6 +24,9 @@ class Export:
     top_features: Annotated[
         int, arg(help="Most features that a StableHLO export can name for a row.")
     ] = 5
+    group: Annotated[
+        str | None, arg(help="With detectors of groups: the group whose detector to export.")
+    ] = None
     overwrite: Annotated[bool, arg(help="Replace the export that the folder holds.")] = False
     json: Json = False
 
@@ -37,4 +40,5 @@ class Export:
             format=self.format,
             top_features=self.top_features,
             overwrite=self.overwrite,
+            group=self.group,
         )

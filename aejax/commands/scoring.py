@@ -20,6 +20,9 @@ from aejax.commands.shared import (
     selection,
 )
 
+# Of each kind on the screen; the summary has more, and _groups.csv all.
+GROUPS_SHOWN = 10
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
@@ -124,12 +127,31 @@ class Score:
         for name, value in result.items():
             if name == "histogram" or value in (None, {}, []):
                 continue
+            if name in ("most_flagged_groups", "unknown_groups"):
+                lines += _groups_shown(name, value)
+                continue
             if isinstance(value, dict):
                 value = ", ".join(f"{key}: {number:.6g}" for key, number in value.items())
             elif isinstance(value, float):
                 value = f"{value:.6g}"
             lines.append(f"{name}: {value}")
         return "\n".join(lines)
+
+
+def _groups_shown(name: str, value: Any) -> list[str]:
+    """The groups with most flags, or those that have no detector, a line each."""
+    if name == "most_flagged_groups":
+        lines = [
+            f"  {one['group']}: {one['flagged']:,} of {one['rows']:,} ({one['share']:.1%})"
+            for one in value[:GROUPS_SHOWN]
+        ]
+        return ["most flagged groups:", *lines]
+    least = "at least " if value["at_least"] else ""
+    lines = [f"groups without a detector: {least}{value['groups']:,}, {value['rows']:,} rows"]
+    lines += [f"  {one['group']}: {one['rows']:,}" for one in value["most"][:GROUPS_SHOWN]]
+    if value["rows_without_group"]:
+        lines.append(f"rows without a group: {value['rows_without_group']:,}")
+    return lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from aejax.models.build import build
 MOST_ROWS = 1 << 12
 MOST_SCALED_ROWS = 1 << 14
 LEAST_SORTED_ROWS, MOST_SORTED = 1 << 9, 1 << 18
+LEAST_ROWS_FOR_WILD = 100
 # A trained network whose error is above this share of an untrained one's learnt nothing.
 LEAST_GAIN = 0.95
 HASHED_AT_ONCE = 1 << 12
@@ -62,7 +63,7 @@ def wild_values(config: Config, schema: Schema, rows: Stored) -> list[str]:
     if (
         config.scale.kind in ("none", "unit", "robust", "quantile")
         or schema.kind != "table"
-        or len(rows) < 100
+        or len(rows) < LEAST_ROWS_FOR_WILD
     ):
         return []
     if config.scale.clip is not None:

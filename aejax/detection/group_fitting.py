@@ -18,8 +18,11 @@ from aejax.core.errors import feature_error
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection.fitting import data_fingerprint
+from aejax.detection.group import Group
+from aejax.detection.group_checks import check_groups
+from aejax.detection.group_curves import spread_of_losses
 from aejax.detection.group_parts import groups_fingerprint, train_in_parts
-from aejax.detection.groups import Group, GroupDetector
+from aejax.detection.groups import GroupDetector
 from aejax.detection.normal import MOST_ROWS, MOST_ROWS_OF_DISTANCES, evenly, normal_of, wanted
 from aejax.detection.population import new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite
@@ -53,7 +56,8 @@ def fit_groups(
 
     Each group has its own scaler, validation rows, early stopping and threshold: its detector
     is what `fit` would have made of its rows alone, to the tolerance of `fit_population`. Its
-    history isn't kept, only its last losses.
+    history isn't kept, only its last losses and how those of all groups are spread. What `fit`
+    warns of is found for every group, and told as one sentence a kind.
 
     Args:
         config: all settings, the same for all groups.
@@ -147,13 +151,16 @@ def fit_groups(
         scaler=jax.tree.map(stack, *[trained[at].scaler for at in kept]),
         variables=jax.tree.map(stack, *[trained[at].variables for at in kept]),
         skipped={**skipped, **problems},
+        history=spread_of_losses([trained[at].history for at in kept]),
     )
     normal = [calibrating_rows(members[at]) for at in kept]
     detector = _learn_normal(detector, stored, normal)
     detector = detector.calibrate_members(
         stored[np.concatenate(normal)], np.repeat(np.arange(len(normal)), [len(r) for r in normal])
     )
+    detector = check_groups(detector, stored, normal, [members[at].training for at in kept])
     facts = {
+        **detector.provenance,
         "data": fingerprint,
         "training_rows": sum(len(members[at].training) for at in kept),
         "train_seconds": round(time.monotonic() - started, 3),

@@ -14,7 +14,8 @@ from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import arrays_of
-from aejax.detection.groups import Group, GroupDetector
+from aejax.detection.group import Group
+from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import read_variables_like
 
 MOST_GROUPS = 1 << 20
@@ -41,6 +42,7 @@ def load_groups(folder: str | Path) -> GroupDetector:
         described: dict[str, Any] = {
             "column": str(written["column"]),
             "skipped": {str(name): str(why) for name, why in written["skipped"].items()},
+            "history": list(written.get("history", ())),
             "provenance": dict(written["provenance"]),
         }
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:

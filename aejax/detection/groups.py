@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +20,13 @@ from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection import artifact
-from aejax.detection.detector import Detector, arrays_of
+from aejax.detection.detector import Detector, Reason, arrays_of
+from aejax.detection.group import Group, calibrated, provenance_of
+from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_rows import map_tiles
 from aejax.detection.rows import as_rows, check_finite, default_batch_size
-from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.detection.stability import tell
 from aejax.models.build import build
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Group:
-    """What is known of one group besides its arrays.
-
-    Attributes:
-        name: as in the column that names groups.
-        rows: that it was trained and calibrated on.
-        threshold: above which its rows are flagged.
-        best_epoch: the epoch that its parameters are of, or None for the last.
-        loss: of the last epoch, in training.
-        validation_loss: likewise, or None.
-    """
-
-    name: str
-    rows: int
-    threshold: Threshold
-    best_epoch: int | None = None
-    loss: float | None = None
-    validation_loss: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The group as a JSON-ready dict."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**fields, "threshold": self.threshold.to_dict()}
-
-    @staticmethod
-    def from_dict(written: Mapping[str, Any]) -> Group:
-        """The group that `to_dict` wrote."""
-        return Group(**{**written, "threshold": Threshold.from_dict(written["threshold"])})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +41,7 @@ class GroupDetector:
         scaler: fitted on each group's training rows, with a leading axis of groups.
         variables: likewise.
         skipped: groups of the training rows that have no detector, and why.
+        history: how their losses were spread in each epoch, as `spread_of_losses` says it.
         provenance: what made it.
     """
 
@@ -80,6 +52,7 @@ class GroupDetector:
     scaler: Scaler
     variables: dict[str, Any]
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     # Scores of different groups have thresholds of their own: there is none for all rows.
     threshold: None = None
@@ -120,21 +93,26 @@ class GroupDetector:
         """Every group's threshold, float64 [groups]."""
         return np.array([group.threshold.value for group in self.groups])
 
+    def places(self, groups: Any, rows: int) -> np.ndarray:
+        """The position of each row's group among those that have a detector, or -1, int32."""
+        names, positions = group_positions(groups, rows)
+        place = {name: at for at, name in enumerate(self.names)}
+        found = np.array([place.get(name, -1) for name in names] or [-1], np.int32)
+        return found[positions] if rows else np.zeros(0, np.int32)
+
     def members(self, groups: Any, rows: int) -> np.ndarray:
         """The position of each row's group among those that have a detector, int32 [rows].
 
         Raises:
-            InputError: naming the first group that has none.
+            InputError: naming the first row's group that has none.
         """
-        names, positions = group_positions(groups, rows)
-        place = {name: at for at, name in enumerate(self.names)}
-        found = np.array([place.get(name, -1) for name in names] or [-1], np.int32)
-        unknown = [name for name in names if name not in place]
-        if unknown:
+        found = self.places(groups, rows)
+        if (found < 0).any():
+            name = str(np.asarray(groups)[np.argmin(found)])
             raise InputError(
-                f"group {self.why_not(unknown[0])}; allowed: one of {len(place)} that have"
+                f"group {self.why_not(name)}; allowed: one of {len(self.names)} that have"
             )
-        return found[positions] if rows else np.zeros(0, np.int32)
+        return found
 
     def why_not(self, name: str) -> str:
         """Why a group has no detector, in words."""
@@ -166,8 +144,34 @@ class GroupDetector:
         """Which rows are flagged: bool [n], True where the score is above the group's threshold."""
         rows = as_rows(x, self.schema)[0]
         scores = self.score(rows, groups, batch_size=batch_size)
-        flags: np.ndarray = scores > self.thresholds[self.members(groups, len(rows))]
-        return flags
+        return np.asarray(scores > self.thresholds[self.members(groups, len(rows))])
+
+    def explain(
+        self, x: Any, groups: Any, *, top: int = 3, batch_size: int | None = None
+    ) -> list[list[Reason]]:
+        """The features that err most next to their usual error in the row's group, most first.
+
+        Args:
+            x: rows, as in `score`.
+            groups: each row's group, [n].
+            top: how many features to name for every row.
+            batch_size: rows in a compiled batch, about.
+        """
+        rows, _ = as_rows(x, self.schema)
+        check_finite(rows, self.schema)
+        members = self.members(groups, len(rows))
+        _, features, errors = self.explain_members(rows, members, top=top, batch_size=batch_size)
+        known = self.variables.get("normal", {}).get("error")
+        usual = (
+            np.full((len(self.groups), self.schema.features), np.nan) if known is None else known
+        )
+        return [
+            [
+                Reason(self.schema.feature_name(int(i)), float(e), float(usual[member][i]))
+                for i, e in zip(*named, strict=True)
+            ]
+            for member, *named in zip(members, features, errors, strict=True)
+        ]
 
     def score_members(
         self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
@@ -219,7 +223,7 @@ class GroupDetector:
             scaler=own(self.scaler),
             variables=own(self.variables),
             threshold=group.threshold,
-            provenance={**self.provenance, "group": name, "best_epoch": group.best_epoch},
+            provenance=provenance_of(group, self.provenance, self.config),
         )
 
     def calibrate(self, x: Any, groups: Any, *, rule: Rule | None = None) -> GroupDetector:
@@ -243,15 +247,21 @@ class GroupDetector:
         scores = self.score_members(rows, members)
         order = np.argsort(members, kind="stable")
         bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
-        changed = []
+        changed, new = list(self.groups), {}
         for at, group in enumerate(self.groups):
             own = scores[order[bounds[at] : bounds[at + 1]]]
-            try:
-                found = fit_threshold(rule or self.config.rule, own) if len(own) else None
-            except InputError as error:
-                raise InputError(f"group {group.name!r}: {error}") from None
-            changed.append(dataclasses.replace(group, threshold=found or group.threshold))
-        return dataclasses.replace(self, groups=tuple(changed))
+            if len(own):
+                changed[at] = calibrated(group, own, rule or self.config.rule)
+                new[group.name] = [a for a in changed[at].alarms if a.kind in OF_SCORES]
+        tell(in_sentences(new, len(changed)))
+        return self.with_groups(changed)
+
+    def with_groups(self, groups: Sequence[Group]) -> GroupDetector:
+        """The same detectors with other facts of each, and with what these say of all."""
+        alarms = in_sentences({group.name: group.alarms for group in groups}, len(groups))
+        kept = {name: fact for name, fact in self.provenance.items() if name != "alarms"}
+        told = {**kept, "alarms": alarms} if alarms else kept
+        return dataclasses.replace(self, groups=tuple(groups), provenance=told)
 
     def save(self, folder: str | Path) -> None:
         """Write all detectors to a folder, as one artifact; see `Detector.save`."""
@@ -262,6 +272,7 @@ class GroupDetector:
             "column": self.column,
             "groups": [group.to_dict() for group in self.groups],
             "skipped": self.skipped,
+            "history": self.history,
             "provenance": self.provenance,
             "normal": sorted(self.variables.get("normal", ())),
         }

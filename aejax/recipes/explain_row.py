@@ -11,9 +11,13 @@ import numpy as np
 from aejax.config import InputError
 from aejax.config.durable import write_file
 from aejax.data import files
+from aejax.data.groups import positions_of
 from aejax.data.missing import check_cells
 from aejax.data.rows import Selection
+from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.group_loading import is_groups, load_groups
+from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import load
 from aejax.detection.wording import in_words
 from aejax.reporting.contents import Examples
@@ -32,27 +36,37 @@ def explain_row(
     top: int = 5,
     picture: Path | None = None,
     selection: Selection | None = None,
+    group_column: str | None = None,
 ) -> dict[str, Any]:
     """Explain one row of a file.
 
     Args:
-        folder: of a run or a detector.
+        folder: of a run or a detector; of groups, the row's own detector explains it.
         path: a file of rows.
         row: which, from 0.
         top: how many features to name.
         picture: where to draw found against expected, as PNG; or None.
         selection: how the file is read.
+        group_column: of detectors of groups, the column that names a row's group, if its name
+            differs from the one in training.
 
     Returns:
-        The row's score and threshold, and of every named feature what was found and expected,
-        its error and the usual one, all in scaled units; of a mixed table found and expected
-        are texts, in the column's own units.
+        The row's score and threshold, with groups its group, and of every named feature what
+        was found and expected, its error and the usual one, all in scaled units; of a mixed
+        table found and expected are texts, in the column's own units.
 
     Raises:
         InputError: if there is no such row, or it can't be scored.
     """
-    detector = load(folder)
-    x, table = _row(detector, path, row, selection or Selection())
+    selection, of_group = selection or Selection(), {}
+    if is_groups(folder):
+        detector, x = _of_group(load_groups(folder), path, row, selection, group_column)
+        table, of_group = None, {"group": detector.provenance["group"]}
+    elif group_column is not None:
+        raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
+    else:
+        detector = load(folder)
+        x, table = _row(detector.schema, path, row, selection)
     scaled, expected = detector.reconstruct(x)
     top = min(top, detector.schema.features)
     scores, positions, errors = detector.explain_rows(x, top=top)
@@ -65,6 +79,7 @@ def explain_row(
         _draw(detector, scaled, expected, float(scores[0]), row, picture)
     return {
         "row": row,
+        **of_group,
         "score": float(scores[0]),
         "threshold": threshold,
         "is_anomaly": None if threshold is None else bool(scores[0] > threshold),
@@ -86,17 +101,34 @@ def explain_row(
     }
 
 
+def _of_group(
+    groups: GroupDetector, path: Path, row: int, selection: Selection, column: str | None
+) -> tuple[Detector, np.ndarray]:
+    """One row, and the detector of its group."""
+    column = column or groups.column
+    keyed = dataclasses.replace(selection, key_columns=(column,))
+    x, keys = _row(groups.schema, path, row, keyed)
+    if keys is None:
+        raise InputError(f"{path} has no columns with names; allowed with groups: CSV, Parquet")
+    texts, members = positions_of(keys, column, groups.names)
+    name = texts[0].as_py()
+    if members[0] < 0:
+        why = groups.why_not(name) if name else "is empty"
+        raise InputError(f"{path}: row {row}: {column} {why}; allowed: a group that has one")
+    return groups.member(name), x
+
+
 def _row(
-    detector: Detector, path: Path, row: int, selection: Selection
+    schema: Schema, path: Path, row: int, selection: Selection
 ) -> tuple[np.ndarray, pa.Table | None]:
     """One row, and of a mixed table its cells as they are written."""
     if row < 0:
         raise InputError(f"row is {row}; allowed: 0 and above")
-    mixed = detector.schema.columns is not None
+    mixed = schema.columns is not None
     if mixed:
         # Handed through as keys are, to quote values that training never saw.
-        selection = dataclasses.replace(selection, key_columns=detector.schema.sources or ())
-    opened = files.open_rows(path, selection, expected=detector.schema)
+        selection = dataclasses.replace(selection, key_columns=schema.sources or ())
+    opened = files.open_rows(path, selection, expected=schema)
     seen = 0
     for block in opened.blocks(READ_ROWS):
         if row < seen + len(block.x):
@@ -105,7 +137,7 @@ def _row(
             if mixed and row - seen in block.bad:
                 raise InputError(f"{path}: row {row}: {block.bad[row - seen]}")
             if mixed:
-                check_cells(x, detector.schema, f"{path}, row {row}")
+                check_cells(x, schema, f"{path}, row {row}")
             elif not np.isfinite(x).all():
                 raise InputError(f"{path}: row {row} holds NaN or infinity; allowed: numbers")
             return x, keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import time
 from collections.abc import Callable
@@ -20,13 +19,14 @@ from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
 from aejax.detection.group_parts import groups_fingerprint
-from aejax.detection.groups import GroupDetector
-from aejax.detection.metrics import evaluate
+from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
 from aejax.recipes.runner import versions
 from aejax.reporting.report import write_metrics
+from aejax.scoring.group_card import write_group_card
 from aejax.training.run_folder import claim
 
-TABLE = "groups.csv"
+# Of those that are told on the screen; groups.csv and metrics.json have all.
+SKIPPED_SHOWN = 10
 
 
 def train_groups_on_file(
@@ -44,9 +44,10 @@ def train_groups_on_file(
     """Train a detector for every group of a file's normal rows.
 
     The run's folder holds `detector/` (one artifact of all groups), `groups.csv` (a line a
-    group) and `metrics.json`; groups that are trained are kept in `parts/`, and a run that was
-    stopped goes on from there. With labels, every group that has anomalies is judged on all of
-    them beside its normal rows, those that it was trained on included.
+    group), `metrics.json`, `report.html` and `MODEL_CARD.md`; groups that are trained are kept in
+    `parts/`, and a run that was stopped goes on from there. With labels, every group that has
+    anomalies is judged on all of them beside its normal rows, those that it was trained on
+    included.
 
     Args:
         config: all settings, the same for all groups.
@@ -96,59 +97,34 @@ def train_groups_on_file(
     clock = time.monotonic()
     # Scored as loaded from disk, so that the numbers speak of the artifact.
     detector = load_groups(out / "detector")
-    areas = {} if y is None else _areas(detector, x, groups, y)
+    judged = judge_groups(detector, x, groups, y)
+    areas = judged.areas
     seconds["score"] = time.monotonic() - clock
-    write_table(detector, areas, out / TABLE)
+    write_table(detector, judged, out / TABLE)
     measured: dict[str, float] = {
         "groups": len(detector.groups),
         "skipped_groups": len(detector.skipped),
+        "groups_with_alarms": sum(bool(group.alarms) for group in detector.groups),
         "median_threshold": float(np.median(detector.thresholds)),
+        "flagged_of_normal_rows": float(judged.flagged.sum() / max(judged.rows.sum(), 1)),
     }
     if areas:
         measured["groups_with_anomalies"] = len(areas)
         measured["mean_auroc"] = float(np.mean(list(areas.values())))
     metrics = {"rows": int(normal.sum()), "skipped": detector.skipped}
-    write_metrics(out, {}, measured, metrics, seconds, environment)
+    written = write_metrics(out, {}, measured, metrics, seconds, environment)
+    write_group_card(detector, written, out)
+    page = write_report(
+        detector, judged, out, name=path.name, seconds=seconds, environment=environment
+    )
     return {
         "run": str(out),
         "measured": measured,
-        "skipped": detector.skipped,
+        "skipped": dict(list(detector.skipped.items())[:SKIPPED_SHOWN]),
         "seconds": seconds,
         "table": str(out / TABLE),
+        "report": str(page),
     }
-
-
-def _areas(
-    detector: GroupDetector, x: np.ndarray, groups: np.ndarray, y: np.ndarray
-) -> dict[str, float]:
-    """The AUROC of every group that has both kinds of rows."""
-    known = np.isin(groups, detector.names)
-    x, y = x[known], y[known]
-    members = detector.members(groups[known], len(x))
-    scores = detector.score_members(x, members)
-    order = np.argsort(members, kind="stable")
-    bounds = np.searchsorted(members[order], np.arange(len(detector.names) + 1))
-    areas = {}
-    for at, name in enumerate(detector.names):
-        own = order[bounds[at] : bounds[at + 1]]
-        if 0 < y[own].sum() < len(own):
-            areas[name] = evaluate(scores[own], y[own], None, bootstrap=0)["auroc"]["value"]
-    return areas
-
-
-def write_table(detector: GroupDetector, areas: dict[str, float], path: Path) -> None:
-    """A line for every group, those without a detector last."""
-    aside = path.with_name(path.name + ".writing")
-    fields = ("rows", "threshold", "best_epoch", "loss", "validation_loss", "auroc", "problem")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow([detector.column, *fields])
-        for group in detector.groups:
-            facts = (group.rows, group.threshold.value, group.best_epoch, group.loss)
-            table.writerow([group.name, *facts, group.validation_loss, areas.get(group.name), None])
-        for name, problem in detector.skipped.items():
-            table.writerow([name, *[None] * (len(fields) - 1), problem])
-    aside.replace(path)
 
 
 def calibrate_groups_on_file(
@@ -171,7 +147,8 @@ def calibrate_groups_on_file(
     files.check_finite(x, detector.schema, path)
     if y is not None:
         x, groups = x[y == 0], groups[y == 0]
-    known = np.isin(groups, detector.names)
+    places = detector.places(groups, len(x))
+    known = places >= 0
     changed = detector.calibrate(x[known], groups[known], rule=rule)
     home = artifact.home(folder)
     changed.save(home)
@@ -180,7 +157,7 @@ def calibrate_groups_on_file(
         "rule": rule_text(rule),
         "rows": int(known.sum()),
         "rows_of_unknown_groups": int((~known).sum()),
-        "groups_changed": len(np.unique(groups[known])),
+        "groups_changed": len(np.unique(places[known])),
         "median_threshold": float(np.median(changed.thresholds)),
         "median_threshold_before": float(np.median(detector.thresholds)),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,19 @@ from aejax.reporting.tuning_section import tuning_section
 
 if TYPE_CHECKING:
     from aejax.reporting.contents import Report
+
+
+class Settled(Protocol):
+    """What was made with settings, in some time, by some machine."""
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def seconds(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def environment(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 def render(report: Report) -> tuple[str, dict[str, bytes]]:
@@ -162,7 +175,7 @@ def verdict(report: Report) -> str | None:
     return f"The threshold {' and '.join(parts)}."
 
 
-def settings_section(report: Report) -> Section | None:
+def settings_section(report: Settled) -> Section | None:
     """Settings in the open; timings and environment folded away."""
     settings = [table(name, (), lines) for name, lines in grouped(report.config, "Run")]
     seconds = [(readable(key), f"{number(value)} s") for key, value in flat(report.seconds)]

@@ -97,6 +97,12 @@ _OWN_PLOTS = frozenset(
         "parallel_coordinates",
         "best_configurations",
         "objective_by_rank",
+        "rows_of_groups",
+        "thresholds_of_groups",
+        "error_left",
+        "validation_losses",
+        "flagged_of_groups",
+        "areas_of_groups",
     }
 )
 

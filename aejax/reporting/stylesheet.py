@@ -130,6 +130,11 @@ tbody tr:last-child > * { border-bottom: 0; }
 details { margin-top: 18px; border: 1px solid var(--line); border-radius: 8px; }
 summary { cursor: pointer; padding: 10px 16px; font-weight: 600; }
 details .settings { padding: 0 16px; }
+.search { display: block; color: var(--muted); font-size: 0.9rem; margin: 14px 0; }
+.search input { font: inherit; width: 16em; color: inherit; background: transparent;
+  border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; margin-right: 10px; }
+#groups-table td:nth-child(2), .words td { text-align: left; white-space: normal; }
+#groups-table th:nth-child(2), .words th { text-align: left; }
 footer { color: var(--muted); font-size: 0.85rem; padding: 36px 24px 40px; }
 """
 

@@ -15,6 +15,7 @@ from aejax import __version__
 from aejax import config as settings
 from aejax.config import InputError, read_json
 from aejax.detection.detector import Detector
+from aejax.detection.group_loading import is_groups, load_groups
 from aejax.detection.loading import load
 from aejax.detection.rows import default_batch_size
 from aejax.scoring import export, export_folder, parity
@@ -36,6 +37,7 @@ def export_run(
     format: Format = "stablehlo",
     top_features: int = TOP_FEATURES,
     overwrite: bool = False,
+    group: str | None = None,
 ) -> dict[str, Any]:
     """Export the detector of a run, with the run's metrics.
 
@@ -45,6 +47,7 @@ def export_run(
         format: "stablehlo" or "onnx".
         top_features: as in `export_detector`.
         overwrite: replace an export that is there.
+        group: of detectors of groups, whose to export, by itself and without metrics.
 
     Returns:
         JSON-ready: where the export is, its files, and how near its scores are.
@@ -54,11 +57,19 @@ def export_run(
     """
     if export_folder.is_export(run):
         raise InputError(f"{run} is an export already; allowed: a run or a detector")
+    if group is not None and not is_groups(run):
+        raise InputError(f"group is {group!r}; allowed with one detector: none")
+    if group is None and is_groups(run):
+        raise InputError(
+            f"{run} holds detectors of groups; allowed: one of them, by --group NAME "
+            "(in Python, by load_groups and member)"
+        )
     return export_detector(
-        load(run),
+        load(run) if group is None else load_groups(run).member(group),
         out,
         format=format,
-        metrics=read_metrics(run),
+        # What was measured of all groups says nothing of one.
+        metrics=read_metrics(run) if group is None else None,
         top_features=top_features,
         overwrite=overwrite,
     )

@@ -14,6 +14,7 @@ from aejax.data.blocks import Block
 from aejax.data.groups import positions_of
 from aejax.data.rows import Selection
 from aejax.detection.groups import GroupDetector
+from aejax.scoring.group_totals import Groups
 from aejax.scoring.judging import Scored
 
 # A kind of bad rows, as a summary counts them.
@@ -40,6 +41,13 @@ def groups_identity(detector: GroupDetector, column: str) -> dict[str, Any]:
         "group_column": column,
         "group_thresholds": hashlib.sha256(rules.encode()).hexdigest(),
     }
+
+
+def counted_groups(detector: object, identity: dict[str, Any]) -> Groups | None:
+    """Whose flags are counted in a job of this identity; None with one detector for all rows."""
+    if not isinstance(detector, GroupDetector):
+        return None
+    return Groups(column=identity["group_column"], names=detector.names)
 
 
 def score_block(

@@ -122,7 +122,7 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     from aejax.detection.loading import load
 
     if is_groups(home):
-        return _groups(home)
+        return _groups(home, shapes)
     detector = load(home)
     schema = detector.schema.to_dict()
     leaves = jax.tree_util.tree_leaves_with_path(detector.variables)
@@ -146,22 +146,30 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     return described
 
 
-def _groups(home: Path) -> dict[str, Any]:
+def _groups(home: Path, shapes: bool) -> dict[str, Any]:
+    from collections import Counter
+
     import jax
     import numpy as np
 
     from aejax.detection.group_loading import load_groups
+    from aejax.scoring.group_card import limits_of, spread_of
 
     detector = load_groups(home)
     leaves = jax.tree.leaves(detector.variables["params"])
-    low, middle, high = np.quantile(detector.thresholds, [0, 0.5, 1]).tolist()
-    return {
+    kinds = Counter(alarm.kind for group in detector.groups for alarm in group.alarms)
+    rows = np.array([group.rows for group in detector.groups], np.float64)
+    described = {
         "kind": "detectors of groups",
+        "epochs_done": detector.history[-1]["epoch"] if detector.history else None,
         "fingerprint": detector.fingerprint,
         "groups": len(detector.groups),
         "group_column": detector.column,
         "rows": sum(group.rows for group in detector.groups),
-        "thresholds": {"lowest": low, "median": middle, "highest": high},
+        "rows_of_a_group": spread_of(rows),
+        "thresholds": spread_of(detector.thresholds),
+        "alarms": dict(sorted(kinds.items())),
+        "limits": limits_of(detector),
         "skipped_groups": len(detector.skipped),
         "skipped": dict(list(detector.skipped.items())[:SKIPPED_SHOWN]),
         "parameters_of_a_group": sum(leaf.size for leaf in leaves) // len(detector.groups),
@@ -169,3 +177,11 @@ def _groups(home: Path) -> dict[str, Any]:
         "config": settings.to_dict(detector.config),
         "provenance": detector.provenance,
     }
+    if shapes:
+        described["arrays"] = {
+            jax.tree_util.keystr(
+                path, simple=True, separator="/"
+            ): f"{leaf.dtype}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(detector.variables)
+        }
+    return described

@@ -5,6 +5,7 @@ _parts.jsonl           a line for every finished part: its rows, and where in th
 part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
 _summary.json          counts, quantiles and histogram of the whole
 _top/rows.parquet      the most anomalous rows of the whole, where they were asked for
+_groups.csv            a line for every group, where each has a detector of its own
 _SUCCESS               an empty file: every part is there
 .totals                the summary and top rows so far; made again from the parts if it is lost
 .lock                  held while a process writes here
@@ -42,6 +43,7 @@ NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json
 LOCK, TOTALS = ".lock", ".totals"
 # In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
 TOP = "_top/rows.parquet"
+GROUPS = "_groups.csv"
 MAX_BYTES = 1 << 30
 CONTINUES = "; the same command continues once it can"
 
@@ -209,7 +211,7 @@ def _new(folder: Path, identity: dict[str, Any], files: Sequence[tuple[str, str]
 
 def _clear(folder: Path) -> None:
     # What says that the rest is complete goes first, then what lists the parts, then they.
-    for name in (SUCCESS, SUMMARY, TOP, TOTALS, PARTS):
+    for name in (SUCCESS, SUMMARY, TOP, GROUPS, TOTALS, PARTS):
         (folder / name).unlink(missing_ok=True)
         sync_folder(folder)
     for entry in folder.glob("part-*.parquet"):

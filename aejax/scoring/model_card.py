@@ -17,7 +17,9 @@ import jax
 from aejax import config as settings
 from aejax.config import Context
 from aejax.config.durable import write_file
+from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.groups import GroupDetector
 from aejax.detection.threshold import Threshold
 from aejax.scoring.export_folder import CARD
 
@@ -50,12 +52,12 @@ def model_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> 
     blocks = [
         f"# Model card: {_what(detector)}",
         _intended_use(detector),
-        _training_data(detector),
+        training_data(detector.schema, detector.provenance),
         _settings(detector),
         _quality(detector, metrics or {}),
         _thresholds(detector),
         _limits(detector, metrics or {}),
-        _provenance(detector, metrics or {}),
+        made_by(detector, metrics or {}),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -66,7 +68,7 @@ def _what(detector: Detector) -> str:
         kind, f"{kind.replace('-', ' ')} model"
     )
     many = "" if detector.combine is None else f"an ensemble of {detector.members} times "
-    return f"{many}a {one} of {_count(detector.schema.features, 'feature')}"
+    return f"{many}a {one} of {counted(detector.schema.features, 'feature')}"
 
 
 def _intended_use(detector: Detector) -> str:
@@ -91,22 +93,22 @@ def _intended_use(detector: Detector) -> str:
     )
 
 
-def _training_data(detector: Detector) -> str:
-    schema, provenance = detector.schema, detector.provenance
+def training_data(schema: Schema, provenance: Mapping[str, Any]) -> str:
+    """The section on the rows that were trained on."""
     rows = provenance.get("training_rows")
     lines = [
         ("rows", "unknown" if rows is None else f"{rows:,}, taken to be normal"),
         ("SHA-256 of the rows", provenance.get("data")),
         ("a row", f"{schema.kind}, {schema.dtype}{list(schema.shape)}"),
     ]
-    for name, told in (("recipe", "recipe"), ("input", "file")):
+    for name, told in (("recipe", "recipe"), ("input", "file"), ("group", "group")):
         if name in provenance:
             lines.append((told, provenance[name]))
     if schema.names is not None:
         names = ", ".join(schema.names[:MOST_NAMES])
         more = len(schema.names) - MOST_NAMES
         lines.append(("features", names + (f" and {more} more" if more > 0 else "")))
-    return f"## Training data\n\n{_table(lines)}"
+    return f"## Training data\n\n{facts_table(lines)}"
 
 
 def _settings(detector: Detector) -> str:
@@ -123,7 +125,7 @@ def _settings(detector: Detector) -> str:
     ]
     if detector.combine is not None:
         lines.append(("members", f"{detector.members}, scores combined by {detector.combine}"))
-    return f"## Settings\n\n{_table(lines)}"
+    return f"## Settings\n\n{facts_table(lines)}"
 
 
 def _quality(detector: Detector, metrics: Mapping[str, Any]) -> str:
@@ -154,7 +156,7 @@ def _quality(detector: Detector, metrics: Mapping[str, Any]) -> str:
             lines.append((name, told))
     level = (judged.get("intervals") or {}).get("level")
     note = judged.get("note")
-    text = f"## Measured quality\n\n{_table(lines)}"
+    text = f"## Measured quality\n\n{facts_table(lines)}"
     if level is not None:
         text += (
             f"\n\nIn brackets: {level:.0%} bootstrap intervals over the rows judged. They hold "
@@ -180,12 +182,13 @@ def _thresholds(detector: Detector) -> str:
     lines = [
         (
             name,
-            f"{kept.value:.9g}, by {settings.rule_text(kept.rule)} on {_count(kept.rows, 'score')}",
+            f"{kept.value:.9g}, by {settings.rule_text(kept.rule)} "
+            f"on {counted(kept.rows, 'score')}",
         )
         for name, kept in found
         if kept is not None
     ]
-    return f"## Thresholds\n\n{_table(lines)}"
+    return f"## Thresholds\n\n{facts_table(lines)}"
 
 
 def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
@@ -207,13 +210,14 @@ def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
         said.append("It was not judged on labelled anomalies: how many it finds is unknown.")
     if detector.threshold is not None and detector.threshold.rows < 1000:
         said.append(
-            f"The threshold rests on {_count(detector.threshold.rows, 'score')}: "
+            f"The threshold rests on {counted(detector.threshold.rows, 'score')}: "
             "the rate of false alarms is uncertain."
         )
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in said)
 
 
-def _provenance(detector: Detector, metrics: Mapping[str, Any]) -> str:
+def made_by(detector: Detector | GroupDetector, metrics: Mapping[str, Any]) -> str:
+    """The section on what made it."""
     provenance = detector.provenance
     versions = provenance.get("versions") or metrics.get("environment") or {}
     lines: list[tuple[str, Any]] = [
@@ -227,10 +231,11 @@ def _provenance(detector: Detector, metrics: Mapping[str, Any]) -> str:
     lines += [(name, value) for name, value in dict(versions).items()]
     if not versions:
         lines.append(("versions", "unknown: they were not recorded"))
-    return f"## Provenance\n\n{_table(lines)}"
+    return f"## Provenance\n\n{facts_table(lines)}"
 
 
-def _table(lines: list[tuple[str, Any]]) -> str:
+def facts_table(lines: list[tuple[str, Any]]) -> str:
+    """A Markdown table of facts and their values."""
     rows = [
         f"| {_text(name)} | {'unknown' if value is None else _value(value)} |"
         for name, value in lines
@@ -259,5 +264,6 @@ def _text(value: Any) -> str:
     return re.sub(r"[\\`*|<]|(?<=\])\(", r"\\\g<0>", shown)
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number of things, in words."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -23,11 +23,9 @@ from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
-from aejax.detection.groups import GroupDetector
 from aejax.scoring.job import Job, Place
-from aejax.scoring.judging import threshold_identity
 from aejax.scoring.manifest import Manifest, part_name
-from aejax.scoring.ray_actors import PartScorer, RowCounter, read_totals
+from aejax.scoring.ray_actors import PartScorer, RowCounter, identity_of, read_totals
 from aejax.scoring.segment import Segment
 
 # Parts that are given to Ray together: it keeps books of its own for each.
@@ -57,8 +55,6 @@ class RayEngine:
 
     def score_segment(self, job: Job, segment: Segment) -> None:
         """Score the parts that the journal doesn't have."""
-        if isinstance(job.detector, GroupDetector):
-            raise InputError("engine is 'ray'; allowed with groups: 'local'")
         ray = _ray()
         started = not ray.is_initialized()
         if started:
@@ -70,9 +66,9 @@ class RayEngine:
                 ray.shutdown()
         segment.manifest.end(segment.number)
 
-    def open(self, names: list[str], schema: Schema) -> Rows:
+    def open(self, names: list[str], schema: Schema, selection: Selection | None = None) -> Rows:
         """The files of a segment, opened as the driver opened them."""
-        selection = dataclasses.replace(self.selection, bad_cells="null")
+        selection = dataclasses.replace(selection or self.selection, bad_cells="null")
         return files.open_rows(self.inputs, selection, expected=schema).only(names)
 
     def _score(self, ray: Any, job: Job, segment: Segment) -> None:
@@ -81,7 +77,7 @@ class RayEngine:
             "engine": self,
             "names": segment.names,
             "here": os.getcwd(),
-            "identity": {"model": job.detector.fingerprint, **threshold_identity(job.detector)},
+            "identity": identity_of(job.detector, job.group_column),
             "job": {
                 field.name: getattr(job, field.name)
                 for field in dataclasses.fields(job)

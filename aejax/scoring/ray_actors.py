@@ -13,10 +13,12 @@ import numpy as np
 from aejax.config import InputError
 from aejax.config.durable import refused_as_input
 from aejax.data.schema import Schema
+from aejax.detection.groups import GroupDetector
+from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
 from aejax.scoring.job import Job, Place, on_devices, write_part
 from aejax.scoring.judging import Judge, threshold_identity
 from aejax.scoring.manifest import CONTINUES, part_name
-from aejax.scoring.row_scorer import load_scorer
+from aejax.scoring.row_scorer import RowScorer, load_scorer
 from aejax.scoring.totals import PartTotals, part_totals
 
 if TYPE_CHECKING:
@@ -48,14 +50,18 @@ class PartScorer:
     ) -> None:
         os.chdir(here)
         detector = load_scorer(engine.run_folder)
-        found = {"model": detector.fingerprint, **threshold_identity(detector)}
+        found = identity_of(detector, job["group_column"])
         self.problem = None
         if found != identity:
             self.problem = (
                 f"{engine.run_folder} holds the detector {found['model'][:12]} where parts are "
                 f"scored; allowed: that of the job, {identity['model'][:12]}"
             )
-        self.rows = engine.open(names, detector.schema)
+        selection = engine.selection
+        if isinstance(detector, GroupDetector):
+            selection = with_groups(detector, selection, job["group_column"])
+        self.groups = counted_groups(detector, found)
+        self.rows = engine.open(names, detector.schema, selection)
         detector, devices = on_devices(detector, None)
         self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
         self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)
@@ -74,7 +80,7 @@ class PartScorer:
             with refused_as_input(self.out, CONTINUES):
                 part = write_part(self.job, self.judge, self.rows, Place(**given), path)
                 # Found out here, so that the driver needn't read every score that was written.
-                adds = part_totals(path)
+                adds = part_totals(path, self.groups)
         except InputError as error:
             return {"error": str(error)}
         return {
@@ -84,8 +90,15 @@ class PartScorer:
                 "digest": base64.b64encode(adds.digest).decode(),
                 "bins": sorted(adds.bins.items()),
                 "places": adds.places,
+                "groups": adds.groups,
             },
         }
+
+
+def identity_of(detector: RowScorer | GroupDetector, column: str) -> dict[str, Any]:
+    """What must be the same where parts are scored as where the job began."""
+    grouped = groups_identity(detector, column) if isinstance(detector, GroupDetector) else {}
+    return {"model": detector.fingerprint, **threshold_identity(detector), **grouped}
 
 
 class RowCounter:
@@ -118,4 +131,5 @@ class RowCounter:
 
 def read_totals(adds: dict[str, Any]) -> PartTotals:
     """What a part adds to the totals, from an actor's JSON."""
-    return PartTotals(base64.b64decode(adds["digest"]), dict(adds["bins"]), adds["places"])
+    digest, bins = base64.b64decode(adds["digest"]), dict(adds["bins"])
+    return PartTotals(digest, bins, adds["places"], adds["groups"])

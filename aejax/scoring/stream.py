@@ -18,7 +18,7 @@ from aejax.data.schema import Schema
 from aejax.detection.groups import GroupDetector
 from aejax.detection.rows import default_batch_size
 from aejax.detection.stability import tell
-from aejax.scoring.grouped import groups_identity, with_groups
+from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
@@ -93,7 +93,9 @@ def score_files(
 
     Returns:
         The summary: rows, flagged, flagged_rate, bad_rows, bad_rows_by_reason, lowest, highest,
-        parts, quantiles, histogram; and seconds, rows_per_second, resumed_at_row, scores.
+        parts, quantiles, histogram; and seconds, rows_per_second, resumed_at_row, scores. With
+        groups also groups, most_flagged_groups and, where there are any, unknown_groups; the
+        folder's `_groups.csv` has a line for every group.
 
     Raises:
         InputError: if a file can't be read, rows don't fit, the folder holds another job, or
@@ -121,7 +123,7 @@ def score_files(
             allowed = "at least 1" if most is None else f"0 to {most}"
             raise InputError(f"{name} is {value}; allowed: {allowed}")
     selection = dataclasses.replace(selection or Selection(), bad_cells="null")
-    grouped = {}
+    grouped: dict[str, Any] = {}
     if isinstance(detector, GroupDetector):
         selection = with_groups(detector, selection, group_column)
         grouped = groups_identity(detector, selection.key_columns[0])
@@ -148,7 +150,7 @@ def score_files(
     with lock(out):
         manifest = claim(out, identity, rows.fingerprints(), restart=restart, append=append)
         already = manifest.rows
-        totals = Totals.of(manifest, top)
+        totals = Totals.of(manifest, top, counted_groups(detector, grouped))
         if not manifest.done:
             write_model(detector, out)
             job = Job(

@@ -26,17 +26,15 @@ from aejax.config import InputError
 from aejax.config.durable import refused_as_input, written_aside
 from aejax.detection.feature_drift import feature_stability
 from aejax.detection.stability import drift, population_stability
+from aejax.scoring.group_totals import Groups, GroupTotals
 from aejax.scoring.manifest import CONTINUES, TOP, TOTALS, Manifest
 from aejax.scoring.row_scorer import Described, usual_values_of
+from aejax.scoring.score_bins import bin_of, histogram_of
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
 # Of the t-digest (Dunning and Ertl, 2019, arXiv:1902.04023): over 10 million scores in 20 parts,
 # the median lay within 0.14 % of its rank, the 0.99 quantile within 0.005 %.
 COMPRESSION = 2000
-# Histogram bins for a factor of 2 between scores.
-BINS_PER_OCTAVE = 4
-# Float32 begins at 2^-149.
-BIN_OFFSET = 150 * BINS_PER_OCTAVE
 CHECK_BYTES = 4
 _METADATA = b"aejax"
 # Of a part's file: where the values of its rows' features lie.
@@ -51,14 +49,16 @@ class PartTotals(NamedTuple):
         bins: how many scores each bin of the histogram has.
         places: how many values each bin of each feature has, [10][features]; None where
             features aren't watched.
+        groups: what `Groups.of_part` gives; None where there is one detector for all.
     """
 
     digest: bytes
     bins: dict[int, int]
     places: list[list[int]] | None = None
+    groups: dict[str, Any] | None = None
 
 
-def part_totals(path: Path) -> PartTotals:
+def part_totals(path: Path, groups: Groups | None = None) -> PartTotals:
     """What a part adds to the totals."""
     digest = datasketches.tdigest_double(COMPRESSION)
     counted: Counter[int] = Counter()
@@ -70,11 +70,11 @@ def part_totals(path: Path) -> PartTotals:
                 continue
             # Sorted, because the digest sorts what it is given, in small pieces and more slowly.
             digest.update(np.sort(scores).astype(np.float64))
-            bins, counts = np.unique(_bin_of(scores), return_counts=True)
+            bins, counts = np.unique(bin_of(scores), return_counts=True)
             counted.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
-    return PartTotals(
-        digest.serialize(), dict(counted), None if places is None else json.loads(places)
-    )
+        of_groups = None if groups is None else groups.of_part(file)
+    watched = None if places is None else json.loads(places)
+    return PartTotals(digest.serialize(), dict(counted), watched, of_groups)
 
 
 def _scores(file: pq.ParquetFile, group: int) -> np.ndarray:
@@ -97,24 +97,26 @@ class Totals:
 
     Args:
         top: how many of the most anomalous rows to keep.
+        groups: whose rows are counted apart, or None.
     """
 
-    def __init__(self, top: int) -> None:
+    def __init__(self, top: int, groups: Groups | None = None) -> None:
         self.top, self.parts = top, 0
+        self.groups = None if groups is None else GroupTotals(groups)
         self.digest = datasketches.tdigest_double(COMPRESSION)
         self.bins: Counter[int] = Counter()
         self.places: np.ndarray | None = None
         self.rows: pa.Table | None = None
 
     @staticmethod
-    def of(manifest: Manifest, top: int) -> Totals:
+    def of(manifest: Manifest, top: int, groups: Groups | None = None) -> Totals:
         """The totals of all finished parts of a job: as saved, with what is missing folded in."""
         try:
-            totals = Totals._saved(manifest.folder, top)
+            totals = Totals._saved(manifest.folder, top, groups)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            totals = Totals(top)
+            totals = Totals(top, groups)
         if totals.parts > len(manifest.parts):
-            totals = Totals(top)
+            totals = Totals(top, groups)
         for part in manifest.parts[totals.parts :]:
             totals.fold(manifest.folder / part["name"])
         return totals
@@ -126,13 +128,15 @@ class Totals:
             path: its file.
             part: what `part_totals` gives for it, where that is known already.
         """
-        part = part or part_totals(path)
+        part = part or part_totals(path, None if self.groups is None else self.groups.groups)
         self.digest.merge(datasketches.tdigest_double.deserialize(part.digest))
         # Written and read, as after a kill, so that it makes no difference whether there was one.
         self.digest = datasketches.tdigest_double.deserialize(self.digest.serialize())
         self.bins.update(part.bins)
         if part.places is not None:
             self.places = np.array(part.places) + (0 if self.places is None else self.places)
+        if self.groups is not None and part.groups is not None:
+            self.groups.fold(part.groups)
         if self.top:
             with _reading(path) as file:
                 for group in range(file.num_row_groups):
@@ -162,6 +166,7 @@ class Totals:
             "digest": base64.b64encode(self.digest.serialize()).decode(),
             "bins": sorted(self.bins.items()),
             "places": None if self.places is None else self.places.tolist(),
+            **({} if self.groups is None else {"groups": self.groups.to_dict()}),
         }
         rows = pa.table({}) if self.rows is None else self.rows
         rows = rows.replace_schema_metadata({_METADATA: json.dumps(described)})
@@ -173,7 +178,7 @@ class Totals:
             file.write(written + zlib.crc32(written).to_bytes(CHECK_BYTES))
 
     @staticmethod
-    def _saved(folder: Path, top: int) -> Totals:
+    def _saved(folder: Path, top: int, groups: Groups | None) -> Totals:
         content = (folder / TOTALS).read_bytes()
         content, check = content[:-CHECK_BYTES], content[-CHECK_BYTES:]
         if zlib.crc32(content).to_bytes(CHECK_BYTES) != check:
@@ -182,7 +187,9 @@ class Totals:
         written = json.loads(table.schema.metadata[_METADATA])
         if written["top"] != top:
             raise ValueError("saved for another number of rows")
-        totals = Totals(top)
+        totals = Totals(top, groups)
+        if groups is not None:
+            totals.groups = GroupTotals.from_dict(written["groups"], groups)
         totals.parts = written["parts"]
         totals.digest = datasketches.tdigest_double.deserialize(base64.b64decode(written["digest"]))
         totals.bins = Counter(dict(written["bins"]))
@@ -191,7 +198,13 @@ class Totals:
         return totals
 
     def write_top(self, folder: Path) -> None:
-        """Write the most anomalous rows, the worst first, where they were asked for."""
+        """Write the most anomalous rows, the worst first, where they were asked for.
+
+        Where there are groups, also their table.
+        """
+        if self.groups is not None:
+            with refused_as_input(folder, CONTINUES):
+                self.groups.write(folder)
         if self.rows is None:
             return
         with refused_as_input(folder, CONTINUES):
@@ -225,7 +238,9 @@ class Totals:
             described["quantiles"] = {
                 f"{q:g}": float(min(max(self.digest.get_quantile(q), low), high)) for q in QUANTILES
             }
-        described["histogram"] = _histogram(self.bins)
+        if self.groups is not None:
+            described |= self.groups.summary()
+        described["histogram"] = histogram_of(self.bins)
         return described
 
 
@@ -254,37 +269,3 @@ def counts(manifest: Manifest) -> dict[str, Any]:
         "parts": len(parts),
         **({"unseen_values": dict(sorted(unseen.items()))} if unseen else {}),
     }
-
-
-def _bin_of(scores: np.ndarray) -> np.ndarray:
-    """Bin of each score: 0 for 0, and 1 + a position in log space for the rest, with its sign."""
-    size = np.abs(scores.astype(np.float64))
-    with np.errstate(divide="ignore"):
-        place = np.floor(np.log2(size) * BINS_PER_OCTAVE)
-    return np.where(size == 0, 0, np.sign(scores) * (place + BIN_OFFSET)).astype(np.int64)
-
-
-def _histogram(bins: Counter[int]) -> dict[str, list[Any]]:
-    """Counts between edges; every edge but the last belongs to the bin on its right."""
-    edges: list[float] = []
-    counts: list[int] = []
-    below, above = [n for n in bins if n < 0], [n for n in bins if n > 0]
-    if below:
-        numbers = range(min(below), max(below) + 1)
-        edges += [-_size(1 - number) for number in numbers]
-        counts += [bins[number] for number in numbers]
-    if bins[0] or below:
-        edges.append(-_size(-max(below)) if below else 0.0)
-        counts.append(bins[0])
-    if above:
-        numbers = range(min(above), max(above) + 1)
-        edges += [_size(number) for number in numbers]
-        counts += [bins[number] for number in numbers]
-    if edges:
-        edges.append(_size(max(above, default=0) + 1))
-    return {"edges": edges, "counts": counts}
-
-
-def _size(number: int) -> float:
-    """The least size of a score in the bin of this number."""
-    return float(2.0 ** ((number - BIN_OFFSET) / BINS_PER_OCTAVE))

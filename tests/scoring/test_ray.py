@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import aejax
 from aejax import cli
 from aejax.config import InputError
 from aejax.data.rows import Selection
@@ -115,6 +116,33 @@ def test_either_engine_goes_on_where_the_other_stopped(
     assert result["resumed_at_row"] == 300 * len(listed)
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     same_folders(out, tmp_path / "whole")
+
+
+@needs_ray
+@pytest.mark.filterwarnings("default")
+def test_groups_are_scored_and_counted_as_in_one_process(
+    table: pd.DataFrame, tmp_path: Path, cluster: None
+) -> None:
+    rows = table.assign(place=table.index % 3)
+    sensors = [name for name in rows.columns if name.startswith("sensor")]
+    config = aejax.Config(model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2))
+    some = rows[600:1200]
+    detectors = aejax.fit_groups(config, some[sensors], some["place"], column="place")
+    detectors.save(tmp_path / "run")
+    rows.loc[50:90, "place"] = 7
+    rows.loc[2500:2600, "place"] = 8
+    path = tmp_path / "rows.parquet"
+    rows.rename(columns={"place": "site"}).to_parquet(path, index=False)
+    how: dict[str, Any] = {"selection": KEYS, "group_column": "site", "part_rows": 400}
+    engine = RayEngine(run_folder=tmp_path / "run", inputs=path, selection=KEYS, actors=2)
+    expected = score_files(detectors, path, tmp_path / "one", **how)
+    found = score_files(detectors, path, tmp_path / "ray", engine=engine, **how)
+    same_folders(tmp_path / "ray", tmp_path / "one")
+    told = {one["group"]: one["rows"] for one in found["unknown_groups"]["most"]}
+    assert told == {"7": 41, "8": 101}
+    assert found["most_flagged_groups"] == expected["most_flagged_groups"]
+    tables = [(tmp_path / name / "_groups.csv").read_bytes() for name in ("one", "ray")]
+    assert tables[0] == tables[1]
 
 
 @needs_ray

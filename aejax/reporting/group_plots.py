@@ -1,0 +1,176 @@
+"""Plots of many groups: how a number is spread over them, and how their losses fell.
+
+What a plot holds is bounded whatever the number of groups: numbers are binned, epochs thinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from aejax.detection.group_curves import LOSSES, QUANTILES
+from aejax.reporting.groups_contents import Floats
+from aejax.reporting.markup import number
+from aejax.reporting.style import (
+    INK,
+    LABEL_GROUND,
+    NORMAL,
+    PLOT_WIDTH,
+    SECOND,
+    Plot,
+    house_style,
+    legend_above,
+    new_figure,
+    plain_log_ticks,
+)
+
+MOST_BINS = 48
+# Fewer numbers than this have no distribution to be drawn.
+LEAST_GROUPS = 4
+# Between the smallest and the largest number, from which the axis is logarithmic.
+LONG_RANGE = 20.0
+
+
+def spread(
+    values: Floats, *, name: str, label: str, title: str, caption: str, share: bool = False
+) -> Plot | None:
+    """A histogram of one number of every group, with the median marked.
+
+    Args:
+        values: [groups]; NaN where a group has none.
+        name: of the plot's file.
+        label: what the number is.
+        title: what it says, with "{middle}" for the median.
+        caption: how to read it.
+        share: whether it is a share in [0, 1], to be shown in per cent.
+    """
+    known = values[np.isfinite(values)]
+    if len(known) < LEAST_GROUPS:
+        return None
+    shown = in_percent if share else number
+    low, high, middle = float(known.min()), float(known.max()), float(np.median(known))
+    bins = int(np.clip(3 * len(known) ** (1 / 3), 8, MOST_BINS))
+    logarithmic = low > 0 and high > LONG_RANGE * low
+    if logarithmic:
+        edges = np.geomspace(low / 1.02, high * 1.02, bins + 1)
+    elif high - low > 1e-9 * max(abs(low), abs(high)):
+        margin = 0.02 * (high - low)
+        # A share or a count below 0 would be no place for a bar.
+        edges = np.linspace(
+            max(low - margin, 0.0 if low >= 0 else -np.inf), high + margin, bins + 1
+        )
+    else:
+        width = max(abs(high), 1e-3) / 2
+        edges = np.linspace(low - width, high + width, 10)
+    counts = np.histogram(np.clip(known, edges[0], edges[-1]), edges)[0]
+    with house_style():
+        figure = new_figure(PLOT_WIDTH, 2.5)
+        axes = figure.subplots()
+        axes.stairs(counts, edges, fill=True, alpha=0.32, color=NORMAL)
+        axes.stairs(counts, edges, linewidth=1.4, color=NORMAL)
+        if logarithmic:
+            axes.set_xscale("log")
+            plain_log_ticks(axes, "x")
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(0, counts.max() * 1.22)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        if share:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        left, right = (np.log(edges[[0, -1]]) if logarithmic else edges[[0, -1]]).tolist()
+        place = ((np.log(middle) if logarithmic else middle) - left) / (right - left)
+        axes.axvline(middle, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.annotate(
+            f"median {shown(middle)}",
+            (middle, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-4 if place > 0.6 else 4, -2),
+            textcoords="offset points",
+            ha="right" if place > 0.6 else "left",
+            va="top",
+            color=INK,
+            bbox=LABEL_GROUND,
+        )
+        axes.set_xlabel(label + (" (log scale)" if logarithmic else ""))
+        axes.set_ylabel("groups in a bin")
+    title = title.format(middle=shown(middle))
+    return Plot(
+        name=name,
+        title=title,
+        caption=caption,
+        alternative=f"Histogram over {len(known):,} groups, from {shown(low)} to {shown(high)}. "
+        f"{title}.",
+        figure=figure,
+    )
+
+
+def in_percent(part: float) -> str:
+    """A ratio in per cent, which may be above 1."""
+    return f"{100 * part:.1f}%"
+
+
+def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None:
+    """The median loss of the groups in each epoch, and where most of them lie.
+
+    Args:
+        history: as `spread_of_losses` returns it.
+        groups: how many there are.
+    """
+    names = [name for name in LOSSES if history and name in history[0]]
+    if not names:
+        return None
+    epochs = np.array([row["epoch"] for row in history])
+    shown = {name: np.array([row[name] for row in history]) for name in names}
+    everything = np.concatenate([bands.ravel() for bands in shown.values()])
+    logarithmic = bool(everything.min() > 0 and everything.max() > 8 * everything.min())
+    marks = {
+        "loss": ("training", NORMAL, "-"),
+        "validation_loss": ("validation", SECOND, (0, (5, 1.5))),
+    }
+    with house_style():
+        figure = new_figure(PLOT_WIDTH, 2.9)
+        axes = figure.subplots()
+        for name, bands in shown.items():
+            told, colour, line = marks[name]
+            if name == names[-1]:
+                for outer, alpha in ((0, 0.13), (1, 0.2)):
+                    axes.fill_between(
+                        epochs,
+                        bands[:, outer],
+                        bands[:, -1 - outer],
+                        color=colour,
+                        alpha=alpha,
+                        linewidth=0,
+                    )
+            axes.plot(
+                epochs,
+                bands[:, len(QUANTILES) // 2],
+                color=colour,
+                linestyle=line,
+                label=f"{told}, median",
+                marker="o" if len(epochs) < 12 else None,
+                markersize=3.5,
+            )
+        if logarithmic:
+            axes.set_yscale("log")
+            plain_log_ticks(axes, "y")
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss" + (" (log scale)" if logarithmic else ""))
+        legend_above(axes, columns=2)
+    told = marks[names[-1]][0]
+    first, last = (shown[names[-1]][at, len(QUANTILES) // 2] for at in (0, -1))
+    title = f"The median {told} loss goes from {number(float(first))} to {number(float(last))}"
+    return Plot(
+        name="losses",
+        title=title,
+        caption=f"Over {groups:,} groups: the darker band holds half of them, the lighter one "
+        f"90% ({told} loss). A group that stopped early counts with its last losses.",
+        alternative=f"Median loss over {epochs[-1]} epochs with bands. {title}.",
+        figure=figure,
+    )

@@ -1,0 +1,173 @@
+"""A model card for detectors of groups: what holds for all of them, and how far they differ.
+
+In the order of `aejax.scoring.model_card`; of bounded length, however many groups there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax import config as settings
+from aejax.config.durable import write_file
+from aejax.detection.groups import GroupDetector
+from aejax.scoring.export_folder import CARD
+from aejax.scoring.model_card import counted, facts_table, made_by, training_data
+
+# Scores below which the rate of false alarms that a threshold gives is uncertain.
+FEW_SCORES = 100
+
+
+def write_group_card(
+    detector: GroupDetector, metrics: Mapping[str, Any] | None, folder: Path
+) -> Path:
+    """Write `MODEL_CARD.md`.
+
+    Args:
+        detector: of all groups.
+        metrics: what the run's `metrics.json` holds, or None.
+        folder: that exists.
+
+    Returns:
+        Path of the file.
+    """
+    path = folder / CARD
+    write_file(path, group_card(detector, metrics))
+    return path
+
+
+def group_card(detector: GroupDetector, metrics: Mapping[str, Any] | None = None) -> str:
+    """The card as Markdown."""
+    schema = detector.schema
+    kind = settings.to_dict(detector.config.model)["kind_name"].replace("-", " ")
+    many = counted(len(detector.groups), "detector")
+    blocks = [
+        f"# Model card: {many} of groups, each a {kind} autoencoder of "
+        f"{counted(schema.features, 'feature')}",
+        _use(detector),
+        training_data(schema, detector.provenance),
+        _groups(detector),
+        _settings(detector),
+        _quality(metrics or {}),
+        _thresholds(detector),
+        _limits(detector, metrics or {}),
+        made_by(detector, metrics or {}),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def spread_of(values: np.ndarray) -> dict[str, float]:
+    """The lowest, the median and the highest of a number that every group has, those with one."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return {}
+    low, middle, high = np.quantile(known, [0, 0.5, 1]).tolist()
+    return {"lowest": low, "median": middle, "highest": high}
+
+
+def limits_of(detector: GroupDetector) -> list[str]:
+    """What is uncertain about some groups, in sentences."""
+    groups = detector.groups
+    said = []
+    few = sum(group.threshold.rows < FEW_SCORES for group in groups)
+    if few:
+        said.append(
+            f"The thresholds of {few:,} of {len(groups):,} groups rest on fewer than "
+            f"{FEW_SCORES} scores each: their rates of false alarms are uncertain."
+        )
+    alarmed = sum(bool(group.alarms) for group in groups)
+    if alarmed:
+        said.append(
+            f"{counted(alarmed, 'group')} raised an alarm in training or calibration; "
+            "`groups.csv` of the run says which."
+        )
+    if detector.skipped:
+        said.append(
+            f"No detector was made for {counted(len(detector.skipped), 'group')} of the training "
+            "rows: their rows, and those of groups that were not there, get no score."
+        )
+    return said
+
+
+def _use(detector: GroupDetector) -> str:
+    error = (
+        "how badly the group's model, trained on normal rows of the group, rebuilds it"
+        if detector.scorer.kind == "error"
+        else f"its {detector.scorer.kind.replace('-', ' ')} under the group's model"
+    )
+    return (
+        "## Intended use\n\n"
+        f"They score rows by {error}. `{detector.column}` names a row's group. A row whose score "
+        "is above its own group's threshold is flagged as an anomaly; scores of different groups "
+        "compare only beside their thresholds. They point a person, or a further check, to "
+        "unusual rows. They do not say why a row is unusual in the world, and no decision about "
+        "a person should rest on them alone."
+    )
+
+
+def _groups(detector: GroupDetector) -> str:
+    rows = np.array([group.rows for group in detector.groups], np.float64)
+    left = np.array([np.nan if g.error_left is None else g.error_left for g in detector.groups])
+    lines: list[tuple[str, Any]] = [
+        ("column", detector.column),
+        ("groups with a detector", f"{len(detector.groups):,}"),
+        ("groups without one", f"{len(detector.skipped):,}"),
+        ("rows of a group", spread_of(rows)),
+    ]
+    if found := spread_of(left):
+        lines.append(("error left, as a share of an untrained network's", found))
+    return f"## Groups\n\n{facts_table(lines)}"
+
+
+def _settings(detector: GroupDetector) -> str:
+    config, groups = detector.config, len(detector.groups)
+    leaves = jax.tree.leaves(detector.variables)
+    lines: list[tuple[str, Any]] = [
+        ("numbers in the model of a group", f"{sum(leaf.size for leaf in leaves) // groups:,}"),
+        ("model", settings.to_dict(config.model)),
+        ("scaling, of each group by itself", settings.to_dict(config.scale)),
+        ("training", settings.to_dict(config.train)),
+        ("error of a feature", config.error),
+        ("score", detector.scorer.kind),
+        ("precision", config.precision),
+    ]
+    return f"## Settings\n\n{facts_table(lines)}"
+
+
+def _quality(metrics: Mapping[str, Any]) -> str:
+    measured = dict(metrics.get("measured") or {})
+    if not measured:
+        return "## Measured quality\n\nNot measured: no metrics came with the models."
+    text = f"## Measured quality\n\n{facts_table(list(measured.items()))}"
+    return text + "\n\nMeasured on the rows of the run, those that were trained on included."
+
+
+def _thresholds(detector: GroupDetector) -> str:
+    rules = sorted({settings.rule_text(group.threshold.rule) for group in detector.groups})
+    scores = np.array([group.threshold.rows for group in detector.groups], np.float64)
+    lines = [
+        ("a group's own, by", ", ".join(rules)),
+        ("values", spread_of(detector.thresholds)),
+        ("scores that one rests on", spread_of(scores)),
+    ]
+    return f"## Thresholds\n\n{facts_table(lines)}"
+
+
+def _limits(detector: GroupDetector, metrics: Mapping[str, Any]) -> str:
+    said = [
+        "A score is a distance from the group's training rows, not a probability. When the data "
+        "drifts, scores rise for normal rows too: watch the share that is flagged, and calibrate "
+        "anew.",
+        "Anomalies that a model rebuilds well score low. Anomalous rows among the training rows "
+        "teach it to.",
+        "A row with a missing value, or of a group without a detector, has no score and is never "
+        "flagged: look for it.",
+        *limits_of(detector),
+    ]
+    if not (metrics.get("measured") or {}).get("groups_with_anomalies"):
+        said.append("No group was judged on labelled anomalies: how many they find is unknown.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in said)

@@ -1,0 +1,159 @@
+"""The faces of detectors of groups, by the command line: report, card, inspection, reasons, export.
+
+Rows are scikit-learn's handwritten digits, and each digit is a group.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+
+import aejax
+from aejax.cli import main
+from aejax.data.batches import validation_split
+from aejax.scoring.exported import load_export
+
+PIXELS = [f"pixel_{i}" for i in range(64)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    """Digits 0 to 4, of which the last 3 rows are of a group that hardly has any."""
+    images = load_digits()
+    table = pd.DataFrame(images.data.astype(np.float32), columns=PIXELS)
+    table = table.assign(digit=[f"digit {label}" for label in images.target])
+    table = table[images.target < 5].reset_index(drop=True)
+    table.loc[len(table) - 3 :, "digit"] = "digit 9"
+    return table
+
+
+@pytest.fixture(scope="module")
+def run(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    rows.to_csv(folder / "rows.csv", index=False)
+    train = ["train", "--input", str(folder / "rows.csv"), "--group-column", "digit"]
+    train += ["--least-rows", "20", "--hidden", "16", "4", "--epochs", "20", "--quiet"]
+    train += ["--learning-rate", "0.005", "--out", str(folder / "run")]
+    assert main(train) == 0
+    return folder / "run"
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    assert main(list(map(str, arguments))) == code
+    out, err = capsys.readouterr()
+    return out if code == 0 else err
+
+
+def test_report_and_table_agree_with_the_detectors(run: Path, rows: pd.DataFrame) -> None:
+    page = (run / "report.html").read_text()
+    assert "5 groups of &#x27;digit&#x27; have a detector each" in page
+    assert "digit 9" in page
+    assert (run / "plots" / "thresholds_of_groups.png").is_file()
+    table = pd.read_csv(run / "groups.csv").set_index("digit")
+    detectors = aejax.load_groups(run)
+    known = rows[rows["digit"] != "digit 9"]
+    flags = detectors.predict(known[PIXELS], known["digit"])
+    expected = pd.Series(flags, index=known["digit"]).groupby(level=0).sum()
+    assert table["normal_rows_flagged"].dropna().to_dict() == expected.to_dict()
+    # A network that was hardly moved stands for the untrained one.
+    own = known.loc[known["digit"] == "digit 3", PIXELS].to_numpy(np.float32)
+    idle = aejax.Train(epochs=1, learning_rate=1e-12)
+    before = aejax.fit(dataclasses.replace(detectors.config, train=idle), own)
+    _, held = validation_split(len(own), 0.1, seed=0)
+    left = detectors.member("digit 3").score(own[held]).mean() / before.score(own[held]).mean()
+    assert table.loc["digit 3", "error_left"] == pytest.approx(left, rel=1e-3)
+    metrics = json.loads((run / "metrics.json").read_text())["measured"]
+    assert metrics["flagged_of_normal_rows"] == pytest.approx(flags.mean())
+
+
+def test_card_and_inspection(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = (run / "MODEL_CARD.md").read_text()
+    detectors = aejax.load_groups(run)
+    low, high = detectors.thresholds.min(), detectors.thresholds.max()
+    assert "# Model card: 5 detectors of groups, each a dense autoencoder of 64 features" in card
+    assert f"lowest: {low:.4g}" in card
+    assert f"highest: {high:.4g}" in card
+    assert "The thresholds of 5 of 5 groups rest on fewer than 100 scores each" in card
+    assert "No detector was made for 1 group of the training rows" in card
+    told = json.loads(call(capsys, "inspect", run, "--json", "--shapes"))
+    assert told["thresholds"]["highest"] == high
+    assert told["rows_of_a_group"]["median"] == np.median([g.rows for g in detectors.groups])
+    assert told["epochs_done"] == 20
+    assert len(told["limits"]) == 2
+    assert all(shape.split("[")[1].startswith("5") for shape in told["arrays"].values())
+
+
+def test_a_row_is_explained_by_its_own_group(
+    run: Path, rows: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = rows.iloc[:40].copy()
+    wrong.loc[17, "pixel_20"] += 200
+    wrong.loc[3, "digit"] = "digit 8"
+    wrong.loc[4, "digit"] = "digit 9"
+    wrong.loc[5, "digit"] = None
+    path = tmp_path / "rows.csv"
+    wrong.rename(columns={"digit": "label"}).to_csv(path, index=False)
+    place = ("explain", run, "--input", path, "--group-column", "label")
+    picture = tmp_path / "row.png"
+    told = json.loads(call(capsys, *place, "--row", 17, "--picture", picture, "--json"))
+    assert told["group"] == wrong["digit"][17]
+    assert told["is_anomaly"] is True
+    assert told["features"][0]["feature"] == "pixel_20"
+    single = aejax.load_groups(run).member(told["group"])
+    x = wrong.loc[[17], PIXELS].to_numpy(np.float32)
+    scaled, expected = single.reconstruct(x)
+    assert told["score"] == pytest.approx(float(single.score(x)[0]), rel=1e-5)
+    assert told["features"][0]["found"] == pytest.approx(float(scaled[0, 20]), rel=1e-5)
+    assert told["features"][0]["expected"] == pytest.approx(float(expected[0, 20]), rel=1e-4)
+    assert single.threshold is not None
+    assert told["threshold"] == single.threshold.value
+    assert picture.is_file()
+    known = wrong.iloc[:3]
+    reasons = aejax.load_groups(run).explain(known[PIXELS], known["digit"], top=2)
+    for row, found in enumerate(reasons):
+        alone = aejax.load_groups(run).member(known["digit"][row])
+        (theirs,) = alone.explain(known[PIXELS][row : row + 1], top=2)
+        assert [reason.feature for reason in found] == [reason.feature for reason in theirs]
+        np.testing.assert_allclose(
+            [reason[1:3] for reason in found], [reason[1:3] for reason in theirs], rtol=1e-4
+        )
+    text = call(capsys, *place, "--row", 17)
+    assert text.startswith(f"row 17 of {told['group']!r}: score ")
+    for row, why in (
+        (3, "'digit 8' has no detector (it was not in the training rows)"),
+        (4, "'digit 9' has no detector (it has 3 training rows; allowed: at least 20)"),
+        (5, "label is empty"),
+        (99, "row is 99; allowed: 0 to 39"),
+    ):
+        told = call(capsys, *place, "--row", row, code=2)
+        assert why in told
+        assert len(told.strip().splitlines()) == 1
+    assert "'digit'" in call(capsys, *place[:-2], "--row", 1, code=2)
+
+
+def test_one_group_is_exported_by_itself(
+    run: Path, rows: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "export"
+    told = call(capsys, "export", run, "--out", out, "--group", "digit 33", code=2)
+    assert "'digit 33' has no detector" in told
+    assert "did you mean 'digit 3'" in told
+    assert "--group NAME" in call(capsys, "export", run, "--out", out, code=2)
+    call(capsys, "export", run, "--out", out, "--group", "digit 3")
+    own = rows[rows["digit"] == "digit 3"]
+    exported = load_export(out)
+    scores = exported.score_rows(own[PIXELS].to_numpy(np.float32))
+    detectors = aejax.load_groups(run)
+    np.testing.assert_allclose(scores, detectors.score(own[PIXELS], own["digit"]), rtol=1e-5)
+    assert exported.threshold is not None
+    assert exported.threshold.value == detectors.thresholds[3]
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "| group | digit 3 |" in card
+    assert f"| rows | {len(own) - round(len(own) * 0.1)}, taken to be normal |" in card
+    assert "Not measured" in card
