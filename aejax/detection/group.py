@@ -67,7 +67,7 @@ def calibrated(group: Group, scores: np.ndarray, rule: Rule) -> Group:
         found = fit_threshold(rule, scores)
     except InputError as error:
         raise InputError(f"group {group.name!r}: {error}") from None
-    raised = alarms_of_scores(scores, group.threshold.deciles)
+    raised = alarms_of_scores(scores, group.threshold)
     alarms = renewed(group.alarms, OF_SCORES, raised)
     return dataclasses.replace(group, threshold=found, alarms=alarms)
 

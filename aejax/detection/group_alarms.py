@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from aejax.detection.stability import constant_scores, drift, stability_of_scores
+from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices
+from aejax.detection.stability import constant_scores
+from aejax.detection.threshold import Threshold
 
 # What is found when a network was trained, and when a threshold is set.
 OF_TRAINING, OF_SCORES = ("learnt nothing", "wild value"), ("constant scores", "drift")
@@ -54,18 +56,32 @@ class Alarm:
         )
 
 
-def alarms_of_scores(scores: np.ndarray, deciles: Sequence[float] | None) -> list[Alarm]:
+def alarms_of_scores(scores: np.ndarray, before: Threshold) -> list[Alarm]:
     """What is wrong with one group's scores that a threshold is set on.
 
     Args:
         scores: of its normal rows, float [n].
-        deciles: of those that its threshold was set on before, nine, if they are known.
+        before: the threshold that it had.
     """
-    kind, size, told = "constant scores", float(len(scores)), constant_scores(scores)
-    if not told and deciles is not None and np.isfinite(scores).all():
-        kind, size = "drift", stability_of_scores(scores, deciles)
-        told = drift(size, len(scores))
-    return [Alarm(kind=kind, size=size, text=without_advice(text)) for text in told]
+    if constant := constant_scores(scores):
+        text = without_advice(constant[0])
+        return [Alarm(kind="constant scores", size=float(len(scores)), text=text)]
+    if before.deciles is None or not np.isfinite(scores).all():
+        return []
+    places = bins_of(scores, np.asarray(before.deciles)[None])
+    counts = np.bincount(places, minlength=BINS)
+    found = drift_alarm(
+        float(stability_indices(counts[None])[0]), float(least_drift(len(scores), before.rows))
+    )
+    return [] if found is None else [found]
+
+
+def drift_alarm(index: float, least: float) -> Alarm | None:
+    """An alarm if a group's population stability index is above what says so."""
+    if not index > least:
+        return None
+    text = f"population stability index {index:.2f}, above {least:.2f}"
+    return Alarm(kind="drift", size=index, text=text)
 
 
 def without_advice(text: str) -> str:

@@ -28,15 +28,10 @@ def score_alarms(scores: np.ndarray, deciles: Sequence[float] | None) -> list[st
     """
     found = constant_scores(scores)
     if deciles is not None and np.isfinite(scores).all() and not found:
-        found = drift(stability_of_scores(scores, deciles), len(scores))
+        places = np.searchsorted(np.asarray(deciles), scores, side="left")
+        shares = np.bincount(places, minlength=10) / max(len(scores), 1)
+        found = drift(population_stability(np.full(10, 0.1), shares), len(scores))
     return found
-
-
-def stability_of_scores(scores: np.ndarray, deciles: Sequence[float]) -> float:
-    """Population stability index of scores, against the deciles of those before."""
-    places = np.searchsorted(np.asarray(deciles), scores, side="left")
-    shares = np.bincount(places, minlength=10) / max(len(scores), 1)
-    return population_stability(np.full(10, 0.1), shares)
 
 
 def constant_scores(scores: np.ndarray) -> list[str]:

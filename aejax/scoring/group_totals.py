@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aejax.config.durable import written_aside
+from aejax.data.groups import positions_of
+from aejax.detection.group_alarms import Alarm, drift_alarm, in_sentences
+from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices
+from aejax.detection.groups import GroupDetector
 from aejax.scoring.manifest import GROUPS
 
 # Groups without a detector that are named: files may hold any number of them.
@@ -38,40 +43,65 @@ class Groups:
     Attributes:
         column: of the parts, that names a row's group.
         names: that have a detector.
+        deciles: of the scores that each threshold was set on, float64 [groups, 9]; NaN where
+            they aren't known.
+        calibrated: how many those scores were, [groups].
     """
 
     column: str
     names: tuple[str, ...]
+    deciles: np.ndarray
+    calibrated: np.ndarray
+
+    @staticmethod
+    def of(detector: GroupDetector, column: str) -> Groups:
+        """The groups of a detector, with their name's column in the files."""
+        thresholds = [group.threshold for group in detector.groups]
+        unknown = (np.nan,) * (BINS - 1)
+        return Groups(
+            column=column,
+            names=detector.names,
+            deciles=np.array([threshold.deciles or unknown for threshold in thresholds]),
+            calibrated=np.array([threshold.rows for threshold in thresholds]),
+        )
 
     def of_part(self, file: pq.ParquetFile) -> dict[str, Any]:
         """A part's counts.
 
         Returns:
-            "known": group's position, rows, scored and flagged ones, by position; "unknown":
-            name and rows, at most `MOST_UNKNOWN`; "unnamed": rows of further ones; "empty":
-            rows whose cell is empty.
+            "known": of each group that has rows its position, its rows, scored and flagged ones,
+            and its scores in each of the ten bins; "unknown": name and rows, at most
+            `MOST_UNKNOWN`; "unnamed": rows of further ones; "empty": rows without a group.
         """
-        place = {name: at for at, name in enumerate(self.names)}
-        counts = np.zeros((len(self.names), len(FIELDS)), np.int64)
-        unknown: dict[str, int] = {}
+        size = len(self.names)
+        counts = np.zeros((size, len(FIELDS)), np.int64)
+        bins = np.zeros(size * BINS, np.int64)
+        unknown: Counter[str] = Counter()
         empty = 0
         for number in range(file.num_row_groups):
-            rows = file.read_row_group(number, columns=[self.column, "is_anomaly"])
-            texts = rows[self.column].cast(pa.string())
-            found = pa.table({"group": texts, "flag": rows["is_anomaly"]}).group_by("group")
-            counted = found.aggregate([([], "count_all"), ("flag", "count"), ("flag", "sum")])
-            columns = ("group", "count_all", "flag_count", "flag_sum")
-            for name, *three in zip(*(counted[key].to_pylist() for key in columns), strict=True):
-                if not name:
-                    empty += three[0]
-                elif name in place:
-                    counts[place[name]] += [count or 0 for count in three]
+            rows = file.read_row_group(number, columns=[self.column, "score", "is_anomaly"])
+            texts, members = positions_of(rows, self.column, self.names)
+            scores = rows["score"].to_numpy()
+            scored = np.isfinite(scores) & (members >= 0)
+            flagged = rows["is_anomaly"].fill_null(False).to_numpy() & scored
+            for at, chosen in enumerate((members >= 0, scored, flagged)):
+                counts[:, at] += np.bincount(members[chosen], minlength=size)
+            own = members[scored]
+            places = own * BINS + bins_of(scores[scored], self.deciles[own])
+            bins += np.bincount(places, minlength=len(bins))
+            others = texts.filter(pa.array(members < 0)).value_counts()
+            for one in others.to_pylist():
+                if one["values"]:
+                    unknown[one["values"]] += one["counts"]
                 else:
-                    unknown[name] = unknown.get(name, 0) + three[0]
+                    empty += one["counts"]
         listed, unnamed = _most(unknown.items())
-        there = np.flatnonzero(counts[:, 0]).tolist()
+        by_group = bins.reshape(size, BINS)
         return {
-            "known": [[at, *counts[at].tolist()] for at in there],
+            "known": [
+                [at, *counts[at].tolist(), *by_group[at].tolist()]
+                for at in np.flatnonzero(counts[:, 0]).tolist()
+            ],
             "unknown": listed,
             "unnamed": unnamed,
             "empty": empty,
@@ -87,7 +117,8 @@ class GroupTotals:
 
     def __init__(self, groups: Groups) -> None:
         self.groups = groups
-        self.counts = np.zeros((len(groups.names), len(FIELDS)), np.int64)
+        # Rows, scored ones, flagged ones, and scores in each bin between the deciles.
+        self.counts = np.zeros((len(groups.names), len(FIELDS) + BINS), np.int64)
         self.unknown: dict[str, int] = {}
         self.unnamed = self.empty = 0
 
@@ -135,14 +166,18 @@ class GroupTotals:
         that is flagged, so that one row of one doesn't come before ninety of a hundred.
         """
         order = np.argsort(-self._least_shares(), kind="stable")[:MOST_SHOWN].tolist()
+        drifted = self._drifted()
         told: dict[str, Any] = {
             "groups": {
                 "with_rows": int((self.counts[:, 0] > 0).sum()),
                 "without_rows": int((self.counts[:, 0] == 0).sum()),
                 "with_flags": int((self.counts[:, 2] > 0).sum()),
+                "drifted": len(drifted),
             },
             "most_flagged_groups": [self._line(at) for at in order if self.counts[at, 2] > 0],
         }
+        if drifted:
+            told["alarms"] = in_sentences(drifted, len(self.counts))
         if self.unknown or self.empty:
             listed, rest = _most(self.unknown.items(), MOST_SHOWN)
             told["unknown_groups"] = {
@@ -160,22 +195,40 @@ class GroupTotals:
         """Write a line for every group, those without a detector last."""
         text = io.StringIO(newline="")
         table = csv.writer(text)
-        table.writerow([self.groups.column, *FIELDS, "share_flagged", "detector"])
+        more = ("share_flagged", "population_stability", "detector")
+        table.writerow([self.groups.column, *FIELDS, *more])
+        indices = self._indices().tolist()
         for at, name in enumerate(self.groups.names):
-            line = self._line(at)
-            table.writerow([name, *self.counts[at].tolist(), line["share"], "yes"])
+            index = None if math.isnan(indices[at]) else indices[at]
+            counts = self.counts[at, : len(FIELDS)].tolist()
+            table.writerow([name, *counts, self._line(at)["share"], index, "yes"])
         for name, rows in _most(self.unknown.items())[0]:
-            table.writerow([name, rows, 0, 0, None, "no"])
+            table.writerow([name, rows, 0, 0, None, None, "no"])
         with written_aside(folder / GROUPS) as file:
             file.write(text.getvalue().encode())
 
     def _line(self, at: int) -> dict[str, Any]:
-        rows, scored, flagged = self.counts[at].tolist()
+        rows, scored, flagged = self.counts[at, : len(FIELDS)].tolist()
         return {
             "group": _short(self.groups.names[at]),
             "flagged": flagged,
             "rows": rows,
             "share": flagged / scored if scored else None,
+        }
+
+    def _indices(self) -> np.ndarray:
+        """Each group's population stability index, float64 [groups]; NaN where none is known."""
+        known = np.isfinite(self.groups.deciles).all(axis=1)
+        return np.where(known, stability_indices(self.counts[:, len(FIELDS) :]), np.nan)
+
+    def _drifted(self) -> dict[str, list[Alarm]]:
+        """The groups whose scores have drifted, by name."""
+        indices, least = self._indices(), least_drift(self.counts[:, 1], self.groups.calibrated)
+        found = np.flatnonzero(indices > least).tolist()
+        return {
+            self.groups.names[at]: [alarm]
+            for at in found
+            if (alarm := drift_alarm(float(indices[at]), float(least[at]))) is not None
         }
 
     def _least_shares(self) -> np.ndarray:

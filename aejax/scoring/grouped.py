@@ -47,7 +47,7 @@ def counted_groups(detector: object, identity: dict[str, Any]) -> Groups | None:
     """Whose flags are counted in a job of this identity; None with one detector for all rows."""
     if not isinstance(detector, GroupDetector):
         return None
-    return Groups(column=identity["group_column"], names=detector.names)
+    return Groups.of(detector, identity["group_column"])
 
 
 def score_block(

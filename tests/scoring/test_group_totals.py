@@ -58,6 +58,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def groups_of(*names: str) -> Groups:
+    deciles = np.tile(np.arange(1.0, 10.0), (len(names), 1))
+    calibrated = np.full(len(names), 200)
+    return Groups(column="store", names=names, deciles=deciles, calibrated=calibrated)
+
+
 def check(summary: dict, folder: Path, names: tuple[str, ...]) -> None:
     """Compare a summary and the table beside it with what pandas counts in the parts."""
     table = pq.read_table(folder)
@@ -96,9 +102,12 @@ def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
 
     whole = run(tmp_path / "whole")
     check(whole, tmp_path / "whole", grouped.names)
-    assert whole["groups"] == {"with_rows": 3, "without_rows": 1, "with_flags": 3}
+    assert whole["groups"] == {"with_rows": 3, "without_rows": 1, "with_flags": 3, "drifted": 1}
+    (alarm,) = whole["alarms"]
+    assert alarm.startswith("1 of 4 groups had scores unlike those")
+    assert "worst: '8', population stability index" in alarm
     assert whole["most_flagged_groups"][0]["group"] == "8"
-    told = ("groups", "most_flagged_groups", "unknown_groups")
+    told = ("groups", "most_flagged_groups", "unknown_groups", "alarms")
     for kept in ("as saved", "nothing", "as saved before the last parts"):
         out = tmp_path / kept
         for _ in range(2):
@@ -126,12 +135,14 @@ def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
 
 
 def test_unknown_groups_take_bounded_memory(tmp_path: Path) -> None:
-    groups = Groups(column="store", names=("a",))
+    groups = groups_of("a")
     totals = GroupTotals(groups)
     for part in range(3):
         names = ["a"] * 10 + [f"part {part} {at:04d}" for at in range(1500)] + ["often"] * 40 + [""]
         flags = [True, None] * 5 + [None] * (len(names) - 10)
-        table = pa.table({"store": names, "is_anomaly": pa.array(flags, pa.bool_())})
+        scores = [None if flag is None else 1.5 for flag in flags]
+        columns = {"score": pa.array(scores, pa.float32()), "is_anomaly": flags}
+        table = pa.table({"store": names, **columns})
         pq.write_table(table, tmp_path / "part.parquet", row_group_size=700)
         with pq.ParquetFile(tmp_path / "part.parquet") as file:
             found = groups.of_part(file)
@@ -139,7 +150,8 @@ def test_unknown_groups_take_bounded_memory(tmp_path: Path) -> None:
         totals.fold(json.loads(json.dumps(found)))
         written = json.loads(json.dumps(totals.to_dict()))
         totals = GroupTotals.from_dict(written, groups)
-    assert totals.counts.tolist() == [[30, 15, 15]]
+    # 1.5 lies above the first of the deciles 1, 2, ..., 9.
+    assert totals.counts.tolist() == [[30, 15, 15, 0, 15, *[0] * 8]]
     told = totals.summary()["unknown_groups"]
     assert (told["groups"], told["at_least"]) == (MOST_UNKNOWN, True)
     assert told["rows"] == 3 * 1540
@@ -151,11 +163,10 @@ def test_unknown_groups_take_bounded_memory(tmp_path: Path) -> None:
 def test_groups_are_ranked_by_wilsons_interval() -> None:
     counts = [(1, 1), (100, 90), (10, 8), (1000, 850), (50, 0), (7, 7), (3, 2), (0, 0)]
     names = tuple(str(at) for at in range(len(counts)))
-    totals = GroupTotals(Groups(column="store", names=names))
+    totals = GroupTotals(groups_of(*names))
     for at, (scored, flagged) in enumerate(counts):
-        totals.fold(
-            {"known": [[at, scored, scored, flagged]], "unknown": [], "unnamed": 0, "empty": 0}
-        )
+        line = [at, scored, scored, flagged, *[0] * 10]
+        totals.fold({"known": [line], "unknown": [], "unnamed": 0, "empty": 0})
     lows = {
         name: binomtest(flagged, scored).proportion_ci(0.95, method="wilson").low
         for name, (scored, flagged) in zip(names, counts, strict=True)
