@@ -19,6 +19,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("AEJAX_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "tests-compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Most of the time goes into compiling, and of that half into making programs of a few rows
+# faster. XLA_FLAGS= (empty) tests them as users' machines compile them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 # Compiling makes the first example slow, and a test suite that gates changes repeats itself.
 settings.register_profile("aejax", deadline=None, derandomize=True, max_examples=50)

@@ -265,7 +265,7 @@ class Detector:
             float32 [count, ...]: the means of the likelihood, as is usual for pictures.
 
         Raises:
-            InputError: if the model is not variational.
+            InputError: if the model is not variational, or `count` isn't positive.
         """
         return inside.generate(self._model, count, seed)
 

@@ -51,11 +51,13 @@ def generate(model: PlacedModel, count: int, seed: int) -> np.ndarray:
     """Decoded samples of a variational model's prior, float32 [count, ...], scaled.
 
     Raises:
-        InputError: if the model is another one.
+        InputError: if the model is another one, or `count` isn't positive.
     """
     network = model.config.model
     if not isinstance(network, settings.Variational):
         raise InputError(f"generate: the model is {type(network).__name__}; allowed: Variational")
+    if count < 1:
+        raise InputError(f"generate: count is {count}; allowed: at least 1")
     random = batches.host_random(seed, "generate")
     return decode(model, random.normal(size=(count, network.latent)))
 

@@ -18,11 +18,12 @@ from aejax.data.schema import Schema
 from aejax.detection.groups import GroupDetector
 from aejax.detection.rows import default_batch_size
 from aejax.detection.stability import tell
+from aejax.scoring.claiming import claim, lock
 from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
 from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
-from aejax.scoring.manifest import Manifest, claim, lock
+from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.row_scorer import RowScorer

@@ -17,7 +17,7 @@ from aejax.config import InputError
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.scoring import durable, manifest, parts
-from aejax.scoring.manifest import claim, lock
+from aejax.scoring.claiming import claim, lock
 from aejax.scoring.stream import score_files
 
 KEYS = Selection(key_columns=("id",))
