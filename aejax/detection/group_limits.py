@@ -22,7 +22,7 @@ def limits_of(detector: GroupDetector) -> list[str]:
     if alarmed:
         said.append(
             f"{alarmed:,} of {len(groups):,} groups raised an alarm in training or calibration; "
-            "`groups.csv` of the run says which."
+            "groups.csv of the run says which."
         )
     if detector.skipped:
         said.append(
