@@ -39,6 +39,8 @@ from aejax.core.scaling import Scaler
 FORMAT_VERSION, MIXED_FORMAT_VERSION = 1, 2
 JSON_NAME = "detector.json"
 MAX_BYTES = 64 << 20
+# Of more groups than a person reads, a description without indentation is half as large.
+MOST_INDENTED = 1000
 
 
 def arrays_of(scaler: Scaler, variables: Any) -> dict[str, Any]:
@@ -71,7 +73,8 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
         arrays: pytree of arrays.
 
     Raises:
-        InputError: if the disk doesn't take them; the folder then holds what it held.
+        InputError: if the disk doesn't take them, or the description is too long to be read
+            back; the folder then holds what it held.
     """
     from aejax.training import processes
     from aejax.training.checkpoint import save_arrays
@@ -79,6 +82,14 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     first = processes.is_first()
     make_folder(folder)
     name = f"arrays-{digest(arrays)[:16]}"
+    written = {"format": _format_of(described), **described, "arrays": name}
+    indent = 2 if len(described.get("groups", ())) <= MOST_INDENTED else None
+    text = json.dumps(written, indent=indent) + "\n"
+    if len(text) > MAX_BYTES:
+        raise InputError(
+            f"{folder / JSON_NAME} would take {len(text):,} bytes; allowed: {MAX_BYTES:,} "
+            "(train fewer groups in one run)"
+        )
     if not (folder / name).is_dir():
         aside = aside_of(folder / name)
         if first:
@@ -96,8 +107,7 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
             raise
     if not first:
         return
-    written = {"format": _format_of(described), **described, "arrays": name}
-    write_file(folder / JSON_NAME, json.dumps(written, indent=2) + "\n")
+    write_file(folder / JSON_NAME, text)
     # The new detector is there: what can't be removed now is removed by the next save.
     with contextlib.suppress(OSError):
         for old in folder.glob("arrays-*"):

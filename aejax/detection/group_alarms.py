@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices
+from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices, tell_apart
 from aejax.detection.stability import constant_scores
 from aejax.detection.threshold import Threshold
 
@@ -68,7 +68,10 @@ def alarms_of_scores(scores: np.ndarray, before: Threshold) -> list[Alarm]:
         return [Alarm(kind="constant scores", size=float(len(scores)), text=text)]
     if before.deciles is None or not np.isfinite(scores).all():
         return []
-    places = bins_of(scores, np.asarray(before.deciles)[None])
+    deciles = np.asarray(before.deciles)[None]
+    if not tell_apart(deciles).all():
+        return []
+    places = bins_of(scores, deciles)
     counts = np.bincount(places, minlength=BINS)
     found = drift_alarm(
         float(stability_indices(counts[None])[0]), float(least_drift(len(scores), before.rows))

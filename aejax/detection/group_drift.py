@@ -49,6 +49,11 @@ def least_drift(rows: npt.ArrayLike, calibrated: npt.ArrayLike) -> Floats:
     return np.where(count >= LEAST_ROWS_FOR_DRIFT, least, np.inf)
 
 
+def tell_apart(deciles: Floats) -> npt.NDArray[np.bool_]:
+    """Whether deciles [groups, 9] are known and all different, so that each bin expects a tenth."""
+    return np.asarray((np.diff(deciles, axis=1) > 0).all(axis=1))
+
+
 def bins_of(scores: np.ndarray, deciles: Floats) -> npt.NDArray[np.int64]:
     """Which of the ten bins each score is in, int64 [n].
 

@@ -62,10 +62,9 @@ def notable_groups(report: GroupsReport) -> list[Notable]:
     add(_beyond(shares), "most flagged")
     add(_beyond(report.detector.thresholds), "highest threshold")
     calibrated = np.array([-group.threshold.rows for group in groups], np.float64)
-    add(
-        [at for at in _falling(calibrated) if -calibrated[at] < _least(groups[at])],
-        "threshold rests on {rows:,} rows",
-    )
+    few = [at for at in _falling(calibrated) if -calibrated[at] < _least(groups[at])]
+    # What most groups have in common makes none stand out.
+    add(few if len(few) <= len(groups) / 2 else [], "threshold rests on {rows:,} rows")
     return [Notable(at=at, why=tuple(why)) for at, why in reasons.items()]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.reporting.group_plots import loss_bands, spread
+from aejax.detection.group_limits import limits_of
+from aejax.reporting.group_plots import in_percent, loss_bands, spread
 from aejax.reporting.group_table import left_out_table, notable_groups, notable_table
 from aejax.reporting.groups_contents import GroupsReport
 from aejax.reporting.markup import Markup, element, join, number, percent, table
@@ -43,6 +44,7 @@ def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
         element("dl", *_headline(report), class_="headline"),
         element("p", _verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in alarms),
+        *(element("p", limit, class_="note") for limit in limits_of(report.detector)),
         navigation(sections),
     )
     footer = "Written by aejax. Scores of different groups compare only beside their thresholds."
@@ -73,7 +75,7 @@ def _headline(report: GroupsReport) -> list[Markup]:
         figures.append(
             (
                 "Error left",
-                percent(float(np.nanmedian(left))),
+                in_percent(float(np.nanmedian(left))),
                 "the median; of an untrained network's",
             )
         )
@@ -106,7 +108,8 @@ def _notable(report: GroupsReport) -> Section:
         "p",
         "Groups with an alarm, and those far beyond the others (more than three quartile ranges "
         "above the upper quartile) in the error that training left, in what is flagged of their "
-        "normal rows or in their threshold. Hold the pointer over a reason for its numbers. "
+        "normal rows or in their threshold, and thresholds that rest on few rows. Hold the pointer "
+        "over a reason for its numbers. "
         f"All groups are in {report.table}, beside this page.",
         class_="lede",
     )

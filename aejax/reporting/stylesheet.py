@@ -44,6 +44,7 @@ header { padding-top: 40px; }
 .headline .small { color: var(--muted); font-size: 0.82rem; line-height: 1.35; }
 .verdict { font-size: 1.1rem; margin-top: 20px; }
 .alarm { margin-top: 12px; padding-left: 12px; border-left: 3px solid var(--anomaly); }
+header .note { margin-top: 12px; }
 nav { margin-top: 20px; font-size: 0.9rem; display: flex; flex-wrap: wrap; gap: 4px 18px; }
 nav a { text-decoration: none; }
 nav a:hover { text-decoration: underline; }

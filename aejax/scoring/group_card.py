@@ -14,12 +14,10 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config.durable import write_file
+from aejax.detection.group_limits import limits_of
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.export_folder import CARD
 from aejax.scoring.model_card import counted, facts_table, made_by, training_data
-
-# Scores below which the rate of false alarms that a threshold gives is uncertain.
-FEW_SCORES = 100
 
 
 def write_group_card(
@@ -67,30 +65,6 @@ def spread_of(values: np.ndarray) -> dict[str, float]:
         return {}
     low, middle, high = np.quantile(known, [0, 0.5, 1]).tolist()
     return {"lowest": low, "median": middle, "highest": high}
-
-
-def limits_of(detector: GroupDetector) -> list[str]:
-    """What is uncertain about some groups, in sentences."""
-    groups = detector.groups
-    said = []
-    few = sum(group.threshold.rows < FEW_SCORES for group in groups)
-    if few:
-        said.append(
-            f"The thresholds of {few:,} of {len(groups):,} groups rest on fewer than "
-            f"{FEW_SCORES} scores each: their rates of false alarms are uncertain."
-        )
-    alarmed = sum(bool(group.alarms) for group in groups)
-    if alarmed:
-        said.append(
-            f"{counted(alarmed, 'group')} raised an alarm in training or calibration; "
-            "`groups.csv` of the run says which."
-        )
-    if detector.skipped:
-        said.append(
-            f"No detector was made for {counted(len(detector.skipped), 'group')} of the training "
-            "rows: their rows, and those of groups that were not there, get no score."
-        )
-    return said
 
 
 def _use(detector: GroupDetector) -> str:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from aejax.config.durable import written_aside
 from aejax.data.groups import positions_of
 from aejax.detection.group_alarms import Alarm, drift_alarm, in_sentences
-from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices
+from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices, tell_apart
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.manifest import GROUPS
 
@@ -218,8 +218,8 @@ class GroupTotals:
 
     def _indices(self) -> np.ndarray:
         """Each group's population stability index, float64 [groups]; NaN where none is known."""
-        known = np.isfinite(self.groups.deciles).all(axis=1)
-        return np.where(known, stability_indices(self.counts[:, len(FIELDS) :]), np.nan)
+        told = tell_apart(self.groups.deciles)
+        return np.where(told, stability_indices(self.counts[:, len(FIELDS) :]), np.nan)
 
     def _drifted(self) -> dict[str, list[Alarm]]:
         """The groups whose scores have drifted, by name."""

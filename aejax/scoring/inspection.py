@@ -152,8 +152,9 @@ def _groups(home: Path, shapes: bool) -> dict[str, Any]:
     import jax
     import numpy as np
 
+    from aejax.detection.group_limits import limits_of
     from aejax.detection.group_loading import load_groups
-    from aejax.scoring.group_card import limits_of, spread_of
+    from aejax.scoring.group_card import spread_of
 
     detector = load_groups(home)
     leaves = jax.tree.leaves(detector.variables["params"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Config, Dense, Scale, Train
-from aejax.detection import alarms
+from aejax.config import Config, Dense, InputError, Scale, Train
+from aejax.detection import alarms, artifact
 from aejax.detection.group_alarms import Alarm, in_sentences
 from aejax.detection.group_checks import wild_values
 from aejax.detection.group_curves import QUANTILES, spread_of_losses
@@ -147,7 +147,28 @@ def test_calibrating_on_other_rows_tells_of_drift_and_calibrating_back_forgets_i
     assert any("1 of 4 groups had scores unlike" in told for told in moved.provenance["alarms"])
     again = moved.calibrate(x[good] + 5, names[good])
     assert again.groups[0].alarms == ()
+    # One score before and now is no drift.
+    same = names == "same"
+    constant = detector.calibrate(x[same], names[same])
+    assert [alarm.kind for alarm in constant.groups[2].alarms] == ["constant scores"]
     assert again.provenance["alarms"] == detector.provenance["alarms"]
+
+
+def test_a_description_of_many_groups_is_short_and_one_too_long_is_refused(
+    detector: GroupDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector.save(tmp_path)
+    written = tmp_path / artifact.JSON_NAME
+    long = written.stat().st_size
+    monkeypatch.setattr(artifact, "MOST_INDENTED", 3)
+    detector.save(tmp_path)
+    assert written.stat().st_size < 0.7 * long
+    assert load_groups(tmp_path).groups == detector.groups
+    before = written.read_bytes()
+    monkeypatch.setattr(artifact, "MAX_BYTES", 1000)
+    with pytest.raises(InputError, match=r"allowed: 1,000 \(train fewer groups"):
+        detector.save(tmp_path)
+    assert written.read_bytes() == before
 
 
 def test_sentences_count_all_and_name_the_worst() -> None:

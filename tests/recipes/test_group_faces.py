@@ -54,6 +54,7 @@ def test_report_and_table_agree_with_the_detectors(run: Path, rows: pd.DataFrame
     page = (run / "report.html").read_text()
     assert "5 groups of &#x27;digit&#x27; have a detector each" in page
     assert "digit 9" in page
+    assert "The thresholds of 5 of 5 groups rest on fewer than 100 scores each" in page
     assert (run / "plots" / "thresholds_of_groups.png").is_file()
     table = pd.read_csv(run / "groups.csv").set_index("digit")
     detectors = aejax.load_groups(run)
@@ -80,7 +81,7 @@ def test_card_and_inspection(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert f"lowest: {low:.4g}" in card
     assert f"highest: {high:.4g}" in card
     assert "The thresholds of 5 of 5 groups rest on fewer than 100 scores each" in card
-    assert "No detector was made for 1 group of the training rows" in card
+    assert "Groups of the training rows that have no detector: 1." in card
     told = json.loads(call(capsys, "inspect", run, "--json", "--shapes"))
     assert told["thresholds"]["highest"] == high
     assert told["rows_of_a_group"]["median"] == np.median([g.rows for g in detectors.groups])
