@@ -18,9 +18,9 @@ from aejax.training.parts import KeptParts
 from aejax.training.population import train_populations
 
 FOLDER = "parts"
-# Programs of members in a part, at least: enough that members that stop early make room for
-# others. More where there would be too many parts: each ends with programs of few members.
-PROGRAMS, MOST_PARTS = 4, 16
+# What a kill costs is a part; but where members stop early, they make room for others of their
+# part, and every part ends with programs of few members.
+MOST_PROGRAMS, LEAST_PARTS, MOST_PARTS = 4, 4, 16
 
 
 def groups_fingerprint(names: Sequence[str], positions: np.ndarray) -> str:
@@ -33,6 +33,17 @@ def groups_fingerprint(names: Sequence[str], positions: np.ndarray) -> str:
     total = hashlib.sha256("\x00".join(names).encode())
     total.update(np.ascontiguousarray(positions, np.int64).tobytes())
     return total.hexdigest()
+
+
+def programs_together(programs: int, stops_early: bool) -> int:
+    """How many programs of members make a part.
+
+    Args:
+        programs: of all members.
+        stops_early: whether members may stop early.
+    """
+    least = min(MOST_PROGRAMS, -(-programs // LEAST_PARTS)) if stops_early else 1
+    return max(least, -(-programs // MOST_PARTS))
 
 
 def train_in_parts(
@@ -70,7 +81,7 @@ def train_in_parts(
         folder / FOLDER,
         identity,
         group_size=together,
-        part_size=together * max(PROGRAMS, -(-programs // MOST_PARTS)),
+        part_size=together * programs_together(programs, config.train.patience is not None),
     )
     # As in one go, members with like numbers of steps stand together.
     order = np.argsort([steps_of(member) for member in members], kind="stable")

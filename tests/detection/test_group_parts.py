@@ -22,6 +22,7 @@ from aejax import cli
 from aejax.config import Config, Dense, InputError, Quantile, Scale, Train
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
+from aejax.detection.group_parts import programs_together
 from aejax.detection.groups import GroupDetector
 from aejax.training.loop import Interrupted
 from aejax.training.parts import KeptParts
@@ -32,7 +33,7 @@ CONFIG = Config(
     scale=Scale(kind="standard", clip=8.0),
     rule=Quantile(q=0.9),
 )
-# With programs of two members: parts of eight groups, the last one with an odd one.
+# With programs of two members: three parts of six groups, and one of a single group.
 GROUPS, TOGETHER = 19, 2
 
 
@@ -75,7 +76,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GroupDetector
 
 def test_parts_are_what_training_in_one_go_gives(whole: tuple[Path, GroupDetector]) -> None:
     folder, found = whole
-    assert len(kept(folder)) == 3
+    assert len(kept(folder)) == 4
     together = fit(None)
     assert found.names == together.names
     x, groups = rows()
@@ -85,7 +86,7 @@ def test_parts_are_what_training_in_one_go_gives(whole: tuple[Path, GroupDetecto
     ]
 
 
-@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("after", [1, 3])
 def test_a_stopped_training_goes_on_to_the_same_bits(
     whole: tuple[Path, GroupDetector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -105,7 +106,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     found = fit(tmp_path)
     assert_same(found, whole[1])
     assert {name: kept(tmp_path)[name] for name in before} == before
-    assert len(kept(tmp_path)) == 3
+    assert len(kept(tmp_path)) == 4
 
 
 def test_a_finished_training_is_not_trained_again(
@@ -174,8 +175,18 @@ def test_a_stop_that_is_asked_for_leaves_whole_parts(
     monkeypatch.setattr("aejax.training.population.workers", lambda _: 1)
     with pytest.raises(Interrupted, match="stopped before all models were trained"):
         fit(tmp_path, should_stop=lambda: bool(kept(tmp_path)))
-    assert 1 <= len(kept(tmp_path)) < 3
+    assert 1 <= len(kept(tmp_path)) < 4
     assert_same(fit(tmp_path), whole[1])
+
+
+@pytest.mark.parametrize(
+    ("programs", "stops_early", "wanted"),
+    [(1, True, 1), (4, True, 1), (16, True, 4), (64, True, 4), (160, True, 10), (10, False, 1)],
+)
+def test_a_part_is_small_and_there_are_not_too_many(
+    programs: int, stops_early: bool, wanted: int
+) -> None:
+    assert programs_together(programs, stops_early) == wanted
 
 
 @pytest.mark.slow
@@ -187,9 +198,9 @@ def test_the_command_is_killed_and_goes_on(tmp_path: Path, capsys: Any) -> None:
     command += ["--hidden", "3", "--epochs", "400", "--batch-size", "8", "--patience", "400"]
     command += ["--quiet", "--json"]
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    # Parts of few groups, so that there are several of this small table.
-    program = "import sys; from aejax.detection import group_parts, group_fitting; "
-    program += "group_parts.PROGRAMS = 1; group_fitting.MOST_TOGETHER = 8; "
+    # As many groups in a program on all machines, so that there are three parts.
+    program = "import sys; from aejax.detection import group_fitting; "
+    program += "group_fitting.MOST_TOGETHER = 8; "
     program += "from aejax import cli; sys.exit(cli.main(sys.argv[1:]))"
     whole_command = [sys.executable, "-W", "ignore", "-c", program, *command, "--out"]
     process = subprocess.Popen([*whole_command, str(killed)], stdout=subprocess.DEVNULL)
