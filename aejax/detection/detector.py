@@ -356,8 +356,7 @@ class Detector:
         kept = self.thresholds if name is None else {**self.thresholds, name: found}
         provenance = self.provenance
         if is_anomaly is None:
-            before = None if self.threshold is None else self.threshold.deciles
-            provenance = record(provenance, score_alarms(scores, before))
+            provenance = record(provenance, score_alarms(scores, self.threshold))
         return dataclasses.replace(self, threshold=found, thresholds=kept, provenance=provenance)
 
     def use(self, name: str) -> Detector:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices, tell_apart
-from aejax.detection.stability import constant_scores
+from aejax.detection.group_drift import BINS, bins_of, stability_indices, tell_apart
+from aejax.detection.stability import constant_scores, least_drift
 from aejax.detection.threshold import Threshold
 
 # What is found when a network was trained, and when a threshold is set.

@@ -1,21 +1,11 @@
-"""Whether scores of groups have drifted, told from what few calibration scores do by chance.
-
-The population stability index of two samples of one distribution is about chi-square distributed,
-with bins - 1 degrees of freedom, times 1 / rows of the one + 1 / rows of the other (Yurdakul,
-"Statistical properties of population stability index", 2018). A group may have been calibrated
-on ten scores: then an index of 1 says nothing, and among thousands of groups it is common.
-"""
+"""Population stability of the scores of many groups at once."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from aejax.detection.stability import DRIFTED, LEAST_ROWS_FOR_DRIFT
-
 BINS = 10
-# The 0.9999 quantile with 9 degrees of freedom: thousands of groups are looked at.
-CHI_SQUARE = 33.72
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,19 +24,6 @@ def stability_indices(counts: npt.NDArray[np.int64]) -> Floats:
     expected = 1 / BINS
     indices: Floats = ((shares - expected) * np.log(shares / expected)).sum(axis=1)
     return indices
-
-
-def least_drift(rows: npt.ArrayLike, calibrated: npt.ArrayLike) -> Floats:
-    """The index above which scores have drifted, infinite where there are too few to tell.
-
-    Args:
-        rows: scores of each group, [groups].
-        calibrated: scores that its deciles were found on, [groups].
-    """
-    count = np.asarray(rows, np.float64)
-    noise = 1 / np.maximum(count, 1) + 1 / np.maximum(np.asarray(calibrated, np.float64), 1)
-    least: Floats = np.maximum(DRIFTED, CHI_SQUARE * noise)
-    return np.where(count >= LEAST_ROWS_FOR_DRIFT, least, np.inf)
 
 
 def tell_apart(deciles: Floats) -> npt.NDArray[np.bool_]:

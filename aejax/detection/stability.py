@@ -1,12 +1,22 @@
-"""Whether scores still say something: constant ones, and ones that have drifted."""
+"""Whether scores still say something: constant ones, and ones that have drifted.
+
+The population stability index of two samples of one distribution is about chi-square distributed,
+with bins - 1 degrees of freedom, times 1 / rows of the one + 1 / rows of the other (Yurdakul,
+"Statistical properties of population stability index", 2018). A detector may have been calibrated
+on ten scores: then an index of 1 says nothing, and among thousands of groups it is common.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from aejax.detection.threshold import Threshold
 
 logger = logging.getLogger("aejax")
 
@@ -14,23 +24,26 @@ logger = logging.getLogger("aejax")
 # Scorecards", 2006); below 0.1, the same.
 DRIFTED = 0.25
 LEAST_ROWS_FOR_DRIFT = 100
+# The 0.9999 quantile with 9 degrees of freedom: thousands of groups may be looked at.
+CHI_SQUARE = 33.72
 
 
-def score_alarms(scores: np.ndarray, deciles: Sequence[float] | None) -> list[str]:
+def score_alarms(scores: np.ndarray, before: Threshold | None) -> list[str]:
     """What is wrong with the scores that a threshold is set on.
 
     Args:
         scores: of normal rows, float [n].
-        deciles: of the normal rows that the threshold before was set on, nine, if it is known.
+        before: the threshold that there was, if any.
 
     Returns:
         Sentences; none where nothing is wrong.
     """
     found = constant_scores(scores)
-    if deciles is not None and np.isfinite(scores).all() and not found:
-        places = np.searchsorted(np.asarray(deciles), scores, side="left")
+    if before and before.deciles and np.isfinite(scores).all() and not found:
+        places = np.searchsorted(np.asarray(before.deciles), scores, side="left")
         shares = np.bincount(places, minlength=10) / max(len(scores), 1)
-        found = drift(population_stability(np.full(10, 0.1), shares), len(scores))
+        stability = population_stability(np.full(10, 0.1), shares)
+        found = drift(stability, len(scores), before.rows)
     return found
 
 
@@ -61,13 +74,27 @@ def population_stability(expected: np.ndarray, found: np.ndarray) -> float:
     return float(np.sum((found - expected) * np.log(found / expected)))
 
 
-def drift(stability: float, rows: int) -> list[str]:
+def least_drift(rows: npt.ArrayLike, calibrated: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The index above which scores have drifted, infinite where there are too few to tell.
+
+    Args:
+        rows: scores, [...].
+        calibrated: scores that the deciles were found on, [...].
+    """
+    count = np.asarray(rows, np.float64)
+    noise = 1 / np.maximum(count, 1) + 1 / np.maximum(np.asarray(calibrated, np.float64), 1)
+    least = np.maximum(DRIFTED, CHI_SQUARE * noise)
+    return np.where(count >= LEAST_ROWS_FOR_DRIFT, least, np.inf)
+
+
+def drift(stability: float, rows: int, calibrated: int) -> list[str]:
     """An alarm if the scores of many rows are distributed unlike the calibration rows'."""
-    if rows < LEAST_ROWS_FOR_DRIFT or stability <= DRIFTED:
+    least = float(least_drift(rows, calibrated))
+    if stability <= least:
         return []
     return [
         f"the scores are distributed unlike those of the calibration rows (population stability "
-        f"index {stability:.2f}, above {DRIFTED}): the rows have drifted, or hold many anomalies"
+        f"index {stability:.2f}, above {least:.2g}): the rows have drifted, or hold many anomalies"
     ]
 
 

@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from aejax.config.durable import written_aside
 from aejax.data.groups import positions_of
 from aejax.detection.group_alarms import Alarm, drift_alarm, in_sentences
-from aejax.detection.group_drift import BINS, bins_of, least_drift, stability_indices, tell_apart
+from aejax.detection.group_drift import BINS, bins_of, stability_indices, tell_apart
 from aejax.detection.groups import GroupDetector
+from aejax.detection.stability import least_drift
 from aejax.scoring.manifest import GROUPS
 
 # Groups without a detector that are named: files may hold any number of them.

@@ -220,12 +220,12 @@ class Totals:
             detector: what scored; drift is measured by what it knows of normal rows.
         """
         described = counts(manifest)
-        deciles = None if detector.threshold is None else detector.threshold.deciles
-        if deciles is not None and not self.digest.is_empty():
-            below = [0.0, *(self.digest.get_rank(decile) for decile in deciles), 1.0]
+        threshold = detector.threshold
+        if threshold and threshold.deciles and not self.digest.is_empty():
+            below = [0.0, *map(self.digest.get_rank, threshold.deciles), 1.0]
             stability = population_stability(np.full(10, 0.1), np.diff(below))
             described["population_stability"] = stability
-            described["alarms"] = drift(stability, described["rows"])
+            described["alarms"] = drift(stability, described["rows"], threshold.rows)
         usual = usual_values_of(detector)
         if usual is not None and self.places is not None:
             found = feature_stability(usual, self.places, detector.schema)

@@ -61,9 +61,9 @@ def test_normal_rows_have_not_drifted(tmp_path: Path) -> None:
 
 
 def test_features_that_moved_are_named(tmp_path: Path) -> None:
-    detector, x = fitted(), rows(900, 1)
+    detector, x = fitted(), rows(500, 1)
     x[:, 1] += 1
-    x[:, 5] = np.random.default_rng(2).random(900) < 0.6
+    x[:, 5] = np.random.default_rng(2).random(500) < 0.6
     summary = job(tmp_path, detector, x)
     assert summary["features_drifted"] == 2
     assert set(list(summary["feature_stability"])[:2]) == {"b", "f"}

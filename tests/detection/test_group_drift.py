@@ -7,14 +7,11 @@ import pytest
 from scipy.stats import chi2
 
 from aejax.detection.group_drift import (
-    CHI_SQUARE,
-    DRIFTED,
     bins_of,
-    least_drift,
     stability_indices,
     tell_apart,
 )
-from aejax.detection.stability import population_stability
+from aejax.detection.stability import CHI_SQUARE, DRIFTED, least_drift, population_stability
 
 
 def deciles_of(scores: np.ndarray) -> np.ndarray:
