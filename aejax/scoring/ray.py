@@ -19,13 +19,11 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
-from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
-from aejax.data.schema import Schema
 from aejax.scoring.job import Job, Place
 from aejax.scoring.manifest import Manifest, part_name
-from aejax.scoring.ray_actors import PartScorer, RowCounter, identity_of, read_totals
+from aejax.scoring.ray_actors import PartScorer, RowCounter, Source, identity_of, read_totals
 from aejax.scoring.segment import Segment
 
 # Parts that are given to Ray together: it keeps books of its own for each.
@@ -66,15 +64,14 @@ class RayEngine:
                 ray.shutdown()
         segment.manifest.end(segment.number)
 
-    def open(self, names: list[str], schema: Schema, selection: Selection | None = None) -> Rows:
-        """The files of a segment, opened as the driver opened them."""
-        selection = dataclasses.replace(selection or self.selection, bad_cells="null")
-        return files.open_rows(self.inputs, selection, expected=schema).only(names)
+    @property
+    def _source(self) -> Source:
+        return Source(run_folder=self.run_folder, inputs=self.inputs, selection=self.selection)
 
     def _score(self, ray: Any, job: Job, segment: Segment) -> None:
         manifest = segment.manifest
         settings: dict[str, Any] = {
-            "engine": self,
+            "source": self._source,
             "names": segment.names,
             "here": os.getcwd(),
             "identity": identity_of(job.detector, job.group_column),
@@ -108,7 +105,7 @@ class RayEngine:
         silent = [{"file": index} for index, count in counts.items() if count is None]
         if silent:
             settings = {
-                "engine": self,
+                "source": self._source,
                 "names": names,
                 "here": os.getcwd(),
                 "schema": rows.schema,

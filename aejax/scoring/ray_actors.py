@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from aejax.config import InputError
 from aejax.config.durable import refused_as_input
+from aejax.data import files
+from aejax.data.files import Input, Rows
+from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
@@ -21,17 +25,34 @@ from aejax.scoring.manifest import CONTINUES, part_name
 from aejax.scoring.row_scorer import RowScorer, load_scorer
 from aejax.scoring.totals import PartTotals, part_totals
 
-if TYPE_CHECKING:
-    from aejax.scoring.ray import RayEngine
-
 COUNTED_ROWS = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where an actor finds the detector and the rows.
+
+    Args:
+        run_folder: of the detector or export, as every node sees it.
+        inputs: what was opened, as every node sees it.
+        selection: how it was opened.
+    """
+
+    run_folder: Path
+    inputs: Input
+    selection: Selection
+
+    def open(self, names: list[str], schema: Schema, selection: Selection | None = None) -> Rows:
+        """The files of a segment, opened as the driver opened them."""
+        selection = dataclasses.replace(selection or self.selection, bad_cells="null")
+        return files.open_rows(self.inputs, selection, expected=schema).only(names)
 
 
 class PartScorer:
     """What an actor does: it loads the detector once, and scores the parts that it is given.
 
     Args:
-        engine: of the job.
+        source: of the job.
         names: the files of the segment.
         here: the driver's folder, which relative paths begin at.
         identity: what decides scores; a folder that holds another detector is refused.
@@ -41,7 +62,7 @@ class PartScorer:
 
     def __init__(
         self,
-        engine: RayEngine,
+        source: Source,
         names: list[str],
         here: str,
         identity: dict[str, Any],
@@ -49,19 +70,19 @@ class PartScorer:
         out: str,
     ) -> None:
         os.chdir(here)
-        detector = load_scorer(engine.run_folder)
+        detector = load_scorer(source.run_folder)
         found = identity_of(detector, job["group_column"])
         self.problem = None
         if found != identity:
             self.problem = (
-                f"{engine.run_folder} holds the detector {found['model'][:12]} where parts are "
+                f"{source.run_folder} holds the detector {found['model'][:12]} where parts are "
                 f"scored; allowed: that of the job, {identity['model'][:12]}"
             )
-        selection = engine.selection
+        selection = source.selection
         if isinstance(detector, GroupDetector):
             selection = with_groups(detector, selection, job["group_column"])
         self.groups = counted_groups(detector, found)
-        self.rows = engine.open(names, detector.schema, selection)
+        self.rows = source.open(names, detector.schema, selection)
         detector, devices = on_devices(detector, None)
         self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
         self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)
@@ -105,15 +126,15 @@ class RowCounter:
     """Counts the rows of files that don't say how many they have, by reading them.
 
     Args:
-        engine: of the job.
+        source: of the job.
         names: the files of the segment.
         here: the driver's folder, which relative paths begin at.
         schema: of their rows.
     """
 
-    def __init__(self, engine: RayEngine, names: list[str], here: str, schema: Schema) -> None:
+    def __init__(self, source: Source, names: list[str], here: str, schema: Schema) -> None:
         os.chdir(here)
-        self.rows = engine.open(names, schema)
+        self.rows = source.open(names, schema)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Count the rows of files."""
