@@ -15,6 +15,7 @@ scores of one fifth of the rows.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -163,10 +164,10 @@ def measure(path: Path, *, seeds: int, quick: bool) -> dict[str, Any]:
     missing: dict[str, str] = {}
     jobs: dict[str, Callable[[int], Judged]] = {
         **{
-            name: lambda seed, form=form: averaged(form, beats, seed, quick)
+            name: functools.partial(averaged, form, beats, quick=quick)
             for name, form in SIZES.items()
         },
-        **{name: lambda seed, name=name: of_peer(name, beats, seed, quick) for name in PEERS},
+        **{name: functools.partial(of_peer, name, beats, quick=quick) for name in PEERS},
     }
     for seed in range(seeds):
         for name, job in jobs.items():

@@ -99,12 +99,12 @@ def measure(rows: int = ROWS, repeats: int = REPEATS) -> dict[str, Any]:
             programs[precision] = functools.partial(
                 run, x, [prepared(precision, one) for one in weights]
             )
-        scores = {kind: np.asarray(run()) for kind, run in programs.items()}
+        scores = {kind: np.asarray(program()) for kind, program in programs.items()}
         seconds: dict[str, list[float]] = {kind: [] for kind in programs}
         for _ in range(repeats):
-            for kind, run in programs.items():
+            for kind, program in programs.items():
                 started = time.perf_counter()
-                run().block_until_ready()
+                program().block_until_ready()
                 seconds[kind].append(time.perf_counter() - started)
         networks[name] = {
             kind: {

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from aejax.config import InputError
+from aejax.data.files import Rows
 from aejax.scoring import manifest
-from aejax.scoring.parts import record
+from aejax.scoring.progress import Progress
+from aejax.scoring.segment import Segment
 from aejax.scoring.totals import PartTotals, Totals, part_totals
 
 HOUR = 3600.0
@@ -67,10 +69,17 @@ def _books(described: dict[str, Any], adds: PartTotals, path: Path) -> dict[str,
         folder = Path(name)
         books = manifest.Manifest(folder, described["identity"], [{"files": [], "done": False}], [])
         books.write()
-        totals = Totals(0)
+        segment = Segment(
+            number=0,
+            rows=Rows(path=folder, parts=()),
+            manifest=books,
+            totals=Totals(0),
+            progress=Progress("none", 0, None),
+            should_stop=lambda: False,
+        )
         started = time.perf_counter()
         for number in range(RECORDED):
-            record(books, 0, totals, folder / manifest.part_name(number), said, adds)
+            segment.record(folder / manifest.part_name(number), said, adds)
         recording = time.perf_counter() - started
         with (folder / manifest.PARTS).open("w") as file:
             for number in range(LINES):

@@ -17,6 +17,6 @@ if (($#)); then
 fi
 ruff check .
 ruff format --check .
-mypy aejax
+mypy aejax benchmarks
 # Two processes: most of the time goes into compiling, on one core each.
 python -m pytest -n 2

@@ -33,6 +33,7 @@ def test_where_a_larger_population_stops_paying() -> None:
     assert population.stops_paying(points(1.0, 1.1)) == 1
 
 
+@pytest.mark.slow
 def test_the_suite_with_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     population.main(
         [

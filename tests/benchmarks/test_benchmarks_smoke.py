@@ -89,6 +89,7 @@ def test_scoring_suite(tmp_path: Path) -> None:
     assert "aejax-uint8" not in found
 
 
+@pytest.mark.slow
 def test_products_of_fewer_bits() -> None:
     results = precision.measure(rows=64, repeats=1)
     for name, found in results["networks"].items():

@@ -113,6 +113,7 @@ def test_frozen_layers_stay_bit_by_bit(autoencoder: Detector, lowest: int) -> No
     assert {name: leaf.tobytes() for name, leaf in leaves(initial).items()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "model"),
     [

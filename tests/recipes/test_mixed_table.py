@@ -274,6 +274,7 @@ def test_the_estimators_take_mixed_tables(kind: type[AutoEncoder] | type[PyODAut
         found.predict(made.rename(columns={"shop": "store"}))
 
 
+@pytest.mark.slow
 def test_the_page_in_the_documentation_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

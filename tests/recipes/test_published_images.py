@@ -81,6 +81,7 @@ def test_rows_of_the_article(data_dir: Path) -> None:
     assert -(-len(experiment.x_train) // mnist_one.BATCH_SIZE) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_one_denoise", "mnist_one_superres"])
 def test_ones_quickly(data_dir: Path, tmp_path: Path, name: str) -> None:
     result = run(name, tmp_path, quick=True)
@@ -139,6 +140,7 @@ def test_denoising_quickly(data_dir: Path, tmp_path: Path) -> None:
     assert abs(error - measured["validation_loss"]) < 0.05 * measured["validation_loss"]
 
 
+@pytest.mark.slow
 def test_variational_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = run("mnist_vae", tmp_path, quick=True)
     measured = result["measured"]

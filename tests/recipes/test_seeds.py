@@ -46,6 +46,7 @@ def test_seeds_differ_are_kept_and_more_can_be_added(tmp_path: Path) -> None:
     assert Path(second["report"]).read_text().count("<h2") >= 3
 
 
+@pytest.mark.slow
 def test_seeds_trained_together_are_what_they_are_alone(tmp_path: Path) -> None:
     recipe = recipes.find("digits")
     alone = run_seeds(recipe, tmp_path / "alone", seeds=3, quick=True)

@@ -44,6 +44,7 @@ def quick(name: str, out: Path) -> dict[str, Any]:
     return {**result, "details": written["metrics"]}
 
 
+@pytest.mark.slow
 def test_model_state_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = quick("mnist_model_state", tmp_path)
     rates = result["details"]["auroc"]
@@ -67,6 +68,7 @@ def test_model_state_quickly(data_dir: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_transfer_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = quick("mnist_transfer", tmp_path)
     assert len(result["measured"]) == 6

@@ -133,6 +133,7 @@ def test_a_space_with_an_unknown_setting_names_the_file(
     assert "space.toml: 'train.learning_rat' is no setting; did you mean" in said
 
 
+@pytest.mark.slow
 def test_the_page_in_the_documentation_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
