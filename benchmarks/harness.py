@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -27,6 +29,8 @@ PREPARE_SECONDS = 1800.0
 RUN_SECONDS = 900.0
 # Longer than thread pools keep spinning after their last work.
 PAUSE_SECONDS = 0.25
+# How often a process's memory is looked at.
+PEAK_SECONDS = 0.05
 
 
 class Worker:
@@ -115,13 +119,13 @@ class Process(NamedTuple):
         seconds: from its start to its end.
         failure: the last line of its complaint, or None where it succeeded.
         output: what it printed.
-        peak_bytes: of memory that it held at once.
+        peak_bytes: of memory that it held at once; None where that isn't known.
     """
 
     seconds: float
     failure: str | None
     output: str
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 def timed_process(arguments: Sequence[str], environment: dict[str, str]) -> Process:
@@ -131,16 +135,29 @@ def timed_process(arguments: Sequence[str], environment: dict[str, str]) -> Proc
         process = subprocess.Popen(
             [sys.executable, *arguments], env=environment, stdout=out, stderr=complaints
         )
-        # What `wait` leaves out: the memory that it held.
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
+        with ThreadPoolExecutor(1) as beside:
+            peak = beside.submit(_peak_bytes, process)
+            process.wait()
+            seconds = time.perf_counter() - started
         output, said = (_text(file) for file in (out, complaints))
     failure = None
     if process.returncode:
         failure = (said.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-    kibibytes = used.ru_maxrss if sys.platform != "darwin" else used.ru_maxrss // 1024
-    return Process(seconds, failure, output, kibibytes * 1024)
+    return Process(seconds, failure, output, peak.result())
+
+
+def _peak_bytes(process: subprocess.Popen[bytes]) -> int | None:
+    """The most memory that a process holds until it ends; None where the system doesn't say.
+
+    What `wait4` gives begins with the memory of the process that started it.
+    """
+    status, peak = Path(f"/proc/{process.pid}/status"), None
+    while process.returncode is None:
+        with contextlib.suppress(OSError):
+            found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+            peak = max(peak or 0, int(found[1]) * 1024) if found else peak
+        time.sleep(PEAK_SECONDS)
+    return peak
 
 
 def _text(file: IO[bytes]) -> str:

@@ -66,7 +66,8 @@ class File:
         if done.failure:
             options.say(f"  {self.path.name}: {done.failure}")
             return None
-        self.peak_bytes.append(done.peak_bytes)
+        if done.peak_bytes is not None:
+            self.peak_bytes.append(done.peak_bytes)
         self.said = _last_json(done.output)
         return done.seconds
 
@@ -153,7 +154,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             kind: {
                 "rows": file.rows,
                 "bytes": file.bytes,
-                "peak_bytes": spread(file.peak_bytes),
+                "peak_bytes": spread(file.peak_bytes) if file.peak_bytes else None,
                 "share": share_of_sum(
                     per_row[f"score {kind}"], [per_row[f"read {kind}"], per_row["device"]]
                 ),
@@ -229,7 +230,8 @@ def as_table(results: dict[str, Any]) -> str:
     ]
     lines = []
     for kind, file in results["files"].items():
-        peak = file["peak_bytes"]["median"] / (1 << 20)
+        peak = file["peak_bytes"]
+        held = f"; its memory's peak is {peak['median'] / (1 << 20):.0f} MiB" if peak else ""
         share = file["share"]
         told = "no share was measured"
         if share:
@@ -238,10 +240,7 @@ def as_table(results: dict[str, Any]) -> str:
                 f"`aejax score` reaches {middle:.0f} % ({low:.0f} to {high:.0f}) of the rate "
                 "that reading and the device's work added up allow"
             )
-        lines.append(
-            f"- {kind}: {file['rows']:,} rows, {file['bytes'] / 1e6:.0f} MB; {told}; "
-            f"its memory's peak is {peak:.0f} MiB"
-        )
+        lines.append(f"- {kind}: {file['rows']:,} rows, {file['bytes'] / 1e6:.0f} MB; {told}{held}")
     if pyod := results["pyod"]:
         ratio = pyod["aejax_faster_by"]
         lines.append(

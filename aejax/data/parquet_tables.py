@@ -83,8 +83,11 @@ def open_parquet(
 
 
 def _parquet(path: Path, columns: int = 1) -> pyarrow.parquet.ParquetFile:
-    # Buffered, a row group's columns are read piece by piece instead of whole.
+    # Buffered, and not ahead, a row group's columns are read piece by piece instead of whole.
     buffer_bytes = max(LEAST_BUFFER_BYTES, PARQUET_BUFFERS_BYTES // max(1, columns))
     return pyarrow.parquet.ParquetFile(
-        path, buffer_size=min(buffer_bytes, 1 << 20), page_checksum_verification=True
+        path,
+        buffer_size=min(buffer_bytes, 1 << 20),
+        page_checksum_verification=True,
+        pre_buffer=False,
     )
