@@ -41,9 +41,10 @@ def usual_values(rows: np.ndarray, schema: Schema) -> UsualValues | None:
     measured = schema.kind != "image" and schema.columns is None
     if not measured or schema.features > MOST_FEATURES or len(rows) < LEAST_ROWS_FOR_DRIFT:
         return None
-    flat = rows.reshape(len(rows), -1)
-    ranks = np.arange(1, BINS) / BINS
-    edges = np.quantile(flat, ranks, axis=0, method="inverted_cdf").astype(np.float32)
+    # Sorted whole: NumPy's quantiles, which sort in part, take three times as long.
+    ordered = np.sort(rows.reshape(len(rows), -1), axis=0)
+    places = -(-np.arange(1, BINS) * len(rows) // BINS) - 1
+    edges = ordered[places].astype(np.float32)
     return UsualValues(edges, (bin_counts(edges, rows) / len(rows)).astype(np.float32))
 
 

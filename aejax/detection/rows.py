@@ -44,7 +44,9 @@ def default_batch_size(schema: Schema, model: Model) -> int:
         case config.Conv():
             values, widest = CONV_BATCH_VALUES, schema.features * max(model.channels)
         case config.SuperResolution():
-            values, widest = CONV_BATCH_VALUES, schema.features * model.channels
+            # Two convolutions on every level: beyond this their patches leave the cache, and a
+            # row takes more than twice as long.
+            values, widest = CONV_BATCH_VALUES // 4, schema.features * model.channels
         case config.Dense():
             outputs = sum(head.outputs for head in heads_of(schema) or ())
             widest = max(widest, outputs, *model.hidden, *(model.decoder or ()))
