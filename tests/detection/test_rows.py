@@ -212,4 +212,5 @@ def test_default_batch_size_is_a_bounded_power_of_two(features: int) -> None:
     size = default_batch_size(Schema(shape=(features,)), Dense(hidden=(8,)))
     assert size & (size - 1) == 0
     assert 64 <= size <= 1 << 14
-    assert size == 64 or size * features <= 1 << 22
+    # Wide rows meet many weights, which a batch reads anew.
+    assert size == 64 or size * features <= (1 << 23 if features > 1024 else 1 << 22)
