@@ -10,7 +10,7 @@ from aejax.detection.group_limits import limits_of
 from aejax.reporting.group_plots import in_percent, loss_bands, spread
 from aejax.reporting.group_table import left_out_table, notable_groups, notable_table
 from aejax.reporting.groups_contents import GroupsReport
-from aejax.reporting.markup import Markup, element, join, number, percent, table
+from aejax.reporting.markup import Markup, big_figure, element, join, number, percent, table
 from aejax.reporting.page import document, navigation, settings_section
 from aejax.reporting.report import write_page
 from aejax.reporting.sections import Section, plot_figure
@@ -83,15 +83,7 @@ def _headline(report: GroupsReport) -> list[Markup]:
         areas = list(report.areas.values())
         told = f"the mean of {len(areas):,} groups with anomalies"
         figures.append(("AUROC", f"{np.mean(areas):.4f}", told))
-    return [
-        element(
-            "div",
-            element("dt", name),
-            element("dd", value, class_="big"),
-            element("dd", note, class_="small"),
-        )
-        for name, value, note in figures
-    ]
+    return [big_figure(*figure) for figure in figures]
 
 
 def _verdict(report: GroupsReport) -> str:

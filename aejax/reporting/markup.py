@@ -126,3 +126,13 @@ _NAMES = {
     "roc": "ROC",
     "ssim": "SSIM",
 }
+
+
+def big_figure(name: str, value: str, note: str) -> Markup:
+    """A figure that a page begins with: its name, the value in large type, and a note."""
+    return element(
+        "div",
+        element("dt", name),
+        element("dd", value, class_="big"),
+        element("dd", note, class_="small"),
+    )

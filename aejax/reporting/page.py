@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from aejax.reporting.markup import Markup, element, join, number, percent, readable, table
+from aejax.reporting.markup import (
+    Markup,
+    big_figure,
+    element,
+    join,
+    number,
+    percent,
+    readable,
+    table,
+)
 from aejax.reporting.row_cards import rows_sections
 from aejax.reporting.sections import (
     Section,
@@ -145,15 +154,7 @@ def headline(report: Report) -> list[Markup]:
     if report.is_anomaly is not None:
         known = f"{int(report.is_anomaly.sum()):,} of them anomalies"
     figures.append(("Rows", f"{count:,}", known))
-    return [
-        element(
-            "div",
-            element("dt", name),
-            element("dd", value, class_="big"),
-            element("dd", note, class_="small"),
-        )
-        for name, value, note in figures
-    ]
+    return [big_figure(*figure) for figure in figures]
 
 
 def verdict(report: Report) -> str | None:
