@@ -49,44 +49,35 @@ def claim(
     """
     identity = json.loads(json.dumps(identity))
     with refused_as_input(folder, CONTINUES):
-        return _claim(folder, identity, files, restart=restart, append=append)
-
-
-def _claim(
-    folder: Path,
-    identity: dict[str, Any],
-    files: Sequence[tuple[str, str]],
-    *,
-    restart: bool,
-    append: bool,
-) -> Manifest:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / NAME).is_file():
-        foreign = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
-        if any(not name.endswith(ASIDE) for name in foreign):
-            raise InputError(
-                f"{folder} is not empty and holds no scores; allowed: a new or empty folder"
-            )
-        return _new(folder, identity, files)
-    if restart:
-        _clear(folder)
-        return _new(folder, identity, files)
-    written = read_description(folder)
-    for name in sorted({*identity, *written["identity"]}):
-        found, wanted = written["identity"].get(name), identity.get(name)
-        if found != wanted:
-            raise InputError(
-                f"{folder} holds scores of another job: {name} was {found!r} and is {wanted!r}; "
-                "allowed: another folder, or --restart to start over"
-            )
-    manifest = Manifest(folder, identity, written["segments"], written["parts"], written["format"])
-    new = _new_files(manifest, files, append=append)
-    drop_cut_line(folder / PARTS)
-    _remove_unfinished(folder)
-    _check_parts(manifest)
-    if new:
-        manifest.begin(new)
-    return manifest
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / NAME).is_file():
+            foreign = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
+            if any(not name.endswith(ASIDE) for name in foreign):
+                raise InputError(
+                    f"{folder} is not empty and holds no scores; allowed: a new or empty folder"
+                )
+            return _new(folder, identity, files)
+        if restart:
+            _clear(folder)
+            return _new(folder, identity, files)
+        written = read_description(folder)
+        for name in sorted({*identity, *written["identity"]}):
+            found, wanted = written["identity"].get(name), identity.get(name)
+            if found != wanted:
+                raise InputError(
+                    f"{folder} holds scores of another job: {name} was {found!r} and is "
+                    f"{wanted!r}; allowed: another folder, or --restart to start over"
+                )
+        manifest = Manifest(
+            folder, identity, written["segments"], written["parts"], written["format"]
+        )
+        new = _new_files(manifest, files, append=append)
+        drop_cut_line(folder / PARTS)
+        _remove_unfinished(folder)
+        _check_parts(manifest)
+        if new:
+            manifest.begin(new)
+        return manifest
 
 
 def _new(folder: Path, identity: dict[str, Any], files: Sequence[tuple[str, str]]) -> Manifest:
