@@ -155,6 +155,15 @@ def test_scoring_any_number_of_rows_uses_one_program() -> None:
     assert gained == {"compiled_score": 1}
 
 
+def test_few_rows_use_few_programs() -> None:
+    detector = aejax.fit(BASE, rows())
+    jax.clear_caches()
+    with traces() as gained:
+        for n in (0, 1, 31, 32, 255, 256, 2_047, 2_048, 16_383, 16_384, 40_000):
+            assert detector.score(rows(n)).shape == (n,)
+    assert gained == {"compiled_score": 4}
+
+
 def test_a_loaded_and_a_recalibrated_detector_use_the_same_program(tmp_path: Any) -> None:
     detector = aejax.fit(BASE, rows())
     detector.save(tmp_path / "detector")

@@ -11,7 +11,7 @@ from aejax.config import BestF1, Contamination
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.detection.detector import Detector
 from aejax.detection.normal import evenly
-from aejax.detection.rows import default_batch_size
+from aejax.detection.rows import default_batch_size, fitting_batch_size
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.streaming import KEPT_SCORES, fit_threshold_streaming
 from aejax.detection.threshold import Threshold, fit_threshold
@@ -61,9 +61,11 @@ def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detec
 
 
 def _scores(detector: Detector, rows: DiskRows) -> Iterator[np.ndarray]:
-    # Whole batches, so that every row has the neighbours that it has in memory.
-    batch = default_batch_size(detector.schema, detector.config.model)
+    # Whole batches, and all of the size that they have in memory: so every row has the
+    # neighbours that it has there.
+    most = default_batch_size(detector.schema, detector.config.model)
+    batch = fitting_batch_size(len(rows), most)
     row_bytes = rows.nbytes // len(rows)
     size = max(1, BLOCK_BYTES // (row_bytes * batch)) * batch
     for first in range(0, len(rows), size):
-        yield detector.score_rows(rows[first : first + size])
+        yield detector.score_rows(rows[first : first + size], batch_size=batch)

@@ -14,7 +14,7 @@ from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection.memory import BatchLimit
-from aejax.detection.rows import default_batch_size, map_batches
+from aejax.detection.rows import default_batch_size, fitting_batch_size, map_batches
 from aejax.models.build import build
 
 
@@ -74,7 +74,7 @@ class PlacedModel:
             program: of scorer, variables, scaler and a batch; gives an array [B, ...] or a
                 tuple of them.
             rows: [n, ...], as the schema says.
-            batch_size: rows in a batch; None takes what suits the model.
+            batch_size: rows in a batch; None takes what suits the model and the number of rows.
 
         Returns:
             One array [n, ...] for each of the program's.
@@ -84,8 +84,9 @@ class PlacedModel:
         """
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
-        batch_size = batch_size or default_batch_size(self.schema, self.config.model)
-        few = self.devices is None and len(rows) <= batch_size
+        most = batch_size or default_batch_size(self.schema, self.config.model)
+        few = self.devices is None and len(rows) <= most
+        batch_size = batch_size or fitting_batch_size(len(rows), most)
         place = mesh.on_devices(1 if few else self.devices)
         variables, scaler = self.arrays_on(place)
 

@@ -17,7 +17,13 @@ from aejax.config import Config, InputError, Precision
 from aejax.core import steps
 from aejax.data.schema import Schema
 from aejax.detection.memory import BatchLimit
-from aejax.detection.rows import as_rows, check_finite, default_batch_size, map_batches
+from aejax.detection.rows import (
+    as_rows,
+    check_finite,
+    default_batch_size,
+    fitting_batch_size,
+    map_batches,
+)
 from aejax.detection.threshold import Threshold
 from aejax.scoring import export, export_folder
 
@@ -135,7 +141,8 @@ class ExportedScorer:
             found = compiled_call(program, self._placed, batch)
             return tuple(found) if isinstance(found, (tuple, list)) else (found,)
 
-        size = asked or default_batch_size(self.schema, self.config.model)
+        most = default_batch_size(self.schema, self.config.model)
+        size = asked or fitting_batch_size(len(rows), most)
         return self.batch_limit.run(
             lambda size: map_batches(call, rows, size, self.schema.dtype), size
         )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from hypothesis import strategies as st
 
-from aejax.config import Dense, InputError
+import aejax
+from aejax.config import Config, Dense, InputError, Train
 from aejax.data.schema import Schema
 from aejax.detection import rows as rows_module
 from aejax.detection.rows import (
@@ -19,6 +22,7 @@ from aejax.detection.rows import (
     as_stored,
     check_finite,
     default_batch_size,
+    fitting_batch_size,
     infer_schema,
     map_batches,
 )
@@ -214,3 +218,24 @@ def test_default_batch_size_is_a_bounded_power_of_two(features: int) -> None:
     assert 64 <= size <= 1 << 14
     # Wide rows meet many weights, which a batch reads anew.
     assert size == 64 or size * features <= (1 << 23 if features > 1024 else 1 << 22)
+
+
+@hypothesis.given(st.integers(0, 1 << 20), st.integers(6, 14))
+def test_a_batch_fits_the_rows_that_are_there(rows: int, exponent: int) -> None:
+    most = 1 << exponent
+    size = fitting_batch_size(rows, most)
+    assert size in {most >> 3 * k for k in range(5)}
+    assert size == most or size >= 32
+    padding = -rows % size
+    # Never more padding than rows, but for the smallest batch there is.
+    assert padding < max(rows, 1) or size // 8 < 32
+    # And no smaller batch than must be: one whole batch is there, or nothing smaller.
+    assert rows >= size or size // 8 < 32
+
+
+@pytest.mark.parametrize("n", [1, 5, 33, 300, 2_100])
+def test_few_rows_score_as_they_do_among_many(n: int) -> None:
+    x = np.random.default_rng(0).normal(size=(20_000, 12)).astype(np.float32)
+    settings = Config(model=Dense(hidden=(8, 3)), train=Train(epochs=1))
+    detector = aejax.fit(settings, x[:500])
+    np.testing.assert_allclose(detector.score(x[:n]), detector.score(x)[:n], rtol=1e-6)
