@@ -132,7 +132,7 @@ def test_an_ensemble_of_parts_is_one_detector(x: np.ndarray, tmp_path: Path) -> 
     loaded = aejax.load(tmp_path)
     np.testing.assert_array_equal(loaded.score(x), ensemble.score(x))
     scores, _, errors = loaded.explain_rows(as_rows(x, None)[0], top=10)
-    np.testing.assert_allclose(scores, loaded.score(x), rtol=1e-4)
+    np.testing.assert_allclose(scores, loaded.score(x), rtol=1e-4, atol=1e-6)
     # Each member's errors, as they count, have its score as their mean.
     means = dataclasses.replace(loaded, combine="mean").score(x)
     np.testing.assert_allclose(errors.mean(axis=1), means, rtol=1e-4)
