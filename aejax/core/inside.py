@@ -43,13 +43,17 @@ def _reconstruct_one(
 def error_rows(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
-    """Error of every feature (means over members), float32 [B, ...]; 0 of a missing cell."""
+    """Error of every feature as it counts (means over members), float32 [B, ...].
+
+    0 of a missing cell, and in a member that doesn't see the feature.
+    """
 
     def one(member: tuple[dict[str, Any], Scaler]) -> jax.Array:
         variables, scaler = member
         scaled = scaling.apply(scaler, x)
         y: Any = scorer.model.apply(variables, scaled, train=False)
-        return errors.feature_error(scorer.error, scaled, y, scorer.heads)
+        error = errors.feature_error(scorer.error, scaled, y, scorer.heads)
+        return masks.weighted(variables, error)
 
     if scorer.combine is None:
         return one((variables, scaler))

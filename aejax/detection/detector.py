@@ -188,7 +188,8 @@ class Detector:
     def errors_of(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
         """Every feature's error, float32 [n, features], of rows that fit the schema.
 
-        A missing cell of a mixed table has the error 0.
+        Their mean is the row's error: a member that doesn't see some features
+        (`Vary.features`) counts the others more. A missing cell of a mixed table has 0.
 
         Raises:
             InputError: if the model gives no reconstructions.

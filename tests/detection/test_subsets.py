@@ -136,6 +136,7 @@ def test_an_ensemble_of_parts_is_one_detector(x: np.ndarray, tmp_path: Path) -> 
     # Each member's errors, as they count, have its score as their mean.
     means = dataclasses.replace(loaded, combine="mean").score(x)
     np.testing.assert_allclose(errors.mean(axis=1), means, rtol=1e-4)
+    np.testing.assert_allclose(loaded.errors_of(x).mean(axis=1), means, rtol=1e-4)
 
 
 def test_ranks_are_shares_of_normal_rows(x: np.ndarray) -> None:
