@@ -24,7 +24,12 @@ from aejax.detection.detector import Detector, Reason, arrays_of
 from aejax.detection.group import Group, calibrated, provenance_of
 from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_rows import map_tiles
-from aejax.detection.rows import as_rows, check_finite, default_batch_size
+from aejax.detection.rows import (
+    as_rows,
+    check_finite,
+    default_batch_size,
+    fitting_batch_size,
+)
 from aejax.detection.stability import tell
 from aejax.models.build import build
 
@@ -291,10 +296,6 @@ class GroupDetector:
             wide = jax.default_backend() != "cpu"
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
-        return map_tiles(
-            one,
-            rows,
-            members,
-            batch_size=batch_size or default_batch_size(self.schema, self.config.model),
-            dtype=self.schema.dtype,
-        )
+        most = default_batch_size(self.schema, self.config.model)
+        size = batch_size or fitting_batch_size(len(rows), most)
+        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.dtype)
