@@ -94,10 +94,11 @@ def test_every_package_that_tests_import_is_declared() -> None:
     assert not undeclared
 
 
-def test_every_dependency_says_its_oldest_version() -> None:
+def test_every_dependency_says_its_oldest_and_its_newest_version() -> None:
     for requirement in [*NEEDED, *(r for name in EXTRAS for r in EXTRAS[name])]:
         operators = {specifier.operator for specifier in requirement.specifier}
         assert operators & {">=", "=="}, f"{requirement} has no lower bound"
+        assert operators & {"<", "=="}, f"{requirement} has no upper bound"
 
 
 def locked(name: str) -> dict[str, list[str]]:
