@@ -15,9 +15,11 @@ from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.normal import evenly
+from aejax.detection.rows import default_batch_size, fitting_batch_size
 from aejax.models.build import build
 
-MOST_ROWS = 1 << 12
+# Both networks score the same rows, so few of them tell which is better.
+MOST_ROWS = 1 << 9
 MOST_SCALED_ROWS = 1 << 14
 LEAST_SORTED_ROWS, MOST_SORTED = 1 << 9, 1 << 18
 LEAST_ROWS_FOR_WILD = 100
@@ -39,12 +41,14 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
     Returns:
         Sentences; none where nothing is wrong.
     """
-    rows = normal[evenly(len(normal), MOST_ROWS)]
-    scores = detector.score_rows(rows).astype(np.float64)
     found: list[str] = []
     if detector.scorer.kind == "error":
-        untrained = _untrained(detector).score_rows(rows).astype(np.float64)
-        found += no_better(float(scores.mean()), float(untrained.mean()))
+        rows = normal[evenly(len(normal), MOST_ROWS)]
+        # In batches of the size that the threshold's rows get: no program more.
+        most = default_batch_size(detector.schema, detector.config.model)
+        size = fitting_batch_size(len(normal), most)
+        scores = [one.score_rows(rows, batch_size=size) for one in (detector, _untrained(detector))]
+        found += no_better(*(float(each.mean(dtype=np.float64)) for each in scores))
     return found + wild_values(detector.config, detector.schema, scaled)
 
 

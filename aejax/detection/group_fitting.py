@@ -23,7 +23,7 @@ from aejax.detection.group_checks import check_groups
 from aejax.detection.group_curves import spread_of_losses
 from aejax.detection.group_parts import groups_fingerprint, train_in_parts
 from aejax.detection.groups import GroupDetector
-from aejax.detection.normal import MOST_ROWS, MOST_ROWS_OF_DISTANCES, evenly, normal_of, wanted
+from aejax.detection.normal import normal_of, reconstructed, wanted
 from aejax.detection.population import new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import Threshold, check_rule
@@ -243,8 +243,7 @@ def _learn_normal(
     if not detector.scorer.reconstructs:
         return detector
     kinds = wanted(detector.config)
-    most = MOST_ROWS_OF_DISTANCES if kinds else MOST_ROWS
-    few = [rows[evenly(len(rows), most)] for rows in normal]
+    few = [rows[reconstructed(kinds, len(rows))] for rows in normal]
     learnt: list[dict[str, Any]] = []
     first = 0
     while first < len(few):

@@ -15,8 +15,9 @@ from aejax.detection.detector import Detector
 from aejax.detection.feature_drift import BINS, UsualValues, usual_values
 from aejax.models.build import build
 
-# Rows looked at: enough for a mean error, and few enough to cost nothing beside training.
-MOST_ROWS = 1 << 12
+# Rows whose values are looked at, and rows that are reconstructed: enough for deciles and for a
+# mean error, and few enough to cost little beside training.
+MOST_ROWS, MOST_RECONSTRUCTED = 1 << 12, 1 << 11
 # The same for distances, whose covariance has many more numbers to be found.
 MOST_ROWS_OF_DISTANCES = 1 << 16
 MOST_VALUES = 4096
@@ -44,7 +45,7 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
     if not detector.scorer.reconstructs:
         return detector
     kinds = wanted(detector.config)
-    few = rows[evenly(len(rows), MOST_ROWS_OF_DISTANCES if kinds else MOST_ROWS)]
+    few = rows[reconstructed(kinds, len(rows))]
     if detector.schema.columns is None:
         x, y = detector.reconstruct(few)
         errors, residual = detector.feature_errors(x, y), (x - y).reshape(len(few), -1)
@@ -54,7 +55,7 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
         errors, residual = detector.errors_of(few) * (len(few) / present), None
     latent = detector.encode(few).reshape(len(few), -1) if "latent" in kinds else None
     learnt = normal_of(kinds, errors, residual, latent)
-    values = usual_values(few, detector.schema)
+    values = usual_values(rows[evenly(len(rows), MOST_ROWS)], detector.schema)
     if values is not None:
         learnt["values"] = values._asdict()
     return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
@@ -94,6 +95,11 @@ def wanted(config: Config) -> tuple[str, ...]:
         "latent-distance": ("latent",),
         "residual-and-latent-distance": ("residual", "latent"),
     }.get(config.score, ())
+
+
+def reconstructed(kinds: tuple[str, ...], rows: int) -> slice:
+    """Which of some rows are reconstructed; `kinds` as `wanted` gives them."""
+    return evenly(rows, MOST_ROWS_OF_DISTANCES if kinds else MOST_RECONSTRUCTED)
 
 
 def evenly(rows: int, most: int) -> slice:
