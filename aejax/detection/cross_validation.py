@@ -15,10 +15,11 @@ from aejax.config import Config, InputError
 from aejax.core import steps
 from aejax.data import batches
 from aejax.data.schema import Schema
+from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import INTERVAL_LEVEL
 from aejax.detection.population import kinds, new_member, train_kinds
-from aejax.detection.rows import default_batch_size, map_batches
+from aejax.detection.rows import map_batches
 from aejax.training.population import TrainedMember
 
 Objective = Literal["reconstruction", "auroc", "average-precision"]

@@ -20,16 +20,12 @@ from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection import artifact
+from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector, Reason, arrays_of
 from aejax.detection.group import Group, calibrated, provenance_of
 from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_rows import map_tiles
-from aejax.detection.rows import (
-    as_rows,
-    check_finite,
-    default_batch_size,
-    fitting_batch_size,
-)
+from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
 from aejax.models.build import build
 
@@ -296,6 +292,5 @@ class GroupDetector:
             wide = jax.default_backend() != "cpu"
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
-        most = default_batch_size(self.schema, self.config.model)
-        size = batch_size or fitting_batch_size(len(rows), most)
+        size = batch_size or batch_size_for(len(rows), self.schema, self.config.model)
         return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.dtype)

@@ -13,8 +13,9 @@ from aejax.config import Combine, Config, InputError
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
+from aejax.detection.batch_sizes import default_batch_size, fitting_batch_size
 from aejax.detection.memory import BatchLimit
-from aejax.detection.rows import default_batch_size, fitting_batch_size, map_batches
+from aejax.detection.rows import map_batches
 from aejax.models.build import build
 
 

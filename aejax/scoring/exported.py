@@ -16,14 +16,9 @@ from aejax import config as settings
 from aejax.config import Config, InputError, Precision
 from aejax.core import steps
 from aejax.data.schema import Schema
+from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.memory import BatchLimit
-from aejax.detection.rows import (
-    as_rows,
-    check_finite,
-    default_batch_size,
-    fitting_batch_size,
-    map_batches,
-)
+from aejax.detection.rows import as_rows, check_finite, map_batches
 from aejax.detection.threshold import Threshold
 from aejax.scoring import export, export_folder
 
@@ -141,8 +136,7 @@ class ExportedScorer:
             found = compiled_call(program, self._placed, batch)
             return tuple(found) if isinstance(found, (tuple, list)) else (found,)
 
-        most = default_batch_size(self.schema, self.config.model)
-        size = asked or fitting_batch_size(len(rows), most)
+        size = asked or batch_size_for(len(rows), self.schema, self.config.model)
         return self.batch_limit.run(
             lambda size: map_batches(call, rows, size, self.schema.dtype), size
         )

@@ -15,8 +15,8 @@ from aejax.data.files import Rows
 from aejax.data.overlap import Behind, ahead
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.groups import GroupDetector
-from aejax.detection.rows import default_batch_size
 from aejax.detection.stability import tell
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.grouped import counted_groups, groups_identity, with_groups

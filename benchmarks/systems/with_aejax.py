@@ -13,7 +13,7 @@ from aejax.core import scaling, steps
 from aejax.data.schema import Schema
 from aejax.detection import detector as detection
 from aejax.detection import fitting
-from aejax.detection.rows import default_batch_size, fitting_batch_size
+from aejax.detection.batch_sizes import batch_size_for
 from aejax.models.build import build
 from aejax.training.loop import train
 from benchmarks.systems.job import Choice, Job
@@ -94,8 +94,7 @@ class Scoring:
             scaler=scaling.fit(config.scale, [], job.rows.dtype),
             variables=variables,
         )
-        most = default_batch_size(schema, config.model)
-        self.batch_size = fitting_batch_size(len(job.rows), most)
+        self.batch_size = batch_size_for(len(job.rows), schema, config.model)
         self.facts = {"same_weights": True, "jax": jax.__version__}
         self.choices: dict[str, list[Any]] = {"batch_size": [self.batch_size]}
 

@@ -17,12 +17,11 @@ import aejax
 from aejax.config import Config, Dense, InputError, Train
 from aejax.data.schema import Schema
 from aejax.detection import rows as rows_module
+from aejax.detection.batch_sizes import default_batch_size, fitting_batch_size
 from aejax.detection.rows import (
     as_rows,
     as_stored,
     check_finite,
-    default_batch_size,
-    fitting_batch_size,
     infer_schema,
     map_batches,
 )
