@@ -16,6 +16,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from aejax.detection.batch_sizes import default_batch_size
 
 COLUMNS = [f"sensor_{i}" for i in range(6)]
 FAST = ["--hidden", "8", "2", "--epochs", "3", "--quiet"]
@@ -76,9 +77,12 @@ def test_a_users_path_from_csv_to_scores_that_outlive_the_process(tmp_path: Path
 
     found = pq.read_table(scores / "part-000000.parquet").to_pandas()
     assert list(found["id"]) == list(test["id"])
-    # This process loads what those wrote; the same rows get the same bits.
+    # This process loads what those wrote; the same rows in batches of the same size get the
+    # same bits.
     detector = aejax.load(run)
-    np.testing.assert_array_equal(found["score"], detector.score(test[COLUMNS]))
+    whole = default_batch_size(detector.schema, detector.config.model)
+    expected = detector.score(test[COLUMNS], batch_size=whole)
+    np.testing.assert_array_equal(found["score"], expected)
     np.testing.assert_array_equal(found["is_anomaly"], found["score"] > np.float32(threshold))
     assert detector.threshold is not None
     assert detector.threshold.value == threshold
@@ -173,7 +177,9 @@ def test_bad_rows_do_not_sink_a_job(
     assert found["reason"][7] == "row 7: sensor_1 is missing or NaN"
     assert found["reason"][9] == "row 9: sensor_4 is infinite"
     good = np.delete(np.arange(50), [7, 9])
-    expected = aejax.load(trained / "run").score(rows.iloc[good])
+    detector = aejax.load(trained / "run")
+    whole = default_batch_size(detector.schema, detector.config.model)
+    expected = detector.score(rows.iloc[good], batch_size=whole)
     np.testing.assert_array_equal(found["score"].iloc[good], expected)
     assert main([*score, "--out", str(tmp_path / "stopped"), "--on-bad-row", "error"]) == 2
     assert "row 7: sensor_1" in capsys.readouterr().err

@@ -25,6 +25,7 @@ import pytest
 import aejax
 from aejax.config import InputError, read_config, write_config
 from aejax.data import files
+from aejax.detection.batch_sizes import default_batch_size
 from aejax.scoring.exported import load_export
 from aejax.scoring.exporting import export_detector
 from aejax.scoring.inspection import inspect_folder
@@ -86,7 +87,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_config(config, folder / "settings" / "config.json")
     space = "[train.learning_rate]\nlow = 1e-4\nhigh = 1e-1\nlog = true\n"
     (folder / "settings" / "space.toml").write_text(space)
-    np.save(folder / "expected.npy", detector.score(x), allow_pickle=False)
+    # In batches of the size that files are scored in.
+    whole = default_batch_size(detector.schema, detector.config.model)
+    np.save(folder / "expected.npy", detector.score(x, batch_size=whole), allow_pickle=False)
     return folder
 
 
@@ -96,10 +99,12 @@ def rows_of(whole: Path) -> np.ndarray:
 
 
 def check_detector(broken: Path, whole: Path) -> None:
-    scores = aejax.load(broken).score(rows_of(whole))
+    detector = aejax.load(broken)
+    size = default_batch_size(detector.schema, detector.config.model)
+    scores = detector.score(rows_of(whole), batch_size=size)
     # Arrays carry a digest; settings that change a score would be another detector, told
     # apart by its fingerprint.
-    if aejax.load(broken).fingerprint == aejax.load(whole / "detector").fingerprint:
+    if detector.fingerprint == aejax.load(whole / "detector").fingerprint:
         np.testing.assert_array_equal(scores, np.load(whole / "expected.npy", allow_pickle=False))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from aejax.config import InputError
 from aejax.data.rows import Selection
+from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.scoring import durable, manifest, parts
 from aejax.scoring.claiming import claim, lock
@@ -162,7 +163,8 @@ def test_cells_of_a_wrong_type_and_rows_of_a_wrong_length_keep_their_place(
     }
     good = np.setdiff1d(np.arange(3000), wrong)
     x = table[list(detector.schema.names or ())].iloc[good]
-    np.testing.assert_array_equal(found["score"][good], detector.score(x))
+    whole = default_batch_size(detector.schema, detector.config.model)
+    np.testing.assert_array_equal(found["score"][good], detector.score(x, batch_size=whole))
     assert found["id"][good].tolist() == table["id"][good].tolist()
     with pytest.raises(InputError, match=r"rows\.csv: row 3: sensor_1 is 'broken', not a number"):
         score_files(detector, path, tmp_path / "strict", on_bad_row="error")

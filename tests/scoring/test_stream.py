@@ -16,6 +16,7 @@ import pytest
 import aejax
 from aejax.config import InputError
 from aejax.data.rows import Selection
+from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.scoring import manifest
 from aejax.scoring.inspection import inspect_folder
@@ -30,11 +31,12 @@ def scores_of(folder: Path) -> pd.DataFrame:
 
 
 def expected_scores(detector: Detector, table: pd.DataFrame) -> np.ndarray:
-    """What the Python face says, NaN for rows that it refuses."""
+    """What the Python face says in batches of a job's size, NaN for rows that it refuses."""
     x = table[list(detector.schema.names or ())].to_numpy(np.float32)
     scores = np.full(len(x), np.nan, np.float32)
     good = np.isfinite(x).all(axis=1)
-    scores[good] = detector.score(x[good])
+    whole = default_batch_size(detector.schema, detector.config.model)
+    scores[good] = detector.score(x[good], batch_size=whole)
     return scores
 
 
@@ -295,7 +297,8 @@ def test_a_published_data_set_is_an_input(tmp_path: Path) -> None:
         detector, "digits:all", tmp_path / "out", selection=Selection(key_columns=("label",))
     )
     found = scores_of(tmp_path / "out")
-    np.testing.assert_array_equal(found["score"], detector.score(split.x))
+    whole = default_batch_size(detector.schema, detector.config.model)
+    np.testing.assert_array_equal(found["score"], detector.score(split.x, batch_size=whole))
     assert found["label"].tolist() == split.y.tolist()
     with pytest.raises(InputError, match="split of mnist is 'tset'; did you mean 'test'"):
         score_files(detector, "mnist:tset", tmp_path / "no")
