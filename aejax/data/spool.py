@@ -9,10 +9,10 @@ folder of this name is whole. A stopped run that continues finds its rows in it.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -180,11 +180,12 @@ def _text_rows(path: Path) -> int:
     """About how many lines a text file has, by the length of its first ones."""
     size = path.stat().st_size
     with path.open("rb") as raw:
-        if path.suffix == ".gz":
-            with gzip.GzipFile(fileobj=raw) as unpacked:
-                text = unpacked.read(TEXT_BYTES)
-        else:
-            text = raw.read(TEXT_BYTES)
-        taken = raw.tell()
+        text = raw.read(TEXT_BYTES)
+    taken = len(text)
+    if path.suffix == ".gz":
+        # Not by way of a GzipFile: how far that reads ahead differs between Pythons.
+        unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        text = unpacking.decompress(text, TEXT_BYTES)
+        taken -= len(unpacking.unconsumed_tail) + len(unpacking.unused_data)
     lines = max(1, text.count(b"\n"))
     return lines if taken >= size else lines * size // max(1, taken)
