@@ -80,7 +80,7 @@ def test_a_users_path_from_csv_to_scores_that_outlive_the_process(tmp_path: Path
     # This process loads what those wrote; the same rows in batches of the same size get the
     # same bits.
     detector = aejax.load(run)
-    whole = default_batch_size(detector.schema, detector.config.model)
+    whole = default_batch_size(detector.schema, detector.config)
     expected = detector.score(test[COLUMNS], batch_size=whole)
     np.testing.assert_array_equal(found["score"], expected)
     np.testing.assert_array_equal(found["is_anomaly"], found["score"] > np.float32(threshold))
@@ -178,7 +178,7 @@ def test_bad_rows_do_not_sink_a_job(
     assert found["reason"][9] == "row 9: sensor_4 is infinite"
     good = np.delete(np.arange(50), [7, 9])
     detector = aejax.load(trained / "run")
-    whole = default_batch_size(detector.schema, detector.config.model)
+    whole = default_batch_size(detector.schema, detector.config)
     expected = detector.score(rows.iloc[good], batch_size=whole)
     np.testing.assert_array_equal(found["score"].iloc[good], expected)
     assert main([*score, "--out", str(tmp_path / "stopped"), "--on-bad-row", "error"]) == 2

@@ -88,7 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = "[train.learning_rate]\nlow = 1e-4\nhigh = 1e-1\nlog = true\n"
     (folder / "settings" / "space.toml").write_text(space)
     # In batches of the size that files are scored in.
-    whole = default_batch_size(detector.schema, detector.config.model)
+    whole = default_batch_size(detector.schema, detector.config)
     np.save(folder / "expected.npy", detector.score(x, batch_size=whole), allow_pickle=False)
     return folder
 
@@ -100,7 +100,7 @@ def rows_of(whole: Path) -> np.ndarray:
 
 def check_detector(broken: Path, whole: Path) -> None:
     detector = aejax.load(broken)
-    size = default_batch_size(detector.schema, detector.config.model)
+    size = default_batch_size(detector.schema, detector.config)
     scores = detector.score(rows_of(whole), batch_size=size)
     # Arrays carry a digest; settings that change a score would be another detector, told
     # apart by its fingerprint.

@@ -57,9 +57,10 @@ class Training:
     error: Annotated[
         Literal["squared", "absolute", "bernoulli"], arg(help="Error of a feature when scoring.")
     ] = "squared"
-    score: Annotated[ScoreName, arg(help="What a row's score is; all but error: variational.")] = (
-        "error"
-    )
+    score: Annotated[
+        ScoreName,
+        arg(help="What a row's score is; the last two: with a variational model."),
+    ] = "error"
     rule: Annotated[str, arg(help="First threshold, on held-out rows: RULE:NUMBER.")] = (
         "quantile:0.99"
     )

@@ -19,6 +19,7 @@ ScoreName = Literal[
     "residual-distance",
     "latent-distance",
     "residual-and-latent-distance",
+    "error-and-neighbours",
     "negative-elbo",
     "reconstruction-probability",
 ]
@@ -42,6 +43,12 @@ class Config:
             are reconstructed well but lie where no normal row does.
             "residual-and-latent-distance": half the sum of both squared distances, the
             negative log density of two independent normal distributions up to a constant.
+            "error-and-neighbours": the geometric mean of its mean error and its mean squared
+            distance (per scaled value) from the 5 nearest training rows, at most 16,384 of
+            which are kept; it sees rows that are rebuilt well but lie where no training row
+            does, needs no common scale of the two, and takes longer, as it searches those rows
+            (Ramaswamy, Rastogi and Shim, "Efficient algorithms for mining outliers from large
+            data sets", 2000).
             Of a variational model also
             "negative-elbo" (upper bound of -log p(row), in nats) and
             "reconstruction-probability" (its negative: mean of -log p(row | latent) over

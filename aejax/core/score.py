@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from aejax import config
 from aejax.config import Combine, ErrorName
-from aejax.core import errors, masks, scaling
+from aejax.core import errors, masks, neighbours, scaling
 from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
 from aejax.models.heads import Head, heads_of_model
@@ -23,6 +23,7 @@ ScoreKind = Literal[
     "residual-distance",
     "latent-distance",
     "residual-and-latent-distance",
+    "error-and-neighbours",
     "negative-elbo",
     "reconstruction-probability",
     "log-odds",
@@ -77,6 +78,19 @@ def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array
     if scorer.heads is not None:
         return errors.row_error(scorer.error, x, y, scorer.heads)
     return errors.row_mean(masks.weighted(variables, errors.feature_error(scorer.error, x, y)))
+
+
+def _error_and_neighbours(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    return _geometric_mean(_error(scorer, variables, x), _nearest_distance(variables, x))
+
+
+def _geometric_mean(error: jax.Array, distance: jax.Array) -> jax.Array:
+    # Of a wild row the product would be infinite.
+    return jnp.sqrt(error) * jnp.sqrt(distance)
+
+
+def _nearest_distance(variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    return neighbours.nearest_distance(variables["normal"]["neighbours"], x.reshape(x.shape[0], -1))
 
 
 def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
@@ -166,6 +180,7 @@ SCORES: dict[ScoreKind, Callable[[Scorer, dict[str, Any], jax.Array], jax.Array]
     "residual-distance": _residual_distance,
     "latent-distance": _latent_distance,
     "residual-and-latent-distance": _both_distances,
+    "error-and-neighbours": _error_and_neighbours,
     "negative-elbo": _negative_elbo,
     "reconstruction-probability": _reconstruction_probability,
     "log-odds": _log_odds,
@@ -183,6 +198,15 @@ def member_scores(
     reconstructions would not.
     """
     members = (variables, scaler)
+    if scorer.kind == "error-and-neighbours":
+        # The members hold the first one's rows between them, which are looked through once.
+        first = jax.tree.map(lambda leaf: leaf[0], scaler)
+        rows = variables["normal"]["neighbours"]
+        pool = {"normal": {"neighbours": rows.reshape(-1, rows.shape[2])}}
+        distance = _nearest_distance(pool, scaling.apply(first, x))
+        alone = dataclasses.replace(scorer, kind="error")
+        error = jax.lax.map(lambda member: _score_one(alone, member[0], member[1], x), members)
+        return ranked(scorer, variables, _geometric_mean(error, distance))
     scores = jax.lax.map(lambda member: _score_one(scorer, member[0], member[1], x), members)
     return ranked(scorer, variables, scores)
 

@@ -146,3 +146,8 @@ def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Iterato
 
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
     return iter(grain.MapDataset.source(order).map(gather).to_iter_dataset(ahead))
+
+
+def evenly(rows: int, most: int) -> slice:
+    """At most so many of some rows, evenly spread."""
+    return slice(None, None, max(1, -(-rows // most)))

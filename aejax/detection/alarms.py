@@ -10,12 +10,11 @@ import numpy as np
 
 from aejax.config import Config
 from aejax.core import optimizers, steps
-from aejax.data.batches import in_blocks
+from aejax.data.batches import evenly, in_blocks
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
-from aejax.detection.normal import evenly
 from aejax.models.build import build
 
 # Both networks score the same rows, so few of them tell which is better.
@@ -45,7 +44,7 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
     if detector.scorer.kind == "error":
         rows = normal[evenly(len(normal), MOST_ROWS)]
         # In batches of the size that the threshold's rows get: no program more.
-        size = batch_size_for(len(normal), detector.schema, detector.config.model)
+        size = batch_size_for(len(normal), detector.schema, detector.config)
         scores = [one.score_rows(rows, batch_size=size) for one in (detector, _untrained(detector))]
         found += no_better(*(float(each.mean(dtype=np.float64)) for each in scores))
     return found + wild_values(detector.config, detector.schema, scaled)

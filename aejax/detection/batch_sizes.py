@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aejax import config
-from aejax.config import Model
+from aejax import config as settings
+from aejax.config import Config, Model
 from aejax.data.schema import Schema
 from aejax.models.heads import heads_of
 
@@ -20,38 +20,46 @@ MOST_BATCH_ROWS = 1 << 14
 # Few rows get a batch of their own: a program more to compile, at most three, and one row is
 # scored in 0.5 ms where it took 18.
 FEWER, FEWEST_BATCH_ROWS = 8, 32
+# Distances to thousands of kept rows have to stay in cache, too, and the nearest of those rows.
+NEIGHBOURS_ROWS, NEIGHBOURS_VALUES = 1 << 10, 1 << 18
 
 
-def batch_size_for(rows: int, schema: Schema, model: Model) -> int:
-    """Rows in a batch where only so many rows are there, of a schema and for a model."""
-    return fitting_batch_size(rows, default_batch_size(schema, model))
+def batch_size_for(rows: int, schema: Schema, config: Config) -> int:
+    """Rows in a batch where only so many rows are there."""
+    return fitting_batch_size(rows, default_batch_size(schema, config))
 
 
-def default_batch_size(schema: Schema, model: Model) -> int:
+def default_batch_size(schema: Schema, config: Config) -> int:
     """Rows in a scoring batch when nothing is asked for: a power of two, at least 64.
 
     Args:
         schema: of the rows.
-        model: whose widest layer decides how many rows stay in cache.
+        config: whose model's widest layer decides how many rows stay in cache, and its score.
     """
+    most = _most_rows(schema, config.model)
+    if config.score == "error-and-neighbours":
+        most = min(most, NEIGHBOURS_ROWS, NEIGHBOURS_VALUES // schema.features)
+    return 1 << (max(64, most).bit_length() - 1)
+
+
+def _most_rows(schema: Schema, model: Model) -> int:
     values, widest = BATCH_VALUES, schema.features
     match model:
-        case config.Variational() | config.Classifier():
-            return default_batch_size(schema, model.network)
-        case config.Conv():
+        case settings.Variational() | settings.Classifier():
+            return _most_rows(schema, model.network)
+        case settings.Conv():
             values, widest = CONV_BATCH_VALUES, schema.features * max(model.channels)
-        case config.SuperResolution():
+        case settings.SuperResolution():
             # Two convolutions on every level: beyond this their patches leave the cache, and a
             # row takes more than twice as long.
             values, widest = CONV_BATCH_VALUES // 4, schema.features * model.channels
-        case config.Dense():
+        case settings.Dense():
             outputs = sum(head.outputs for head in heads_of(schema) or ())
             widest = max(widest, outputs, *model.hidden, *(model.decoder or ()))
             values = WIDE_BATCH_VALUES if widest > WIDE else BATCH_VALUES
-        case config.Context():
+        case settings.Context():
             widest = max(model.vocabulary, 2 * model.window * model.width, *model.hidden, 1)
-    size = max(64, min(MOST_BATCH_ROWS, values // widest))
-    return 1 << (size.bit_length() - 1)
+    return min(MOST_BATCH_ROWS, values // widest)
 
 
 def fitting_batch_size(rows: int, most: int) -> int:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from aejax.config import BestF1, Contamination
+from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
-from aejax.detection.normal import evenly
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.streaming import KEPT_SCORES, fit_threshold_streaming
 from aejax.detection.threshold import Threshold, fit_threshold
@@ -63,7 +63,7 @@ def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detec
 def _scores(detector: Detector, rows: DiskRows) -> Iterator[np.ndarray]:
     # Whole batches, and all of the size that they have in memory: so every row has the
     # neighbours that it has there.
-    batch = batch_size_for(len(rows), detector.schema, detector.config.model)
+    batch = batch_size_for(len(rows), detector.schema, detector.config)
     row_bytes = rows.nbytes // len(rows)
     size = max(1, BLOCK_BYTES // (row_bytes * batch)) * batch
     for first in range(0, len(rows), size):

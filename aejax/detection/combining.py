@@ -11,6 +11,7 @@ import numpy as np
 from aejax.config import Combine, Config, InputError, without_dropout
 from aejax.detection.detector import Detector
 from aejax.detection.loading import RANK_QUANTILES
+from aejax.detection.neighbours import dealt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,19 @@ class Population:
         def stack(*leaves: Any) -> np.ndarray:
             return np.stack([np.asarray(leaf) for leaf in leaves])
 
+        variables = [detector.variables for detector in kept]
+        if "neighbours" in first.variables.get("normal", ()):
+            # The same rows for all: looked through once, and held once between them.
+            variables = [
+                {**own, "normal": {**own["normal"], "neighbours": rows}}
+                for own, rows in zip(
+                    variables, dealt(variables[0]["normal"]["neighbours"], len(kept)), strict=True
+                )
+            ]
         ensemble = dataclasses.replace(
             first,
             scaler=jax.tree.map(stack, *[detector.scaler for detector in kept]),
-            variables=jax.tree.map(stack, *[detector.variables for detector in kept]),
+            variables=jax.tree.map(stack, *variables),
             threshold=None,
             thresholds={},
             combine=combine,

@@ -18,9 +18,10 @@ from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import INTERVAL_LEVEL
-from aejax.detection.population import kinds, new_member, train_kinds
+from aejax.detection.normal import learns_normal
+from aejax.detection.population import detector_of, kinds, new_member, train_kinds
 from aejax.detection.rows import map_batches
-from aejax.training.population import TrainedMember
+from aejax.training.population import Member, TrainedMember
 
 Objective = Literal["reconstruction", "auroc", "average-precision"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "auroc", "average-precision")
@@ -110,7 +111,11 @@ def cross_validate(
             chosen = [trained[number * len(parts) + fold] for number in numbers]
             rows = np.concatenate([x[part], anomalous])
             is_anomaly = np.arange(len(rows)) >= len(part)
-            scores = member_scores(configs[numbers[0]], schema, chosen, rows)
+            if learns_normal(configs[numbers[0]]):
+                own = [members[number * len(parts) + fold] for number in numbers]
+                scores = _scores_alone(own, chosen, schema, x, rows)
+            else:
+                scores = member_scores(configs[numbers[0]], schema, chosen, rows)
             values[numbers, fold] = [objective_of(objective, row, is_anomaly) for row in scores]
     return [
         _judged(trained[at * len(parts) : (at + 1) * len(parts)], values[at])
@@ -141,7 +146,7 @@ def member_scores(
     size = min(SCORED_AT_ONCE, len(members))
     # Folds differ by a row; the next power of two is one shape for all of them.
     most = 1 << (len(rows) - 1).bit_length()
-    batch_size = min(default_batch_size(schema, config.model), most)
+    batch_size = min(default_batch_size(schema, config), most)
     found = []
     for first in range(0, len(members), size):
         chosen = list(members[first : first + size])
@@ -159,6 +164,23 @@ def member_scores(
         (scores,) = map_batches(score, rows, batch_size, schema.dtype)
         found.append(scores.T[: len(chosen)])
     return np.concatenate(found)
+
+
+def _scores_alone(
+    members: Sequence[Member],
+    trained: Sequence[TrainedMember],
+    schema: Schema,
+    x: np.ndarray,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Scores float32 [members, n] that need to know of each member's normal rows."""
+    scores = np.full((len(members), len(rows)), np.nan, np.float32)
+    for own, member, found in zip(scores, members, trained, strict=True):
+        normal = x[member.validation if len(member.validation) else member.training]
+        detector = detector_of(member, found, schema, {}, x, normal)
+        if detector is not None:
+            own[:] = detector.score_rows(rows)
+    return scores
 
 
 def _by_row(scorer: steps.Scorer, variables: Any, scaler: Any, batch: jax.Array) -> Any:

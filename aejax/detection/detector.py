@@ -21,6 +21,7 @@ from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
+from aejax.detection.neighbours import describe_normal
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_scores, finite_rows
@@ -396,7 +397,7 @@ class Detector:
             "history": self.history,
             "combine": self.combine,
             "members": self.members,
-            "normal": sorted(self.variables.get("normal", ())),
+            **describe_normal(self.variables),
             # Whether some features' errors count less than others', or not at all.
             "weighted": "weights" in self.variables,
         }

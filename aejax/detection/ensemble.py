@@ -96,7 +96,7 @@ def fit_ensemble(
         **(provenance or {}),
     }
     detectors = [
-        detector_of(member, found, schema, facts, x[calibrating])
+        detector_of(member, found, schema, facts, x, x[calibrating])
         for member, found in zip(population, trained, strict=True)
     ]
     problems = {

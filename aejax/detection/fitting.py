@@ -23,6 +23,7 @@ from aejax.detection import alarms, artifact
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import left_out_alarms, rows_of_files
+from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import schema_for, stored_array
@@ -136,6 +137,8 @@ def fit(
     else:
         validation, _ = stored_rows(x_validation, schema)
         held_classes = as_labels(config, labels_validation, len(validation), "labels_validation")
+    if needs_neighbours(config):
+        check_enough(len(rows))
     calibrating, of_class = (rows, classes) if held is None else (held, held_classes)
     looked_at = calibrating
     if x_calibrate is not None:
@@ -188,8 +191,8 @@ def fit(
         assert of_class is not None
         looked_at = looked_at[of_class == 0]
         calibrating = looked_at if x_calibrate is None else calibrating
+    detector = learn_normal(detector, looked_at, rows)
     detector = choose_precision(detector, looked_at)
-    detector = learn_normal(detector, looked_at)
     found = alarms.alarms_of(detector, looked_at, scale_rows)
     detector = dataclasses.replace(detector, provenance=record(detector.provenance, found))
     return calibrate(detector, calibrating)

@@ -9,11 +9,11 @@ import numpy as np
 
 from aejax.config import Config
 from aejax.core import optimizers, steps
+from aejax.data.batches import evenly
 from aejax.data.schema import Schema
 from aejax.detection import alarms
 from aejax.detection.group_alarms import OF_TRAINING, Alarm, in_sentences, renewed, without_advice
 from aejax.detection.groups import GroupDetector
-from aejax.detection.normal import evenly
 from aejax.detection.stability import tell
 from aejax.models.build import build
 

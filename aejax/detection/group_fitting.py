@@ -23,6 +23,7 @@ from aejax.detection.group_checks import check_groups
 from aejax.detection.group_curves import spread_of_losses
 from aejax.detection.group_parts import groups_fingerprint, train_in_parts
 from aejax.detection.groups import GroupDetector
+from aejax.detection.neighbours import needs_neighbours, neighbours_of_groups
 from aejax.detection.normal import normal_of, reconstructed, wanted
 from aejax.detection.population import new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite
@@ -154,7 +155,7 @@ def fit_groups(
         history=spread_of_losses([trained[at].history for at in kept]),
     )
     normal = [calibrating_rows(members[at]) for at in kept]
-    detector = _learn_normal(detector, stored, normal)
+    detector = _learn_normal(detector, stored, normal, [members[at].training for at in kept])
     detector = detector.calibrate_members(
         stored[np.concatenate(normal)], np.repeat(np.arange(len(normal)), [len(r) for r in normal])
     )
@@ -237,7 +238,10 @@ def _group(name: str, rows: int, found: TrainedMember, threshold: Threshold) -> 
 
 
 def _learn_normal(
-    detector: GroupDetector, x: np.ndarray, normal: list[np.ndarray]
+    detector: GroupDetector,
+    x: np.ndarray,
+    normal: list[np.ndarray],
+    trained_on: list[np.ndarray],
 ) -> GroupDetector:
     """`learn_normal` of every group, from its normal rows, some thousand rows at a time."""
     if not detector.scorer.reconstructs:
@@ -270,4 +274,6 @@ def _learn_normal(
             )
         first = last
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *learnt)
+    if needs_neighbours(detector.config):
+        stacked["neighbours"] = neighbours_of_groups(detector.scaler, x, trained_on)
     return dataclasses.replace(detector, variables={**detector.variables, "normal": stacked})

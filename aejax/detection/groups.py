@@ -25,6 +25,7 @@ from aejax.detection.detector import Detector, Reason, arrays_of
 from aejax.detection.group import Group, calibrated, provenance_of
 from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_rows import map_tiles
+from aejax.detection.neighbours import describe_normal
 from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
 from aejax.models.build import build
@@ -275,7 +276,7 @@ class GroupDetector:
             "skipped": self.skipped,
             "history": self.history,
             "provenance": self.provenance,
-            "normal": sorted(self.variables.get("normal", ())),
+            **describe_normal(self.variables),
         }
         artifact.write(
             Path(folder), described, jax.device_get(arrays_of(self.scaler, self.variables))
@@ -292,5 +293,5 @@ class GroupDetector:
             wide = jax.default_backend() != "cpu"
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
-        size = batch_size or batch_size_for(len(rows), self.schema, self.config.model)
+        size = batch_size or batch_size_for(len(rows), self.schema, self.config)
         return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.dtype)

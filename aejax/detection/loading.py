@@ -82,7 +82,7 @@ def read_variables_like(
     if names:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
-        kept = like_normal(config, schema, variables, names)
+        kept = like_normal(config, schema, variables, written)
         variables = {**variables, "normal": kept}
     if written.get("weighted", False):
         shape = jax.ShapeDtypeStruct(schema.shape, np.float32)

@@ -1,18 +1,21 @@
-"""What normal rows look like to a trained model: their usual errors, residuals, latent values."""
+"""What normal rows look like to a trained model: usual errors, residuals, latent values, places."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from aejax.config import Config, InputError
+from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.feature_drift import BINS, UsualValues, usual_values
+from aejax.detection.neighbours import MOST_NEIGHBOURS, needs_neighbours, neighbours_of
 from aejax.models.build import build
 
 # Rows whose values are looked at, and rows that are reconstructed: enough for deciles and for a
@@ -25,7 +28,7 @@ MOST_VALUES = 4096
 LEAST_SHARE = 1e-3
 
 
-def learn_normal(detector: Detector, rows: Stored) -> Detector:
+def learn_normal(detector: Detector, rows: Stored, trained_on: Stored) -> Detector:
     """The same detector with what its reasons and distances need to know of normal rows.
 
     Kept among its variables, under "normal": "error" float32 [features], each feature's mean
@@ -33,14 +36,17 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
     and, if `Config.score` is a distance, of "residual" and "latent" as it needs them the "mean"
     float32 [n] and "whitening" float32 [n, n], the Cholesky factor of the inverse of the
     covariance, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices" (2004).
+    large-dimensional covariance matrices" (2004); if it looks for neighbours, "neighbours"
+    float32 [rows, values], scaled rows of those trained on, evenly spread.
 
     Args:
         detector: trained, a single model.
         rows: normal rows that fit its schema, best not trained on.
+        trained_on: normal rows that it was trained on.
 
     Raises:
-        InputError: if there are more values than distances can be found for.
+        InputError: if there are more values than distances can be found for, or fewer than two
+            rows to look for neighbours among.
     """
     if not detector.scorer.reconstructs:
         return detector
@@ -55,6 +61,8 @@ def learn_normal(detector: Detector, rows: Stored) -> Detector:
         errors, residual = detector.errors_of(few) * (len(few) / present), None
     latent = detector.encode(few).reshape(len(few), -1) if "latent" in kinds else None
     learnt = normal_of(kinds, errors, residual, latent)
+    if needs_neighbours(detector.config):
+        learnt["neighbours"] = neighbours_of(detector.scaler, trained_on)
     values = usual_values(rows[evenly(len(rows), MOST_ROWS)], detector.schema)
     if values is not None:
         learnt["values"] = values._asdict()
@@ -88,6 +96,11 @@ def normal_of(
     return learnt
 
 
+def learns_normal(config: Config) -> bool:
+    """Whether a configuration's score needs to know of normal rows."""
+    return bool(wanted(config)) or needs_neighbours(config)
+
+
 def wanted(config: Config) -> tuple[str, ...]:
     """Of which values a configuration's score needs distances."""
     return {
@@ -100,11 +113,6 @@ def wanted(config: Config) -> tuple[str, ...]:
 def reconstructed(kinds: tuple[str, ...], rows: int) -> slice:
     """Which of some rows are reconstructed; `kinds` as `wanted` gives them."""
     return evenly(rows, MOST_ROWS_OF_DISTANCES if kinds else MOST_RECONSTRUCTED)
-
-
-def evenly(rows: int, most: int) -> slice:
-    """At most so many of some rows, evenly spread."""
-    return slice(None, None, max(1, -(-rows // most)))
 
 
 def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -135,18 +143,22 @@ def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
     return {"mean": mean.astype(np.float32), "whitening": factor.astype(np.float32)}
 
 
-def like(config: Config, schema: Schema, variables: Any, names: list[str]) -> dict[str, Any]:
+def like(
+    config: Config, schema: Schema, variables: Any, written: Mapping[str, Any]
+) -> dict[str, Any]:
     """Shapes of what `learn_normal` keeps, to read it back.
 
     Args:
         config: of the detector.
         schema: of its rows.
         variables: its parameters, or their shapes.
-        names: what it was written with.
+        written: what `described` said of it.
 
     Raises:
-        InputError: if these are not the names that go with the configuration.
+        InputError: if these are not the names that go with the configuration, or there are too
+            many rows.
     """
+    names = written["normal"]
     model = build(config.model, schema)
     shapes: dict[str, Any] = {"error": jax.ShapeDtypeStruct((schema.features,), np.float32)}
     for name in wanted(config):
@@ -161,6 +173,11 @@ def like(config: Config, schema: Schema, variables: Any, names: list[str]) -> di
             "mean": jax.ShapeDtypeStruct((count,), np.float32),
             "whitening": jax.ShapeDtypeStruct((count, count), np.float32),
         }
+    if needs_neighbours(config):
+        kept = written.get("neighbours")
+        if not isinstance(kept, int) or not 1 <= kept <= MOST_NEIGHBOURS:
+            raise InputError(f"neighbours is {kept!r}; allowed: 1 to {MOST_NEIGHBOURS}")
+        shapes["neighbours"] = jax.ShapeDtypeStruct((kept, schema.features), np.float32)
     if "values" in names:
         # Detectors written before features were watched have none.
         shapes["values"] = {

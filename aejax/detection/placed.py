@@ -85,7 +85,7 @@ class PlacedModel:
         """
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
-        most = batch_size or default_batch_size(self.schema, self.config.model)
+        most = batch_size or default_batch_size(self.schema, self.config)
         few = self.devices is None and len(rows) <= most
         batch_size = batch_size or fitting_batch_size(len(rows), most)
         place = mesh.on_devices(1 if few else self.devices)

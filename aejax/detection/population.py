@@ -14,6 +14,7 @@ from aejax.data.schema import Schema
 from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
+from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite, schema_for
 from aejax.models.build import build
@@ -131,7 +132,7 @@ def fit_population(
         facts = {"data": fingerprint, "training_rows": len(member.training)}
         if parts is not None:
             facts["parts"] = described(parts[len(detectors)])
-        detector = detector_of(member, left, schema, facts, normal)
+        detector = detector_of(member, left, schema, facts, stored, normal)
         detectors.append(None if detector is None else detector.calibrate(normal))
     problems = {
         number: result.problem
@@ -235,6 +236,8 @@ def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
     if len(rows) < least:
         raise InputError(f"member {number} has {len(rows)} rows; allowed: at least {least}")
     picked, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
+    if needs_neighbours(config):
+        check_enough(len(picked))
     if train.patience is not None and not len(held):
         raise InputError(
             f"member {number}: Train.patience is set but validation_fraction is 0; "
@@ -265,6 +268,7 @@ def detector_of(
     trained: TrainedMember,
     schema: Schema,
     facts: Mapping[str, Any],
+    x: np.ndarray,
     normal: np.ndarray,
 ) -> Detector | None:
     """What a member's training left as a detector without a threshold; None if it diverged.
@@ -274,6 +278,7 @@ def detector_of(
         trained: what that left.
         schema: of the rows.
         facts: of its provenance.
+        x: rows that members name theirs by position in, [n, ...].
         normal: rows that reasons and distances are learnt from.
     """
     if trained.problem is not None:
@@ -286,4 +291,4 @@ def detector_of(
         history=trained.history,
         provenance={**facts, "best_epoch": trained.best_epoch},
     )
-    return learn_normal(detector, normal)
+    return learn_normal(detector, normal, x[member.training])

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 
 from aejax.config import Precision
+from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.detection.detector import Detector
-from aejax.detection.normal import evenly
 
 MOST_ROWS = 1 << 15
 # Fewer rows are scored in less time than a clock tells apart from the machine's noise.

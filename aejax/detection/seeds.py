@@ -101,7 +101,7 @@ def fit_seeds(
             **(provenance or {}),
         }
         normal = x[calibrating[number]]
-        detector = detector_of(member, found, schema, facts, normal)
+        detector = detector_of(member, found, schema, facts, x, normal)
         if detector is None:
             problems[number] = str(found.problem)
         else:

@@ -13,6 +13,7 @@ import numpy as np
 from aejax.config import BestF1, Config, Fixed, InputError, Rule, rule_text
 from aejax.core import scaling
 from aejax.data import files
+from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, split_rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
@@ -22,7 +23,6 @@ from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_enough, left_out_alarms, schema_of_files, stopper
 from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
-from aejax.detection.normal import evenly
 from aejax.detection.threshold import Threshold
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses

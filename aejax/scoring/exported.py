@@ -136,7 +136,7 @@ class ExportedScorer:
             found = compiled_call(program, self._placed, batch)
             return tuple(found) if isinstance(found, (tuple, list)) else (found,)
 
-        size = asked or batch_size_for(len(rows), self.schema, self.config.model)
+        size = asked or batch_size_for(len(rows), self.schema, self.config)
         return self.batch_limit.run(
             lambda size: map_batches(call, rows, size, self.schema.dtype), size
         )

@@ -168,7 +168,7 @@ def _write_stablehlo(
         **describe(detector, metrics),
         "platforms": list(export.PLATFORMS),
         "top_features": top,
-        "batch_size": default_batch_size(schema, detector.config.model),
+        "batch_size": default_batch_size(schema, detector.config),
     }
     # Written twice: what is checked is what was read back, and its result belongs to it.
     export_folder.write(aside, described, files)

@@ -17,7 +17,7 @@ from aejax.config.durable import write_file
 from aejax.detection.group_limits import limits_of
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.export_folder import CARD
-from aejax.scoring.model_card import counted, facts_table, made_by, training_data
+from aejax.scoring.model_card import counted, facts_table, made_by, score_in_words, training_data
 
 
 def write_group_card(
@@ -68,10 +68,8 @@ def spread_of(values: np.ndarray) -> dict[str, float]:
 
 
 def _use(detector: GroupDetector) -> str:
-    error = (
-        "how badly the group's model, trained on normal rows of the group, rebuilds it"
-        if detector.scorer.kind == "error"
-        else f"its {detector.scorer.kind.replace('-', ' ')} under the group's model"
+    error = score_in_words(
+        detector.scorer.kind, model="the group's model", rows="normal rows of the group"
     )
     return (
         "## Intended use\n\n"

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from aejax.config import InputError
+from aejax.data.batches import evenly
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
 from aejax.data.schema import Schema
 from aejax.detection.feature_drift import ROWS_OF_A_BLOCK, bin_counts
-from aejax.detection.normal import evenly
 from aejax.scoring.row_scorer import Described, usual_values_of
 
 # Kinds of bad rows, as a summary counts them.

@@ -17,6 +17,7 @@ import jax
 from aejax import config as settings
 from aejax.config import Context
 from aejax.config.durable import write_file
+from aejax.core.score import ScoreKind
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.groups import GroupDetector
@@ -71,14 +72,26 @@ def _what(detector: Detector) -> str:
     return f"{many}a {one} of {counted(detector.schema.features, 'feature')}"
 
 
+def score_in_words(kind: ScoreKind, *, model: str, rows: str) -> str:
+    """What rows are scored by, in words.
+
+    Args:
+        kind: of score.
+        model: that scores, in words.
+        rows: that it was trained on, in words.
+    """
+    rebuilt = f"how badly {model}, trained on {rows}, rebuilds it"
+    if kind == "error":
+        return rebuilt
+    if kind == "error-and-neighbours":
+        return f"{rebuilt} and how far it lies from those rows that are nearest to it"
+    return f"its {kind.replace('-', ' ')} under {model}"
+
+
 def _intended_use(detector: Detector) -> str:
     schema = detector.schema
     rows = {"table": "rows of a table", "series": "windows of a series", "image": "images"}
-    error = (
-        "how badly the model, trained on normal rows, rebuilds it"
-        if detector.scorer.kind == "error"
-        else f"its {detector.scorer.kind.replace('-', ' ')} under the model"
-    )
+    error = score_in_words(detector.scorer.kind, model="the model", rows="normal rows")
     flags = (
         "a row whose score is above the threshold is flagged as an anomaly"
         if detector.threshold is not None

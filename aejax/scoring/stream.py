@@ -110,9 +110,7 @@ def score_files(
     schema = detector.schema
     detector, shared_by = on_devices(detector, devices)
     part_rows = default_part_rows(schema) if part_rows is None else part_rows
-    batch_size = (
-        default_batch_size(schema, detector.config.model) if batch_size is None else batch_size
-    )
+    batch_size = default_batch_size(schema, detector.config) if batch_size is None else batch_size
     for name, value, most in (
         ("batch_size", batch_size, None),
         ("part_rows", part_rows, None),

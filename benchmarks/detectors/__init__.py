@@ -65,12 +65,7 @@ ENTRIES: dict[str, Entry] = dict(
         _entry(
             "wide-whitened", "dense-wide, residual whitened", "with_aejax:wide_whitened", "aejax"
         ),
-        _entry(
-            "dense-neighbours",
-            "dense times distance to 5 neighbours",
-            "with_aejax:neighbours",
-            "aejax",
-        ),
+        _entry("dense-neighbours", "dense, error and neighbours", "with_aejax:neighbours", "aejax"),
         _entry(
             "variational",
             "mean of four VAEs d-128-64-16-64-128-d",

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from aejax import fit
-from aejax.config import Config, Dense, Train, Variational
+from aejax.config import Config, Dense, ScoreName, Train, Variational
 from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -21,7 +21,6 @@ from benchmarks.detectors.protocol import Scored, Split
 STEPS = 1500
 QUICK_STEPS = 100
 BATCH_SIZE = 128
-NEIGHBOURS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Form:
         members: networks that differ in seed; their scores are averaged.
         latent: dimensions of a variational autoencoder's latent space after the hidden layers,
             scored by reconstruction probability (An and Cho, 2015); None has none.
-        whitened: score by the residual's Mahalanobis distance instead of its mean square.
+        score: `Config.score`.
         trained: False leaves the parameters as initialised.
     """
 
@@ -44,7 +43,7 @@ class Form:
     noise: float = 0.1
     members: int = 4
     latent: int | None = None
-    whitened: bool = False
+    score: ScoreName = "error"
     trained: bool = True
 
 
@@ -103,10 +102,24 @@ def detect(form: Form, split: Split, seed: int, quick: bool = False) -> Scored:
     known = _population.cache_info().hits
     population, seconds = _population(members, split)
     before = seconds if _population.cache_info().hits > known else 0.0
-    if not form.whitened:
-        return Scored(population.ensemble(split.train).score(split.test), before)
-    kept = [detector for detector in population.detectors if detector is not None]
-    return Scored(np.mean([whitened_distances(one, split) for one in kept], axis=0), before)
+    if form.score != "error":
+        population = rescored(population, form.score, split)
+    return Scored(population.ensemble(split.train).score(split.test), before)
+
+
+def rescored(population: Population, score: ScoreName, split: Split) -> Population:
+    """The same networks with another score, and what it needs to know of the training rows."""
+    detectors = [
+        None
+        if one is None
+        else learn_normal(
+            dataclasses.replace(one, config=dataclasses.replace(one.config, score=score)),
+            split.train,
+            split.train,
+        )
+        for one in population.detectors
+    ]
+    return dataclasses.replace(population, detectors=tuple(detectors))
 
 
 def _fresh(config: Config, split: Split) -> Detector:
@@ -121,41 +134,6 @@ def _fresh(config: Config, split: Split) -> Detector:
     )
 
 
-def whitened_distances(detector: Detector, split: Split) -> np.ndarray:
-    """Every test row's `residual-distance`, learnt from the training rows' residuals."""
-    settings = dataclasses.replace(detector.config, score="residual-distance")
-    return learn_normal(dataclasses.replace(detector, config=settings), split.train).score(
-        split.test
-    )
-
-
-def neighbours(split: Split, seed: int, quick: bool = False) -> Scored:
-    """The default's score times the mean squared distance to the nearest training rows.
-
-    A product (a mean of logarithms) needs no common scale of the two. A row of the training
-    rows is not its own neighbour.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    errors, before = detect(Form(), split, seed, quick)
-    train, test = split.scaled
-    count = min(NEIGHBOURS, len(train) - 1)
-    search = NearestNeighbors(n_neighbors=count).fit(train)
-    if split.protocol == "all":
-        distances = np.concatenate(
-            [search.kneighbors()[0], *_distances_of_rest(search, test[len(train) :])]
-        )
-    else:
-        distances = search.kneighbors(test)[0]
-    tiny = np.finfo(np.float32).tiny
-    squared = np.mean(np.square(distances), axis=1) / train.shape[1]
-    return Scored(np.log(errors + tiny) + np.log(squared + tiny), before)
-
-
-def _distances_of_rest(search: object, rest: np.ndarray) -> list[np.ndarray]:
-    return [search.kneighbors(rest)[0]] if len(rest) else []  # type: ignore[attr-defined]
-
-
 def norm(split: Split, seed: int, quick: bool = False) -> Scored:
     """The scaled row's mean square: what a network that always answers 0 would score."""
     return Scored(np.mean(np.square(split.scaled[1]), axis=1))
@@ -166,9 +144,10 @@ single = functools.partial(detect, Form(members=1))
 eight = functools.partial(detect, Form(members=8))
 narrow = functools.partial(detect, Form(hidden=(64, 32), noise=0.0))
 wide = functools.partial(detect, Form(hidden=(256, 256), decoder=(), noise=0.3))
-whitened = functools.partial(detect, Form(whitened=True))
+whitened = functools.partial(detect, Form(score="residual-distance"))
 wide_whitened = functools.partial(
-    detect, Form(hidden=(256, 256), decoder=(), noise=0.3, whitened=True)
+    detect, Form(hidden=(256, 256), decoder=(), noise=0.3, score="residual-distance")
 )
+neighbours = functools.partial(detect, Form(score="error-and-neighbours"))
 variational = functools.partial(detect, Form(noise=0.0, latent=16))
 untrained = functools.partial(detect, Form(trained=False))

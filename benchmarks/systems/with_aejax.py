@@ -94,7 +94,7 @@ class Scoring:
             scaler=scaling.fit(config.scale, [], job.rows.dtype),
             variables=variables,
         )
-        self.batch_size = batch_size_for(len(job.rows), schema, config.model)
+        self.batch_size = batch_size_for(len(job.rows), schema, config)
         self.facts = {"same_weights": True, "jax": jax.__version__}
         self.choices: dict[str, list[Any]] = {"batch_size": [self.batch_size]}
 

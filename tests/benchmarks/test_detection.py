@@ -13,6 +13,9 @@ import pytest
 from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
+from aejax.config import ScoreName
+from aejax.detection.combining import Population
+from aejax.detection.detector import Detector
 from benchmarks import detection, detection_ecg, detection_report
 from benchmarks.detectors import ENTRIES, protocol, with_aejax
 
@@ -104,30 +107,40 @@ def test_rows_that_a_table_repeats_are_counted_and_can_be_dropped() -> None:
     assert protocol.split(protocol.distinct(twice), "normals", 0, **LIMITS).repeated == 0
 
 
+def fresh(split: protocol.Split) -> Detector:
+    return with_aejax._fresh(with_aejax.config(with_aejax.Form(), split, 5, quick=True), split)
+
+
+def rescored(one: Detector, score: ScoreName, split: protocol.Split) -> Detector:
+    (found,) = with_aejax.rescored(
+        Population(detectors=(one,), problems={}), score, split
+    ).detectors
+    assert found is not None
+    return found
+
+
 def test_residuals_are_whitened() -> None:
     split = protocol.split(table(), "normals", 0, **LIMITS)
-    one = with_aejax._fresh(with_aejax.config(with_aejax.Form(), split, 5, quick=True), split)
+    one = fresh(split)
     assert not any(np.any(layer["bias"]) for layer in one.variables["params"].values())
     train, test = (
         (scaled.astype(np.float64) - found)
         for scaled, found in (one.reconstruct(split.train), one.reconstruct(split.test))
     )
     expected = LedoitWolf().fit(train).mahalanobis(test) / 4
-    np.testing.assert_allclose(with_aejax.whitened_distances(one, split), expected, rtol=1e-4)
+    found = rescored(one, "residual-distance", split).score(split.test)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_no_row_is_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        with_aejax, "detect", lambda form, split, *_: protocol.Scored(np.ones(len(split.test)), 3.0)
-    )
+def test_no_row_is_its_own_neighbour() -> None:
     split = protocol.split(table(), "all", 0, most_train=40, most_test=100)
-    scores, before = with_aejax.neighbours(split, 0)
-    assert before == 3.0
+    one = fresh(split)
     train, test = split.scaled
     apart = np.linalg.norm(test[:, None] - train, axis=2)
     apart[np.arange(40), np.arange(40)] = np.inf
-    expected = np.log(np.mean(np.sort(apart, axis=1)[:, :5] ** 2, axis=1) / 4)
-    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    distance = np.mean(np.sort(apart, axis=1)[:, :5] ** 2, axis=1) / 4
+    found = rescored(one, "error-and-neighbours", split).score(split.test)
+    np.testing.assert_allclose(found, np.sqrt(one.score(split.test) * distance), rtol=1e-4)
 
 
 def test_intervals_are_over_seeds_and_sets_are_fixed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import hypothesis
@@ -212,11 +213,17 @@ def test_a_result_that_is_the_batch_itself_survives_the_next_batches(n: int, giv
 
 @pytest.mark.parametrize("features", [1, 3, 784, 10_000, 1 << 24])
 def test_default_batch_size_is_a_bounded_power_of_two(features: int) -> None:
-    size = default_batch_size(Schema(shape=(features,)), Dense(hidden=(8,)))
+    config = Config(model=Dense(hidden=(8,)))
+    size = default_batch_size(Schema(shape=(features,)), config)
     assert size & (size - 1) == 0
     assert 64 <= size <= 1 << 14
     # Wide rows meet many weights, which a batch reads anew.
     assert size == 64 or size * features <= (1 << 23 if features > 1024 else 1 << 22)
+    # And those that look for neighbours, some thousand distances each.
+    searching = dataclasses.replace(config, score="error-and-neighbours")
+    fewer = default_batch_size(Schema(shape=(features,)), searching)
+    assert 64 <= fewer <= min(size, 1 << 10)
+    assert fewer == 64 or fewer * features <= 1 << 18
 
 
 @hypothesis.given(st.integers(0, 1 << 20), st.integers(6, 14))

@@ -163,7 +163,7 @@ def test_cells_of_a_wrong_type_and_rows_of_a_wrong_length_keep_their_place(
     }
     good = np.setdiff1d(np.arange(3000), wrong)
     x = table[list(detector.schema.names or ())].iloc[good]
-    whole = default_batch_size(detector.schema, detector.config.model)
+    whole = default_batch_size(detector.schema, detector.config)
     np.testing.assert_array_equal(found["score"][good], detector.score(x, batch_size=whole))
     assert found["id"][good].tolist() == table["id"][good].tolist()
     with pytest.raises(InputError, match=r"rows\.csv: row 3: sensor_1 is 'broken', not a number"):

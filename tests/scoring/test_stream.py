@@ -35,7 +35,7 @@ def expected_scores(detector: Detector, table: pd.DataFrame) -> np.ndarray:
     x = table[list(detector.schema.names or ())].to_numpy(np.float32)
     scores = np.full(len(x), np.nan, np.float32)
     good = np.isfinite(x).all(axis=1)
-    whole = default_batch_size(detector.schema, detector.config.model)
+    whole = default_batch_size(detector.schema, detector.config)
     scores[good] = detector.score(x[good], batch_size=whole)
     return scores
 
@@ -297,7 +297,7 @@ def test_a_published_data_set_is_an_input(tmp_path: Path) -> None:
         detector, "digits:all", tmp_path / "out", selection=Selection(key_columns=("label",))
     )
     found = scores_of(tmp_path / "out")
-    whole = default_batch_size(detector.schema, detector.config.model)
+    whole = default_batch_size(detector.schema, detector.config)
     np.testing.assert_array_equal(found["score"], detector.score(split.x, batch_size=whole))
     assert found["label"].tolist() == split.y.tolist()
     with pytest.raises(InputError, match="split of mnist is 'tset'; did you mean 'test'"):

@@ -1,0 +1,212 @@
+"""Detectors whose score takes neighbours: alone, in ensembles, of groups, saved and exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+import aejax
+from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, ScoreName, Train
+from aejax.detection import neighbours
+from aejax.detection.cross_validation import cross_validate, split_folds
+from aejax.detection.group_fitting import fit_groups
+from aejax.detection.group_loading import load_groups
+from aejax.scoring.exported import load_export
+from aejax.scoring.exporting import export_detector
+
+TRAIN = Train(epochs=3, batch_size=64, learning_rate=2e-3)
+CONFIG = Config(
+    model=Dense(hidden=(16, 4)),
+    scale=Scale(kind="standard"),
+    train=TRAIN,
+    score="error-and-neighbours",
+)
+
+
+def rows(seed: int, count: int) -> np.ndarray:
+    """Two bands of rows with nothing between them."""
+    random = np.random.default_rng(seed)
+    band = np.where(random.random((count, 1)) < 0.5, -3.0, 3.0)
+    return (band + random.normal(size=(count, 8))).astype(np.float32)
+
+
+def with_score(detector: aejax.Detector, score: ScoreName) -> aejax.Detector:
+    return dataclasses.replace(detector, config=dataclasses.replace(detector.config, score=score))
+
+
+def distance(detector: aejax.Detector, x: np.ndarray) -> np.ndarray:
+    """Mean squared distance to the 5 nearest of the kept rows, by scikit-learn."""
+    kept = detector.variables["normal"]["neighbours"]
+    search = NearestNeighbors(n_neighbors=5).fit(kept.astype(np.float64))
+    found = search.kneighbors(detector.reconstruct(x)[0].astype(np.float64))[0]
+    return np.mean(np.square(found), axis=1) / kept.shape[1]
+
+
+def test_the_score_is_the_geometric_mean_of_error_and_distance() -> None:
+    x, test = rows(0, 900), rows(1, 200)
+    detector = aejax.fit(CONFIG, x)
+    # Those held out set the threshold; a tenth.
+    assert detector.variables["normal"]["neighbours"].shape == (810, 8)
+    error = with_score(detector, "error").score(test)
+    expected = np.sqrt(error.astype(np.float64) * distance(detector, test))
+    for size in (None, 1, 7, 128):
+        np.testing.assert_allclose(detector.score(test, batch_size=size), expected, rtol=1e-5)
+
+
+def test_it_sees_rows_where_no_normal_row_lies() -> None:
+    """A linear network rebuilds what lies between the bands as well as the bands themselves."""
+    x, test = rows(0, 900), rows(1, 300)
+    between = np.random.default_rng(2).normal(size=(300, 8)).astype(np.float32)
+    linear = dataclasses.replace(CONFIG, model=Dense(hidden=(4,), activation="linear"))
+    detector = aejax.fit(linear, x)
+    labels = np.repeat([0, 1], 300)
+    auroc = {
+        score: roc_auc_score(
+            labels, with_score(detector, score).score(np.concatenate([test, between]))
+        )
+        for score in ("error", "error-and-neighbours")
+    }
+    assert auroc["error"] < 0.6
+    assert auroc["error-and-neighbours"] > 0.8
+
+
+def test_without_rows_held_out_a_threshold_is_not_set_on_rows_that_find_themselves() -> None:
+    x, test = rows(0, 900), rows(1, 900)
+    train = dataclasses.replace(TRAIN, validation_fraction=0.0)
+    detector = aejax.fit(dataclasses.replace(CONFIG, train=train), x)
+    seen, new = detector.score(x), detector.score(test)
+    # Were a row its own neighbour, a fifth of its distance would be 0.
+    assert np.median(seen) == pytest.approx(np.median(new), rel=0.1)
+
+
+def test_an_ensemble_looks_through_its_rows_once() -> None:
+    x, test = rows(0, 901), rows(1, 100)
+    configs = [
+        dataclasses.replace(CONFIG, train=dataclasses.replace(TRAIN, seed=seed)) for seed in (3, 3)
+    ]
+    configs.append(dataclasses.replace(CONFIG, train=dataclasses.replace(TRAIN, seed=4)))
+    population = aejax.fit_population(configs, x)
+    first, _, third = population.detectors
+    assert first is not None
+    assert third is not None
+    ensemble = population.ensemble(x)
+    kept = ensemble.variables["normal"]["neighbours"]
+    assert kept.shape == (3, 271, 8)
+    np.testing.assert_array_equal(
+        np.sort(kept[np.isfinite(kept)]),
+        np.sort(first.variables["normal"]["neighbours"], axis=None),
+    )
+    error = np.stack([with_score(one, "error").score(test) for one in (first, first, third)])
+    expected = np.sqrt(error * distance(first, test)).mean(axis=0)
+    np.testing.assert_allclose(ensemble.score(test), expected, rtol=1e-5)
+    np.testing.assert_allclose(ensemble.spread(test)[:5].shape, (5,))
+    assert len(ensemble.explain(test[:2], top=2)[0]) == 2
+    assert np.isfinite(population.ensemble(x, combine="rank").score(test)).all()
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_it_is_saved_loaded_and_exported(tmp_path: Path, members: int) -> None:
+    x, test = rows(0, 300), rows(1, 90)
+    detector = aejax.fit(CONFIG, x)
+    if members > 1:
+        detector = aejax.fit_population([CONFIG] * members, x).ensemble(x)
+    detector.save(tmp_path / "detector")
+    loaded = aejax.load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score(test), detector.score(test))
+    assert loaded.fingerprint == detector.fingerprint
+    told = export_detector(loaded, tmp_path / "export")
+    assert told["parity"]["same_batches"] == 0.0
+    exported = load_export(tmp_path / "export")
+    np.testing.assert_array_equal(exported.score(test), detector.score(test))
+    card = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "how badly the model, trained on normal rows, rebuilds it and how far it lies" in card
+
+
+def test_onnx_refuses_it_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    detector = aejax.fit(CONFIG, rows(0, 200))
+    with pytest.raises(InputError, match=r"allowed.*stablehlo"):
+        export_detector(detector, tmp_path / "export", format="onnx")
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize("said", [None, 0, 1 << 40, "9", 1.5, 899])
+def test_a_description_with_other_rows_is_refused(tmp_path: Path, said: object) -> None:
+    aejax.fit(CONFIG, rows(0, 300)).save(tmp_path)
+    place = tmp_path / "detector.json"
+    described = json.loads(place.read_text(encoding="utf-8"))
+    assert described["neighbours"] == 270
+    place.write_text(json.dumps({**described, "neighbours": said}), encoding="utf-8")
+    with pytest.raises(InputError):
+        aejax.load(tmp_path)
+
+
+def test_each_group_looks_among_its_own_rows(tmp_path: Path) -> None:
+    x, test = rows(0, 400), rows(1, 60)
+    x[100:] += 50
+    groups = np.repeat(["a", "b"], [100, 300])
+    detectors = fit_groups(CONFIG, x, groups, column="group")
+    assert detectors.variables["normal"]["neighbours"].shape == (2, 270, 8)
+    for name, shift in (("a", 0), ("b", 50)):
+        own = detectors.member(name)
+        error = with_score(own, "error").score(test + shift)
+        # Rows that aren't there lie at infinity.
+        kept = own.variables["normal"]["neighbours"]
+        alone = dataclasses.replace(
+            own,
+            variables={
+                "normal": {"neighbours": kept[np.isfinite(kept[:, 0])]},
+                **{name: tree for name, tree in own.variables.items() if name != "normal"},
+            },
+        )
+        assert len(alone.variables["normal"]["neighbours"]) == {"a": 90, "b": 270}[name]
+        expected = np.sqrt(error * distance(alone, test + shift))
+        found = detectors.score(test + shift, np.repeat(name, 60))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    detectors.save(tmp_path)
+    again = load_groups(tmp_path).score(test, np.repeat("a", 60))
+    np.testing.assert_array_equal(again, detectors.score(test, np.repeat("a", 60)))
+
+
+def test_rows_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "MOST_NEIGHBOURS", 100)
+    monkeypatch.setattr(neighbours, "MOST_VALUES", 8 * 60)
+    detector = aejax.fit(CONFIG, rows(0, 500))
+    assert 30 < len(detector.variables["normal"]["neighbours"]) <= 60
+
+
+def test_one_row_has_no_neighbour() -> None:
+    train = dataclasses.replace(TRAIN, validation_fraction=0.0)
+    config = dataclasses.replace(CONFIG, train=train)
+    message = "training rows: found 1; allowed with neighbours in the score: at least 2"
+    with pytest.raises(InputError, match=message):
+        aejax.fit(config, rows(0, 1))
+    with pytest.raises(InputError, match=message):
+        aejax.fit_population([config], rows(0, 1))
+    with pytest.raises(InputError, match=message):
+        fit_groups(config, rows(0, 41), np.r_[np.repeat("a", 40), ["b"]], column="group")
+
+
+@pytest.mark.parametrize("score", ["residual-distance", "error-and-neighbours"])
+def test_what_needs_normal_rows_is_tuned_and_has_its_precision_chosen(score: ScoreName) -> None:
+    x = rows(0, 240)
+    between = np.random.default_rng(2).normal(size=(40, 8)).astype(np.float32)
+    config = dataclasses.replace(CONFIG, score=score)
+    parts = split_folds(len(x), 3, seed=0)
+    schema = aejax.fit(config, x).schema
+    (judged,) = cross_validate([config], parts, x, between, schema, "auroc")
+    assert judged.problem is None
+    for part, auroc in zip(parts, judged.folds, strict=True):
+        alone = aejax.fit(config, np.delete(x, part, axis=0))
+        scores = alone.score(np.concatenate([x[part], between]))
+        labels = np.repeat([0, 1], [len(part), 40])
+        assert auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-3)
+    fastest: PrecisionSetting = "fastest"
+    chosen = aejax.fit(dataclasses.replace(config, precision=fastest), np.tile(x, (8, 1)))
+    assert chosen.config.precision in ("float32", "bfloat16")
