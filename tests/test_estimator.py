@@ -16,6 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import precision_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -88,6 +89,19 @@ def test_contamination_is_the_share_flagged(contamination: float) -> None:
     assert (found == -1).sum() == 120 * contamination
 
 
+def test_a_rows_score_can_take_neighbours() -> None:
+    """A row that was trained on is no neighbour of its own, or no anomaly would stand out."""
+    x = rows()
+    alone = NearestNeighbors(n_neighbors=5).fit(StandardScaler().fit_transform(x)).kneighbors()[0]
+    for kind in (AutoEncoder, PyODAutoEncoder):
+        by_error = kind(**SMALL).fit(x)
+        found = clone(by_error).set_params(row_score="error-and-neighbours").fit(x)
+        error, score = (np.abs(one.detector_.score(x)) for one in (by_error, found))
+        np.testing.assert_allclose(
+            score, np.sqrt(error * np.mean(np.square(alone), axis=1) / 3), rtol=1e-4
+        )
+
+
 def test_a_seed_decides_and_none_draws() -> None:
     def scores(random_state: Any) -> np.ndarray:
         found = AutoEncoder(random_state=random_state, **SMALL).fit(rows())
@@ -108,6 +122,8 @@ def test_a_seed_decides_and_none_draws() -> None:
         ("hidden", (0,), r"Dense\.hidden is \(0,\); allowed"),
         ("steps", 0, "steps is 0; allowed: a whole number, at least 1"),
         ("batch_size", 0, r"Train\.batch_size is 0; allowed"),
+        ("row_score", "distance", r"Config\.score is 'distance'; allowed"),
+        ("row_score", "negative-elbo", r"Config\.score is 'negative-elbo'; allowed"),
         ("scale", "robus", r"Scale\.kind is 'robus'; allowed"),
         ("learning_rate", -1.0, r"Train\.learning_rate is -1\.0; allowed"),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from itertools import cycle
 from typing import Any
 
 import jax
@@ -216,7 +215,13 @@ def map_batches(
     batch_size *= place.devices
     pending: deque[tuple[int, int, Any]] = deque()
     out: list[np.ndarray] = []
-    buffers = cycle([_aligned((batch_size, *x.shape[1:]), dtype) for _ in range(AHEAD + 1)])
+    # Filled one after the other; the first is free again when all of them are.
+    buffers: deque[np.ndarray] = deque()
+
+    def free_buffer() -> np.ndarray:
+        few = len(buffers) <= AHEAD
+        buffers.append(_aligned((batch_size, *x.shape[1:]), dtype) if few else buffers.popleft())
+        return buffers[-1]
 
     def read() -> None:
         first, count, results = pending.popleft()
@@ -230,7 +235,7 @@ def map_batches(
         part = x[first : first + batch_size]
         if len(part) < batch_size or part.dtype != dtype or not _is_aligned(part):
             # A buffer is free again here: its batch's results have been read.
-            buffer = next(buffers)
+            buffer = free_buffer()
             with np.errstate(over="ignore"):
                 buffer[: len(part)] = part
             buffer[len(part) :] = 0

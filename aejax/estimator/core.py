@@ -50,7 +50,7 @@ class EstimatorCore(BaseEstimator):
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
         error: ErrorName = "squared",
-        score: ScoreName = "error",
+        row_score: ScoreName = "error",
         precision: Precision = "float32",
         feed: str = "auto",
         columns: str | Columns = "numbers",
@@ -69,7 +69,7 @@ class EstimatorCore(BaseEstimator):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.error = error
-        self.score = score
+        self.row_score = row_score
         self.precision = precision
         self.feed = feed
         self.columns = columns
@@ -125,7 +125,7 @@ class EstimatorCore(BaseEstimator):
             scale=Scale(kind=self.scale, clip=self.clip),  # type: ignore[arg-type]
             train=dataclasses.replace(train, epochs=-(-int(self.steps) // per_epoch)),
             error=self.error,
-            score=self.score,
+            score=self.row_score,
             rule=Contamination(rate=self.contamination),
             precision=self.precision,
             columns=self._columns,

@@ -35,7 +35,7 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         learning_rate: the schedule's highest value.
         schedule: "constant", "cosine", "warmup-cosine" or "linear".
         error: "squared" or "absolute", in training and scoring.
-        score: what a row's score is: "error", or another of `aejax.Config.score` that a dense
+        row_score: what a row's score is: "error", or another of `aejax.Config.score` that a dense
             autoencoder has, as "error-and-neighbours".
         precision: of the products when scoring: "float32" or "bfloat16".
         feed: "device", "stream" or "auto", as `aejax.Train.feed`. "stream" compiles nothing
