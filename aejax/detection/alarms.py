@@ -8,13 +8,14 @@ import math
 import jax
 import numpy as np
 
-from aejax.config import Config
+from aejax.config import Classifier, Config, Context
 from aejax.core import optimizers, steps
 from aejax.data.batches import evenly, in_blocks
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
+from aejax.detection.normal import learns_normal
 from aejax.models.build import build
 
 # Both networks score the same rows, so few of them tell which is better.
@@ -41,13 +42,22 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
         Sentences; none where nothing is wrong.
     """
     found: list[str] = []
-    if detector.scorer.kind == "error":
+    if judged_by_error(detector.config):
+        # Whatever the score is made of, training lowers errors.
+        by_error = dataclasses.replace(detector.config, score="error")
+        trained = dataclasses.replace(detector, config=by_error)
         rows = normal[evenly(len(normal), MOST_ROWS)]
         # In batches of the size that the threshold's rows get: no program more.
         size = batch_size_for(len(normal), detector.schema, detector.config)
-        scores = [one.score_rows(rows, batch_size=size) for one in (detector, _untrained(detector))]
+        scores = [one.score_rows(rows, batch_size=size) for one in (trained, _untrained(trained))]
         found += no_better(*(float(each.mean(dtype=np.float64)) for each in scores))
     return found + wild_values(detector.config, detector.schema, scaled)
+
+
+def judged_by_error(config: Config) -> bool:
+    """Whether training lowers the errors that rows of a configuration are scored by, or with."""
+    autoencoder = not isinstance(config.model, Classifier | Context)
+    return autoencoder and (config.score == "error" or learns_normal(config))
 
 
 def no_better(trained: float, untrained: float) -> list[str]:

@@ -39,7 +39,7 @@ def check_groups(
     """
     found: dict[int, list[Alarm]] = {}
     left: np.ndarray | None = None
-    if detector.scorer.kind == "error":
+    if alarms.judged_by_error(detector.config):
         few = [rows[evenly(len(rows), alarms.MOST_ROWS)] for rows in normal]
         trained, untrained = _mean_errors(detector, x, few)
         left = trained / np.maximum(untrained, np.finfo(np.float64).tiny)
@@ -167,7 +167,9 @@ def _mean_errors(
     members = np.repeat(np.arange(len(rows_of), dtype=np.int32), counts)
     rows = x[np.concatenate(rows_of)]
     means = []
-    for one in (detector, _untrained(detector)):
+    by_error = dataclasses.replace(detector.config, score="error")
+    trained = dataclasses.replace(detector, config=by_error)
+    for one in (trained, _untrained(trained)):
         scores = one.score_members(rows, members).astype(np.float64)
         means.append(np.add.reduceat(scores, np.cumsum(counts) - counts) / counts)
     return means[0], means[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aejax
-from aejax.config import BestF1, Config, Dense, Scale, Train
+from aejax.config import BestF1, Config, Dense, Scale, ScoreName, Train
 from aejax.detection import alarms, stability
+from aejax.detection.group_fitting import fit_groups
 from aejax.scoring.stream import score_files
 
 GOOD = Train(epochs=30, batch_size=64, learning_rate=3e-3)
@@ -46,6 +48,20 @@ def test_a_network_that_learnt_nothing(tmp_path: Path, caplog: pytest.LogCapture
     assert alarm in caplog.text
     detector.save(tmp_path)
     assert aejax.load(tmp_path).provenance["alarms"] == [alarm]
+
+
+@pytest.mark.parametrize("score", ["residual-distance", "error-and-neighbours"])
+def test_a_network_that_learnt_nothing_is_told_of_whatever_the_score(score: ScoreName) -> None:
+    """A row far from all others stands out by its distance, with the worst of networks too."""
+    lazy = Config(
+        model=Dense(hidden=(8, 2)), train=Train(epochs=1, learning_rate=1e-9), score=score
+    )
+    (alarm,) = aejax.fit(lazy, rows(500, 0)).provenance["alarms"]
+    assert alarm.startswith("the trained network's mean error is")
+    groups = fit_groups(lazy, rows(500, 0), np.repeat(["a", "b"], 250), column="group")
+    assert all(group.error_left == pytest.approx(1, abs=0.05) for group in groups.groups)
+    taught = dataclasses.replace(lazy, train=GOOD)
+    assert "alarms" not in aejax.fit(taught, rows(500, 0)).provenance
 
 
 def test_a_value_that_decides_the_scale() -> None:
