@@ -45,6 +45,7 @@ class EstimatorCore(BaseEstimator):
         scale: str = "standard",
         clip: float | None = 20.0,
         noise: float = 0.1,
+        trim: float | None = None,
         steps: int = 1500,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
@@ -64,6 +65,7 @@ class EstimatorCore(BaseEstimator):
         self.scale = scale
         self.clip = clip
         self.noise = noise
+        self.trim = trim
         self.steps = steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -104,10 +106,12 @@ class EstimatorCore(BaseEstimator):
     def _config(self, rows: int) -> Config:
         if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
             raise InputError(f"steps is {self.steps!r}; allowed: a whole number, at least 1")
+        rule = Contamination(rate=self.contamination)
         train = Train(
             batch_size=self.batch_size,
             loss=self.error,
             noise=self.noise,
+            trim=min(self.contamination, 0.5) if self.trim is None else self.trim,
             learning_rate=self.learning_rate,
             schedule=self.schedule,  # type: ignore[arg-type]
             validation_fraction=0.0,
@@ -126,7 +130,7 @@ class EstimatorCore(BaseEstimator):
             train=dataclasses.replace(train, epochs=-(-int(self.steps) // per_epoch)),
             error=self.error,
             score=self.row_score,
-            rule=Contamination(rate=self.contamination),
+            rule=rule,
             precision=self.precision,
             columns=self._columns,
         )

@@ -30,6 +30,9 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             "quantile" or "none".
         clip: largest absolute value after scaling, or None.
         noise: standard deviation of the noise added to scaled rows in training.
+        trim: share of every batch's rows, those with the largest losses, that are not learnt
+            from, in [0, 0.5], so that anomalies among the training rows aren't rebuilt well; None
+            takes `contamination` (at most 0.5). 0 learns from all, as for rows known to be normal.
         steps: steps of gradient descent, rounded up to whole passes over the rows.
         batch_size: rows in one step.
         learning_rate: the schedule's highest value.

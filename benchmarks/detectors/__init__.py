@@ -67,6 +67,18 @@ ENTRIES: dict[str, Entry] = dict(
         ),
         _entry("dense-neighbours", "dense, error and neighbours", "with_aejax:neighbours", "aejax"),
         _entry(
+            "dense-trimmed",
+            "dense, a tenth of each batch not learnt from",
+            "with_aejax:trimmed",
+            "aejax",
+        ),
+        _entry(
+            "trimmed-neighbours",
+            "dense-trimmed, error and neighbours",
+            "with_aejax:trimmed_neighbours",
+            "aejax",
+        ),
+        _entry(
             "variational",
             "mean of four VAEs d-128-64-16-64-128-d",
             "with_aejax:variational",

@@ -35,6 +35,7 @@ class Form:
         latent: dimensions of a variational autoencoder's latent space after the hidden layers,
             scored by reconstruction probability (An and Cho, 2015); None has none.
         score: `Config.score`.
+        trim: share of every batch, with the largest losses, that is not learnt from.
         trained: False leaves the parameters as initialised.
     """
 
@@ -44,6 +45,7 @@ class Form:
     members: int = 4
     latent: int | None = None
     score: ScoreName = "error"
+    trim: float = 0.0
     trained: bool = True
 
 
@@ -54,6 +56,7 @@ def config(form: Form, split: Split, seed: int, quick: bool) -> Config:
         epochs=-(-steps // -(-len(split.train) // BATCH_SIZE)),
         batch_size=BATCH_SIZE,
         noise=form.noise,
+        trim=form.trim,
         optimizer="adamw",
         learning_rate=2e-3,
         schedule="cosine",
@@ -149,5 +152,7 @@ wide_whitened = functools.partial(
     detect, Form(hidden=(256, 256), decoder=(), noise=0.3, score="residual-distance")
 )
 neighbours = functools.partial(detect, Form(score="error-and-neighbours"))
+trimmed = functools.partial(detect, Form(trim=0.1))
+trimmed_neighbours = functools.partial(detect, Form(trim=0.1, score="error-and-neighbours"))
 variational = functools.partial(detect, Form(noise=0.0, latent=16))
 untrained = functools.partial(detect, Form(trained=False))
