@@ -159,7 +159,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     lines = given.json and given.json.with_suffix(".jsonl")
     runs = {run_key(run): run for run in read_lines(lines)}
     done = {key for key, run in runs.items() if run["status"] == "ready"}
-    detectors, missing = load(given.detectors)
+    detectors, missing = ({}, {}) if given.gather else load(given.detectors)
     environment = machine.environment()
     for name in chosen:
         for run in runs_of_table(
@@ -225,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--datasets", nargs="+", help="names of sets (all of the folder)")
     add("--distinct", action="store_true", help="drop repeated rows of a set before the split")
     add("--quick", action="store_true", help="few rows and steps, to see that it runs")
+    add("--gather", action="store_true", help="run nothing: tables of the runs kept beside --json")
     add("--json", type=Path, metavar="FILE", help="keep all results, and continue from them")
     add("--plot", type=Path, metavar="FILE", help="draw the means as a PNG")
     given = parser.parse_args(arguments)
