@@ -195,6 +195,10 @@ def test_a_stopped_comparison_continues(
     assert len(ran) == 1
     assert "| norm | 9" in again
     assert json.loads(results.read_text())["summary"]["all"]["norm"]["seeds"] == [2]
+    # And nothing is done where only what is there is asked for.
+    more = run_main(capsys, *given, "--seeds", "3", "--gather")
+    assert len(ran) == 1
+    assert "| norm | 9" in more
 
 
 def test_networks_take_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
