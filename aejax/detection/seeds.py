@@ -50,6 +50,7 @@ def fit_seeds(
     *,
     x_validation: Any = None,
     x_scale: Any = None,
+    x_calibrate: Any = None,
     schema: Schema | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: bool = False,
@@ -61,6 +62,7 @@ def fit_seeds(
         x_train: normal rows, as in `fit`.
         x_validation: as in `fit`.
         x_scale: as in `fit`.
+        x_calibrate: as in `fit`.
         schema: of the rows; None infers it.
         provenance: more facts to keep with every detector.
         progress: whether to draw a progress bar on stderr.
@@ -87,7 +89,7 @@ def fit_seeds(
             member = dataclasses.replace(member, scaling=np.arange(ends[1], ends[2]))
         own = x_validation is None and len(member.validation) > 0
         calibrating.append(member.validation if own else member.training)
-        check_rule(config.rule, len(calibrating[-1]))
+        check_rule(config.rule, len(calibrating[-1] if x_calibrate is None else x_calibrate))
         members.append(member)
     trained = train_kinds(members, x, schema, progress=progress)
     seconds = round((time.monotonic() - started) / len(members), 3)
@@ -108,6 +110,7 @@ def fit_seeds(
             scaled_on = member.training if member.scaling is None else member.scaling
             told = alarms.alarms_of(detector, normal, x[scaled_on])
             kept = record(detector.provenance, told)
-            detector = dataclasses.replace(detector, provenance=kept).calibrate(normal)
+            detector = dataclasses.replace(detector, provenance=kept)
+            detector = detector.calibrate(normal if x_calibrate is None else x_calibrate)
         detectors.append(detector)
     return Population(detectors=tuple(detectors), problems=problems)

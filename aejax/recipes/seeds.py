@@ -117,6 +117,7 @@ def _train_together(
         experiment.x_train,
         x_validation=experiment.x_validation,
         x_scale=experiment.x_scale,
+        x_calibrate=experiment.x_calibrate,
         schema=experiment.schema,
         progress=progress,
     )
