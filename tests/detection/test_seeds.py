@@ -47,5 +47,5 @@ def test_each_has_the_threshold_that_it_would_have_alone(given: tuple[str, ...])
 
 def test_too_few_rows_to_calibrate_on_are_refused_before_training() -> None:
     strict = dataclasses.replace(CONFIG, rule=Conformal(alpha=0.01))
-    with pytest.raises(InputError, match="rows"):
+    with pytest.raises(InputError, match="calibration scores: found 5"):
         fit_seeds([strict], rows(0, 4000), x_calibrate=rows(1, 5))
