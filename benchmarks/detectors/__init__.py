@@ -72,6 +72,7 @@ ENTRIES: dict[str, Entry] = dict(
             "with_aejax:trimmed",
             "aejax",
         ),
+        _entry("trimmed-brief", "dense-trimmed, at most 10 epochs", "with_aejax:brief", "aejax"),
         _entry(
             "trimmed-neighbours",
             "dense-trimmed, error and neighbours",

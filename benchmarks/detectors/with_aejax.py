@@ -36,6 +36,7 @@ class Form:
             scored by reconstruction probability (An and Cho, 2015); None has none.
         score: `Config.score`.
         trim: share of every batch, with the largest losses, that is not learnt from.
+        passes: most epochs; None has none.
         trained: False leaves the parameters as initialised.
     """
 
@@ -46,14 +47,16 @@ class Form:
     latent: int | None = None
     score: ScoreName = "error"
     trim: float = 0.0
+    passes: int | None = None
     trained: bool = True
 
 
 def config(form: Form, split: Split, seed: int, quick: bool) -> Config:
     """Settings of one member: AdamW, a cosine schedule from 0.002, 1,500 steps of batch 128."""
     steps = QUICK_STEPS if quick else STEPS
+    epochs = -(-steps // -(-len(split.train) // BATCH_SIZE))
     train = Train(
-        epochs=-(-steps // -(-len(split.train) // BATCH_SIZE)),
+        epochs=epochs if form.passes is None else min(epochs, form.passes),
         batch_size=BATCH_SIZE,
         noise=form.noise,
         trim=form.trim,
@@ -153,6 +156,8 @@ wide_whitened = functools.partial(
 )
 neighbours = functools.partial(detect, Form(score="error-and-neighbours"))
 trimmed = functools.partial(detect, Form(trim=0.1))
+# As many passes as PyOD's AutoEncoder takes unless told.
+brief = functools.partial(detect, Form(trim=0.1, passes=10))
 trimmed_neighbours = functools.partial(detect, Form(trim=0.1, score="error-and-neighbours"))
 variational = functools.partial(detect, Form(noise=0.0, latent=16))
 untrained = functools.partial(detect, Form(trained=False))
