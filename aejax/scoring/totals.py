@@ -154,6 +154,8 @@ class Totals:
         kth = max(len(scores) - self.top, 0)
         table = file.read_row_group(group)
         kept = table.filter(pc.greater_equal(table["score"], np.partition(scores, kth)[kth]))
+        # What a part says of itself is not said of these rows.
+        kept = kept.replace_schema_metadata(None)
         both = kept if self.rows is None else pa.concat_tables([self.rows, kept])
         order = pc.sort_indices(both, [("score", "descending"), ("row", "ascending")])
         self.rows = both.take(order[: self.top]).combine_chunks()

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+import aejax
 from aejax.config import InputError
 from aejax.data.rows import Selection
 from aejax.detection.batch_sizes import default_batch_size
@@ -20,6 +21,7 @@ from aejax.detection.detector import Detector
 from aejax.scoring import durable, manifest, parts
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.stream import score_files
+from aejax.training.loop import Interrupted
 
 KEYS = Selection(key_columns=("id",))
 
@@ -242,6 +244,29 @@ def test_totals_that_lag_or_are_lost_are_made_again(
         (out / manifest.TOTALS).write_bytes(kept[0] if loss == "old totals" else kept[0][:99])
     score_files(detector, rows_file, out, part_rows=500, top=30)
     assert finished(out) == finished(tmp_path / "whole")
+    assert (out / manifest.TOP).read_bytes() == (tmp_path / "whole" / manifest.TOP).read_bytes()
+
+
+def test_the_top_of_a_stopped_job_has_the_bytes_of_one_in_one_go(
+    table: pd.DataFrame, rows_file: Path, tmp_path: Path
+) -> None:
+    """Parts say how often each feature had which values; nothing of that goes with the top."""
+    x = table[[name for name in table.columns if name.startswith("sensor")]].dropna()
+    detector = aejax.fit(
+        aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1)), x[600:2900]
+    )
+    score_files(detector, rows_file, tmp_path / "whole", part_rows=300, top=7)
+    assert "feature_stability" in (tmp_path / "whole" / manifest.SUMMARY).read_text()
+    out = tmp_path / "out"
+
+    def stop() -> bool:
+        found = out / manifest.PARTS
+        return found.exists() and len(found.read_text().splitlines()) >= 4
+
+    with pytest.raises(Interrupted):
+        score_files(detector, rows_file, out, part_rows=300, top=7, should_stop=stop)
+    assert (out / manifest.TOTALS).exists()
+    score_files(detector, rows_file, out, part_rows=300, top=7)
     assert (out / manifest.TOP).read_bytes() == (tmp_path / "whole" / manifest.TOP).read_bytes()
 
 

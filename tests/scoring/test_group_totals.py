@@ -73,7 +73,7 @@ def check(summary: dict, folder: Path, names: tuple[str, ...]) -> None:
     counted = pd.read_csv(folder / "_groups.csv", dtype={"store": str}).set_index("store")
     for name in names:
         own = found[text == name]
-        flagged = int(own["is_anomaly"].fillna(False).sum())
+        flagged = int(own["is_anomaly"].eq(True).sum())
         scored = int(own["score"].notna().sum())
         assert counted.loc[name, ["rows", "scored", "flagged"]].tolist() == [
             len(own),
