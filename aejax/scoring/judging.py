@@ -153,9 +153,12 @@ class Judge:
             columns["top_features"] = _lists(names, scored.features.shape[1])
             columns["top_errors"] = _lists(errors, scored.errors.shape[1])
         if scored.states is not None:
-            values = pa.array(scored.states.ravel(), pa.float32())
-            columns["state"] = pa.FixedSizeListArray.from_arrays(
-                values, scored.states.shape[1], mask=pa.array(wrong)
+            # Older releases of pyarrow can't write nulls among lists of one size.
+            ends = np.cumsum(np.where(wrong, 0, scored.states.shape[1]))
+            columns["state"] = pa.ListArray.from_arrays(
+                pa.array(np.concatenate([[0], ends]), pa.int32()),
+                pa.array(scored.states[~wrong].ravel(), pa.float32()),
+                mask=pa.array(wrong),
             )
         last = block.runs[-1]
         return Judged(

@@ -98,14 +98,13 @@ def test_ecg5000_is_the_csv_file_row_by_row(data_dir: Path) -> None:
     assert split.y.dtype == np.int64
 
 
-def test_a_later_load_is_quick_and_imports_nothing_heavy(data_dir: Path) -> None:
+def test_a_later_load_imports_nothing_heavy(data_dir: Path) -> None:
     datasets.load("mnist", "train")
     code = (
-        "import sys, time; started = time.perf_counter();"
+        "import sys;"
         "from aejax.data.datasets import load; assert load('mnist', 'train').x.shape[0] == 60_000;"
         "heavy = {'tensorflow', 'tensorflow_datasets', 'jax', 'sklearn'} & set(sys.modules);"
-        "assert not heavy, heavy;"
-        "assert time.perf_counter() - started < 1"
+        "assert not heavy, heavy"
     )
     finished = run(code)
     assert finished.returncode == 0, finished.stderr
