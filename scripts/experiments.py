@@ -41,6 +41,15 @@ def rows_of(content: dict[str, Any], published: Mapping[str, float]) -> Iterator
         yield name.replace("_", " "), number(published.get(name)), number(value), spread
 
 
+def trained_together(folder: Path) -> bool:
+    """Whether the seeds of a folder were trained in one program."""
+    described = (
+        json.loads(one.read_text(encoding="utf-8"))
+        for one in folder.glob("seed-*/detector/detector.json")
+    )
+    return any("trained_together" in one["provenance"] for one in described)
+
+
 def plots_of(folder: Path) -> list[Path]:
     """The plots to show: the recipe's own first."""
     found: list[Path] = []
@@ -56,6 +65,8 @@ def section(name: str, folder: Path, pictures: Path) -> list[str]:
     metrics = content.get("metrics") or {}
     seeds = len(metrics["seeds"]) if "seeds" in metrics else None
     command = f"aejax run {name} --out runs/{name}" + (f" --seeds {seeds}" if seeds else "")
+    if seeds and trained_together(folder):
+        command += " --together"
     identity = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     seed = identity["data"].get("seed") or (
         identity["config"]["train"]["seed"] if "config" in identity else 0
