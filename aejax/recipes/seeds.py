@@ -20,6 +20,7 @@ from aejax.training.run_folder import claim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+DOTS_SIDE_BY_SIDE = 60
 MOST_SEEDS = 1000
 
 
@@ -220,8 +221,10 @@ def _figures(
         figure = new_figure(7.2, 0.9 + 0.9 * len(names))
         panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
         for axes, name in zip(panels, names, strict=True):
-            values = [run[name] for run in measured.values()]
-            axes.plot(values, np.zeros(len(values)), "o", alpha=0.6, label="runs")
+            values = np.array([run[name] for run in measured.values()])
+            heights = _stacked(values)
+            axes.plot(values, heights, "o", alpha=0.6, label="runs")
+            axes.set_ylim(-1, max(3, heights.max() + 1))
             axes.axvline(float(np.median(values)), linewidth=2, label="median of the runs")
             axes.axvline(published[name], color="black", linestyle="--", label="published")
             axes.set_yticks([])
@@ -229,3 +232,10 @@ def _figures(
         panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1.05), ncols=3, frameon=False)
     caption = "Each dot is a run from another seed; the dashed line is the published number."
     return (("The runs and the published numbers", caption, figure),)
+
+
+def _stacked(values: np.ndarray) -> np.ndarray:
+    """How high each value's dot lies, on those before it that it would hide, int64 [n]."""
+    width = max(float(np.ptp(values)) / DOTS_SIDE_BY_SIDE, np.finfo(np.float64).tiny)
+    places = np.round((values - values.min()) / width).astype(np.int64)
+    return np.array([np.sum(places[:at] == place) for at, place in enumerate(places)])
