@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 COUNT = 5
 # Kept rows that are compared with a batch at a time, and those of which only the nearest counts
-# until the nearest groups are known. Sorting all distances would take twice as long on a CPU.
+# until the nearest groups are known: sorting all distances takes a CPU longer than the products.
 TILE, GROUP = 512, 8
 # Squared distance, next to the row's mean square, below which two rows are the same but for the
 # rounding of their scaling.

@@ -33,6 +33,9 @@ class Population:
         lowers the variance that any single one suffers from (Chen et al., "Outlier
         Detection with Autoencoder Ensembles", SDM 2017).
 
+        Where a score looks for neighbours, it does so once, among the first member's rows and
+        as its scaler scales them.
+
         Args:
             x_calibrate: rows that the ensemble's threshold is set on.
             combine: how members' scores become one. "rank" averages each score's rank among
@@ -58,7 +61,7 @@ class Population:
 
         variables = [detector.variables for detector in kept]
         if "neighbours" in first.variables.get("normal", ()):
-            # The same rows for all: looked through once, and held once between them.
+            # The first one's rows for all: looked through once, and held once between them.
             variables = [
                 {**own, "normal": {**own["normal"], "neighbours": rows}}
                 for own, rows in zip(

@@ -152,7 +152,7 @@ def like(
         config: of the detector.
         schema: of its rows.
         variables: its parameters, or their shapes.
-        written: what `described` said of it.
+        written: its description, as `describe_normal` has it.
 
     Raises:
         InputError: if these are not the names that go with the configuration, or there are too
