@@ -128,8 +128,8 @@ def rounding(detector: Detector, rows: np.ndarray, live: np.ndarray) -> np.ndarr
 
     A row that is rebuilt almost perfectly has the small difference of two large numbers for a
     score, and its last digits are rounding: with values of size m, each off by d, the mean of
-    squares s moves by 2 d m sqrt(s). A classifier's odds move as its inputs do, by d m, and so
-    does what a category in a mixed table costs.
+    squares s moves by 2 d m sqrt(s). A classifier's odds move as its inputs do, by d m. What a
+    category of a mixed table costs is a difference of logs, and moves by d besides.
 
     Args:
         detector: whose scores they are.
@@ -145,9 +145,10 @@ def rounding(detector: Detector, rows: np.ndarray, live: np.ndarray) -> np.ndarr
         scaled = np.where(numbers & ~np.isnan(scaled), scaled, 1.0)
     with np.errstate(all="ignore"):
         moved = TOLERANCE * np.maximum(np.abs(scaled).reshape(len(rows), -1).max(axis=1), 1)
-        odds = any(column.kind == "category" for column in detector.schema.columns or ())
-        if detector.scorer.kind == "error" and detector.config.error == "squared" and not odds:
+        if detector.scorer.kind == "error" and detector.config.error == "squared":
             moved = 2 * moved * np.sqrt(live.astype(np.float64))
+        if any(column.kind == "category" for column in detector.schema.columns or ()):
+            moved = moved + TOLERANCE
     return np.nan_to_num(moved, nan=0.0, posinf=0.0)
 
 
