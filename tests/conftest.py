@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,17 @@ os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("AEJAX_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "tests-compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Most of the time goes into compiling, and of that half into making programs of a few rows
-# faster. XLA_FLAGS= (empty) tests them as users' machines compile them.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Most of the time goes into compiling, and of that more than half into making programs of a few
+# rows faster. XLA_FLAGS= (empty) tests them as users' machines compile them.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # Later ones end the process when they see a flag that they no longer have.
+    QUICK_TO_COMPILE += ("--xla_cpu_use_fusion_emitters=false",)
+os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
 
 # Compiling makes the first example slow, and a test suite that gates changes repeats itself.
 settings.register_profile("aejax", deadline=None, derandomize=True, max_examples=50)
