@@ -17,8 +17,8 @@ WIDE, WIDE_BATCH_VALUES = 1024, 1 << 23
 # 16 channels score half again as fast as 512 on a CPU with 2 MiB of cache a core.
 CONV_BATCH_VALUES = 1 << 21
 MOST_BATCH_ROWS = 1 << 14
-# Few rows get a batch of their own: a program more to compile, at most three, and one row is
-# scored in 0.5 ms where it took 18.
+# Few rows get a batch of their own: a program more to compile, at most four, and one row is
+# scored in 0.2 ms where it took 18.
 FEWER, FEWEST_BATCH_ROWS = 8, 32
 # Distances to thousands of kept rows have to stay in cache, too, and the nearest of those rows.
 NEIGHBOURS_ROWS, NEIGHBOURS_VALUES = 1 << 10, 1 << 18
@@ -71,13 +71,15 @@ def fitting_batch_size(rows: int, most: int) -> int:
 
     Returns:
         The largest of `most`, an eighth of it, an eighth of that and so on that the rows fill;
-        where they fill none, the last that is at least 32.
+        where they fill none, the last that is at least 32, or an eighth of that one where all
+        of them go into it.
 
     Example:
-        >>> [fitting_batch_size(rows, 16_384) for rows in (1, 300, 5_000, 100_000)]
-        [32, 256, 2048, 16384]
+        >>> [fitting_batch_size(rows, 16_384) for rows in (1, 20, 300, 5_000, 100_000)]
+        [4, 32, 256, 2048, 16384]
     """
     size = most
     while size > rows and size // FEWER >= FEWEST_BATCH_ROWS:
         size //= FEWER
-    return size
+    # Of so few rows the calls cost more than the padding: they go into one.
+    return size // FEWER if rows <= size // FEWER else size

@@ -202,8 +202,8 @@ def map_batches(
     many devices there are changes no result.
 
     Args:
-        function: device batch [B, ...] -> tuple of arrays [B, ...], B rows of `batch_size` a
-            device.
+        function: device batch (of NumPy where it is the only one) [B, ...] -> tuple of arrays
+            [B, ...], B rows of `batch_size` a device.
         x: rows, [n, ...], of any numeric type; batches are cast, never all rows at once.
         batch_size: rows in every device's batch, the padded last one included.
         dtype: of the batches.
@@ -230,6 +230,14 @@ def map_batches(
                 out.append(np.empty((len(x), *result.shape[1:]), result.dtype))
             out[index][first : first + count] = jax.device_get(result)[:count]
 
+    def results_of(batch: np.ndarray) -> Any:
+        if place.mesh is not None or len(x) > batch_size:
+            return function(place.rows(batch))
+        # The only batch goes in as it is, on purpose: for one that is put on the device first,
+        # the program waits in another thread, longer than a few rows take.
+        with jax.transfer_guard_host_to_device("allow"):
+            return function(batch)
+
     # An empty input still runs one batch of padding, so that results have their shapes.
     for first in range(0, max(len(x), 1), batch_size):
         part = x[first : first + batch_size]
@@ -242,7 +250,7 @@ def map_batches(
             count, part = len(part), buffer
         else:
             count = batch_size
-        pending.append((first, count, function(place.rows(part))))
+        pending.append((first, count, results_of(part)))
         if len(pending) > AHEAD:
             read()
     while pending:

@@ -231,15 +231,19 @@ def test_a_batch_fits_the_rows_that_are_there(rows: int, exponent: int) -> None:
     most = 1 << exponent
     size = fitting_batch_size(rows, most)
     assert size in {most >> 3 * k for k in range(5)}
-    assert size == most or size >= 32
-    padding = -rows % size
+    if size < 32:
+        # A handful of rows, in one call.
+        assert rows <= size and size >= 4
+        return
     # Never more padding than rows, but for the smallest batch there is.
+    padding = -rows % size
     assert padding < max(rows, 1) or size // 8 < 32
     # And no smaller batch than must be: one whole batch is there, or nothing smaller.
     assert rows >= size or size // 8 < 32
+    assert rows > size // 8
 
 
-@pytest.mark.parametrize("n", [1, 5, 33, 300, 2_100])
+@pytest.mark.parametrize("n", [1, 4, 5, 33, 300, 2_100])
 def test_few_rows_score_as_they_do_among_many(n: int) -> None:
     x = np.random.default_rng(0).normal(size=(20_000, 12)).astype(np.float32)
     settings = Config(model=Dense(hidden=(8, 3)), train=Train(epochs=1))
