@@ -128,7 +128,7 @@ class Compiled:
         return self._jitted[precision]
 
     def programs(self) -> int:
-        """How many programs have been compiled; those called with NumPy's arrays too count twice."""
+        """How many programs have been compiled; with arrays of NumPy too, it counts twice."""
         # JAX has no public count of them.
         return sum(jitted._cache_size() for jitted in self._jitted.values())
 

@@ -233,7 +233,8 @@ def test_a_batch_fits_the_rows_that_are_there(rows: int, exponent: int) -> None:
     assert size in {most >> 3 * k for k in range(5)}
     if size < 32:
         # A handful of rows, in one call.
-        assert rows <= size and size >= 4
+        assert rows <= size
+        assert size >= 4
         return
     # Never more padding than rows, but for the smallest batch there is.
     padding = -rows % size
