@@ -185,7 +185,10 @@ class Totals:
         content, check = content[:-CHECK_BYTES], content[-CHECK_BYTES:]
         if zlib.crc32(content).to_bytes(CHECK_BYTES) != check:
             raise ValueError("damaged, or written before there were checksums")
-        table = pq.read_table(pa.BufferReader(content))
+        # Not `read_table`: a thread of its own lets go of the bytes, some time, and ends the
+        # process where Python has ended by then.
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            table = file.read(use_threads=False)
         written = json.loads(table.schema.metadata[_METADATA])
         if written["top"] != top:
             raise ValueError("saved for another number of rows")

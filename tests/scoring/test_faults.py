@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,7 +20,7 @@ from aejax.config import InputError
 from aejax.data.rows import Selection
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
-from aejax.scoring import durable, manifest, parts
+from aejax.scoring import durable, manifest, parts, totals
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
@@ -268,6 +270,28 @@ def test_the_top_of_a_stopped_job_has_the_bytes_of_one_in_one_go(
     assert (out / manifest.TOTALS).exists()
     score_files(detector, rows_file, out, part_rows=300, top=7)
     assert (out / manifest.TOP).read_bytes() == (tmp_path / "whole" / manifest.TOP).read_bytes()
+
+
+def test_what_saved_totals_were_read_from_is_let_go_of_at_once(
+    detector: Detector, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of Arrow's that does so after Python has ended aborts the process."""
+    score_files(detector, rows_file, tmp_path / "out", part_rows=500, top=30)
+    contents: list[bytes] = []
+    reader = pa.BufferReader
+
+    def reading(content: bytes) -> pa.BufferReader:
+        contents.append(content)
+        return reader(content)
+
+    monkeypatch.setattr(totals.pa, "BufferReader", reading)
+    held = 0
+    for _ in range(100):
+        assert totals.Totals._saved(tmp_path / "out", 30, None).rows.num_rows == 30
+        content = contents.pop()
+        # The name's own, and the one that is handed over.
+        held += sys.getrefcount(content) > 2
+    assert held == 0
 
 
 def test_a_lost_part_is_noticed(detector: Detector, rows_file: Path, tmp_path: Path) -> None:
