@@ -45,8 +45,9 @@ class EstimatorCore(BaseEstimator):
         scale: str = "standard",
         clip: float | None = 20.0,
         noise: float = 0.1,
+        hide: float = 0.3,
         trim: float | None = None,
-        steps: int = 1500,
+        steps: int = 250,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
@@ -65,6 +66,7 @@ class EstimatorCore(BaseEstimator):
         self.scale = scale
         self.clip = clip
         self.noise = noise
+        self.hide = hide
         self.trim = trim
         self.steps = steps
         self.batch_size = batch_size
@@ -111,6 +113,7 @@ class EstimatorCore(BaseEstimator):
             batch_size=self.batch_size,
             loss=self.error,
             noise=self.noise,
+            hide=self.hide,
             trim=min(self.contamination, 0.5) if self.trim is None else self.trim,
             learning_rate=self.learning_rate,
             schedule=self.schedule,  # type: ignore[arg-type]

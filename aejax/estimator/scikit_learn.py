@@ -19,6 +19,10 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     normal rows and -1 for anomalies. `transform` gives the latent values. `PyODAutoEncoder`
     is the same detector in PyOD's convention.
 
+    The defaults expect anomalies among the training rows, and keep the network from learning them
+    by heart: few steps, hidden cells, and no learning from rows with the largest losses. For rows
+    known to be normal take `hide=0, trim=0, steps=1500`, which tells subtler anomalies apart.
+
     Args:
         contamination: share of the training rows that the threshold flags, in [0, 1); 0 flags
             only what is beyond all of them.
@@ -30,9 +34,10 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             "quantile" or "none".
         clip: largest absolute value after scaling, or None.
         noise: standard deviation of the noise added to scaled rows in training.
+        hide: share of the cells that the network is not shown while it has to restore them, in
+            [0, 1): what is rare can't be restored from the other features.
         trim: share of every batch's rows, those with the largest losses, that are not learnt
-            from, in [0, 0.5], so that anomalies among the training rows aren't rebuilt well; None
-            takes `contamination` (at most 0.5). 0 learns from all, as for rows known to be normal.
+            from, in [0, 0.5]; None takes `contamination` (at most 0.5).
         steps: steps of gradient descent, rounded up to whole passes over the rows.
         batch_size: rows in one step.
         learning_rate: the schedule's highest value.

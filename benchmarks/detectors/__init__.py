@@ -79,6 +79,17 @@ ENTRIES: dict[str, Entry] = dict(
             "with_aejax:trimmed_neighbours",
             "aejax",
         ),
+        _entry("dense-few-steps", "dense, 250 steps", "with_aejax:few_steps", "aejax"),
+        _entry(
+            "dense-hidden",
+            "dense-trimmed, three tenths of the cells hidden in training",
+            "with_aejax:hidden",
+            "aejax",
+        ),
+        _entry("contaminated", "dense-hidden, 250 steps", "with_aejax:contaminated", "aejax"),
+        _entry(
+            "estimator", "one network: aejax's PyODAutoEncoder", "with_aejax:estimator", "aejax"
+        ),
         _entry(
             "variational",
             "mean of four VAEs d-128-64-16-64-128-d",
