@@ -27,6 +27,9 @@ from aejax.config import (
 from aejax.data.schema import Schema
 from aejax.detection import fitting, loading
 
+# More than most tables have of anomalies: leaving out normal rows too costs little.
+USUAL_TRIM = 0.3
+
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
@@ -45,9 +48,9 @@ class EstimatorCore(BaseEstimator):
         scale: str = "standard",
         clip: float | None = 20.0,
         noise: float = 0.1,
-        hide: float = 0.3,
+        hide: float = 0.5,
         trim: float | None = None,
-        steps: int = 250,
+        steps: int = 200,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
@@ -114,7 +117,7 @@ class EstimatorCore(BaseEstimator):
             loss=self.error,
             noise=self.noise,
             hide=self.hide,
-            trim=min(self.contamination, 0.5) if self.trim is None else self.trim,
+            trim=self._trim,
             learning_rate=self.learning_rate,
             schedule=self.schedule,  # type: ignore[arg-type]
             validation_fraction=0.0,
@@ -137,6 +140,12 @@ class EstimatorCore(BaseEstimator):
             precision=self.precision,
             columns=self._columns,
         )
+
+    @property
+    def _trim(self) -> float:
+        if self.trim is not None:
+            return self.trim
+        return min(max(self.contamination, USUAL_TRIM), 0.5)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):

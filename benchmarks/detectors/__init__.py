@@ -79,14 +79,12 @@ ENTRIES: dict[str, Entry] = dict(
             "with_aejax:trimmed_neighbours",
             "aejax",
         ),
-        _entry("dense-few-steps", "dense, 250 steps", "with_aejax:few_steps", "aejax"),
         _entry(
-            "dense-hidden",
-            "dense-trimmed, three tenths of the cells hidden in training",
-            "with_aejax:hidden",
+            "contaminated",
+            "dense, 200 steps, half of the cells hidden, three tenths of a batch not learnt from",
+            "with_aejax:contaminated",
             "aejax",
         ),
-        _entry("contaminated", "dense-hidden, 250 steps", "with_aejax:contaminated", "aejax"),
         _entry(
             "estimator", "one network: aejax's PyODAutoEncoder", "with_aejax:estimator", "aejax"
         ),
