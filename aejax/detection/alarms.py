@@ -50,7 +50,7 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
         # In batches of the size that the threshold's rows get: no program more.
         size = batch_size_for(len(normal), detector.schema, detector.config)
         scores = [one.score_rows(rows, batch_size=size) for one in (trained, _untrained(trained))]
-        found += no_better(*(float(each.mean(dtype=np.float64)) for each in scores))
+        found += no_better(*(mean_error(each, detector.config.train.trim) for each in scores))
     return found + wild_values(detector.config, detector.schema, scaled)
 
 
@@ -58,6 +58,17 @@ def judged_by_error(config: Config) -> bool:
     """Whether training lowers the errors that rows of a configuration are scored by, or with."""
     autoencoder = not isinstance(config.model, Classifier | Context)
     return autoencoder and (config.score == "error" or learns_normal(config))
+
+
+def mean_error(errors: np.ndarray, trim: float) -> float:
+    """Mean of rows' errors [n] but for the share of the largest that training left out.
+
+    A network that has kept from learning anomalies rebuilds them no better than before, and
+    theirs are the errors that a mean of all would consist of.
+    """
+    kept = max(1, round(len(errors) * (1 - trim)))
+    least = np.partition(errors, kept - 1)[:kept] if kept < len(errors) else errors
+    return float(least.mean(dtype=np.float64))
 
 
 def no_better(trained: float, untrained: float) -> list[str]:

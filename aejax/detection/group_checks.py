@@ -166,12 +166,17 @@ def _mean_errors(
     counts = np.array([len(rows) for rows in rows_of])
     members = np.repeat(np.arange(len(rows_of), dtype=np.int32), counts)
     rows = x[np.concatenate(rows_of)]
+    trim = detector.config.train.trim
     means = []
     by_error = dataclasses.replace(detector.config, score="error")
     trained = dataclasses.replace(detector, config=by_error)
     for one in (trained, _untrained(trained)):
         scores = one.score_members(rows, members).astype(np.float64)
-        means.append(np.add.reduceat(scores, np.cumsum(counts) - counts) / counts)
+        if trim:
+            each = np.split(scores, np.cumsum(counts)[:-1])
+            means.append(np.array([alarms.mean_error(one, trim) for one in each]))
+        else:
+            means.append(np.add.reduceat(scores, np.cumsum(counts) - counts) / counts)
     return means[0], means[1]
 
 

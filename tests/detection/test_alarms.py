@@ -64,6 +64,31 @@ def test_a_network_that_learnt_nothing_is_told_of_whatever_the_score(score: Scor
     assert "alarms" not in aejax.fit(taught, rows(500, 0)).provenance
 
 
+def test_rows_that_were_left_out_of_training_have_no_say() -> None:
+    """A tenth lies far off, and is rebuilt no better than before: all that a mean consists of."""
+    errors = np.array([1e3] * 10 + [1.0] * 90), np.array([1e3] * 10 + [0.1] * 90)
+    before, after = (alarms.mean_error(each, 0.3) for each in errors)
+    assert (before, after) == (pytest.approx(1), pytest.approx(0.1))
+    assert not alarms.no_better(after, before)
+    before, after = (alarms.mean_error(each, 0.05) for each in errors)
+    assert alarms.no_better(after, before)
+    assert alarms.mean_error(errors[0], 0.0) == errors[0].mean()
+
+
+def test_rows_that_stay_strange_raise_none() -> None:
+    x = rows(500, 0)
+    x[::10] = 40 * np.random.default_rng(1).normal(size=(50, 5))
+    kept = dataclasses.replace(GOOD, trim=0.3)
+    settings = Config(model=Dense(hidden=(8, 2)), train=kept, scale=Scale(kind="robust"))
+    assert "alarms" not in aejax.fit(settings, x).provenance
+    groups = fit_groups(settings, x, np.repeat(["a", "b"], 250), column="group")
+    assert not any(group.alarms for group in groups.groups)
+    idle = dataclasses.replace(settings, train=dataclasses.replace(kept, learning_rate=1e-9))
+    assert "learnt next to nothing" in aejax.fit(idle, x).provenance["alarms"][0]
+    groups = fit_groups(idle, x, np.repeat(["a", "b"], 250), column="group")
+    assert all(group.alarms for group in groups.groups)
+
+
 def test_a_value_that_decides_the_scale() -> None:
     x = rows(500, 0)
     x[3, 2] = 1e6
