@@ -31,8 +31,8 @@ from aejax.estimator import AutoEncoder, PyODAutoEncoder
 # "stream" compiles one step for all numbers of rows, and the checks have many.
 SMALL: dict[str, Any] = {"hidden": (4, 2), "steps": 4, "batch_size": 32, "feed": "stream"}
 
-# A latent layer of one, for rows that lie on a line: nothing has to be hidden from it.
-TRAINED: dict[str, Any] = {"hidden": (16, 1), "activation": "tanh", "hide": 0.0, "steps": 600}
+# A latent layer of one, for rows that lie on a line: no units are dropped.
+TRAINED: dict[str, Any] = {"hidden": (16, 1), "activation": "tanh", "dropout": 0.0, "steps": 600}
 
 NAMES = ["height", "weight", "age"]
 
@@ -111,8 +111,8 @@ def test_anomalies_among_the_training_rows_are_not_learnt_by_heart(data_dir: Pat
     def auroc(**given: Any) -> float:
         return roc_auc_score(label, AutoEncoder(**given).fit(x).detector_.score(x))
 
-    assert auroc(hide=0.0, trim=0.0, steps=1500) < 0.6
-    assert auroc(hide=0.0, steps=1500) > 0.75
+    assert auroc(dropout=0.0, trim=0.0, steps=1500) < 0.6
+    assert auroc(dropout=0.0, steps=1500) > 0.75
     assert auroc() > 0.9
 
 

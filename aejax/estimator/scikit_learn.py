@@ -20,8 +20,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     is the same detector in PyOD's convention.
 
     The defaults expect anomalies among the training rows, and keep the network from learning them
-    by heart: few steps, hidden cells, and no learning from rows with the largest losses. For rows
-    known to be normal take `hide=0, trim=0, steps=1500`, which tells subtler anomalies apart.
+    by heart: few steps, dropout, and no learning from rows with the largest losses. For rows
+    known to be normal take `dropout=0, trim=0, steps=1500`, which tells subtler anomalies apart.
 
     Args:
         contamination: share of the training rows that the threshold flags, in [0, 1); 0 flags

@@ -21,7 +21,7 @@ from benchmarks.detectors.protocol import Scored, Split
 
 STEPS = 1500
 # Of rows among which there are anomalies; chosen on `benchmarks.development_sets`.
-FEW_STEPS, HIDE, TRIM = 200, 0.5, 0.3
+FEW_STEPS, DROPOUT, TRIM = 400, 0.2, 0.3
 QUICK_STEPS = 100
 BATCH_SIZE = 128
 
@@ -39,7 +39,7 @@ class Form:
             scored by reconstruction probability (An and Cho, 2015); None has none.
         score: `Config.score`.
         trim: share of every batch, with the largest losses, that is not learnt from.
-        hide: share of the cells that a network is not shown in training.
+        dropout: share of the hidden units that are dropped in training.
         steps: of training, rounded up to whole epochs.
         passes: most epochs; None has none.
         trained: False leaves the parameters as initialised.
@@ -52,7 +52,7 @@ class Form:
     latent: int | None = None
     score: ScoreName = "error"
     trim: float = 0.0
-    hide: float = 0.0
+    dropout: float = 0.0
     steps: int = STEPS
     passes: int | None = None
     trained: bool = True
@@ -67,7 +67,6 @@ def config(form: Form, split: Split, seed: int, quick: bool) -> Config:
         batch_size=BATCH_SIZE,
         noise=form.noise,
         trim=form.trim,
-        hide=form.hide,
         optimizer="adamw",
         learning_rate=2e-3,
         schedule="cosine",
@@ -75,7 +74,7 @@ def config(form: Form, split: Split, seed: int, quick: bool) -> Config:
         validation_fraction=0.0,
         seed=seed,
     )
-    network = Dense(hidden=form.hidden, decoder=form.decoder)
+    network = Dense(hidden=form.hidden, decoder=form.decoder, dropout=form.dropout)
     if form.latent is None:
         return Config(model=network, scale=split.scale, train=train)
     return Config(
@@ -175,6 +174,6 @@ trimmed = functools.partial(detect, Form(trim=0.1))
 # As many passes as PyOD's AutoEncoder takes unless told.
 brief = functools.partial(detect, Form(trim=0.1, passes=10))
 trimmed_neighbours = functools.partial(detect, Form(trim=0.1, score="error-and-neighbours"))
-contaminated = functools.partial(detect, Form(hide=HIDE, trim=TRIM, steps=FEW_STEPS))
+contaminated = functools.partial(detect, Form(dropout=DROPOUT, trim=TRIM, steps=FEW_STEPS))
 variational = functools.partial(detect, Form(noise=0.0, latent=16))
 untrained = functools.partial(detect, Form(trained=False))
