@@ -17,8 +17,8 @@ WIDE, WIDE_BATCH_VALUES = 1024, 1 << 23
 # 16 channels score half again as fast as 512 on a CPU with 2 MiB of cache a core.
 CONV_BATCH_VALUES = 1 << 21
 MOST_BATCH_ROWS = 1 << 14
-# Few rows get a batch of their own: a program more to compile, at most four, and one row is
-# scored in 0.2 ms where it took 18.
+# Few rows get a batch of their own, a program more to compile, at most four: a single row took
+# 18 ms in a batch of 4,096 (benchmarks/README.md, "Few rows").
 FEWER, FEWEST_BATCH_ROWS = 8, 32
 # Distances to thousands of kept rows have to stay in cache, too, and the nearest of those rows.
 NEIGHBOURS_ROWS, NEIGHBOURS_VALUES = 1 << 10, 1 << 18
