@@ -11,8 +11,8 @@ from aejax.config.models import MODELS, Classifier, Context, Dense, Model, Varia
 from aejax.config.rules import RULES, Quantile, Rule
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
-Precision = Literal["float32", "bfloat16"]
-PrecisionSetting = Literal["float32", "bfloat16", "fastest"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
 Combine = Literal["mean", "median", "rank"]
 ScoreName = Literal[
     "error",
@@ -55,9 +55,12 @@ class Config:
             the posterior's samples; An and Cho, "Variational autoencoder based anomaly
             detection using reconstruction probability", 2015).
         rule: how the first threshold is set, on validation rows where there are any.
-        precision: type of the products when scoring; "bfloat16" accumulates in float32.
-            "fastest" has `aejax.fit` measure both on the machine that trains, and the
-            detector's configuration names the one that was taken.
+        precision: type of the inputs of products when scoring; all accumulate in float32.
+            "float32" is float32 on every device, also on those whose own default is less.
+            "tensorfloat32" rounds to 10 bits on devices that can (NVIDIA's since Ampere), and is
+            float32 elsewhere; "bfloat16" rounds to 7 bits. "fastest" has `aejax.fit` measure
+            them on the machine that trains, and the detector's configuration names the one
+            that was taken.
         columns: how the columns of a table are read: numbers only, or mixed.
     """
 

@@ -34,7 +34,7 @@ def compiler_options(
     if jax.default_backend() != "cpu":
         return None
     options: CompilerOptions = dict(_ONE_THREAD) if one_thread else {}
-    if precision == "float32" and _is_known(jit):
+    if precision != "bfloat16" and _is_known(jit):
         options |= _FLOAT32_ON_CPU
     return options or None
 

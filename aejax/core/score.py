@@ -95,7 +95,8 @@ def _nearest_distance(variables: dict[str, Any], x: jax.Array) -> jax.Array:
 
 def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
     """Squared Mahalanobis distance of float32 [B, n] from the rows that were learnt from."""
-    white = (values - learnt["mean"]) @ learnt["whitening"]
+    centred = values - learnt["mean"]
+    white = jnp.matmul(centred, learnt["whitening"], precision=jax.lax.Precision.HIGHEST)
     return jnp.sum(jnp.square(white), axis=1)
 
 

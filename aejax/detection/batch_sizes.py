@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+
 from aejax import config as settings
 from aejax.config import Config, Model
 from aejax.data.schema import Schema
@@ -20,6 +22,10 @@ MOST_BATCH_ROWS = 1 << 14
 # Few rows get a batch of their own, a program more to compile, at most four: a single row took
 # 18 ms in a batch of 4,096 (benchmarks/README.md, "Few rows").
 FEWER, FEWEST_BATCH_ROWS = 8, 32
+# An accelerator keeps nothing in a cache that a batch could leave, and starts a program in the
+# time that it scores some thousand rows: on an H100 65,536 rows of 784 values score 3.5 times as
+# fast as 4,096 (benchmarks/results/device_h100.md).
+ACCELERATOR_VALUES, MOST_ACCELERATOR_ROWS, ACCELERATOR_NEIGHBOURS = 1 << 28, 1 << 16, 1 << 4
 # Distances to thousands of kept rows have to stay in cache, too, and the nearest of those rows.
 NEIGHBOURS_ROWS, NEIGHBOURS_VALUES = 1 << 10, 1 << 18
 
@@ -36,17 +42,22 @@ def default_batch_size(schema: Schema, config: Config) -> int:
         schema: of the rows.
         config: whose model's widest layer decides how many rows stay in cache, and its score.
     """
-    most = _most_rows(schema, config.model)
+    values, widest = _in_cache(schema, config.model)
+    most, more = min(MOST_BATCH_ROWS, values // widest), 1
+    if jax.default_backend() != "cpu":
+        most = min(MOST_ACCELERATOR_ROWS, ACCELERATOR_VALUES // widest)
+        more = ACCELERATOR_NEIGHBOURS
     if config.score == "error-and-neighbours":
-        most = min(most, NEIGHBOURS_ROWS, NEIGHBOURS_VALUES // schema.features)
+        most = min(most, more * NEIGHBOURS_ROWS, more * NEIGHBOURS_VALUES // schema.features)
     return 1 << (max(64, most).bit_length() - 1)
 
 
-def _most_rows(schema: Schema, model: Model) -> int:
+def _in_cache(schema: Schema, model: Model) -> tuple[int, int]:
+    """Values that a CPU's cache should hold of the widest layer, and its width."""
     values, widest = BATCH_VALUES, schema.features
     match model:
         case settings.Variational() | settings.Classifier():
-            return _most_rows(schema, model.network)
+            return _in_cache(schema, model.network)
         case settings.Conv():
             values, widest = CONV_BATCH_VALUES, schema.features * max(model.channels)
         case settings.SuperResolution():
@@ -59,7 +70,7 @@ def _most_rows(schema: Schema, model: Model) -> int:
             values = WIDE_BATCH_VALUES if widest > WIDE else BATCH_VALUES
         case settings.Context():
             widest = max(model.vocabulary, 2 * model.window * model.width, *model.hidden, 1)
-    return min(MOST_BATCH_ROWS, values // widest)
+    return values, widest
 
 
 def fitting_batch_size(rows: int, most: int) -> int:

@@ -35,6 +35,7 @@ from aejax.training.population import GROUP, workers
 # cache. Members of small models stand side by side in larger numbers than GROUP.
 PROGRAM_VALUES = 1 << 20
 MOST_TOGETHER = 64
+ACCELERATOR_VALUES, MOST_ON_ACCELERATOR = 1 << 28, 1 << 12
 # Rows that are reconstructed at once to learn what is normal.
 NORMAL_ROWS = 1 << 16
 
@@ -179,11 +180,13 @@ def calibrating_rows(member: Member) -> np.ndarray:
 def members_together(config: Config, schema: Schema, members: int) -> int:
     """How many members of a model to train side by side in one program.
 
-    As many as fit the cache, unless some cores would have none.
+    As many as fit a CPU's cache, or a small part of an accelerator's memory, unless some cores or
+    programs would have none.
     """
+    on_cpu = jax.default_backend() == "cpu"
     values = 3 * config.train.batch_size * schema.features
-    fitting = max(PROGRAM_VALUES // values, GROUP)
-    most = min(MOST_TOGETHER, 1 << (fitting.bit_length() - 1))
+    fitting = max((PROGRAM_VALUES if on_cpu else ACCELERATOR_VALUES) // values, GROUP)
+    most = min(MOST_TOGETHER if on_cpu else MOST_ON_ACCELERATOR, 1 << (fitting.bit_length() - 1))
     return min(most, max(GROUP, -(-members // workers(jax.local_devices()))))
 
 

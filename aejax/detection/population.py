@@ -19,7 +19,7 @@ from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite, schema_for
 from aejax.models.build import build
 from aejax.training.masks import Parts, described, mask_of
-from aejax.training.population import GROUP, Member, TrainedMember, train_populations
+from aejax.training.population import Member, TrainedMember, train_populations
 
 __all__ = [
     "Population",
@@ -40,7 +40,7 @@ def fit_population(
     parts: Sequence[Parts] | None = None,
     schema: Schema | None = None,
     shared_order: bool = False,
-    group_size: int = GROUP,
+    group_size: int | None = None,
     progress: bool = False,
 ) -> Population:
     """Train one detector for each configuration, many in one compiled program.
@@ -64,7 +64,7 @@ def fit_population(
         schema: of the rows; None infers it.
         shared_order: members of a program see the same batches in the same order, and hold
             out the same validation rows (those of the first): faster.
-        group_size: members in one program.
+        group_size: members in one program; None lets the device decide.
         progress: whether to draw a progress bar on stderr.
 
     Returns:
@@ -96,7 +96,7 @@ def fit_population(
         if config.precision == "fastest":
             raise InputError(
                 f"member {number}: Config.precision is 'fastest'; "
-                "allowed: 'float32' or 'bfloat16' (one detector is measured, by fit)"
+                "allowed: 'float32', 'tensorfloat32' or 'bfloat16' (one detector is measured, by fit)"
             )
     if rows is not None and len(rows) != len(configs):
         raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
@@ -148,7 +148,7 @@ def train_kinds(
     schema: Schema,
     *,
     shared_order: bool = False,
-    group_size: int = GROUP,
+    group_size: int | None = None,
     devices: int | None = None,
     progress: bool = False,
 ) -> list[TrainedMember]:

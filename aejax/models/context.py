@@ -112,7 +112,8 @@ class ContextPredictor(nn.Module):
         shape = (len(middle), self.negatives)
         others = _zipf(self.make_rng("samples"), shape, self.vocabulary)
         right = jnp.sum(hidden * self.output[middle], axis=1) + self.bias[middle]
-        wrong = jnp.einsum("bw,bnw->bn", hidden, self.output[others]) + self.bias[others]
+        wrong = jnp.einsum("bw,bnw->bn", hidden, self.output[others], precision="highest")
+        wrong = wrong + self.bias[others]
         # A random word may be the right one: left out, as word2vec does, what is learned
         # would be the logarithm of odds and no longer that of a probability.
         return jax.nn.softplus(-right) + jnp.sum(jax.nn.softplus(wrong), axis=1)

@@ -25,9 +25,22 @@ Offsets = tuple[int, ...]
 
 def product(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
     """Matrix product of inputs rounded to `precision`, accumulated in float32."""
+    stored, exactly = inputs_of(precision)
     # The accumulation type is asked for by name: a product from bfloat16 to bfloat16
     # takes a slow road on a CPU.
-    return jnp.dot(x.astype(precision), y.astype(precision), preferred_element_type=jnp.float32)
+    return jnp.dot(
+        x.astype(stored), y.astype(stored), precision=exactly, preferred_element_type=jnp.float32
+    )
+
+
+def inputs_of(precision: Precision) -> tuple[str, jax.lax.Precision]:
+    """The type in which a product's inputs are stored, and how exactly they are multiplied."""
+    if precision == "float32":
+        # By default a GPU multiplies float32 in TensorFloat-32, which changes the fourth digit
+        # of a score (benchmarks/results/device_h100.md).
+        return "float32", jax.lax.Precision.HIGHEST
+    stored = "bfloat16" if precision == "bfloat16" else "float32"
+    return stored, jax.lax.Precision.DEFAULT
 
 
 def convolve_blocks(

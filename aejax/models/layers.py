@@ -16,7 +16,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from aejax.config import Activation, Precision
-from aejax.models.convolution import Resize, convolve_blocks, merge, product, split
+from aejax.models.convolution import (
+    Resize,
+    convolve_blocks,
+    inputs_of,
+    merge,
+    product,
+    split,
+)
 
 # Outputs from which a convolution merges blocks into an image first.
 MERGED_FEATURES = 4
@@ -235,12 +242,14 @@ def convolve(x: jax.Array, kernel: jax.Array, resize: Resize, precision: Precisi
     if resize == "repeat":
         x = upsample(x)
     operation = lax.conv_transpose if resize == "transpose" else lax.conv_general_dilated
+    stored, exactly = inputs_of(precision)
     return operation(
-        x.astype(precision),
-        kernel.astype(precision),
+        x.astype(stored),
+        kernel.astype(stored),
         (1, 1) if resize in ("none", "repeat") else (2, 2),
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=exactly,
         preferred_element_type=jnp.float32,
     )
 

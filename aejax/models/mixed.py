@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax.models.convolution import product
 from aejax.models.dense import DenseAutoencoder
 from aejax.models.heads import Head, Run, runs_of
 
@@ -80,7 +81,7 @@ class MixedAutoencoder(nn.Module):
                 one_hot = chosen.astype(jnp.float32)
                 if not run.head.embedding:
                     return one_hot
-                return one_hot @ self.embeddings[str(run.first)]
+                return product(one_hot, self.embeddings[str(run.first)], "float32")
             case "boolean":
                 return jnp.where(there, 2 * value - 1, 0)
             case "cycle":

@@ -34,7 +34,7 @@ from aejax.training.records import Record, keep, note, result
 
 __all__ = ["GROUP", "Member", "TrainedMember", "train_population", "train_populations"]
 
-GROUP = 8
+GROUP, ACCELERATOR_GROUP = 8, 1024
 # Programs of each core that train at once where kinds are to be finished one by one.
 LEAST_AT_ONCE = 4
 # A kind's number, and what gives the cohort to train.
@@ -48,7 +48,7 @@ def train_population(
     *,
     shape: tuple[int, ...],
     shared_order: bool = False,
-    group_size: int = GROUP,
+    group_size: int | None = None,
     devices: int | None = None,
     progress: bool = False,
 ) -> list[TrainedMember]:
@@ -60,7 +60,7 @@ def train_population(
         x: rows as stored, [n, ...], shared by all members.
         shape: of one row.
         shared_order: as in `train_populations`.
-        group_size: most members in one program.
+        group_size: as in `train_populations`.
         devices: as in `train_populations`.
         progress: whether to draw a progress bar on stderr.
 
@@ -85,7 +85,7 @@ def train_populations(
     *,
     shape: tuple[int, ...],
     shared_order: bool = False,
-    group_size: int = GROUP,
+    group_size: int | None = None,
     devices: int | None = None,
     progress: bool = False,
     parts: KeptParts | None = None,
@@ -102,8 +102,8 @@ def train_populations(
         shape: of one row.
         shared_order: every member sees the first member's batches, in its order: faster,
             and not what the member would have seen alone. Needs equal training rows.
-        group_size: most members in one program; a kind's groups are of one size, so that
-            they share one compiled program.
+        group_size: most members in one program; None lets the device decide. A kind's groups
+            are of one size, so that they share one compiled program.
         devices: how many of this process's devices train, groups taking turns; None takes all.
         progress: whether to draw a progress bar on stderr.
         parts: keeps each of the populations when it is trained, and knows those that are. All
@@ -115,6 +115,7 @@ def train_populations(
         Interrupted: when `should_stop` said so.
     """
     chosen = mesh.local_devices(devices)
+    group_size = group_size or side_by_side()
     groups = sum(-(-len(members) // group_size) for members, _ in populations)
     rows = {device: jax.device_put(x, device) for device in chosen[:groups]}
     programs = [_shared_program(members, model) for members, model in populations]
@@ -232,6 +233,11 @@ def _train(
                 for cohort in going if fewer is not going else ():
                     count(keep(found[at], records[at], cohort, only_stopped=True))
                 work += [(at, functools.partial(_given, cohort)) for cohort in fewer]
+
+
+def side_by_side() -> int:
+    """Members of a program where nobody says: as many as a CPU's cache holds, or a device fills."""
+    return GROUP if jax.default_backend() == "cpu" else ACCELERATOR_GROUP
 
 
 def workers(devices: Sequence[jax.Device]) -> int:
