@@ -151,8 +151,7 @@ def parity(small: bool) -> list[dict[str, Any]]:
     for name, model, score in cases[: 3 if small else None]:
         rows, targets = _rows(model, 512)
         with jax.default_device(cpu):
-            more = {} if targets is None else {"labels": targets}
-            detector = aejax.fit(_config(model, score), rows, **more)
+            detector = aejax.fit(_config(model, score), rows, labels=targets)
         arrays = jax.device_get((detector.variables, detector.scaler))
         scores = [
             np.asarray(_on(at, steps.compiled_score, detector.scorer, *arrays, rows[:256]))
@@ -220,7 +219,12 @@ def scoring(small: bool) -> list[dict[str, Any]]:
         case = CASES[name]
         count = 512 if small else max(case.scoring_rows, 1 << 16)
         rows, weights = make_rows(case, count), make_weights(case)
-        shared = {"case": case, "weights": weights, "rows": rows, "platform": platform}
+        shared: dict[str, Any] = {
+            "case": case,
+            "weights": weights,
+            "rows": rows,
+            "platform": platform,
+        }
         figures: dict[str, Any] = {}
         for precision in aejax_precisions():
             system = with_aejax.Scoring(Job(precision=precision, **shared))
@@ -286,7 +290,12 @@ def peers(small: bool) -> list[dict[str, Any]]:
         case = CASES[name]
         size = 512 if small else case.scoring_rows
         rows, weights = make_rows(case, size), make_weights(case)
-        shared = {"case": case, "weights": weights, "rows": rows, "platform": platform}
+        shared: dict[str, Any] = {
+            "case": case,
+            "weights": weights,
+            "rows": rows,
+            "platform": platform,
+        }
         figures = _torch_scoring(shared, size)
         found.append({"case": name, "title": case.title, "rows": size, "rates": figures})
         options.say(
@@ -368,7 +377,8 @@ def populations(small: bool) -> dict[str, Any]:
     )
     model = build(config.model, Schema(shape=(features,)))
     random = np.random.default_rng(0)
-    points, sizes = [], []
+    points: list[dict[str, Any]] = []
+    sizes: list[dict[str, Any]] = []
     x = random.standard_normal((max(counts) * per_member, features), np.float32)
 
     def members(count: int) -> list[Member]:

@@ -96,7 +96,7 @@ def fit_population(
         if config.precision == "fastest":
             raise InputError(
                 f"member {number}: Config.precision is 'fastest'; "
-                "allowed: 'float32', 'tensorfloat32' or 'bfloat16' (one detector is measured, by fit)"
+                "allowed: 'float32' or another type of products (fit measures one detector)"
             )
     if rows is not None and len(rows) != len(configs):
         raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
