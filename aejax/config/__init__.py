@@ -24,8 +24,6 @@ from aejax.config.models import (
     Model,
     SuperResolution,
     Variational,
-    dropout_of,
-    without_dropout,
 )
 from aejax.config.rules import (
     RULES,
@@ -84,7 +82,6 @@ __all__ = [
     "Train",
     "Variational",
     "Vary",
-    "dropout_of",
     "from_dict",
     "parse_rule",
     "read_config",
@@ -92,6 +89,5 @@ __all__ = [
     "rule_text",
     "suggest",
     "to_dict",
-    "without_dropout",
     "write_config",
 ]

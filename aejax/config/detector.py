@@ -7,7 +7,7 @@ from typing import Literal
 
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
-from aejax.config.models import MODELS, Classifier, Context, Dense, Model, Variational
+from aejax.config.models import MODELS, Dense, Model
 from aejax.config.rules import RULES, Quantile, Rule
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
@@ -94,10 +94,10 @@ class Config:
         self._check_bernoulli()
         if self.columns.kinds == "mixed":
             self._check_mixed()
-        sampled = self.score in ("negative-elbo", "reconstruction-probability")
-        if sampled and not isinstance(self.model, Variational):
+        of_some = {score for kind in MODELS.values() for score in kind.scores}
+        if self.score in of_some and self.score not in self.model.scores:
             raise InputError(f"Config.score is {self.score!r}; allowed: with a variational model")
-        if self.score != "error" and isinstance(self.model, Classifier | Context):
+        if self.score != "error" and not self.model.reconstructs:
             raise InputError(
                 f"Config.score is {self.score!r}; allowed: 'error' with a model that "
                 "reconstructs nothing"
@@ -106,7 +106,7 @@ class Config:
     def _check_bernoulli(self) -> None:
         """Refuse a likelihood of values in [0, 1] where scaling puts them anywhere."""
         named: dict[str, str] = {"error": self.error, "train.loss": self.train.loss}
-        if isinstance(self.model, Variational):
+        if self.model.likelihood is not None:
             named["model.likelihood"] = self.model.likelihood
         for name, value in named.items():
             if value == "bernoulli" and self.scale.kind in ("standard", "robust", "quantile"):

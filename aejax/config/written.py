@@ -47,9 +47,10 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
         raise InputError(f"{kind.__name__} is {written!r}; allowed: a JSON object")
     hints = typing.get_type_hints(kind)
     given = {name: value for name, value in written.items() if name != "kind_name"}
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in given:
-        if name not in hints:
-            raise InputError(f"{kind.__name__} has no field {name!r}; {suggest(name, hints)}")
+        if name not in names:
+            raise InputError(f"{kind.__name__} has no field {name!r}; {suggest(name, names)}")
     return kind(
         **{
             name: _read(value, hints[name], f"{kind.__name__}.{name}")

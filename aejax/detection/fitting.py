@@ -186,7 +186,7 @@ def fit(
             **(provenance or {}),
         },
     )
-    if isinstance(config.model, settings.Classifier) and config.model.classes == 2:
+    if config.model.own_score == "log-odds":
         # Class 1 is the anomaly; thresholds are set on normal rows.
         assert of_class is not None
         looked_at = looked_at[of_class == 0]
@@ -250,7 +250,7 @@ def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.
     Raises:
         InputError: if a classifier has none, another model has some, or one is no class.
     """
-    if not isinstance(config.model, settings.Classifier):
+    if not config.model.learns_classes:
         if labels is not None:
             raise InputError(
                 f"{name} are given for a {type(config.model).__name__} model; "
@@ -262,7 +262,7 @@ def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.
     classes = np.asarray(labels)
     if classes.shape != (rows,):
         raise InputError(f"{name} has shape {classes.shape}; allowed: ({rows},), one a row")
-    most = config.model.classes - 1
+    most: int = config.model.classes - 1  # type: ignore[union-attr]
     wrong = np.flatnonzero(~((classes >= 0) & (classes <= most) & (classes == classes // 1)))
     if len(wrong):
         raise InputError(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.config import Classifier, Config, InputError
+from aejax.config import Config, InputError
 from aejax.core.errors import feature_error
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
@@ -91,7 +91,7 @@ def fit_groups(
         (2,)
     """
     started = time.monotonic()
-    if isinstance(config.model, Classifier):
+    if config.model.learns_classes:
         raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
     if config.columns.kinds == "mixed":
         raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")

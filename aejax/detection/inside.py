@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import config as settings
 from aejax.config import InputError
 from aejax.core import mesh, steps
 from aejax.data import batches
@@ -53,8 +52,8 @@ def generate(model: PlacedModel, count: int, seed: int) -> np.ndarray:
     Raises:
         InputError: if the model is another one, or `count` isn't positive.
     """
-    network = model.config.model
-    if not isinstance(network, settings.Variational):
+    network: Any = model.config.model
+    if not network.generates:
         raise InputError(f"generate: the model is {type(network).__name__}; allowed: Variational")
     if count < 1:
         raise InputError(f"generate: count is {count}; allowed: at least 1")
@@ -68,7 +67,7 @@ def classify(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
     Raises:
         InputError: if the model is another one, or rows don't fit the schema.
     """
-    if not isinstance(model.config.model, settings.Classifier):
+    if not model.config.model.learns_classes:
         raise InputError(
             f"classify: the model is {type(model.config.model).__name__}; allowed: Classifier"
         )

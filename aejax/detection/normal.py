@@ -166,7 +166,7 @@ def like(
         if name == "latent":
             rows = jax.ShapeDtypeStruct((1, *schema.shape), np.float32)
             latent: Any = jax.eval_shape(
-                lambda known, x: model.apply(known, x, method="encode"), variables, rows
+                lambda known, x: model.call("encode", known, x), variables, rows
             )
             count = latent.size
         shapes[name] = {

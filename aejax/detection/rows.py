@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Config, Context, InputError
+from aejax.config import Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
@@ -184,8 +184,8 @@ def check_scores(scores: np.ndarray, rows: np.ndarray, schema: Schema, config: C
     if not finite.all():
         row = int(np.argmin(finite))
         allowed = "rows within float32's range"
-        if isinstance(config.model, Context):
-            allowed = f"whole numbers from 0 to {config.model.vocabulary - 1}"
+        if config.model.numbers is not None:
+            allowed = f"whole numbers from 0 to {config.model.numbers - 1}"
         raise InputError(f"row {row} has score {scores[row]}; allowed: {allowed}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import Classifier, Config, InputError
+from aejax.config import Config, InputError
 from aejax.data.schema import Schema
 from aejax.detection import alarms
 from aejax.detection.fitting import data_fingerprint
@@ -72,7 +72,7 @@ def fit_seeds(
     """
     if not configs:
         raise InputError("configs: found 0; allowed: at least 1")
-    if any(isinstance(config.model, Classifier) for config in configs):
+    if any(config.model.learns_classes for config in configs):
         raise InputError("Config.model is a Classifier; allowed together: autoencoders")
     started = time.monotonic()
     schema = schema_for(configs[0], x_train, schema)

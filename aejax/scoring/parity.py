@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.config import Context, InputError
+from aejax.config import InputError
 from aejax.core import scaling
 from aejax.core.scaling import Scaler
 from aejax.data.columns import Column
@@ -35,9 +35,9 @@ def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
     if schema.columns is not None:
         return _mixed_rows(detector, schema.columns)
     groups: list[tuple[str, np.ndarray]] = []
-    model = detector.config.model
-    if isinstance(model, Context):
-        words = random.integers(0, model.vocabulary, (RANDOM_ROWS, *shape))
+    numbers = detector.config.model.numbers
+    if numbers is not None:
+        words = random.integers(0, numbers, (RANDOM_ROWS, *shape))
         groups.append(("random whole numbers", words))
     if dtype.kind == "u":
         most = np.iinfo(dtype).max

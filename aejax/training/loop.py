@@ -14,13 +14,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 
 from aejax.config import Config, InputError
 from aejax.core import mesh, optimizers, steps
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored
+from aejax.models.network import Network
 from aejax.training import processes
 from aejax.training.feeding import Run, feed
 from aejax.training.history import Diverged, History
@@ -52,7 +52,7 @@ class Trained:
 
 def train(
     config: Config,
-    model: nn.Module,
+    model: Network,
     scaler: Scaler,
     x: batches.RowSource,
     x_validation: Stored | None = None,

@@ -19,12 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from flax import linen as nn
 from tqdm import tqdm
 
-from aejax.config import Config, InputError, dropout_of
+from aejax.config import Config, InputError
 from aejax.core import mesh, steps
-from aejax.models.heads import heads_of_model
+from aejax.models.network import Network
 from aejax.training import cohorts
 from aejax.training.cohorts import MOST_EXACT_STEPS, Cohort, Kind
 from aejax.training.loop import Interrupted
@@ -43,7 +42,7 @@ _Work = tuple[int, Callable[[], Cohort]]
 
 def train_population(
     members: Sequence[Member],
-    model: nn.Module,
+    model: Network,
     x: np.ndarray,
     *,
     shape: tuple[int, ...],
@@ -80,7 +79,7 @@ def train_population(
 
 
 def train_populations(
-    populations: Sequence[tuple[Sequence[Member], nn.Module]],
+    populations: Sequence[tuple[Sequence[Member], Network]],
     x: np.ndarray,
     *,
     shape: tuple[int, ...],
@@ -136,7 +135,7 @@ def train_populations(
         found[at] = Kind(
             program=programs[at],
             members=members,
-            scalers=cohorts.fit_scalers(members, x, heads_of_model(model)),
+            scalers=cohorts.fit_scalers(members, x, model.heads),
             rows=rows,
             shape=shape,
             leader=members[0] if shared_order else None,
@@ -252,12 +251,12 @@ def _given(cohort: Cohort) -> Cohort:
     return cohort
 
 
-def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Program:
+def _shared_program(members: Sequence[Member], model: Network) -> steps.Program:
     if not members:
         raise InputError("members: found 0; allowed: at least 1")
     first = members[0].config
     # A member that drops nothing costs random bits where another one drops units, and no more.
-    drops = any(dropout_of(member.config.model) > 0 for member in members)
+    drops = any(member.config.model.dropout > 0 for member in members)
 
     def program_of(config: Config) -> steps.Program:
         program = steps.program_of(config, model)

@@ -32,7 +32,7 @@ def detector_of(seed: int, threshold: float = 1.0) -> Detector:
     schema = Schema(shape=(4,), names=("a", "b", "c", "d"))
     random = np.random.default_rng(seed)
     shapes = jax.eval_shape(
-        build(config.model, schema).init, jax.random.key(0), np.zeros((1, 4), np.float32)
+        build(config.model, schema).module.init, jax.random.key(0), np.zeros((1, 4), np.float32)
     )
     draw = lambda leaf: random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)  # noqa: E731
     return Detector(
