@@ -22,9 +22,11 @@ from aejax.config.models import (
     Conv,
     Dense,
     Model,
+    NetworkSettings,
     SuperResolution,
     Variational,
 )
+from aejax.config.own_network import Functions, OwnNetwork, network
 from aejax.config.rules import (
     RULES,
     BestF1,
@@ -68,9 +70,12 @@ __all__ = [
     "Dense",
     "ErrorName",
     "Fixed",
+    "Functions",
     "InputError",
     "MeanStd",
     "Model",
+    "NetworkSettings",
+    "OwnNetwork",
     "PeaksOverThreshold",
     "Precision",
     "PrecisionSetting",
@@ -83,6 +88,7 @@ __all__ = [
     "Variational",
     "Vary",
     "from_dict",
+    "network",
     "parse_rule",
     "read_config",
     "read_json",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
 from aejax.config.models import MODELS, Dense, Model
+from aejax.config.own_network import OwnNetwork, own_network
 from aejax.config.rules import RULES, Quantile, Rule
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
@@ -30,7 +31,8 @@ class Config:
     """All settings of a detector.
 
     Args:
-        model: the network.
+        model: the network: settings of a built-in one, or one of your own (a Flax Linen or NNX
+            module, an Equinox module, or `aejax.network(init, apply)`; docs/extending.md).
         scale: how rows are scaled before the model.
         train: how it is trained.
         error: error of a feature when scoring; a row's score is its mean over features.
@@ -64,7 +66,7 @@ class Config:
         columns: how the columns of a table are read: numbers only, or mixed.
     """
 
-    model: Model = Dense()
+    model: Model | OwnNetwork | Any = Dense()
     scale: Scale = Scale()
     train: Train = Train()
     error: ErrorName = "squared"
@@ -79,9 +81,10 @@ class Config:
         return "float32" if self.precision == "fastest" else self.precision
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, tuple(MODELS.values())):
+            object.__setattr__(self, "model", own_network(self.model))
         check_choices(self)
         for name, kinds in (
-            ("model", tuple(MODELS.values())),
             ("scale", Scale),
             ("train", Train),
             ("rule", tuple(RULES.values())),

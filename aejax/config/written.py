@@ -14,6 +14,7 @@ from aejax.config.checks import InputError, suggest
 from aejax.config.detector import Config
 from aejax.config.durable import write_file
 from aejax.config.models import MODELS
+from aejax.config.own_network import OwnNetwork, described
 from aejax.config.rules import RULES
 
 FORMAT_VERSION = 1
@@ -27,6 +28,8 @@ Settings = TypeVar("Settings")
 def to_dict(settings: Any) -> dict[str, Any]:
     """Settings as a JSON-ready dict; a choice among classes is told apart by its "kind"."""
     written: dict[str, Any] = {}
+    if isinstance(settings, OwnNetwork):
+        return settings.to_dict()
     if type(settings) in _KIND_NAMES:
         written["kind_name"] = _KIND_NAMES[type(settings)]
     for field in dataclasses.fields(settings):
@@ -60,7 +63,8 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
 
 
 def _read(value: Any, hint: Any, field: str) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if is_union else (hint,)
     if value is None and type(None) in options:
         return None
     classes = [option for option in options if dataclasses.is_dataclass(option)]
@@ -69,6 +73,9 @@ def _read(value: Any, hint: Any, field: str) -> Any:
             raise InputError(f"{field} is {value!r}; allowed: a JSON object")
         if len(classes) == 1:
             return from_dict(value, classes[0])  # type: ignore[arg-type]
+        if OwnNetwork in classes and value.get("kind_name") == "own":
+            return described(str(value.get("name")), str(value.get("text")))
+        classes = [option for option in classes if option is not OwnNetwork]
         names = {_KIND_NAMES[option]: option for option in classes}  # type: ignore[index]
         name = value.get("kind_name")
         if not isinstance(name, str) or name not in names:

@@ -122,7 +122,8 @@ def _losses(
 
 
 def pick(rows: Rows, order: jax.Array) -> Rows:
-    """Some rows, and their labels where there are any, by position; -1 is padding."""
+    """Some rows, and their labels where there are any, by position; ~position is padding."""
+    order = jnp.maximum(order, ~order)
     picked: Rows = jax.tree.map(lambda part: jnp.take(part, order, axis=0, mode="clip"), rows)
     return picked
 

@@ -70,7 +70,10 @@ def shuffled(
 def epoch_order(
     rows: int, batch_size: int, seed: int, epoch: int, *, new: NewNumbers = np.empty
 ) -> np.ndarray:
-    """Which rows make each batch of an epoch: every row once, shuffled; -1 pads the last batch.
+    """Which rows make each batch of an epoch: every row once, shuffled.
+
+    The last batch is filled up with rows of its own, as ~position (so -1 is padding, too): they
+    are masked, and a network that isn't told of the mask sees no rows but the batch's.
 
     Args:
         rows: how many.
@@ -84,7 +87,15 @@ def epoch_order(
     """
     steps = -(-rows // batch_size)
     order = shuffled(rows, seed, "order", epoch, size=steps * batch_size, new=new)
-    return order.reshape(steps, batch_size)
+    by_batch = order.reshape(steps, batch_size)
+    if steps:
+        pad_order(by_batch[-1], rows - (steps - 1) * batch_size)
+    return by_batch
+
+
+def pad_order(batch: np.ndarray, count: int) -> None:
+    """Fill positions [B] after the first `count` with those, as ~position."""
+    batch[count:] = ~np.resize(batch[:count], len(batch) - count)
 
 
 def held_out(rows: int, fraction: float) -> int:
@@ -137,12 +148,12 @@ def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Iterato
 
     Args:
         rows: where rows are picked from.
-        order: int32 [steps, B]; -1 is padding (its content is arbitrary, its mask False).
+        order: int32 [steps, B]; ~position is padding that holds the row of that position.
     """
     import grain
 
     def gather(picked: np.ndarray) -> Batch:
-        return Batch(rows[np.maximum(picked, 0)], picked >= 0)
+        return Batch(rows[np.maximum(picked, ~picked)], picked >= 0)
 
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
     return iter(grain.MapDataset.source(order).map(gather).to_iter_dataset(ahead))

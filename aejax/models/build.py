@@ -7,7 +7,7 @@ from typing import Any
 
 from aejax import config
 from aejax.data.schema import Schema
-from aejax.models.network import LinenNetwork
+from aejax.models.network import Network
 
 # Built-in networks: settings -> what makes the network of these, a schema and a precision.
 BUILDERS: dict[type, str] = {
@@ -17,12 +17,13 @@ BUILDERS: dict[type, str] = {
     config.Variational: "aejax.models.variational:network",
     config.Classifier: "aejax.models.classifier:network",
     config.Context: "aejax.models.context:network",
+    config.OwnNetwork: "aejax.models.own:network",
 }
 
 
 def build(
-    settings: config.Model, schema: Schema, *, precision: config.Precision = "float32"
-) -> LinenNetwork:
+    settings: config.NetworkSettings, schema: Schema, *, precision: config.Precision = "float32"
+) -> Network:
     """The network that settings describe, for rows of one shape.
 
     Args:
@@ -40,7 +41,7 @@ def build(
         ((8, 2), (8,))
     """
     module, _, name = BUILDERS[type(settings)].partition(":")
-    made: LinenNetwork = getattr(importlib.import_module(module), name)(settings, schema, precision)
+    made: Network = getattr(importlib.import_module(module), name)(settings, schema, precision)
     return made
 
 
