@@ -13,7 +13,8 @@ from typing import Any
 import jax
 
 from aejax.config import Precision
-from aejax.core.backend import compiler_options
+from aejax.core.backend import compiler_options, default_settings
+from aejax.core.errors import feature_error
 from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
     decode_rows,
@@ -40,6 +41,7 @@ from aejax.core.learn import (
 )
 from aejax.core.members import Epochs, new_members, train_epochs, train_members
 from aejax.core.reasons import explain_rows
+from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, kind_of, member_scores, score_rows
 from aejax.core.tiles import tiled
 
@@ -56,6 +58,7 @@ __all__ = [
     "compiled_errors",
     "compiled_explain",
     "compiled_explain_tiles",
+    "compiled_feature_error",
     "compiled_keep_best",
     "compiled_layer_state",
     "compiled_learning_rates",
@@ -67,6 +70,7 @@ __all__ = [
     "compiled_output",
     "compiled_reconstruct",
     "compiled_reconstruct_tiles",
+    "compiled_scale",
     "compiled_score",
     "compiled_score_tiles",
     "compiled_train_members",
@@ -117,10 +121,14 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the compiled program, compiling it for new static values and shapes."""
-        return self.jitted(args[0])(*args, **kwargs)
+        with default_settings():
+            return self.jitted(args[0])(*args, **kwargs)
 
     def jitted(self, first: Any) -> Any:
-        """The jitted function for a first argument; what it offers (`lower`, say) is JAX's."""
+        """The jitted function for a first argument; what it offers (`lower`, say) is JAX's.
+
+        To be used within `default_settings`.
+        """
         precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
         if precision not in self._jitted:
             options = compiler_options(precision, jax.jit, one_thread=self._one_thread)
@@ -149,6 +157,8 @@ compiled_train_members = Compiled(
     donate_argnames=("states", "best"),
 )
 compiled_member_scores = Compiled(member_scores, static_argnames="scorer")
+compiled_scale = Compiled(scale_rows)
+compiled_feature_error = Compiled(feature_error, static_argnames="name")
 compiled_score = Compiled(score_rows, static_argnames="scorer")
 compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
 compiled_encode = Compiled(encode_rows, static_argnames="scorer")

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
 from aejax.core import steps
-from aejax.core.errors import feature_error
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal, inside
@@ -201,7 +199,7 @@ class Detector:
 
     def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
         """Every feature's error, float32 [n, features], of what `reconstruct` gave."""
-        error = feature_error(self.config.error, jnp.asarray(x), jnp.asarray(reconstruction))
+        error = steps.compiled_feature_error(self.config.error, x, reconstruction)
         return np.asarray(error).reshape(len(x), -1)
 
     def explain_rows(

@@ -16,6 +16,7 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Config, InputError
 from aejax.core import scaling, steps
+from aejax.core.backend import shapes_of
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.schema import Schema
@@ -275,7 +276,7 @@ def check_frozen(config: settings.Config, model: Any, schema: Schema) -> None:
     """Refuse a name in `Train.frozen` that no parameter's path begins with."""
     if not config.train.frozen:
         return
-    variables = jax.eval_shape(lambda: steps.new_variables(model, schema.shape, 0))
+    variables = shapes_of(lambda: steps.new_variables(model, schema.shape, 0))
     for name in config.train.frozen:
         if not any(jax.tree.leaves(steps.is_frozen((name,), variables["params"]))):
             paths = jax.tree_util.tree_leaves_with_path(variables["params"])

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import Classifier, Config, InputError
-from aejax.core.errors import feature_error
+from aejax.core import steps
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection.fitting import data_fingerprint
@@ -259,9 +258,7 @@ def _learn_normal(
         picked = x[np.concatenate(few[first:last])]
         members = np.repeat(np.arange(first, last, dtype=np.int32), counts)
         scaled, found = detector.reconstruct_members(picked, members)
-        error = np.asarray(
-            feature_error(detector.config.error, jnp.asarray(scaled), jnp.asarray(found))
-        )
+        error = np.asarray(steps.compiled_feature_error(detector.config.error, scaled, found))
         latent = detector.encode_members(picked, members) if "latent" in kinds else None
         for part in np.split(np.arange(count), np.cumsum(counts)[:-1]):
             learnt.append(

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from aejax.config import InputError
+from aejax.core.backend import default_settings
 
 OPSET = 18
 # Operations with as many inputs and outputs there as here, element by element.
@@ -112,7 +113,8 @@ class Graph:
         Raises:
             InputError: naming an operation that has no counterpart here.
         """
-        traced = jax.make_jaxpr(function)(rows)
+        with default_settings():
+            traced = jax.make_jaxpr(function)(rows)
         given = Tensor(self.rows, rows.shape)
         (result,) = self._inline(traced.jaxpr, traced.consts, [given])
         return self.whole(result)
