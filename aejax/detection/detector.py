@@ -13,7 +13,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
-from aejax.core import steps
+from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal, inside
@@ -199,8 +199,9 @@ class Detector:
 
     def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
         """Every feature's error, float32 [n, features], of what `reconstruct` gave."""
-        error = steps.compiled_feature_error(self.config.error, x, reconstruction)
-        return np.asarray(error).reshape(len(x), -1)
+        placed = mesh.ONE_DEVICE.everywhere((x, reconstruction))
+        error = jax.device_get(steps.compiled_feature_error(self.config.error, *placed))
+        return np.reshape(error, (len(x), -1)).reshape(len(x), -1)
 
     def explain_rows(
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None

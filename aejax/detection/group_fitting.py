@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from aejax.config import Classifier, Config, InputError
-from aejax.core import steps
+from aejax.core import mesh, steps
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection.fitting import data_fingerprint
@@ -258,7 +258,8 @@ def _learn_normal(
         picked = x[np.concatenate(few[first:last])]
         members = np.repeat(np.arange(first, last, dtype=np.int32), counts)
         scaled, found = detector.reconstruct_members(picked, members)
-        error = np.asarray(steps.compiled_feature_error(detector.config.error, scaled, found))
+        placed = mesh.ONE_DEVICE.everywhere((scaled, found))
+        error = jax.device_get(steps.compiled_feature_error(detector.config.error, *placed))
         latent = detector.encode_members(picked, members) if "latent" in kinds else None
         for part in np.split(np.arange(count), np.cumsum(counts)[:-1]):
             learnt.append(

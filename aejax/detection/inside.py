@@ -44,7 +44,8 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
             f"latent values have shape {list(latent.shape)}; allowed: [n, "
             f"{', '.join(map(str, shape))}]"
         )
-    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, latent))
+    placed = mesh.ONE_DEVICE.everywhere(latent)
+    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, placed))
     return rows
 
 

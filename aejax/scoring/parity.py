@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aejax.config import Context, InputError
-from aejax.core import scaling, steps
+from aejax.core import mesh, scaling, steps
 from aejax.core.scaling import Scaler
 from aejax.data.columns import Column
 from aejax.detection.detector import Detector
@@ -138,7 +138,8 @@ def rounding(detector: Detector, rows: np.ndarray, live: np.ndarray) -> np.ndarr
     Returns:
         float64 [n], at least 0, for values off by `TOLERANCE` of the row's largest.
     """
-    scaled = np.asarray(steps.compiled_scale(_one_scaler(detector), rows), np.float64)
+    placed = mesh.ONE_DEVICE.everywhere((_one_scaler(detector), rows))
+    scaled = np.asarray(jax.device_get(steps.compiled_scale(*placed)), np.float64)
     if detector.schema.columns is not None:
         numbers = np.array([column.kind == "number" for column in detector.schema.columns])
         scaled = np.where(numbers & ~np.isnan(scaled), scaled, 1.0)

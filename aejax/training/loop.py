@@ -131,7 +131,7 @@ def train(
         steps.compiled_learning_rates(
             settings.schedule,
             run.values,
-            np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1,
+            place.everywhere(np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1),
         )
     )
     validation = None
