@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from aejax.config import Precision
 from aejax.core.backend import compiler_options, default_settings
@@ -52,6 +53,7 @@ __all__ = [
     "Program",
     "Scorer",
     "TrainState",
+    "compiled_any",
     "compiled_decode",
     "compiled_encode",
     "compiled_encode_tiles",
@@ -157,6 +159,7 @@ compiled_train_members = Compiled(
     donate_argnames=("states", "best"),
 )
 compiled_member_scores = Compiled(member_scores, static_argnames="scorer")
+compiled_any = Compiled(jnp.any, static_argnames="axis")
 compiled_scale = Compiled(scale_rows)
 compiled_feature_error = Compiled(feature_error, static_argnames="name")
 compiled_score = Compiled(score_rows, static_argnames="scorer")

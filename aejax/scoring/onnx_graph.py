@@ -115,8 +115,8 @@ class Graph:
         """
         with default_settings():
             traced = jax.make_jaxpr(function)(rows)
-        given = Tensor(self.rows, rows.shape)
-        (result,) = self._inline(traced.jaxpr, traced.consts, [given])
+            given = Tensor(self.rows, rows.shape)
+            (result,) = self._inline(traced.jaxpr, traced.consts, [given])
         return self.whole(result)
 
     def _inline(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
@@ -147,7 +147,7 @@ class Graph:
         out = equation.outvars[0].aval
         static = all(isinstance(size, int) for size in out.shape)
         if static and not any(isinstance(value, Tensor) for value in inputs):
-            found = equation.primitive.bind(*map(jax.numpy.asarray, inputs), **params)
+            found = equation.primitive.bind(*jax.device_put(inputs), **params)
             return [_known(part) for part in (found if isinstance(found, list) else [found])]
         if kind in _SAME:
             name = self.node(_SAME[kind], [self.name(value) for value in inputs])
@@ -204,5 +204,5 @@ class Graph:
 
 def _known(value: Any) -> Any:
     """A constant as NumPy's, but for keys of random numbers, which NumPy doesn't know."""
-    is_key = jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
+    is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
     return value if is_key else np.asarray(value)
