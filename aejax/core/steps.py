@@ -8,10 +8,12 @@ export, or sharded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aejax.config import Precision
 from aejax.core.backend import compiler_options, default_settings
@@ -41,7 +43,9 @@ from aejax.core.learn import (
     validation_loss,
 )
 from aejax.core.members import Epochs, new_members, train_epochs, train_members
+from aejax.core.optimizers import Numbers
 from aejax.core.reasons import explain_rows
+from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, kind_of, member_scores, score_rows
 from aejax.core.tiles import tiled
@@ -95,6 +99,7 @@ __all__ = [
     "new_variables",
     "output_rows",
     "program_of",
+    "program_text",
     "reconstruct_rows",
     "score_rows",
     "state_rows",
@@ -104,6 +109,39 @@ __all__ = [
     "train_steps",
     "validation_loss",
 ]
+
+
+def program_text(program: Program, scaler: Scaler, values: Numbers, shape: tuple[int, ...]) -> str:
+    """What a training program computes, in StableHLO: first variables, step, validation loss.
+
+    Numbers that change between runs are no part of it; those that a network holds are.
+
+    Args:
+        program: what is trained.
+        scaler: its arrays' shapes count.
+        values: likewise.
+        shape: of a batch of rows, [B, ...].
+    """
+
+    def like(dtype: type, *sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    def rows(*sizes: int) -> Any:
+        x = like(np.float32, *sizes, *shape[1:])
+        return (x, like(np.int32, *sizes)) if program.objective.name == "classify" else x
+
+    with default_settings():
+        state = jax.eval_shape(partial(new_state, program, shape[1:]), values)
+        lowered = (
+            compiled_new_state.jitted(program).lower(program, shape[1:], values),
+            compiled_train_step.jitted(program).lower(
+                program, state, rows(shape[0]), like(bool, shape[0]), scaler, values
+            ),
+            compiled_validation_loss.jitted(program).lower(
+                program, state.variables, rows(1, shape[0]), like(bool, 1, shape[0]), scaler, values
+            ),
+        )
+        return "\n".join(one.as_text() for one in lowered)
 
 
 class Compiled:

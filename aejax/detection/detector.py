@@ -26,6 +26,7 @@ from aejax.detection.rows import as_rows, check_scores, finite_rows
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import Words, in_words
+from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
 
@@ -87,7 +88,7 @@ class Detector:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
-        arrays = artifact.digest({"scaler": self.scaler._asdict(), "variables": self.variables})
+        arrays = digest({"scaler": self.scaler._asdict(), "variables": self.variables})
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"

@@ -14,9 +14,9 @@ import numpy as np
 
 from aejax.config import Classifier, Config, InputError
 from aejax.core import mesh, steps
+from aejax.data.batches import data_fingerprint
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group import Group
 from aejax.detection.group_checks import check_groups
 from aejax.detection.group_curves import spread_of_losses
