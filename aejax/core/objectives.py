@@ -97,7 +97,8 @@ def row_losses(
     Returns:
         float32 [B], and the model's other variables after this batch ({} unless `train`).
     """
-    return OBJECTIVES[objective.name](objective, model, variables, fed, train)
+    losses, changed = OBJECTIVES[objective.name](objective, model, variables, fed, train)
+    return errors.of_shape(losses, fed.mask.shape, "the losses of a batch are"), changed
 
 
 def corrupt(
@@ -192,6 +193,7 @@ def classify(
     seen, _ = _noisy(objective, fed)
     logits, changed = _apply(objective, model, variables, seen, fed, train)
     assert fed.target is not None
+    logits = errors.of_shape(logits, (fed.x.shape[0], None))
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), fed.target[:, None], axis=1)
     return -chosen[:, 0], changed
 

@@ -11,7 +11,7 @@ from aejax.models.classifier import EncoderClassifier
 from aejax.models.context import ContextPredictor
 from aejax.models.conv import ConvAutoencoder, check_image
 from aejax.models.dense import DenseAutoencoder
-from aejax.models.heads import heads_of
+from aejax.models.heads import heads_of, outputs_of
 from aejax.models.mixed import MixedAutoencoder
 from aejax.models.super_resolution import SuperResolver
 from aejax.models.variational import VariationalAutoencoder
@@ -49,7 +49,7 @@ def build(
             raise InputError(
                 f"model is {type(settings).__name__}; allowed for a mixed table: Dense"
             )
-        heads_network = _dense(settings, (sum(head.outputs for head in heads),), precision)
+        heads_network = _dense(settings, (outputs_of(heads),), precision)
         return MixedAutoencoder(heads=heads, network=heads_network)
     if isinstance(settings, config.Dense | config.Conv):
         return _autoencoder(settings, shape, precision)

@@ -66,6 +66,11 @@ def heads_of_model(model: Any) -> tuple[Head, ...] | None:
     return heads
 
 
+def outputs_of(heads: tuple[Head, ...]) -> int:
+    """How many outputs of a network the columns take together."""
+    return sum(head.outputs for head in heads)
+
+
 def runs_of(heads: tuple[Head, ...]) -> list[Run]:
     """The columns in runs, in order.
 
