@@ -174,7 +174,7 @@ class Detector:
             return None
         from aejax.data.frames import as_table
 
-        return in_words(self, rows, as_table(x))
+        return in_words(self, rows, as_table(x, self.schema.sources))
 
     @property
     def usual_errors(self) -> np.ndarray | None:
