@@ -41,7 +41,12 @@ HOMES = {
     "jax.jit": "core/steps.py",
     "jax.pjit": "core/steps.py",
     "ray": "scoring/ray.py",
+    # What these compute depends on JAX's settings, which `core/backend.py` has as they should be.
+    "jax.eval_shape": "core/backend.py",
+    "jax.make_jaxpr": "scoring/onnx_graph.py",
 }
+# Above core nothing computes with JAX but by the compiled programs of `core/steps.py`.
+COMPUTES = ("jax.numpy", "jax.lax", "jax.nn", "jax.random", "jax.vmap", "jax.grad")
 # Reading what these wrote can run code.
 FORBIDDEN = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 JAX = ("jax", "jaxlib", "flax", "optax", "orbax")
@@ -104,6 +109,10 @@ def fault_of(use: Use, file: str) -> str | None:
     for name, home in HOMES.items():
         if within(use.name, name) and file != home:
             return f"only {home} may use {name}"
+    if FLOORS.index(floor) > FLOORS.index("core") and any(
+        within(use.name, name) for name in COMPUTES
+    ):
+        return "computes outside of core/steps.py"
     if not use.is_import:
         return None
     if (
@@ -176,6 +185,9 @@ def write_module(package: Path, file: str, code: str) -> None:
         ("training/loop.py", "from functools import partial\nimport jax\npartial(jax.jit)", "jit"),
         ("training/loop.py", "from orbax.checkpoint import v1", "training/checkpoint.py"),
         ("detection/detector.py", "from jax import export", "only scoring/export.py"),
+        ("detection/detector.py", "import jax.numpy as jnp", "outside of core/steps.py"),
+        ("detection/detector.py", "import jax\njax.vmap(abs)", "outside of core/steps.py"),
+        ("detection/loading.py", "import jax\njax.eval_shape(abs)", "only core/backend.py"),
         ("detection/detector.py", "import jax\njax.export.export", "only scoring/export.py"),
         ("scoring/stream.py", "import ray.data", "only scoring/ray.py"),
         ("scoring/stream.py", "import pickle", "can run code when read"),

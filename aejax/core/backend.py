@@ -1,14 +1,16 @@
-"""What the backend at hand wants to hear to be fast, where its own choice isn't the fastest."""
+"""What programs are compiled under: JAX's settings, and options that make a backend fast."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from aejax.config import Precision
+from aejax.config import InputError, Precision
 
 CompilerOptions = dict[str, bool | int | float | str]
 
@@ -19,6 +21,46 @@ _FLOAT32_ON_CPU: CompilerOptions = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
 _ONE_THREAD: CompilerOptions = {"xla_cpu_multi_thread_eigen": False}
+
+# Settings that change what a program computes or refuse what it does on purpose (NaN is a
+# missing cell), with JAX's defaults and what sets them for a while.
+_SETTINGS: dict[str, tuple[Any, Callable[[Any], contextlib.AbstractContextManager[Any]]]] = {
+    "jax_enable_x64": (False, jax.enable_x64),
+    "jax_numpy_dtype_promotion": ("standard", jax.numpy_dtype_promotion),
+    "jax_numpy_rank_promotion": ("allow", jax.numpy_rank_promotion),
+    "jax_default_matmul_precision": (None, jax.default_matmul_precision),
+    "jax_default_prng_impl": ("threefry2x32", jax.default_prng_impl),
+    "jax_threefry_partitionable": (True, jax.threefry_partitionable),
+    "jax_debug_nans": (False, jax.debug_nans),
+    "jax_debug_infs": (False, jax.debug_infs),
+    "jax_disable_jit": (False, jax.disable_jit),
+}
+# Nothing public sets it for a while.
+_SEED_OFFSET = "jax_random_seed_offset"
+_settings_of = operator.attrgetter(*_SETTINGS, _SEED_OFFSET)
+_DEFAULTS = (*(default for default, _ in _SETTINGS.values()), 0)
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def default_settings() -> contextlib.AbstractContextManager[Any]:
+    """A context of JAX's default settings, whatever the rest of a person's program has set.
+
+    Programs are traced, compiled and run in it, so that the same rows give the same bits in
+    any program. It costs next to nothing where the settings are JAX's own.
+
+    Raises:
+        InputError: if a setting is another one that no context can set back.
+    """
+    found = _settings_of(jax.config)
+    if found == _DEFAULTS:
+        return _AS_IT_IS
+    if found[-1] != 0:
+        raise InputError(f"{_SEED_OFFSET} is {found[-1]}; allowed: 0, JAX's default")
+    contexts = contextlib.ExitStack()
+    for (default, context), value in zip(_SETTINGS.values(), found, strict=False):
+        if value != default:
+            contexts.enter_context(context(default))
+    return contexts
 
 
 def compiler_options(
@@ -37,6 +79,12 @@ def compiler_options(
     if precision != "bfloat16" and _is_known(jit):
         options |= _FLOAT32_ON_CPU
     return options or None
+
+
+def shapes_of(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Shapes and types of what a function gives, as `jax.ShapeDtypeStruct`; nothing is computed."""
+    with default_settings():
+        return jax.eval_shape(function, *arguments)
 
 
 @functools.cache

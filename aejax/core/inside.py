@@ -37,7 +37,7 @@ def _reconstruct_one(
     y: Any = scorer.model.apply(variables, scaled)
     if scorer.heads is not None:
         return scaled, mixed.expected(scorer.heads, y)
-    return scaled, masks.seen(variables, scaled, y)
+    return scaled, masks.seen(variables, scaled, errors.of_shape(y, x.shape))
 
 
 def error_rows(

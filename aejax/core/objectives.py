@@ -95,13 +95,16 @@ def row_losses(
         beta=fed.values.beta,
     )
     if own is not None:
-        return own
-    found = network.apply(variables, seen, train=train, mask=fed.mask, key=fed.key)
-    y, changed = found if train else (found, {})
-    if heads is not None:
-        return errors.row_error(objective.loss, target, y, heads), changed
-    error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
-    return errors.row_mean(error), changed
+        losses, changed = own
+    else:
+        found = network.apply(variables, seen, train=train, mask=fed.mask, key=fed.key)
+        y, changed = found if train else (found, {})
+        if heads is not None:
+            losses = errors.row_error(objective.loss, target, y, heads)
+        else:
+            error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
+            losses = errors.row_mean(error)
+    return errors.of_shape(losses, fed.mask.shape, "the losses of a batch are"), changed
 
 
 def corrupt(

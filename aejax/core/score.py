@@ -69,7 +69,8 @@ def kind_of(settings: config.Config) -> ScoreKind:
 def _score_one(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
-    return SCORES[scorer.kind](scorer, variables, scaling.apply(scaler, x))
+    scores = SCORES[scorer.kind](scorer, variables, scaling.apply(scaler, x))
+    return errors.of_shape(scores, x.shape[:1], "the scores of a batch are")
 
 
 def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
@@ -104,7 +105,8 @@ def _residual_and_latent(
 ) -> tuple[jax.Array, jax.Array]:
     latent: Any = scorer.model.call("encode", variables, x)
     y: Any = scorer.model.call("decode", variables, latent)
-    return (x - y).reshape(x.shape[0], -1), latent.reshape(x.shape[0], -1)
+    residual = x - errors.of_shape(y, x.shape)
+    return residual.reshape(x.shape[0], -1), latent.reshape(x.shape[0], -1)
 
 
 def _residual_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
@@ -159,13 +161,13 @@ def _reconstruction_probability(
 
 def _log_odds(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     logits: Any = scorer.model.apply(variables, x)
-    odds: jax.Array = logits[:, 1] - logits[:, 0]
-    return odds
+    logits = errors.of_shape(logits, (x.shape[0], None))
+    return logits[:, 1] - logits[:, 0]
 
 
 def _distrust(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     logits: Any = scorer.model.apply(variables, x)
-    return 1 - jnp.max(jax.nn.softmax(logits), axis=1)
+    return 1 - jnp.max(jax.nn.softmax(errors.of_shape(logits, (x.shape[0], None))), axis=1)
 
 
 def _surprise(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -117,12 +118,27 @@ def in_blocks(rows: Any) -> Iterator[np.ndarray]:
     """Consecutive rows, some megabytes at a time: the same blocks wherever the rows are.
 
     Args:
-        rows: an array, or rows on disk, [n, ...].
+        rows: an array, rows on disk, or any `RowSource`, [n, ...].
     """
-    row_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
-    size = max(1, BLOCK_BYTES // row_bytes)
+    sliced = hasattr(rows, "shape")
+    row = rows if sliced else rows[np.arange(min(1, len(rows)))]
+    size = max(1, BLOCK_BYTES // max(1, row.dtype.itemsize * math.prod(row.shape[1:])))
     for first in range(0, len(rows), size):
-        yield rows[first : first + size]
+        stop = min(first + size, len(rows))
+        yield rows[first:stop] if sliced else rows[np.arange(first, stop)]
+
+
+def data_fingerprint(rows: Any) -> str:
+    """SHA-256 of rows, their type and their shape, in hexadecimal.
+
+    Args:
+        rows: as in `in_blocks`.
+    """
+    row = rows if hasattr(rows, "shape") else rows[np.arange(min(1, len(rows)))]
+    total = hashlib.sha256(f"{row.dtype} {(len(rows), *row.shape[1:])}".encode())
+    for block in in_blocks(rows):
+        total.update(np.ascontiguousarray(block).data)
+    return total.hexdigest()
 
 
 def pad(x: np.ndarray, size: int) -> Batch:

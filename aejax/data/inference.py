@@ -19,7 +19,7 @@ from aejax.data.columns import PERIODS, Column, ColumnKind, DatePart
 from aejax.data.csv_tables import csv_columns, csv_error
 from aejax.data.files import Input
 from aejax.data.rows import UNREADABLE, Selection, unreadable
-from aejax.data.schema import Schema
+from aejax.data.schema import Schema, check_once
 from aejax.data.sources import find_sources, partition_values
 from aejax.data.tables import PANDAS_INDEX, Layout, labels_of_batch
 
@@ -221,6 +221,7 @@ def _features(
     batch: pa.RecordBatch, selection: Selection, path: Path, first_row: int
 ) -> pa.RecordBatch:
     names = batch.schema.names
+    check_once(names, f"{path} has")
     label = selection.label_column
     for name in ({label} if label else set()) | set(selection.drop_columns):
         if name not in names:

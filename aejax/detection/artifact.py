@@ -11,16 +11,12 @@ new one. A new threshold replaces the JSON file only. Nothing is pickled.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from aejax.config import InputError, read_json
 from aejax.config.durable import (
@@ -33,6 +29,7 @@ from aejax.config.durable import (
     write_file,
 )
 from aejax.core.scaling import Scaler
+from aejax.training.identity import digest
 
 # 2: of mixed tables, whose schema earlier versions of this package would overlook. Others are
 # still written as 1, and read by those versions.
@@ -50,16 +47,6 @@ def arrays_of(scaler: Scaler, variables: Any) -> dict[str, Any]:
         # Detectors written before there were any have no such field.
         del kept["knots"]
     return {"scaler": kept, "variables": variables}
-
-
-def digest(tree: Any) -> str:
-    """SHA-256 of a pytree's names, types, shapes and values, in hexadecimal."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(jax.device_get(leaf))
-        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()
 
 
 def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:

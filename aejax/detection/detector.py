@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
-from aejax.core import steps
-from aejax.core.errors import feature_error
+from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal, inside
@@ -28,6 +26,7 @@ from aejax.detection.rows import as_rows, check_scores, finite_rows
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import Words, in_words
+from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
 
@@ -89,7 +88,7 @@ class Detector:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
-        arrays = artifact.digest({"scaler": self.scaler._asdict(), "variables": self.variables})
+        arrays = digest({"scaler": self.scaler._asdict(), "variables": self.variables})
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"
@@ -175,7 +174,7 @@ class Detector:
             return None
         from aejax.data.frames import as_table
 
-        return in_words(self, rows, as_table(x))
+        return in_words(self, rows, as_table(x, self.schema.sources))
 
     @property
     def usual_errors(self) -> np.ndarray | None:
@@ -201,8 +200,9 @@ class Detector:
 
     def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
         """Every feature's error, float32 [n, features], of what `reconstruct` gave."""
-        error = feature_error(self.config.error, jnp.asarray(x), jnp.asarray(reconstruction))
-        return np.asarray(error).reshape(len(x), -1)
+        placed = mesh.ONE_DEVICE.everywhere((x, reconstruction))
+        error = jax.device_get(steps.compiled_feature_error(self.config.error, *placed))
+        return np.reshape(error, (len(x), -1)).reshape(len(x), -1)
 
     def explain_rows(
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None

@@ -29,6 +29,7 @@ from aejax.detection.neighbours import describe_normal
 from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
 from aejax.models.build import build
+from aejax.training.identity import digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class GroupDetector:
                 self.names,
             ]
         )
-        arrays = artifact.digest(arrays_of(self.scaler, self.variables))
+        arrays = digest(arrays_of(self.scaler, self.variables))
         return hashlib.sha256(f"groups {described} {arrays}".encode()).hexdigest()
 
     @functools.cached_property

@@ -10,6 +10,7 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.core import mesh, steps
+from aejax.core.backend import shapes_of
 from aejax.data import batches
 from aejax.detection.placed import PlacedModel
 from aejax.detection.rows import finite_rows
@@ -34,7 +35,7 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
     model.require_reconstructions("decode")
     variables, scaler = model.arrays_on(mesh.ONE_DEVICE)
     latent = np.asarray(latent, np.float32)
-    shape = jax.eval_shape(
+    shape = shapes_of(
         lambda x: steps.encode_rows(model.scorer, variables, scaler, x), _one_row(model)
     ).shape[1:]
     if latent.shape[1:] != shape:
@@ -42,7 +43,8 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
             f"latent values have shape {list(latent.shape)}; allowed: [n, "
             f"{', '.join(map(str, shape))}]"
         )
-    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, latent))
+    placed = mesh.ONE_DEVICE.everywhere(latent)
+    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, placed))
     return rows
 
 
@@ -79,7 +81,7 @@ def classify(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
 
 def layers(model: PlacedModel) -> dict[str, tuple[int, ...]]:
     """The layers whose neurons' states can be had, and the shape of one row's."""
-    found = jax.eval_shape(
+    found = shapes_of(
         lambda x: steps.state_rows(model.scorer, model.variables, model.scaler, x),
         _one_row(model),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError
 from aejax.core import scaling, steps
+from aejax.core.backend import shapes_of
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
@@ -76,7 +77,7 @@ def read_variables_like(
         InputError: if the description's names of what is known of normal rows are none.
     """
     model = build(config.model, schema)
-    variables = jax.eval_shape(lambda: steps.new_variables(model, schema.shape, 0))
+    variables = shapes_of(lambda: steps.new_variables(model, schema.shape, 0))
     # Detectors written before reasons were measured by usual errors have no such field.
     names = written.get("normal", [])
     if names:

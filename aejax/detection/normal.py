@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from aejax.config import Config, InputError
+from aejax.core.backend import shapes_of
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
@@ -165,7 +166,7 @@ def like(
         count = schema.features
         if name == "latent":
             rows = jax.ShapeDtypeStruct((1, *schema.shape), np.float32)
-            latent: Any = jax.eval_shape(
+            latent: Any = shapes_of(
                 lambda known, x: model.call("encode", known, x), variables, rows
             )
             count = latent.size

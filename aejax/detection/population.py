@@ -10,10 +10,10 @@ import numpy as np
 
 from aejax.config import Config, InputError
 from aejax.data import batches
+from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite, schema_for

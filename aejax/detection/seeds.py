@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from aejax.config import Config, InputError
+from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection import alarms
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.population import Population, detector_of, new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
 from aejax.detection.stability import record

@@ -12,7 +12,7 @@ from aejax.config import Activation, Precision
 from aejax.data.schema import Schema
 from aejax.models import layers
 from aejax.models.dropout import Dropout
-from aejax.models.heads import heads_of
+from aejax.models.heads import heads_of, outputs_of
 from aejax.models.network import LinenNetwork
 
 
@@ -110,7 +110,7 @@ def network(settings: config.Dense, schema: Schema, precision: Precision) -> Lin
         return LinenNetwork(module=module, precision=precision)
     from aejax.models.mixed import MixedAutoencoder
 
-    inner = autoencoder(settings, (sum(head.outputs for head in heads),), precision)
+    inner = autoencoder(settings, (outputs_of(heads),), precision)
     mixed = MixedAutoencoder(heads=heads, network=inner)
     return LinenNetwork(module=mixed, precision=precision, heads=heads)
 

@@ -67,6 +67,11 @@ def refuse_mixed(settings: object, schema: Schema) -> None:
         raise InputError(f"model is {type(settings).__name__}; allowed for a mixed table: Dense")
 
 
+def outputs_of(heads: tuple[Head, ...]) -> int:
+    """How many outputs of a network the columns take together."""
+    return sum(head.outputs for head in heads)
+
+
 def runs_of(heads: tuple[Head, ...]) -> list[Run]:
     """The columns in runs, in order.
 

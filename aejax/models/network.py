@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -38,7 +38,10 @@ class Network:
         heads: of the columns, of a network of mixed tables; None of others.
         reconstructs: whether `apply` gives rows of the shape that it takes.
         own_score: name of the score of a network that reconstructs nothing, or None.
+        is_own: whether it is somebody's own, which no settings describe.
     """
+
+    is_own: ClassVar[bool] = False
 
     precision: Precision = "float32"
     heads: tuple[Head, ...] | None = None

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,7 @@ def _pair(found: Any, train: bool) -> Any:
 class FunctionNetwork(Network):
     """Pure functions of variables, which are wrapped under "params" unless they are named."""
 
+    is_own: ClassVar[bool] = True
     functions: Functions
     shape: tuple[int, ...]
 
@@ -145,6 +146,7 @@ class FunctionNetwork(Network):
 class OwnLinenNetwork(LinenNetwork):
     """Somebody's Linen module; its method `losses(x, target)`, if it has one, is its objective."""
 
+    is_own: ClassVar[bool] = True
     __hash__ = Network.__hash__
 
     def losses(self, variables: Variables, x: jax.Array, target: Any, **how: Any) -> Any:
@@ -174,6 +176,7 @@ class ModuleNetwork(Network):
     settings: OwnNetwork
     shape: tuple[int, ...]
 
+    is_own: ClassVar[bool] = True
     __hash__ = Network.__hash__
 
     def _instance(self, key: jax.Array) -> Any:

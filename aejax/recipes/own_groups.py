@@ -12,10 +12,10 @@ import numpy as np
 
 from aejax.config import BestF1, Config, Fixed, InputError, Rule, rule_text
 from aejax.data import files
+from aejax.data.batches import data_fingerprint
 from aejax.data.groups import group_positions, read_groups
 from aejax.data.rows import Selection
 from aejax.detection import artifact
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
 from aejax.detection.group_parts import groups_fingerprint

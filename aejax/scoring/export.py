@@ -21,6 +21,7 @@ from jax import export
 
 from aejax.config import InputError
 from aejax.core import steps
+from aejax.core.backend import default_settings
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 
@@ -79,8 +80,9 @@ def lower(
         return steps.explain_rows(scorer, variables, scaler, rows, top)
 
     rows = jax.ShapeDtypeStruct((symbolic_rows(), *schema.shape), schema.dtype)
-    lowered = export.export(steps.Compiled(program).jitted(scorer), platforms=platforms)
-    return bytes(lowered(like, rows).serialize())
+    with default_settings():
+        lowered = export.export(steps.Compiled(program).jitted(scorer), platforms=platforms)
+        return bytes(lowered(like, rows).serialize())
 
 
 def read(

@@ -14,6 +14,7 @@ import numpy as np
 from aejax import __version__
 from aejax import config as settings
 from aejax.config import InputError, read_json
+from aejax.core.backend import default_settings
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.group_loading import is_groups, load_groups
@@ -202,7 +203,9 @@ def check_parity(detector: Detector, exported: ExportedScorer) -> dict[str, Any]
     # As scorer.py compiles it, but for the name of the function: called without options.
     call = exported.programs["score"].call
     padded = np.concatenate([rows, np.zeros((-len(rows) % size, *rows.shape[1:]), rows.dtype)])
-    plain = [np.asarray(call(exported.arrays, x)) for x in np.split(padded, len(padded) // size)]
+    batches = np.split(padded, len(padded) // size)
+    with default_settings():
+        plain = [jax.device_get(call(*jax.device_put((exported.arrays, x)))) for x in batches]
     bare = parity.check(
         "the export without compiler options",
         live,

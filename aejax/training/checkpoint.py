@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,26 +71,33 @@ class Checkpoints:
             with _refused_as_input(self._folder):
                 self._orbax.save(step, copy, custom_metadata=notes)
 
-    def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def latest(
+        self, like: Any, why_not: Callable[[dict[str, Any]], str | None]
+    ) -> tuple[Any, dict[str, Any]] | None:
         """The newest readable checkpoint and its notes, or None where there is none.
 
         Args:
             like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
+            why_not: a checkpoint's notes -> why it is none to go on from, in a line, or None.
 
         Raises:
-            InputError: if there are checkpoints but none can be read as `like`.
+            InputError: if there are checkpoints but none can be read as `like`, or the newest
+                whose notes can be read is none to go on from.
         """
         found = sorted(self._orbax.checkpoints, key=lambda checkpoint: checkpoint.step)
         problem: Exception | None = None
         for checkpoint in reversed(found):
             try:
-                tree = self._orbax.load(checkpoint.step, _empty(like))
-                _check_shapes(tree, like)
                 notes = dict(self._orbax.metadata(checkpoint.step).custom_metadata or {})
+                if (reason := why_not(notes)) is None:
+                    tree = self._orbax.load(checkpoint.step, _empty(like))
+                    _check_shapes(tree, like)
             except Exception as error:  # Orbax raises what its storage layers raise.
                 logger.warning("checkpoint %d can't be read: %s", checkpoint.step, error)
                 problem = error
                 continue
+            if reason is not None:
+                raise InputError(reason)
             # An older one fits, so newer ones are damaged; left there, they would keep the
             # steps that they stand for from being saved again.
             for newer in found[found.index(checkpoint) + 1 :]:

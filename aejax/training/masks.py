@@ -10,6 +10,7 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.core import steps
+from aejax.core.backend import shapes_of
 from aejax.core.masks import Mask
 from aejax.data import batches
 from aejax.models.dense import DenseAutoencoder
@@ -87,7 +88,7 @@ def mask_of(parts: Parts, network: Network, shape: tuple[int, ...]) -> Mask:
         if parts.connections is not None:
             kernel = kernel & (random.random(kernel.shape) < parts.connections)
         kept[name] = {"kernel": kernel, "bias": behind}
-    params = jax.eval_shape(lambda: steps.new_variables(network, shape, 0))["params"]
+    params = shapes_of(lambda: steps.new_variables(network, shape, 0))["params"]
 
     def one(path: Any, leaf: Any) -> np.ndarray:
         layer, kind = (str(part.key) for part in path)
