@@ -77,6 +77,7 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
     """
     tallies: dict[tuple[str, DatePart | None], Tally] = {}
     kinds: dict[str, str] = {}
+    zones: dict[str, str] = {}
     rows = 0
     for batch in batches:
         rows += batch.num_rows
@@ -89,9 +90,19 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
                     f"{where}: column {name!r} is of type {column.type} in some files; "
                     f"allowed: {kinds[name]} in all"
                 )
-            parts: tuple[DatePart | None, ...] = tuple(PERIODS) if kind == "date" else (None,)
+            parts: tuple[DatePart | None, ...] = (None,)
+            if kind == "date":
+                parts = tuple(PERIODS)
+                zones.setdefault(name, cells.zone_of(column.type))
             for part in parts:
-                _count(tallies.setdefault((name, part), Tally()), column, kind, part)
+                read = Column(
+                    name=name,
+                    kind="boolean" if kind == "boolean" else "number",
+                    source=name,
+                    part=part,
+                    zone=zones.get(name, ""),
+                )
+                _count(tallies.setdefault((name, part), Tally()), column, kind, read)
     if not rows:
         raise InputError(f"{where} has 0 normal rows; allowed: at least 1")
     for name in settings.categories:
@@ -106,7 +117,8 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
         elif reason := _useless(tally, kinds[name]):
             dropped[feature] = reason
         else:
-            columns.append(_column(feature, name, part, kinds[name], tally, settings))
+            column = _column(feature, name, part, kinds[name], tally, settings)
+            columns.append(dataclasses.replace(column, zone=zones.get(name, "")))
     if not columns:
         reasons = ", ".join(f"{name}: {why}" for name, why in dropped.items())
         raise InputError(f"{where} has 0 columns that vary ({reasons}); allowed: at least 1")
@@ -151,14 +163,11 @@ def _kind(name: str, dtype: pa.DataType, settings: Columns, where: object) -> st
     )
 
 
-def _count(tally: Tally, column: pa.Array, kind: str, part: DatePart | None) -> None:
+def _count(tally: Tally, column: pa.Array, kind: str, read: Column) -> None:
     if kind == "category":
         tally.add_text(cells.text_of(column))
         return
-    name = "x"
-    as_read: ColumnKind = "boolean" if kind == "boolean" else "number"
-    read = Column(name=name, kind=as_read, source=name, part=part)
-    batch = pa.record_batch([column], names=[name])
+    batch = pa.record_batch([column], names=[read.source])
     tally.add_numbers(cells.read_cells(batch, [read], str, None)[:, 0])
 
 
