@@ -72,6 +72,10 @@ class Selection:
     header: bool = True
     bad_cells: Literal["error", "null"] = "error"
 
+    def __post_init__(self) -> None:
+        # Asked for twice, a column is carried once.
+        object.__setattr__(self, "key_columns", tuple(dict.fromkeys(self.key_columns)))
+
 
 def labels_to_flags(
     values: Sequence[object],

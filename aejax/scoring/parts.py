@@ -20,7 +20,7 @@ from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import CONTINUES, part_name
 from aejax.scoring.segment import Segment
-from aejax.scoring.totals import PLACES
+from aejax.scoring.tally import PLACES
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
@@ -95,6 +95,7 @@ class PartFile:
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
         self.unseen: Counter[str] = Counter()
+        self.files: dict[int, np.ndarray] = {}
         self.places: np.ndarray | None = None
         self.end = (0, 0)
         self.low, self.high = float("inf"), float("-inf")
@@ -119,6 +120,8 @@ class PartFile:
         self.bad.update(judged.bad)
         self.batch_limit = judged.batch_limit
         self.unseen.update(judged.unseen)
+        for file, counts in judged.files:
+            self.files[file] = counts + self.files.get(file, 0)
         if judged.places is not None:
             self.places = judged.places + (0 if self.places is None else self.places)
         self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
@@ -153,6 +156,7 @@ class PartFile:
             "bad": dict(sorted(self.bad.items())),
             "lowest": self.low if scored else None,
             "highest": self.high if scored else None,
+            "files": [[file, *counts.tolist()] for file, counts in self.files.items()],
             **({"unseen": dict(sorted(self.unseen.items()))} if self.unseen else {}),
         }
 

@@ -19,15 +19,17 @@ from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.groups import GroupDetector
 from aejax.detection.stability import tell
 from aejax.scoring.claiming import claim, lock
+from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
-from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
+from aejax.scoring.judging import Judge, Scored, threshold_identity
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.row_scorer import RowScorer
 from aejax.scoring.segment import Segment
+from aejax.scoring.tally import calibration_rows
 from aejax.scoring.totals import Totals
 
 # Values in a part: what a kill can lose.
@@ -129,7 +131,6 @@ def score_files(
     elif group_column is not None:
         raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
     rows = files.open_rows(path, selection, expected=schema)
-    check_keys(rows, selection.key_columns, rows.path)
     identity = {
         "model": detector.fingerprint,
         **threshold_identity(detector),
@@ -149,7 +150,8 @@ def score_files(
     with lock(out):
         manifest = claim(out, identity, rows.fingerprints(), restart=restart, append=append)
         already = manifest.rows
-        totals = Totals.of(manifest, top, counted_groups(detector, grouped))
+        groups = counted_groups(detector, selection.key_columns, names_files=rows.many)
+        totals = Totals.of(manifest, top, groups)
         if not manifest.done:
             write_model(detector, out)
             job = Job(
@@ -175,10 +177,12 @@ def score_files(
                             should_stop=should_stop,
                         )
                         engine.score_segment(job, segment)
-            totals.write_top(out)
-            manifest.finish(totals.summary(manifest, detector))
+        counted = Files.of(manifest, calibration_rows(detector))
+        summary = totals.summary(manifest, counted, detector)
+        if not manifest.done:
+            totals.write(out, counted)
+            manifest.finish(summary)
     seconds = time.monotonic() - started
-    summary = totals.summary(manifest, detector)
     tell(summary.get("alarms", ()))
     return {
         **summary,
