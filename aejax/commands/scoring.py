@@ -148,7 +148,7 @@ class Score:
         if self.fail_on_drift and not watches_drift(scorer):
             raise InputError(
                 f"--fail-on-drift is given but {self.run_folder} knows no scores or values of "
-                "normal rows to measure drift by; allowed: after aejax calibrate on 100 rows or more"
+                "normal rows to measure drift by; allowed: after aejax calibrate with 100 rows"
             )
 
     def failing(self, result: dict[str, Any]) -> str | None:
@@ -235,8 +235,12 @@ class Evaluate:
 
     scores: Positional[Annotated[Path, arg(help="Folder that `aejax score` wrote.")]]
     labels: Annotated[
-        Path | None, arg(help="File with the label column, its rows in the scored file's order.")
-    ] = None
+        tuple[str, ...],
+        arg(
+            help="Files with the label column. Rows are joined by the keys that scores carry and "
+            "the files have too; without any, by position."
+        ),
+    ] = ()
     label_column: Annotated[str, arg(help="Column of labels, there or among the carried keys.")] = (
         "label"
     )
@@ -251,8 +255,9 @@ class Evaluate:
         """Read scores and labels and compare them."""
         from aejax.scoring.judge import evaluate_scores
 
+        labels = self.labels[0] if len(self.labels) == 1 else self.labels
         return evaluate_scores(
-            self.scores, self.labels, selection=selection(self), threshold=self.threshold
+            self.scores, labels or None, selection=selection(self), threshold=self.threshold
         )
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from aejax.config import InputError
 from aejax.config.durable import refused_as_input
+from aejax.data.blocks import as_schema
 from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import CONTINUES, part_name
@@ -91,7 +92,7 @@ class PartFile:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path = path
+        self.path, self.schema = path, schema
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
         self.unseen: Counter[str] = Counter()
@@ -114,7 +115,7 @@ class PartFile:
 
     def add(self, judged: Judged) -> None:
         """Write rows behind those that are there."""
-        table = judged.table
+        table = as_schema(judged.table, self.schema)
         self.rows += len(table)
         self.end = judged.end
         self.bad.update(judged.bad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
-from aejax.scoring.judging import Judge, Scored, threshold_identity
+from aejax.scoring.judging import Judge, Scored, key_names, threshold_identity
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
@@ -36,6 +37,8 @@ from aejax.scoring.totals import Totals
 PART_VALUES = 1 << 27
 LEAST_PART_ROWS, MOST_PART_ROWS = 1 << 14, 1 << 20
 MOST_TOP = 1_000_000
+
+logger = logging.getLogger("aejax")
 
 
 def score_files(
@@ -131,6 +134,9 @@ def score_files(
     elif group_column is not None:
         raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
     rows = files.open_rows(path, selection, expected=schema)
+    for name, other in key_names(selection.key_columns, names_files=rows.many).items():
+        if name != other:
+            logger.info("aejax: key column %r is called %r among the scores", name, other)
     identity = {
         "model": detector.fingerprint,
         **threshold_identity(detector),
