@@ -12,6 +12,7 @@ from aejax.config import InputError
 from aejax.config.durable import refused_as_input
 from aejax.scoring.durable import ASIDE, drop_cut_line, sync_folder
 from aejax.scoring.manifest import (
+    ADDED_TOP,
     CONTINUES,
     FILES,
     GROUPS,
@@ -89,7 +90,7 @@ def _new(folder: Path, identity: dict[str, Any], files: Sequence[tuple[str, str]
 
 def _clear(folder: Path) -> None:
     # What says that the rest is complete goes first, then what lists the parts, then they.
-    for name in (SUCCESS, SUMMARY, TOP, FILES, GROUPS, TOTALS, PARTS):
+    for name in (SUCCESS, SUMMARY, TOP, ADDED_TOP, FILES, GROUPS, TOTALS, PARTS):
         (folder / name).unlink(missing_ok=True)
         sync_folder(folder)
     for entry in folder.glob("part-*.parquet"):

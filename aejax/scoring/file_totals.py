@@ -36,6 +36,8 @@ class Files:
         runs: the number of the run that added each, int64 [files].
         counts: rows, scored and flagged ones, and scores in each of the ten bins between the
             deciles of calibration scores, int64 [files, 13].
+        stretches: the same of the rows of a file that are in one part, int64 [stretches, 13].
+        places: of each stretch its file's position, and its first row there, int64 [stretches, 2].
         calibrated: how many scores those deciles were found on; at least, where they are of
             many groups.
     """
@@ -43,6 +45,8 @@ class Files:
     names: tuple[str, ...]
     runs: np.ndarray
     counts: np.ndarray
+    stretches: np.ndarray
+    places: np.ndarray
     calibrated: int
 
     @staticmethod
@@ -51,21 +55,35 @@ class Files:
         sizes = [len(segment["files"]) for segment in manifest.segments]
         first = np.cumsum([0, *sizes])
         counts = np.zeros((int(first[-1]), len(COUNTED) + BINS), np.int64)
+        stretches, places = [], []
         for part in manifest.parts:
             for file, *counted in part["files"]:
-                counts[first[part["segment"]] + file] += counted
+                at = int(first[part["segment"]]) + file
+                places.append((at, int(counts[at, 0])))
+                stretches.append(counted)
+                counts[at] += counted
         return Files(
             names=tuple(name for segment in manifest.segments for name, _ in segment["files"]),
             runs=np.repeat([segment["run"] for segment in manifest.segments], sizes),
             counts=counts,
+            stretches=np.array(stretches, np.int64).reshape(-1, counts.shape[1]),
+            places=np.array(places, np.int64).reshape(-1, 2),
             calibrated=calibrated,
         )
 
     def added(self, run: int) -> Files:
         """The files that one run added."""
         own = np.flatnonzero(self.runs == run)
-        names = tuple(self.names[at] for at in own)
-        return dataclasses.replace(self, names=names, runs=self.runs[own], counts=self.counts[own])
+        kept = self.runs[self.places[:, 0]] == run
+        places = self.places[kept]
+        return dataclasses.replace(
+            self,
+            names=tuple(self.names[at] for at in own),
+            runs=self.runs[own],
+            counts=self.counts[own],
+            stretches=self.stretches[kept],
+            places=np.stack([np.searchsorted(own, places[:, 0]), places[:, 1]], axis=1),
+        )
 
     def stability(self) -> tuple[float | None, list[str]]:
         """The population stability index of all scores together, and an alarm if it is large."""
@@ -76,23 +94,31 @@ class Files:
         return index, drift(index, int(bins.sum()), self.calibrated)
 
     def alarms(self) -> list[str]:
-        """A sentence if, of several files, some have scores unlike the calibration rows'."""
-        if len(self.names) < 2:
+        """A sentence if some of several files, or parts of one, have scores that have drifted."""
+        if len(self.stretches) < 2:
             return []
-        index, least = self._indices(self.counts)
+        index, least = self._indices(self.stretches)
         order = np.argsort(-np.where(index > least, index, -np.inf), kind="stable")
         drifted = order[: int(np.sum(index > least))].tolist()
         if not drifted:
             return []
         named = ", ".join(
-            f"{self.names[at]!r} with {index[at]:.2f}, above {least[at]:.2g}"
+            f"{self._name(at)} with {index[at]:.2f}, above {least[at]:.2g}"
             for at in drifted[:MOST_NAMED]
         )
         more = f" and {len(drifted) - MOST_NAMED:,} more" if len(drifted) > MOST_NAMED else ""
         return [
-            f"{len(drifted):,} of {len(self.names):,} files have scores distributed unlike those "
-            f"of the calibration rows (population stability index of {named}{more})"
+            f"{len(drifted):,} of {len(self.stretches):,} files, or parts of them, have scores "
+            "distributed unlike those of the calibration rows (population stability index of "
+            f"{named}{more})"
         ]
+
+    def _name(self, stretch: int) -> str:
+        """A file, and which of its rows where they are not all."""
+        (file, first), rows = self.places[stretch].tolist(), int(self.stretches[stretch, 0])
+        if rows == self.counts[file, 0]:
+            return repr(self.names[file])
+        return f"rows {first} to {first + rows - 1} of {self.names[file]!r}"
 
     def newest(self) -> list[dict[str, Any]]:
         """What a summary says of the files that were scored last, the last one first."""

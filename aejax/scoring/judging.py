@@ -188,9 +188,6 @@ class Judge:
         self, scored: Scored, wrong: np.ndarray, flags: np.ndarray | None
     ) -> list[tuple[int, np.ndarray]]:
         """Counts of the rows by file."""
-        bins = scored.bins
-        if bins is None and self.deciles is not None:
-            bins = np.searchsorted(self.deciles, scored.scores, side="left")
         counted, first = [], 0
         for run in scored.block.runs:
             rows = slice(first, first + run.rows)
@@ -198,9 +195,12 @@ class Judge:
             flagged = 0 if flags is None else int(np.sum(flags[rows] & good))
             counts = np.zeros(len(COUNTED) + BINS, np.int64)
             counts[: len(COUNTED)] = run.rows, good.sum(), flagged
-            if bins is not None:
-                own = bins[rows][good]
+            if scored.bins is not None:
+                own = scored.bins[rows][good]
                 counts[len(COUNTED) :] = np.bincount(own[own >= 0], minlength=BINS)
+            elif self.deciles is not None:
+                own = scored.scores[rows][good]
+                counts[len(COUNTED) :] = bin_counts(self.deciles[:, None], own[:, None])[:, 0]
             counted.append((run.file, counts))
         return counted
 

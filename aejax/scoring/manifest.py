@@ -6,6 +6,7 @@ _parts.jsonl           a line for every finished part: its rows, and where in th
 part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
 _summary.json          counts, quantiles and histogram of the whole
 _top/rows.parquet      the most anomalous rows of the whole, where they were asked for
+_top_added/rows.parquet    those of what was appended last
 _files.csv             a line for every input file
 _groups.csv            a line for every group, where each has a detector of its own
 _SUCCESS               an empty file: every part is there
@@ -38,7 +39,7 @@ FORMAT_VERSION = 4
 NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json", "_SUCCESS"
 LOCK, TOTALS = ".lock", ".totals"
 # In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
-TOP = "_top/rows.parquet"
+TOP, ADDED_TOP = "_top/rows.parquet", "_top_added/rows.parquet"
 FILES, GROUPS = "_files.csv", "_groups.csv"
 MAX_BYTES = 1 << 30
 CONTINUES = "; the same command continues once it can"

@@ -21,7 +21,7 @@ from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import CONTINUES, part_name
 from aejax.scoring.segment import Segment
-from aejax.scoring.tally import PLACES
+from aejax.scoring.tally import PLACES, reading
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
@@ -93,6 +93,11 @@ class PartFile:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema = path, schema
+        first = path.with_name(part_name(0))
+        if first.is_file():
+            # All parts are one data set, whatever types the keys of files that come later have.
+            with reading(first) as file:
+                self.schema = file.schema_arrow.remove_metadata()
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
         self.unseen: Counter[str] = Counter()
@@ -107,7 +112,7 @@ class PartFile:
         counted = [name for name in COUNTED if name in schema.names]
         self.writer = pq.ParquetWriter(
             self.aside.file,
-            schema,
+            self.schema,
             compression="zstd",
             use_dictionary=[name for name in schema.names if name not in (*counted, *PLAIN)],
             column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config.durable import refused_as_input, written_aside
+from aejax.data.blocks import as_schema
 from aejax.scoring.file_totals import Files
 from aejax.scoring.group_totals import Groups
-from aejax.scoring.manifest import CONTINUES, TOP, TOTALS, Manifest
+from aejax.scoring.manifest import ADDED_TOP, CONTINUES, TOP, TOTALS, Manifest
 from aejax.scoring.row_scorer import Described
 from aejax.scoring.score_bins import histogram_of
 from aejax.scoring.tally import PartTotals, Tally, part_totals, reading, scores_of
@@ -56,7 +57,8 @@ class Totals:
     def __init__(self, top: int, groups: Groups | None = None, run: int = 1) -> None:
         self.top, self.groups, self.run, self.parts = top, groups, run, 0
         self.all, self.added = Tally(groups), Tally(groups)
-        self.rows: pa.Table | None = None
+        self.top_of_all: pa.Table | None = None
+        self.top_of_added: pa.Table | None = None
 
     @staticmethod
     def of(manifest: Manifest, top: int, groups: Groups | None = None) -> Totals:
@@ -87,36 +89,43 @@ class Totals:
         if self.top:
             with reading(path) as file:
                 for group in range(file.num_row_groups):
-                    self._fold_rows(file, group)
+                    self.top_of_all = self._with_best(self.top_of_all, file, group)
+                    if added:
+                        self.top_of_added = self._with_best(self.top_of_added, file, group)
         self.parts += 1
 
-    def _fold_rows(self, file: pq.ParquetFile, group: int) -> None:
+    def _with_best(
+        self, rows: pa.Table | None, file: pq.ParquetFile, group: int
+    ) -> pa.Table | None:
+        """The most anomalous of these rows and of a row group's."""
         scores = scores_of(file, group)
         if not len(scores):
-            return
-        if self.rows is not None and len(self.rows) == self.top:
-            least = self.rows["score"][-1].as_py()
+            return rows
+        if rows is not None and len(rows) == self.top:
+            least = rows["score"][-1].as_py()
             if not scores.max() > least:
-                return
+                return rows
         kth = max(len(scores) - self.top, 0)
         table = file.read_row_group(group)
         kept = table.filter(pc.greater_equal(table["score"], np.partition(scores, kth)[kth]))
         # What a part says of itself is not said of these rows.
         kept = kept.replace_schema_metadata(None)
-        both = kept if self.rows is None else pa.concat_tables([self.rows, kept])
+        both = kept if rows is None else pa.concat_tables([rows, as_schema(kept, rows.schema)])
         order = pc.sort_indices(both, [("score", "descending"), ("row", "ascending")])
-        self.rows = both.take(order[: self.top]).combine_chunks()
+        return both.take(order[: self.top]).combine_chunks()
 
     def save(self, folder: Path) -> None:
         """Keep the totals beside the parts; they can be made again, so no disk is waited for."""
+        tops = [top for top in (self.top_of_all, self.top_of_added) if top is not None]
         described = {
             "parts": self.parts,
             "top": self.top,
             "run": self.run,
             "all": self.all.to_dict(),
             "added": self.added.to_dict(),
+            "tops": [len(top) for top in tops],
         }
-        rows = pa.table({}) if self.rows is None else self.rows
+        rows = pa.concat_tables(tops) if tops else pa.table({})
         rows = rows.replace_schema_metadata({_METADATA: json.dumps(described)})
         content = pa.BufferOutputStream()
         pq.write_table(rows, content)
@@ -126,7 +135,7 @@ class Totals:
             file.write(written + zlib.crc32(written).to_bytes(CHECK_BYTES))
 
     @staticmethod
-    def _saved(folder: Path, top: int, groups: Groups | None, run: int) -> Totals:
+    def _saved(folder: Path, top: int, groups: Groups | None, run: int = 1) -> Totals:
         content = (folder / TOTALS).read_bytes()
         content, check = content[:-CHECK_BYTES], content[-CHECK_BYTES:]
         if zlib.crc32(content).to_bytes(CHECK_BYTES) != check:
@@ -141,10 +150,14 @@ class Totals:
         totals = Totals(top, groups, run)
         totals.parts = written["parts"]
         totals.all = Tally.from_dict(written["all"], groups)
+        table = table.replace_schema_metadata(None)
+        if written["tops"]:
+            totals.top_of_all = table[: written["tops"][0]].combine_chunks()
         # Saved in an earlier run, they hold no part of this one.
         if written["run"] == run:
             totals.added = Tally.from_dict(written["added"], groups)
-        totals.rows = table.replace_schema_metadata(None) if table.num_columns else None
+            if written["tops"][1:]:
+                totals.top_of_added = table[written["tops"][0] :].combine_chunks()
         return totals
 
     def write(self, folder: Path, files: Files) -> None:
@@ -153,10 +166,13 @@ class Totals:
             files.write(folder)
             if self.all.groups is not None and self.added.groups is not None:
                 self.all.groups.write(folder, self.added.groups)
-            if self.rows is not None:
-                (folder / TOP).parent.mkdir(exist_ok=True)
-                with written_aside(folder / TOP) as file:
-                    pq.write_table(self.rows, file, compression="zstd")
+            added = self.top_of_added if self.run > 1 else None
+            for name, rows in ((TOP, self.top_of_all), (ADDED_TOP, added)):
+                if rows is None:
+                    continue
+                (folder / name).parent.mkdir(exist_ok=True)
+                with written_aside(folder / name) as file:
+                    pq.write_table(rows, file, compression="zstd")
 
     def summary(self, manifest: Manifest, files: Files, detector: Described) -> dict[str, Any]:
         """Everything about the scores that fits on a page; JSON-ready.
