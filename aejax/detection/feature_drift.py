@@ -57,7 +57,7 @@ def bin_counts(edges: np.ndarray, rows: np.ndarray) -> np.ndarray:
         edges: as `UsualValues` has them; a value that equals one lies below it.
         rows: [n, ...].
     """
-    flat = rows.reshape(len(rows), -1)
+    flat = rows.reshape(len(rows), edges.shape[1])
     above = np.stack([np.sum(flat > edge, axis=0) for edge in edges])
     ends = np.concatenate([np.full((1, flat.shape[1]), len(flat)), above, np.zeros_like(above[:1])])
     counts: np.ndarray = (ends[:-1] - ends[1:]).astype(np.int64)

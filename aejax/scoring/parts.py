@@ -97,7 +97,10 @@ class PartFile:
         if first.is_file():
             # All parts are one data set, whatever types the keys of files that come later have.
             with reading(first) as file:
-                self.schema = file.schema_arrow.remove_metadata()
+                there = file.schema_arrow
+            for at, field in enumerate(schema):
+                if field.type != (wanted := there.field(field.name).type):
+                    self.schema = self.schema.set(at, field.with_type(wanted))
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
         self.unseen: Counter[str] = Counter()
