@@ -45,10 +45,21 @@ def as_text(result: Any, indent: str = "") -> str:
     for name, value in result.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
+        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            lines.append(f"{indent}{name}:")
+            lines += [
+                f"{indent}  " + ", ".join(f"{key}: {_shown(cell)}" for key, cell in one.items())
+                for one in value
+            ]
         else:
-            shown = f"{value:.6g}" if isinstance(value, float) else value
-            lines.append(f"{indent}{name}: {'none' if shown is None else shown}")
+            lines.append(f"{indent}{name}: {_shown(value)}")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return "none"
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def parse(arguments: Sequence[str]) -> Any:

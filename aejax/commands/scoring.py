@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from aejax.commands.shared import (
     StopOnSigterm,
     selection,
 )
+
+logger = logging.getLogger("aejax")
 
 # Of each kind on the screen; the summary has more, and _groups.csv and _files.csv all.
 MOST_SHOWN = 10
@@ -92,6 +95,7 @@ class Score:
         """Score the files."""
         from aejax.config import InputError
         from aejax.data.rows import Selection
+        from aejax.detection.stability import LEAST_ROWS_FOR_DRIFT
         from aejax.scoring.row_scorer import load_scorer
         from aejax.scoring.stream import score_files
 
@@ -113,7 +117,7 @@ class Score:
                 actors=self.ray_actors,
             )
         with StopOnSigterm() as should_stop:
-            return score_files(
+            result = score_files(
                 scorer,
                 inputs,
                 self.out,
@@ -131,6 +135,14 @@ class Score:
                 progress="none" if self.quiet else self.progress,
                 should_stop=should_stop,
             )
+        scored = result["added"]["rows"] - result["added"]["bad_rows"]
+        if self.fail_on_drift and 0 < scored < LEAST_ROWS_FOR_DRIFT:
+            logger.warning(
+                "aejax: warning: %d added rows are too few to tell drift by; allowed: at least %d",
+                scored,
+                LEAST_ROWS_FOR_DRIFT,
+            )
+        return result
 
     def _check_limits(self, scorer: Any) -> None:
         """Refuse limits that nothing could ever exceed, before hours of work."""

@@ -98,10 +98,13 @@ def score_files(
         should_stop: asked after every block (on Ray, every part); True raises `Interrupted`.
 
     Returns:
-        The summary: rows, flagged, flagged_rate, bad_rows, bad_rows_by_reason, lowest, highest,
-        parts, quantiles, histogram; and seconds, rows_per_second, resumed_at_row, scores. With
-        groups also groups, most_flagged_groups and, where there are any, unknown_groups; the
-        folder's `_groups.csv` has a line for every group.
+        The summary: "added", what the newest run of the job added, and the same of all its runs:
+        rows, flagged, flagged_rate, bad_rows, bad_rows_by_reason, lowest, highest, parts,
+        population_stability, quantiles; histogram; "runs" and "newest_files", the newest first
+        ("_files.csv" in the folder has all files); "alarms", sentences about what was added; and
+        seconds, rows_per_second, resumed_at_row, scores. With groups also groups,
+        most_flagged_groups and, where there are any, unknown_groups; the folder's `_groups.csv`
+        has a line for every group.
 
     Raises:
         InputError: if a file can't be read, rows don't fit, the folder holds another job, or

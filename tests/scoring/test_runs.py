@@ -208,7 +208,11 @@ def test_files_that_come_before_a_run_has_finished_belong_to_it(
 
 
 def test_exit_codes_for_schedulers(
-    run: Path, days: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    days: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     command = ["score", str(run), "--input", str(days), "--out", str(tmp_path / "out"), "--append"]
     command += ["--quiet"]
@@ -235,6 +239,10 @@ def test_exit_codes_for_schedulers(
     add(days, 8)
     assert main([*command, *flags, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["added"]["run"] == 3
+    rows(50, 9, shift=3.0).to_parquet(days / "day-8a.parquet", index=False)
+    with caplog.at_level("WARNING", logger="aejax"):
+        assert main([*command, "--fail-on-drift"]) == 0
+    assert "50 added rows are too few to tell drift by" in caplog.text
     # Rows that can't be judged aren't good ones.
     pd.DataFrame(np.nan, index=range(300), columns=[*COLUMNS, "id"]).to_parquet(
         days / "day-9.parquet"
