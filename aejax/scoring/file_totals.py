@@ -93,14 +93,18 @@ class Files:
         index = float(stability_indices(bins[None])[0])
         return index, drift(index, int(bins.sum()), self.calibrated)
 
-    def alarms(self) -> list[str]:
-        """A sentence if some of several files, or parts of one, have scores that have drifted."""
+    def alarms(self, of_all: list[str]) -> list[str]:
+        """A sentence if some of several files, or parts of one, have scores that have drifted.
+
+        Args:
+            of_all: what `stability` says of them together; then not all are named, too.
+        """
         if len(self.stretches) < 2:
             return []
         index, least = self._indices(self.stretches)
         order = np.argsort(-np.where(index > least, index, -np.inf), kind="stable")
         drifted = order[: int(np.sum(index > least))].tolist()
-        if not drifted:
+        if not drifted or (of_all and len(drifted) == len(index)):
             return []
         named = ", ".join(
             f"{self._name(at)} with {index[at]:.2f}, above {least[at]:.2g}"

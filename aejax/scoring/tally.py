@@ -146,7 +146,7 @@ class Tally:
         alarms: list[str] | None = None
         if calibration_rows(detector):
             described["population_stability"], alarms = files.stability()
-            alarms += files.alarms()
+            alarms += files.alarms(alarms)
         usual = usual_values_of(detector)
         if usual is not None and self.places is not None:
             found = feature_stability(
