@@ -60,7 +60,12 @@ class Tally:
                 self.more += count.as_py()
 
 
-def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: object) -> Schema:
+def infer_schema(
+    batches: Iterable[pa.RecordBatch],
+    settings: Columns,
+    where: object,
+    normal_label: str | None = None,
+) -> Schema:
     """The schema of a mixed table.
 
     A column of numbers or booleans is what it is, one of text is one of categories, one of
@@ -71,6 +76,7 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
         batches: all training rows, features only; every batch has the same columns.
         settings: how columns are read.
         where: the rows are from, for messages.
+        normal_label: that the rows were chosen by, for messages.
 
     Raises:
         InputError: if there are no rows, a column is of another type, or none is left.
@@ -103,6 +109,10 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
                     zone=zones.get(name, ""),
                 )
                 _count(tallies.setdefault((name, part), Tally()), column, kind, read)
+    if not rows and normal_label is not None:
+        raise InputError(
+            f"{where}: no row has the normal label {normal_label!r}; allowed: at least 1"
+        )
     if not rows:
         raise InputError(f"{where} has 0 normal rows; allowed: at least 1")
     for name in settings.categories:
@@ -141,7 +151,8 @@ def infer_schema_of_files(path: Input, selection: Selection, settings: Columns) 
     Raises:
         InputError: as `infer_schema`, or if a file can't be read.
     """
-    return infer_schema(_batches(path, selection, settings), settings, path)
+    batches = _batches(path, selection, settings)
+    return infer_schema(batches, settings, path, selection.normal_label)
 
 
 def _kind(name: str, dtype: pa.DataType, settings: Columns, where: object) -> str:
