@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from aejax.config import Precision
+from aejax.config import InputError, Precision
 
 CompilerOptions = dict[str, bool | int | float | str]
 
@@ -19,6 +21,35 @@ _FLOAT32_ON_CPU: CompilerOptions = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
 _ONE_THREAD: CompilerOptions = {"xla_cpu_multi_thread_eigen": False}
+
+# Process ids of this fork and its parent, where JAX had begun to compute before the fork.
+_forked: tuple[int, int] | None = None
+
+
+def _note_fork() -> None:
+    global _forked
+    # JAX has no public word for it, and its own takes a lock that a thread may have held.
+    started = getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None)
+    if started or _forked:
+        _forked = (os.getpid(), os.getppid())
+
+
+if hasattr(os, "register_at_fork"):  # Windows doesn't fork.
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def check_own_process() -> None:
+    """Refuse to compute in a fork that lacks the threads of its parent's JAX: it would never end.
+
+    Raises:
+        InputError: if JAX had begun to compute when this process was forked.
+    """
+    if _forked:
+        raise InputError(
+            f"process {_forked[0]} was forked from process {_forked[1]}, where JAX had begun to "
+            "compute, and lacks its threads; allowed: a process that was started by spawn "
+            '(multiprocessing.get_context("spawn")), or forked before anything was computed'
+        )
 
 
 def compiler_options(

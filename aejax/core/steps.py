@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from aejax.config import Precision
-from aejax.core.backend import compiler_options
+from aejax.core.backend import check_own_process, compiler_options
 from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
     decode_rows,
@@ -121,6 +121,7 @@ class Compiled:
 
     def jitted(self, first: Any) -> Any:
         """The jitted function for a first argument; what it offers (`lower`, say) is JAX's."""
+        check_own_process()
         precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
         if precision not in self._jitted:
             options = compiler_options(precision, jax.jit, one_thread=self._one_thread)
