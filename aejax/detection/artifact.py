@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ import jax
 import numpy as np
 
 from aejax.config import InputError, read_json
-from aejax.config.arrays import pack, unpack
 from aejax.config.durable import (
     ASIDE,
     aside_of,
@@ -32,6 +30,7 @@ from aejax.config.durable import (
     written_aside,
 )
 from aejax.core.scaling import Scaler
+from aejax.data.packed import pack, unpack
 
 # 1 and 2 had their arrays in a folder.
 FORMAT_VERSION = 3

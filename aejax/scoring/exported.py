@@ -15,8 +15,8 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError, Precision
-from aejax.config.arrays import unpack
 from aejax.core import steps
+from aejax.data.packed import unpack
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.memory import BatchLimit

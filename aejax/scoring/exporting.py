@@ -15,7 +15,7 @@ import numpy as np
 from aejax import __version__
 from aejax import config as settings
 from aejax.config import InputError, read_json
-from aejax.config.arrays import pack
+from aejax.data.packed import pack
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.group_loading import is_groups, load_groups

@@ -18,9 +18,9 @@ import pytest
 
 import aejax
 from aejax import cli
-from aejax.config import arrays as arrays_file
 from aejax.config import Classifier, InputError, Quantile, Scale, Variational
 from aejax.core import steps
+from aejax.data import packed as arrays_file
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
 from aejax.scoring import export, export_folder, exporting, parity

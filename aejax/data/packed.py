@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from aejax.config.checks import InputError
+from aejax.config import InputError
 
 BYTES_AT_ONCE = 1 << 24
 
@@ -85,11 +85,10 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, like: Any, name: st
                 "allowed: those of its shape"
             )
         values, filled = array.reshape(-1).view(np.uint8).data, 0
-        while filled < array.nbytes:
-            # An entry that ends early is as long as its header says, but not as its file.
-            if not (count := member.readinto(values[filled : filled + BYTES_AT_ONCE])):
-                raise EOFError(f"{name} ends after {filled} of {array.nbytes} bytes")
-            filled += count
-        # Only at the end of an entry does zipfile compare its checksum.
-        member.read(1)
+        # To the end of the entry: only there does zipfile compare its checksum.
+        while piece := member.read(BYTES_AT_ONCE):
+            values[filled : filled + len(piece)] = piece
+            filled += len(piece)
+    if filled != array.nbytes:
+        raise EOFError(f"{name} ends after {filled} of {array.nbytes} bytes")
     return array
