@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +63,36 @@ def default_settings() -> contextlib.AbstractContextManager[Any]:
         if value != default:
             contexts.enter_context(context(default))
     return contexts
+
+
+# Process ids of this fork and its parent, where JAX had begun to compute before the fork.
+_forked: tuple[int, int] | None = None
+
+
+def _note_fork() -> None:
+    global _forked
+    # JAX has no public word for it, and its own takes a lock that a thread may have held.
+    started = getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None)
+    if started or _forked:
+        _forked = (os.getpid(), os.getppid())
+
+
+if hasattr(os, "register_at_fork"):  # Windows doesn't fork.
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def check_own_process() -> None:
+    """Refuse to compute in a fork that lacks the threads of its parent's JAX: it would never end.
+
+    Raises:
+        InputError: if JAX had begun to compute when this process was forked.
+    """
+    if _forked:
+        raise InputError(
+            f"process {_forked[0]} was forked from process {_forked[1]}, where JAX had begun to "
+            "compute, and lacks its threads; allowed: a process that was started by spawn "
+            '(multiprocessing.get_context("spawn")), or forked before anything was computed'
+        )
 
 
 def compiler_options(

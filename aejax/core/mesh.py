@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aejax.config import InputError
-from aejax.core.backend import default_settings
+from aejax.core.backend import check_own_process, default_settings
 
 AXIS = "data"
 
@@ -72,6 +72,7 @@ class Placement:
         return np.pad(x, widths, constant_values=fill)
 
     def _put(self, tree: Any, axis: int | None) -> Any:
+        check_own_process()
         if self.mesh is None:
             with default_settings():
                 return jax.device_put(tree)

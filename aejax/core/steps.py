@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import Precision
-from aejax.core.backend import compiler_options, default_settings
+from aejax.core.backend import check_own_process, compiler_options, default_settings
 from aejax.core.errors import feature_error
 from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
@@ -168,6 +168,7 @@ class Compiled:
 
         To be used within `default_settings`.
         """
+        check_own_process()
         precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
         if precision not in self._jitted:
             options = compiler_options(precision, jax.jit, one_thread=self._one_thread)

@@ -1,11 +1,11 @@
-"""A detector on disk: one JSON file that names one folder of arrays.
+"""A detector on disk: one JSON file that names one file of arrays.
 
     detector.json        configuration, schema, threshold, provenance, name of the arrays
-    arrays-DIGEST/       scaler, parameters and batch statistics, written by Orbax
+    arrays-DIGEST.npz    scaler, parameters and batch statistics; `numpy.load` reads it
 
-Arrays are written first, under the digest of their content; then `detector.json` is
-replaced by a rename. Whatever interrupts this, the folder holds the old detector or the
-new one. A new threshold replaces the JSON file only. Nothing is pickled.
+Arrays are written first, under the digest of their content, and read back; then `detector.json`
+is replaced by a rename. Whatever interrupts this, the folder holds the old detector or the new
+one. A new threshold replaces the JSON file only. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,17 @@ from aejax.config.durable import (
     aside_of,
     make_folder,
     refused_as_input,
-    remove_folder,
-    sync_folder,
     write_file,
+    written_aside,
 )
 from aejax.core.scaling import Scaler
+from aejax.data.packed import pack, unpack
 from aejax.training.identity import digest
 
-# 2: of mixed tables, whose schema earlier versions of this package would overlook. Others are
-# still written as 1, and read by those versions.
-FORMAT_VERSION, MIXED_FORMAT_VERSION = 1, 2
+# 1 and 2 had their arrays in a folder.
+FORMAT_VERSION = 3
 JSON_NAME = "detector.json"
+ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 MAX_BYTES = 64 << 20
 # Of more groups than a person reads, a description without indentation is half as large.
 MOST_INDENTED = 1000
@@ -49,6 +47,12 @@ def arrays_of(scaler: Scaler, variables: Any) -> dict[str, Any]:
     return {"scaler": kept, "variables": variables}
 
 
+def named(tree: Any) -> dict[str, Any]:
+    """A pytree's leaves by name: "variables/params/encoder_0/kernel" and so on."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
 def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     """Write or replace the detector in a folder.
 
@@ -60,16 +64,17 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
         arrays: pytree of arrays.
 
     Raises:
-        InputError: if the disk doesn't take them, or the description is too long to be read
-            back; the folder then holds what it held.
+        InputError: if the disk doesn't take them, or gives back others, or the description is
+            too long to be read back; the folder then holds what it held.
     """
     from aejax.training import processes
-    from aejax.training.checkpoint import save_arrays
 
-    first = processes.is_first()
+    if not processes.is_first():
+        return
     make_folder(folder)
-    name = f"arrays-{digest(arrays)[:16]}"
-    written = {"format": _format_of(described), **described, "arrays": name}
+    arrays = jax.tree.map(np.asarray, jax.device_get(arrays))
+    name = _name_of(arrays)
+    written = {"format": FORMAT_VERSION, **described, "arrays": name}
     indent = 2 if len(described.get("groups", ())) <= MOST_INDENTED else None
     text = json.dumps(written, indent=indent) + "\n"
     if len(text) > MAX_BYTES:
@@ -77,42 +82,32 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
             f"{folder / JSON_NAME} would take {len(text):,} bytes; allowed: {MAX_BYTES:,} "
             "(train fewer groups in one run)"
         )
-    if not (folder / name).is_dir():
-        aside = aside_of(folder / name)
-        if first:
-            _remove_unfinished(folder)
-        try:
-            with refused_as_input(folder):
-                # Processes save together.
-                save_arrays(aside, arrays)
-                if first:
-                    aside.rename(folder / name)
-                    sync_folder(folder)
-        except InputError:
-            if first:
-                _remove_unfinished(folder)
-            raise
-    if not first:
-        return
+    path = folder / name
+    if not _holds(path, arrays):
+        with refused_as_input(path), written_aside(path) as file:
+            pack(file, named(arrays))
+            file.flush()
+            read_arrays(aside_of(path), arrays, name)
     write_file(folder / JSON_NAME, text)
     # The new detector is there: what can't be removed now is removed by the next save.
     with contextlib.suppress(OSError):
-        for old in folder.glob("arrays-*"):
-            if old.name != name:
-                remove_folder(old)
-    _remove_unfinished(folder)
+        for left in folder.iterdir():
+            unfinished = left.name.startswith(".arrays-") and left.name.endswith(ASIDE)
+            if unfinished or (ARRAYS.fullmatch(left.name) and left.name != name):
+                left.unlink()
 
 
-def _remove_unfinished(folder: Path) -> None:
-    # Orbax adds an ending of its own to a name that isn't written yet.
-    for left in folder.glob(f".arrays-*{ASIDE}*"):
-        shutil.rmtree(left, ignore_errors=True)
+def _name_of(arrays: Any) -> str:
+    return f"arrays-{digest(arrays)[:16]}.npz"
 
 
-def _format_of(described: Mapping[str, Any]) -> int:
-    schema = described.get("schema")
-    mixed = isinstance(schema, Mapping) and schema.get("columns") is not None
-    return MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
+def _holds(path: Path, arrays: Any) -> bool:
+    """Whether a file holds these very arrays: one of their name may have been damaged since."""
+    try:
+        read_arrays(path, arrays)
+    except InputError:
+        return False
+    return True
 
 
 def home(folder: Path) -> Path:
@@ -132,23 +127,30 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no detector ({JSON_NAME} is missing)")
     written = read_json(path, MAX_BYTES)
     version = written.get("format")
-    if version != (allowed := _format_of(written)):
-        raise InputError(f"{path}: format is {version!r}; allowed: {allowed}")
-    if not re.fullmatch(r"arrays-[0-9a-f]{16}", str(written.get("arrays"))):
-        raise InputError(f"{path}: arrays is {written.get('arrays')!r}; allowed: arrays-DIGEST")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise InputError(f"{path}: format is {version!r}; allowed: {FORMAT_VERSION}")
+    if not ARRAYS.fullmatch(str(written.get("arrays"))):
+        raise InputError(f"{path}: arrays is {written.get('arrays')!r}; allowed: arrays-DIGEST.npz")
     return written
 
 
-def read_arrays(folder: Path, name: str, like: Any) -> Any:
+def read_arrays(path: Path, like: Any, name: str = "") -> Any:
     """The arrays of a detector, as a pytree of NumPy arrays shaped `like`.
+
+    Args:
+        path: the file.
+        like: a pytree of arrays or `jax.ShapeDtypeStruct`.
+        name: what the description calls it, if that isn't the file's name.
 
     Raises:
         InputError: if they are missing, damaged, or not the ones that the description names.
     """
-    from aejax.training.checkpoint import load_arrays
-
-    arrays = load_arrays(folder / name, like)
-    found = f"arrays-{digest(arrays)[:16]}"
-    if found != name:
-        raise InputError(f"{folder / name}: content is {found}; allowed: {name} (damaged?)")
-    return arrays
+    try:
+        with path.open("rb") as file:
+            arrays = unpack(file, named(like), path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    tree = jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
+    if (found := _name_of(tree)) != (allowed := name or path.name):
+        raise InputError(f"{path}: content is {found}; allowed: {allowed} (damaged?)")
+    return tree

@@ -58,7 +58,7 @@ def load(folder: str | Path) -> Detector:
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like
         )
-    arrays = artifact.read_arrays(folder, written["arrays"], like)
+    arrays = artifact.read_arrays(folder / written["arrays"], like)
     return _detector(fields, arrays)
 
 

@@ -21,7 +21,7 @@ from jax import export
 
 from aejax.config import InputError
 from aejax.core import steps
-from aejax.core.backend import default_settings
+from aejax.core.backend import check_own_process, default_settings
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 
@@ -105,6 +105,8 @@ def read(
     Raises:
         InputError: if it is no such program, or one that this release of JAX can't read.
     """
+    # Reading waits for threads, too.
+    check_own_process()
     try:
         read = export.deserialize(bytearray(content))
         text = read.mlir_module()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Config, InputError, Precision
 from aejax.core import steps
+from aejax.data.packed import unpack
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.memory import BatchLimit
@@ -185,9 +187,8 @@ def load_export(folder: str | Path) -> ExportedScorer:
         like = needed
         programs[name.partition(".")[0]] = Program(call, fields["config"].products)
     assert like is not None
-    arrays = export_folder.unpack_arrays(
-        contents[export_folder.ARRAYS], like, folder / export_folder.ARRAYS
-    )
+    packed = io.BytesIO(contents[export_folder.ARRAYS])
+    arrays = unpack(packed, like, folder / export_folder.ARRAYS)
     decides = [described["files"][name]["sha256"] for name in sorted(names)]
     fingerprint = hashlib.sha256(" ".join(decides).encode()).hexdigest()
     return ExportedScorer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from aejax import __version__
 from aejax import config as settings
 from aejax.config import InputError, read_json
 from aejax.core.backend import default_settings
+from aejax.data.packed import pack
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.group_loading import is_groups, load_groups
@@ -156,10 +158,11 @@ def _write_stablehlo(
     scorer, schema = detector.scorer, detector.schema
     top = min(top_features, schema.features) if scorer.reconstructs else 0
     how = (scorer, detector.scaler, detector.variables, schema)
-    arrays = export.arrays_of(detector.scaler, detector.variables)
+    arrays = io.BytesIO()
+    pack(arrays, jax.device_get(export.arrays_of(detector.scaler, detector.variables)))
     files = {
         export_folder.SCORE: export.lower(*how),
-        export_folder.ARRAYS: export_folder.pack_arrays(jax.device_get(arrays)),
+        export_folder.ARRAYS: arrays.getvalue(),
         export_folder.LOADER: _TEMPLATE.read_bytes(),
     }
     if top:

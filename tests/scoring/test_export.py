@@ -20,6 +20,7 @@ import aejax
 from aejax import cli
 from aejax.config import Classifier, InputError, Quantile, Scale, Variational
 from aejax.core import steps
+from aejax.data import packed as arrays_file
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
 from aejax.scoring import export, export_folder, exporting, parity
@@ -418,7 +419,11 @@ def test_arrays_that_do_not_fit_are_refused(copied: Path) -> None:
                     np.lib.format.write_array(member, array, allow_pickle=True)
         return packed.getvalue()
 
-    pack = export_folder.pack_arrays
+    def pack(arrays: dict[str, np.ndarray]) -> bytes:
+        packed = io.BytesIO()
+        arrays_file.pack(packed, arrays)
+        return packed.getvalue()
+
     wrong = {
         "compressed": compressed(),
         "arrays differ": pack({**arrays, "more": arrays[name]}),
