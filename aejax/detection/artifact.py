@@ -16,6 +16,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from aejax.config import InputError, read_json
 from aejax.config.durable import (
     ASIDE,
