@@ -9,18 +9,15 @@ format 3's file under the digests that they had, and nothing else was changed.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 import aejax
 from aejax.data import files
 from aejax.detection.detector import Detector
-from aejax.scoring.stream import score_files
 
 GOLDEN = Path(__file__).parent / "golden" / "detector-format-3"
 INPUTS = {"dense": "rows.npy", "ensemble": "rows.npy", "conv": "images.npy"}
@@ -48,20 +45,6 @@ def test_an_old_detector_scores_as_it_did(name: str, tmp_path: Path) -> None:
     assert detector.usual_errors is None
     reasons = detector.explain(array(INPUTS[name])[:2], top=2)
     assert all(np.isnan(reason.usual) for row in reasons for reason in row)
-
-
-@pytest.mark.parametrize("name", ["stopped", "done"])
-def test_an_old_scoring_job_goes_on(name: str, tmp_path: Path) -> None:
-    """Format 2 had no checksums; a job that began as 2 is continued, and ends, as 2."""
-    folder = GOLDEN.parent / "scores-format-2"
-    shutil.copytree(folder, tmp_path / "scores")
-    rows, out = tmp_path / "scores" / "rows.parquet", tmp_path / "scores" / name
-    detector = golden("dense", tmp_path)
-    summary = score_files(detector, rows, out, part_rows=16, batch_size=16)
-    assert summary["resumed_at_row"] == {"stopped": 48, "done": 64}[name]
-    found = pq.read_table(out).sort_by("row")["score"].to_numpy()
-    np.testing.assert_allclose(found, array("dense-scores.npy"), rtol=2e-5)
-    assert json.loads((out / "_manifest.json").read_text())["format"] == 2
 
 
 def test_an_old_conformal_threshold_gives_p_values(tmp_path: Path) -> None:

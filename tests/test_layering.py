@@ -41,8 +41,8 @@ HOMES = {
     "jax.jit": "core/steps.py",
     "jax.pjit": "core/steps.py",
     "ray": "scoring/ray.py",
-    # What these compute depends on JAX's settings, which `core/backend.py` has as they should be.
-    "jax.eval_shape": "core/backend.py",
+    # What these compute depends on JAX's settings, which `models/backend.py` has as they should be.
+    "jax.eval_shape": "models/backend.py",
     "jax.make_jaxpr": "scoring/onnx_graph.py",
 }
 # Above core nothing computes with JAX but by the compiled programs of `core/steps.py`.
@@ -187,7 +187,7 @@ def write_module(package: Path, file: str, code: str) -> None:
         ("detection/detector.py", "from jax import export", "only scoring/export.py"),
         ("detection/detector.py", "import jax.numpy as jnp", "outside of core/steps.py"),
         ("detection/detector.py", "import jax\njax.vmap(abs)", "outside of core/steps.py"),
-        ("detection/loading.py", "import jax\njax.eval_shape(abs)", "only core/backend.py"),
+        ("detection/loading.py", "import jax\njax.eval_shape(abs)", "only models/backend.py"),
         ("detection/detector.py", "import jax\njax.export.export", "only scoring/export.py"),
         ("scoring/stream.py", "import ray.data", "only scoring/ray.py"),
         ("scoring/stream.py", "import pickle", "can run code when read"),

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aejax.config import InputError
-from aejax.core.backend import check_own_process, default_settings
+from aejax.models.backend import check_own_process, default_settings
 
 AXIS = "data"
 

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import Precision
-from aejax.core.backend import check_own_process, compiler_options, default_settings
 from aejax.core.errors import feature_error
 from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
@@ -49,6 +48,7 @@ from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, kind_of, member_scores, score_rows
 from aejax.core.tiles import tiled
+from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
 
 __all__ = [
     "Best",
@@ -130,7 +130,7 @@ def program_text(program: Program, scaler: Scaler, values: Numbers, shape: tuple
         return like(np.float32, *sizes, *shape[1:])
 
     with default_settings():
-        state = jax.eval_shape(partial(new_state, program, shape[1:]), values)
+        state = shapes_of(partial(new_state, program, shape[1:]), values)
         lowered = (
             compiled_new_state.jitted(program).lower(program, shape[1:], values),
             compiled_train_step.jitted(program).lower(

@@ -15,7 +15,6 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Config, InputError
 from aejax.core import scaling, steps
-from aejax.core.backend import shapes_of
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.schema import Schema
@@ -29,6 +28,7 @@ from aejax.detection.precision import choose_precision
 from aejax.detection.rows import schema_for, stored_array
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
+from aejax.models.backend import shapes_of
 from aejax.models.build import build
 from aejax.models.heads import heads_of
 from aejax.training.loop import train

@@ -10,10 +10,10 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.core import mesh, steps
-from aejax.core.backend import shapes_of
 from aejax.data import batches
 from aejax.detection.placed import PlacedModel
 from aejax.detection.rows import finite_rows
+from aejax.models.backend import shapes_of
 
 # The name under which `state_rows` gives what `encode` gives.
 LATENT = "latent"

@@ -13,13 +13,13 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError
 from aejax.core import scaling, steps
-from aejax.core.backend import shapes_of
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
 from aejax.detection.normal import like as like_normal
 from aejax.detection.threshold import Threshold
+from aejax.models.backend import shapes_of
 from aejax.models.build import build
 
 MOST_MEMBERS = 1 << 16

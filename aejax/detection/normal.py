@@ -10,13 +10,13 @@ import jax
 import numpy as np
 
 from aejax.config import Config, InputError
-from aejax.core.backend import shapes_of
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.feature_drift import BINS, MOST_ROWS, UsualValues, usual_values
 from aejax.detection.neighbours import MOST_NEIGHBOURS, needs_neighbours, neighbours_of
+from aejax.models.backend import shapes_of
 from aejax.models.build import build
 
 # Rows that are reconstructed: enough for a mean error, and few enough to cost little beside

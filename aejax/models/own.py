@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from aejax.config import InputError, Precision
 from aejax.config.own_network import Functions, OwnNetwork
 from aejax.data.schema import Schema
+from aejax.models.backend import shapes_of
 from aejax.models.heads import refuse_mixed
 from aejax.models.network import KEPT_BESIDE, LinenNetwork, Network, Variables
 
@@ -40,7 +41,7 @@ def network(settings: OwnNetwork, schema: Schema, precision: Precision) -> Netwo
 def _checked(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     made = ADAPTERS[settings.kind](settings, shape)
     try:
-        found = jax.eval_shape(_output(made, shape), jax.random.key(0))
+        found = shapes_of(_output(made, shape), jax.random.key(0))
     except InputError:
         raise
     except Exception as error:
@@ -100,7 +101,7 @@ class FunctionNetwork(Network):
 
     @functools.cached_property
     def _bare(self) -> bool:
-        made = jax.eval_shape(self._made, jax.random.key(0))
+        made = shapes_of(self._made, jax.random.key(0))
         return not (isinstance(made, dict) and "params" in made)
 
     def _made(self, key: jax.Array) -> Any:
@@ -369,7 +370,7 @@ def _factory(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
         made = settings.network.make(key, shape)
         return key
 
-    jax.eval_shape(once, jax.random.key(0))
+    shapes_of(once, jax.random.key(0))
     kind = own_network(made).kind
     if kind not in ("nnx", "equinox"):
         raise InputError(

@@ -21,9 +21,9 @@ from jax import export
 
 from aejax.config import InputError
 from aejax.core import steps
-from aejax.core.backend import check_own_process, default_settings
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
+from aejax.models.backend import check_own_process, default_settings
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ROWS = "rows"

@@ -15,12 +15,12 @@ import numpy as np
 from aejax import __version__
 from aejax import config as settings
 from aejax.config import InputError, read_json
-from aejax.core.backend import default_settings
 from aejax.data.packed import pack
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.group_loading import is_groups, load_groups
 from aejax.detection.loading import load
+from aejax.models.backend import default_settings
 from aejax.scoring import export, export_folder, parity
 from aejax.scoring.exported import ExportedScorer, load_export
 from aejax.scoring.model_card import write_model_card

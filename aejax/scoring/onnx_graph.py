@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from aejax.config import InputError
-from aejax.core.backend import default_settings
+from aejax.models.backend import default_settings
 
 OPSET = 18
 # Operations with as many inputs and outputs there as here, element by element.

@@ -10,9 +10,9 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.core import steps
-from aejax.core.backend import shapes_of
 from aejax.core.masks import Mask
 from aejax.data import batches
+from aejax.models.backend import shapes_of
 from aejax.models.dense import DenseAutoencoder
 from aejax.models.network import Network
 
