@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aejax.config.checks import InputError
 from aejax.config.models import NetworkSettings
 
-Kind = Literal["linen", "nnx", "equinox", "functions", "factory", "programs", "absent"]
+Kind = Literal["linen", "nnx", "equinox", "functions", "factory", "network", "absent"]
 ALLOWED = (
     "settings of a built-in network, a Flax Linen or NNX module, an Equinox module, "
     "or aejax.network(init, apply)"
@@ -100,8 +100,8 @@ class OwnNetwork(NetworkSettings):
     """Somebody's own network, wrapped when a `Config` is made: hashable and comparable.
 
     Attributes:
-        network: the module or `Functions`; exported programs where it was loaded without its
-            code; None where only its description is known.
+        network: the module or `Functions`; a `models.network.Network` as it is, which is what
+            a network loaded without its code becomes; None where only its description is known.
         kind: what it is.
         name: of its class or function, with its module.
         text: what it calls itself, at most 500 characters.
@@ -188,6 +188,8 @@ def _kind_of_module(value: Any) -> Kind | None:
             return "nnx"
         if base.__name__ == "Module" and home.startswith("equinox"):
             return "equinox"
+        if base.__name__ == "Network" and home == "aejax.models.network":
+            return "network"
     return None
 
 

@@ -1,7 +1,9 @@
 """A detector on disk: one JSON file that names one file of arrays.
 
-    detector.json        configuration, schema, threshold, provenance, name of the arrays
-    arrays-DIGEST.npz    scaler, parameters and batch statistics; `numpy.load` reads it
+    detector.json         configuration, schema, threshold, provenance, names of the other files
+    arrays-DIGEST.npz     scaler, parameters and batch statistics; `numpy.load` reads it
+    programs-DIGEST.npz   where the network is somebody's own: what it computes, as programs that
+                          JAX reads (`core/programs.py`), so that it scores without its code
 
 Arrays are written first, under the digest of their content, and read back; then `detector.json`
 is replaced by a rename. Whatever interrupts this, the folder holds the old detector or the new
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,7 @@ from aejax.training.identity import digest
 # 1 and 2 had their arrays in a folder.
 FORMAT_VERSION = 3
 JSON_NAME = "detector.json"
-ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
+FILES = re.compile(r"(arrays|programs)-[0-9a-f]{16}\.npz")
 MAX_BYTES = 64 << 20
 # Of more groups than a person reads, a description without indentation is half as large.
 MOST_INDENTED = 1000
@@ -64,7 +67,7 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     Args:
         folder: created where it doesn't exist.
         described: JSON-ready description.
-        arrays: pytree of arrays.
+        arrays: pytree of arrays; under "programs", if there are any, their bytes as uint8.
 
     Raises:
         InputError: if the disk doesn't take them, or gives back others, or the description is
@@ -76,8 +79,12 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
         return
     make_folder(folder)
     arrays = jax.tree.map(np.asarray, jax.device_get(arrays))
-    name = _name_of(arrays)
-    written = {"format": FORMAT_VERSION, **described, "arrays": name}
+    programs = arrays.pop("programs", None)
+    trees = {"arrays": arrays} | ({"programs": programs} if programs else {})
+    names = {kind: _name_of(kind, tree) for kind, tree in trees.items()}
+    written = {"format": FORMAT_VERSION, **described, **names}
+    if programs:
+        written["sizes"] = {name: len(content) for name, content in programs.items()}
     indent = 2 if len(described.get("groups", ())) <= MOST_INDENTED else None
     text = json.dumps(written, indent=indent) + "\n"
     if len(text) > MAX_BYTES:
@@ -85,23 +92,26 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
             f"{folder / JSON_NAME} would take {len(text):,} bytes; allowed: {MAX_BYTES:,} "
             "(train fewer groups in one run)"
         )
-    path = folder / name
-    if not _holds(path, arrays):
-        with refused_as_input(path), written_aside(path) as file:
-            pack(file, named(arrays))
-            file.flush()
-            read_arrays(aside_of(path), arrays, name)
+    for kind, tree in trees.items():
+        path = folder / names[kind]
+        if not _holds(path, tree):
+            with refused_as_input(path), written_aside(path) as file:
+                pack(file, named(tree))
+                file.flush()
+                read_arrays(aside_of(path), tree, path.name)
     write_file(folder / JSON_NAME, text)
     # The new detector is there: what can't be removed now is removed by the next save.
     with contextlib.suppress(OSError):
         for left in folder.iterdir():
-            unfinished = left.name.startswith(".arrays-") and left.name.endswith(ASIDE)
-            if unfinished or (ARRAYS.fullmatch(left.name) and left.name != name):
+            unfinished = left.name.startswith((".arrays-", ".programs-"))
+            unfinished = unfinished and left.name.endswith(ASIDE)
+            if unfinished or (FILES.fullmatch(left.name) and left.name not in names.values()):
                 left.unlink()
 
 
-def _name_of(arrays: Any) -> str:
-    return f"arrays-{digest(arrays)[:16]}.npz"
+def _name_of(kind: str, tree: Any) -> str:
+    # By names in one level: a network without its code has variables of another structure.
+    return f"{kind}-{digest(named(tree))[:16]}.npz"
 
 
 def _holds(path: Path, arrays: Any) -> bool:
@@ -132,9 +142,35 @@ def read_description(folder: Path) -> dict[str, Any]:
     version = written.get("format")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise InputError(f"{path}: format is {version!r}; allowed: {FORMAT_VERSION}")
-    if not ARRAYS.fullmatch(str(written.get("arrays"))):
-        raise InputError(f"{path}: arrays is {written.get('arrays')!r}; allowed: arrays-DIGEST.npz")
+    for kind in ("arrays", "programs"):
+        name = written.get(kind, "")
+        if (name or kind == "arrays") and not (
+            FILES.fullmatch(str(name)) and str(name).startswith(kind)
+        ):
+            raise InputError(f"{path}: {kind} is {name!r}; allowed: {kind}-DIGEST.npz")
     return written
+
+
+def read_programs(folder: Path, written: Mapping[str, Any]) -> dict[str, bytes]:
+    """The programs of a network of somebody's own, by name; {} where there are none.
+
+    Args:
+        folder: of the detector.
+        written: its description.
+
+    Raises:
+        InputError: if they are missing, damaged, or not the ones that the description names.
+    """
+    if "programs" not in written:
+        return {}
+    sizes = written.get("sizes")
+    if not isinstance(sizes, dict) or not all(
+        type(size) is int and 0 < size <= MAX_BYTES for size in sizes.values()
+    ):
+        raise InputError(f"{folder / JSON_NAME}: sizes is {sizes!r}; allowed: bytes of programs")
+    like = {name: np.empty(size, np.uint8) for name, size in sizes.items()}
+    read = read_arrays(folder / written["programs"], like)
+    return {name: content.tobytes() for name, content in read.items()}
 
 
 def read_arrays(path: Path, like: Any, name: str = "") -> Any:
@@ -154,6 +190,7 @@ def read_arrays(path: Path, like: Any, name: str = "") -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     tree = jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
-    if (found := _name_of(tree)) != (allowed := name or path.name):
+    allowed = name or path.name
+    if (found := _name_of(allowed.partition("-")[0], tree)) != allowed:
         raise InputError(f"{path}: content is {found}; allowed: {allowed} (damaged?)")
     return tree

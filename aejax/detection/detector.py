@@ -20,6 +20,7 @@ from aejax.detection import artifact, conformal, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
 from aejax.detection.neighbours import describe_normal
+from aejax.detection.own_network import code_digest, own_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_scores, finite_rows
@@ -88,7 +89,11 @@ class Detector:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
-        arrays = digest({"scaler": self.scaler._asdict(), "variables": self.variables})
+        tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
+        if self.scorer.model.is_own:
+            # Of the same names whether the network's code is here or not.
+            tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
+        arrays = digest(tree)
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"
@@ -401,7 +406,20 @@ class Detector:
             # Whether some features' errors count less than others', or not at all.
             "weighted": "weights" in self.variables,
         }
-        return described, jax.device_get(arrays_of(self.scaler, self.variables))
+        arrays = jax.device_get(arrays_of(self.scaler, self.variables))
+        if self.programs:
+            arrays["programs"] = {
+                name: np.frombuffer(content, np.uint8) for name, content in self.programs.items()
+            }
+        return described, arrays
+
+    @functools.cached_property
+    def programs(self) -> dict[str, bytes]:
+        """What a network of somebody's own computes, as programs; {} of built-in networks."""
+        one = self.variables
+        if self.combine is not None:
+            one = jax.tree.map(lambda leaf: leaf[0], one)
+        return own_programs(self.scorer.model, one, self.schema.shape, self.config.model)
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:

@@ -39,9 +39,11 @@ class Network:
         reconstructs: whether `apply` gives rows of the shape that it takes.
         own_score: name of the score of a network that reconstructs nothing, or None.
         is_own: whether it is somebody's own, which no settings describe.
+        maps: whether `jax.vmap` over its variables works; programs read from files have no rule.
     """
 
     is_own: ClassVar[bool] = False
+    maps: ClassVar[bool] = True
 
     precision: Precision = "float32"
     heads: tuple[Head, ...] | None = None

@@ -40,6 +40,8 @@ def network(settings: OwnNetwork, schema: Schema, precision: Precision) -> Netwo
 @functools.lru_cache(maxsize=64)
 def _checked(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     made = ADAPTERS[settings.kind](settings, shape)
+    if settings.kind == "network":
+        return made
     try:
         found = shapes_of(_output(made, shape), jax.random.key(0))
     except InputError:
@@ -379,6 +381,11 @@ def _factory(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     return (NnxNetwork if kind == "nnx" else EquinoxNetwork)(settings=settings, shape=shape)
 
 
+def _network(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
+    made: Network = settings.network
+    return made
+
+
 def _absent(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     raise InputError(
         f"Config.model is {settings.name}, of which only the description is here; allowed: "
@@ -392,5 +399,6 @@ ADAPTERS: dict[str, Callable[[OwnNetwork, tuple[int, ...]], Network]] = {
     "equinox": _equinox,
     "functions": _functions,
     "factory": _factory,
+    "network": _network,
     "absent": _absent,
 }

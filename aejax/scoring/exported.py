@@ -15,6 +15,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError, Precision
+from aejax.core import programs as lowered
 from aejax.core import steps
 from aejax.data.packed import unpack
 from aejax.data.schema import Schema
@@ -22,7 +23,7 @@ from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.memory import BatchLimit
 from aejax.detection.rows import as_rows, check_finite, map_batches
 from aejax.detection.threshold import Threshold
-from aejax.scoring import export, export_folder
+from aejax.scoring import export_folder
 
 MOST_TOP_FEATURES = 1 << 16
 
@@ -179,7 +180,7 @@ def load_export(folder: str | Path) -> ExportedScorer:
     for name, outputs in ((export_folder.SCORE, 1), (export_folder.EXPLAIN, 3)):
         if name not in names:
             continue
-        call, needed = export.read(
+        call, needed = lowered.read(
             contents[name], fields["schema"], outputs=outputs, where=folder / name
         )
         if like is not None and needed != like:

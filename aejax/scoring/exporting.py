@@ -15,13 +15,14 @@ import numpy as np
 from aejax import __version__
 from aejax import config as settings
 from aejax.config import InputError, read_json
+from aejax.core import programs
 from aejax.data.packed import pack
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.group_loading import is_groups, load_groups
 from aejax.detection.loading import load
 from aejax.models.backend import default_settings
-from aejax.scoring import export, export_folder, parity
+from aejax.scoring import export_folder, parity
 from aejax.scoring.exported import ExportedScorer, load_export
 from aejax.scoring.model_card import write_model_card
 
@@ -159,18 +160,18 @@ def _write_stablehlo(
     top = min(top_features, schema.features) if scorer.reconstructs else 0
     how = (scorer, detector.scaler, detector.variables, schema)
     arrays = io.BytesIO()
-    pack(arrays, jax.device_get(export.arrays_of(detector.scaler, detector.variables)))
+    pack(arrays, jax.device_get(programs.arrays_of(detector.scaler, detector.variables)))
     files = {
-        export_folder.SCORE: export.lower(*how),
+        export_folder.SCORE: programs.lower_score(*how),
         export_folder.ARRAYS: arrays.getvalue(),
         export_folder.LOADER: _TEMPLATE.read_bytes(),
     }
     if top:
-        files[export_folder.EXPLAIN] = export.lower(*how, top=top)
+        files[export_folder.EXPLAIN] = programs.lower_score(*how, top=top)
     described = {
         "kind": "stablehlo",
         **describe(detector, metrics),
-        "platforms": list(export.PLATFORMS),
+        "platforms": list(programs.PLATFORMS),
         "top_features": top,
         "batch_size": default_batch_size(schema, detector.config),
     }
