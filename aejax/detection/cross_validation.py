@@ -184,7 +184,7 @@ def _scores_alone(
 
 
 def _by_row(scorer: steps.Scorer, variables: Any, scaler: Any, batch: jax.Array) -> Any:
-    return (steps.compiled_member_scores(scorer, variables, scaler, batch).T,)
+    return (steps.compiled_member_scores(scorer, variables, scaler, batch),)
 
 
 def _stack(trees: Sequence[Any]) -> Any:

@@ -155,11 +155,7 @@ class Detector:
         """
         self._model.require_ensemble("member_scores", wanted=True)
         rows, _ = as_rows(x, self.schema)
-
-        def by_row(*given: Any) -> Any:
-            return steps.compiled_member_scores(*given).T
-
-        (scores,) = self._model.run(by_row, rows, batch_size)
+        (scores,) = self._model.run(steps.compiled_member_scores, rows, batch_size)
         return scores
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
