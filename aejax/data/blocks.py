@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,7 +87,7 @@ class Part:
     digest: Callable[[], str] | None = None
 
 
-def regrouped(chunks: Iterable[Block], size: int, cut: int | None = None) -> Iterator[Block]:
+def regrouped(chunks: Iterable[Block], size: int, cut: int | None = None) -> Generator[Block]:
     """The same rows in blocks of exactly `size`, and one smaller last block where rows are left.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Rows:
         file: int = 0,
         first_row: int | None = None,
         cut: int | None = None,
-    ) -> Iterator[Block]:
+    ) -> Generator[Block]:
         """Blocks of exactly `size` rows, the last one smaller where rows are left, in file order.
 
         Args:

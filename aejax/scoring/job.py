@@ -113,6 +113,7 @@ def write_part(job: Job, judge: Judge, rows: Rows, place: Place, path: Path) -> 
 
     try:
         with (
+            contextlib.closing(blocks),
             Behind(write, BLOCKS_BEHIND) as writer,
             contextlib.closing(ahead(itertools.islice(blocks, count), BLOCKS_AHEAD)) as read,
         ):
