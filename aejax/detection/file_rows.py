@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aejax.config import Config, InputError
+from aejax.data import files
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
@@ -65,9 +66,12 @@ def rows_of_files(
 
 
 def schema_of_files(config: Config, path: Input, selection: Selection | None) -> Schema | None:
-    """What the columns of a mixed table are; None where tables hold numbers only."""
+    """What has to be known of rows before they are read: None where nothing has.
+
+    Of a mixed table, what its columns are; of numbers, their offset, where they need one.
+    """
     if config.columns.kinds == "numbers":
-        return None
+        return files.schema_with_offset(path, selection)
     from aejax.data.inference import infer_schema_of_files
 
     return infer_schema_of_files(path, selection or Selection(), config.columns)
