@@ -25,6 +25,10 @@ from aejax.data.schema import Schema
 FAR = 4096.0
 # float32 holds every whole number up to here.
 MOST_WHOLE = float(1 << 24)
+# And float64 up to here.
+MOST_WHOLE_DOUBLE = float(1 << 53)
+# Of a column's different values; with fewer, that is said.
+LEAST_HELD = 0.75
 # Of a value's size: smaller differences, unless of whole numbers, are what arithmetic left.
 ROUNDING = 2.0**-36
 # The quartiles of a normal variable with standard deviation 1 lie so far apart.
@@ -100,22 +104,33 @@ def with_offset(schema: Schema, blocks: Iterable[np.ndarray]) -> tuple[Schema, l
 
     Returns:
         The schema, of float64 where it has an offset; and sentences, none where float32 holds
-        more than half of every feature's different values.
+        nearly all of every feature's different values.
     """
     head = _first_values(blocks, schema.features)
     offset, held, different = _centres(head, schema.offset)
-    if schema.offset is None and offset.any():
+    lost = np.flatnonzero(held < LEAST_HELD * different)
+    if schema.offset is None and (offset.any() or len(lost)):
         schema = schema.with_offset(tuple(offset.tolist()))
-    lost = np.flatnonzero((2 * held <= different) & (different > 0))
-    if not len(lost):
-        return schema, []
-    worst = int(lost[np.argmin(held[lost] / different[lost])])
-    others = f" ({len(lost) - 1} more features likewise)" if len(lost) > 1 else ""
-    return schema, [
-        f"{schema.feature_name(worst)} has {different[worst]:,} different values in the first "
-        f"{len(head):,} rows, of which float32 holds {held[worst]:,}{others}: they differ too "
-        "little beside how far apart others lie"
-    ]
+    found = []
+    if len(lost):
+        worst = int(lost[np.argmin(held[lost] / different[lost])])
+        others = f" ({len(lost) - 1} more features likewise)" if len(lost) > 1 else ""
+        found.append(
+            f"{schema.feature_name(worst)} has {different[worst]:,} different values in the first "
+            f"{len(head):,} rows, of which float32 holds {held[worst]:,}{others}: they differ too "
+            "little beside how far apart others lie"
+        )
+    most = np.where(np.isfinite(head), np.abs(head), 0).max(axis=0, initial=0)
+    for beyond in np.flatnonzero(most >= MOST_WHOLE_DOUBLE).tolist():
+        values = np.unique(head[np.isfinite(head[:, beyond]), beyond])
+        if len(values) > 1 and np.median(np.diff(values)) <= 2 * np.spacing(most[beyond]):
+            name = schema.feature_name(beyond)
+            found.append(
+                f"{name} holds numbers beyond 2 ** 53, where float64 holds every other one or "
+                "fewer: leave it out, or take it for text"
+            )
+            break
+    return schema, found
 
 
 def centres(head: np.ndarray) -> np.ndarray:
@@ -154,8 +169,8 @@ def offsets_of_groups(
         rows_of: positions of each group's rows, of which the first decide.
 
     Returns:
-        The offsets; and for each group whether a feature loses more than half of its different
-        values all the same, bool [groups].
+        The offsets; and for each group whether a feature loses many of its different values all
+        the same, bool [groups].
     """
     flat = x.reshape(len(x), -1)
     features = flat.shape[1]
@@ -172,7 +187,7 @@ def offsets_of_groups(
             part.reshape(len(some), features) for part in _centres(head.reshape(most, -1), None)
         )
         offsets[first : first + together] = centre
-        lost[first : first + together] = ((2 * held <= different) & (different > 0)).any(axis=1)
+        lost[first : first + together] = (held < LEAST_HELD * different).any(axis=1)
     return offsets.reshape(-1, *x.shape[1:]), lost
 
 

@@ -39,7 +39,7 @@ PROGRAM_VALUES = 1 << 20
 MOST_TOGETHER = 64
 # Rows that are reconstructed at once to learn what is normal.
 NORMAL_ROWS = 1 << 16
-LOST = Alarm(kind="lost values", size=1.0, text="in a feature at least half of them")
+LOST = Alarm(kind="lost values", size=1.0, text="a quarter or more of a feature's")
 
 
 def fit_groups(

@@ -91,5 +91,6 @@ def _text(column: Column, value: float, offset: float) -> str:
     """A cell as a person would write it, of a value that is less the column's offset."""
     if not offset or math.isnan(value):
         return column.text(value)
-    # As many digits as other numbers get, behind those that the offset has.
-    return f"{offset + float(f'{value:.6g}'):.15g}"
+    # As many digits of the difference as other numbers get.
+    digits = 5 - math.floor(math.log10(abs(value))) if value else 5
+    return f"{round(offset + value, digits):.15g}"
