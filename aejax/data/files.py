@@ -167,14 +167,17 @@ def open_rows(
     return Rows(path=Path(label), parts=tuple(parts), many=many)
 
 
-def schema_with_offset(path: Input, selection: Selection | None = None) -> Schema | None:
-    """The schema of rows to train on, where the first ones need an offset; else None.
+def schema_with_offset(
+    path: Input, selection: Selection | None = None, expected: Schema | None = None
+) -> Schema | None:
+    """The schema of rows to train on, where the first ones need an offset; else the expected one.
 
     Of files whose numbers fit float32 no row is looked at.
 
     Args:
         path: as in `open_rows`.
         selection: as in `open_rows`; anomalous rows are passed over.
+        expected: what is known of the rows; None for nothing.
 
     Raises:
         InputError: as `open_rows`.
@@ -185,12 +188,12 @@ def schema_with_offset(path: Input, selection: Selection | None = None) -> Schem
         from aejax.data import named_rows
 
         if named_rows.is_name(os.fspath(path)):
-            return None
+            return expected
     sources, _ = find_sources(path)
     constants = partition_values(sources)
-    part = _open(sources[0], constants[0], selection, None)
+    part = _open(sources[0], constants[0], selection, expected)
     if not part.wide or part.schema.dtype != "float32":
-        return None
+        return expected
     exact = dataclasses.replace(part.schema, dtype="float64")
     size = head_rows(exact.features)
 
@@ -200,7 +203,7 @@ def schema_with_offset(path: Input, selection: Selection | None = None) -> Schem
                 yield block.x if block.y is None else block.x[block.y == 0]
 
     schema, _ = with_offset(part.schema, blocks())
-    return None if schema.offset is None else schema
+    return expected if schema.offset is None else schema
 
 
 def _open(

@@ -79,8 +79,9 @@ def open_parquet(
                         f"allowed: the {groups[group]} that it promises"
                     )
 
-    types = dict(zip(columns.names, columns.types, strict=True))
-    wide = any(not fits_float32(types[name]) for name in layout.features if name in types)
+    types = {name: value.type for name, value in layout.constants.items()}
+    types |= dict(zip(columns.names, columns.types, strict=True))
+    wide = not all(fits_float32(types[name]) for name in layout.features)
     return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks, wide=wide)
 
 

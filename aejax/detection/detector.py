@@ -17,6 +17,7 @@ from aejax.config import Combine, Config, InputError, Rule
 from aejax.core import steps
 from aejax.core.errors import feature_error
 from aejax.core.scaling import Scaler
+from aejax.data.frames import as_table
 from aejax.data.schema import Schema
 from aejax.detection import artifact, conformal, inside
 from aejax.detection.artifact import arrays_of
@@ -185,8 +186,6 @@ class Detector:
         """
         words = table = None
         if self.schema.columns is not None:
-            from aejax.data.frames import as_table
-
             # Once: a stream has its rows only once.
             table = as_table(x)
         rows = finite_rows(x if table is None else table, self.schema)

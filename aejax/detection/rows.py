@@ -12,6 +12,7 @@ import numpy as np
 
 from aejax.config import Columns, Config, Context, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
+from aejax.data.frames import as_table, rows_by_name, rows_of_frame, schema_of_frame
 from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
 from aejax.data.schema import RowKind, Schema
@@ -79,8 +80,6 @@ def training_rows(x: Any, schema: Schema | None, columns: Columns | None = None)
         InputError: as `as_rows`, or if `columns` and the schema contradict each other.
     """
     if schema is None and columns is not None and columns.kinds == "mixed":
-        from aejax.data.frames import as_table, schema_of_frame
-
         table = as_table(x)
         x = x if table is None else table
         schema = schema_of_frame(x, columns)
@@ -106,11 +105,7 @@ def check_kind(columns: Columns, schema: Schema) -> None:
 def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     """Rows as they were given, as numbers of the schema's shape, and the schema."""
     if schema is not None and schema.columns is not None:
-        from aejax.data.frames import rows_of_frame
-
         return rows_of_frame(x, schema), schema
-    from aejax.data.frames import rows_by_name
-
     named = rows_by_name(x, None if schema is None else schema.names)
     rows, names = (np.asarray(x), None) if named is None else named
     if rows.dtype.kind not in "biuf":
