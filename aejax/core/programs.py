@@ -79,7 +79,9 @@ def lower_score(
 
     arrays = arrays_of(scaler, variables)
     structure = jax.tree.structure((scaler, dict(variables)))
-    return _lowered(program, scorer, arrays, structure, schema.shape, schema.dtype, platforms)
+    return _lowered(
+        program, scorer, arrays, structure, schema.shape, schema.device_dtype, platforms
+    )
 
 
 def _lowered(
@@ -263,7 +265,7 @@ def read(
     """
     # Reading waits for threads, too.
     check_own_process()
-    return _read(content, schema.shape, schema.dtype, outputs, where)
+    return _read(content, schema.shape, schema.device_dtype, outputs, where)
 
 
 def _read(

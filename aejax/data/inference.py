@@ -18,6 +18,7 @@ from aejax.data import cells
 from aejax.data.columns import PERIODS, Column, ColumnKind, DatePart
 from aejax.data.csv_tables import csv_columns, csv_error
 from aejax.data.files import Input
+from aejax.data.offsets import HEAD_ROWS, centres
 from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema, check_once
 from aejax.data.sources import find_sources, partition_values
@@ -38,15 +39,23 @@ class Tally:
     missing: int = 0
     low: float = np.inf
     high: float = -np.inf
+    head: list[np.ndarray] = dataclasses.field(default_factory=list)
     values: Counter[str] = dataclasses.field(default_factory=Counter)
     more: int = 0
 
     def add_numbers(self, found: np.ndarray) -> None:
-        """Count numbers, NaN where missing."""
+        """Count numbers, float64, NaN where missing."""
         there = found[~np.isnan(found)]
+        if (left := HEAD_ROWS - self.rows + self.missing) > 0:
+            self.head.append(there[:left])
         self.rows, self.missing = self.rows + len(found), self.missing + len(found) - len(there)
         if len(there):
             self.low, self.high = min(self.low, there.min()), max(self.high, there.max())
+
+    @property
+    def offset(self) -> float:
+        """What to subtract before the numbers become float32; see `aejax.data.offsets`."""
+        return float(centres(np.concatenate(self.head)[:, None])[0]) if self.head else 0.0
 
     def add_text(self, found: pa.Array) -> None:
         """Count values, null where missing."""
@@ -119,6 +128,7 @@ def infer_schema(
         if name not in kinds:
             raise InputError(f"Columns.categories names {name!r}; {suggest(name, kinds)}")
     columns: list[Column] = []
+    offset: list[float] = []
     dropped: dict[str, str] = {}
     for (name, part), tally in tallies.items():
         feature = name if part is None else f"{name}.{part}"
@@ -129,6 +139,7 @@ def infer_schema(
         else:
             column = _column(feature, name, part, kinds[name], tally, settings)
             columns.append(dataclasses.replace(column, zone=zones.get(name, "")))
+            offset.append(tally.offset if kinds[name] == "number" else 0.0)
     if not columns:
         reasons = ", ".join(f"{name}: {why}" for name, why in dropped.items())
         raise InputError(f"{where} has 0 columns that vary ({reasons}); allowed: at least 1")
@@ -137,6 +148,8 @@ def infer_schema(
         names=tuple(column.name for column in columns),
         columns=tuple(columns),
         dropped=tuple(dropped.items()),
+        dtype="float64" if any(offset) else "float32",
+        offset=tuple(offset) if any(offset) else None,
     )
 
 
@@ -179,7 +192,7 @@ def _count(tally: Tally, column: pa.Array, kind: str, read: Column) -> None:
         tally.add_text(cells.text_of(column))
         return
     batch = pa.record_batch([column], names=[read.source])
-    tally.add_numbers(cells.read_cells(batch, [read], str, None)[:, 0])
+    tally.add_numbers(cells.read_cells(batch, [read], str, None, "float64")[:, 0])
 
 
 def _useless(tally: Tally, kind: str) -> str | None:
@@ -193,7 +206,7 @@ def _useless(tally: Tally, kind: str) -> str | None:
         different = len(tally.values) + tally.more
         if there > 2 and different > MOST_DIFFERENT * there:
             return f"text that names rows: {different} values in {there} rows"
-    elif tally.low == tally.high:
+    elif np.float32(tally.low - tally.offset) == np.float32(tally.high - tally.offset):
         return f"always {tally.low:g}"
     return None
 

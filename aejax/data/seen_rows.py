@@ -9,6 +9,7 @@ import numpy as np
 from aejax.config import InputError
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
+from aejax.data.offsets import centred
 from aejax.data.rows import Selection, usable_rows
 
 
@@ -84,7 +85,7 @@ class SeenRows:
         # Of mixed tables, columns that never change were left out when they were inferred.
         if not len(x) or schema.kind != "table" or schema.columns is not None:
             return
-        flat = x.reshape(len(x), -1)
+        flat = centred(x, schema).reshape(len(x), -1)
         if self.same is None:
             self.value, self.same = flat[0].copy(), np.ones(flat.shape[1], bool)
         # Only columns that haven't changed yet are looked at: after a block, hardly any.
@@ -118,4 +119,5 @@ class SeenRows:
         if self.same is None or not self.same.any():
             return None
         index = int(np.argmax(self.same))
-        return index, float(self.value[index])
+        offset = self.opened.schema.offset
+        return index, float(self.value[index]) + (0.0 if offset is None else offset[index])

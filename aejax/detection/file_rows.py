@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aejax.config import Config, InputError
+from aejax.data import files
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
@@ -55,7 +56,7 @@ def rows_of_files(
             folder=scratch,
             memory_limit=memory_limit,
             on_bad_row=on_bad_row,
-            expected=schema or schema_of_files(config, path, selection),
+            expected=schema_of_files(config, path, selection, schema),
             after_block=stopper(should_stop, path),
         )
         check_enough(rows, path)
@@ -64,10 +65,23 @@ def rows_of_files(
             remove_spool(scratch)
 
 
-def schema_of_files(config: Config, path: Input, selection: Selection | None) -> Schema | None:
-    """What the columns of a mixed table are; None where tables hold numbers only."""
+def schema_of_files(
+    config: Config, path: Input, selection: Selection | None, schema: Schema | None = None
+) -> Schema | None:
+    """What has to be known of rows before they are read: None where nothing has.
+
+    Of a mixed table, what its columns are; of numbers, their offset, where they need one.
+
+    Args:
+        config: all settings.
+        path: as in `fit_files`.
+        selection: which columns are labels and features.
+        schema: what is known already; None for nothing.
+    """
     if config.columns.kinds == "numbers":
-        return None
+        return files.schema_with_offset(path, selection, schema)
+    if schema is not None:
+        return schema
     from aejax.data.inference import infer_schema_of_files
 
     return infer_schema_of_files(path, selection or Selection(), config.columns)

@@ -83,7 +83,7 @@ def file_task(
     """
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction is {test_fraction!r}; allowed: a number in (0, 1)")
-    x, y, schema = files.read(path, selection)
+    x, y, schema = files.read(path, selection, files.schema_with_offset(path, selection))
     files.check_finite(x, schema, path)
     normal = x if y is None else x[y == 0]
     anomalous = x[:0] if y is None else x[y == 1]
