@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from aejax.config import Columns, InputError
 from aejax.data.cells import read_cells
 from aejax.data.inference import infer_schema
 from aejax.data.schema import Schema
+from aejax.data.training_tables import BATCH_ROWS
 
 
 def as_table(frame: Any) -> pa.Table | None:
@@ -34,15 +37,35 @@ def as_table(frame: Any) -> pa.Table | None:
     return None
 
 
-def schema_of_frame(frame: Any, settings: Columns) -> Schema:
-    """The schema of a data frame as a mixed table; raises InputError for what is none."""
-    table = as_table(frame)
+def schema_of_frame(frame: Any, settings: Columns) -> Schema | None:
+    """The schema of a data frame; None for what is no table with names and needn't be one.
+
+    Raises:
+        InputError: as `infer_schema`, or if mixed columns are to be read from something else.
+    """
+    numbers = settings.kinds == "numbers"
+    try:
+        table = as_table(frame)
+    except (InputError, AttributeError):
+        # No frame of these libraries, or cells of several types: for who makes numbers of them.
+        if not numbers:
+            raise
+        return None
+    if table is None and numbers:
+        return None
     if table is None:
         raise InputError(
             f"rows are {type(frame).__name__}; "
             "allowed with mixed columns: a data frame of pandas or Polars, or a pyarrow.Table"
         )
-    return infer_schema(table.to_batches(), settings, "rows")
+
+    def read(names: Sequence[str] | None) -> Generator[pa.RecordBatch]:
+        yield from (table if names is None else table.select(list(names))).to_batches(BATCH_ROWS)
+
+    schema = infer_schema(read, settings, "rows")
+    if schema is not None and numbers and set(table.schema.types) == {pa.uint8()}:
+        return dataclasses.replace(schema, dtype="uint8")
+    return schema
 
 
 def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:

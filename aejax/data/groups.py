@@ -87,12 +87,17 @@ def read_groups(
     Raises:
         InputError: if the file can't be read, has no such column, or a row has no group.
     """
-    if column == selection.label_column or column in selection.drop_columns:
-        raise InputError(f"group column {column!r} is also a label or dropped; allowed: one use")
+    if column == selection.label_column or column in (
+        *selection.drop_columns,
+        *selection.key_columns,
+    ):
+        raise InputError(
+            f"group column {column!r} is also a label, a key or dropped; allowed: one use"
+        )
     chosen = Selection(
         label_column=selection.label_column,
         normal_label=selection.normal_label,
-        drop_columns=selection.drop_columns,
+        drop_columns=(*selection.drop_columns, *selection.key_columns),
         key_columns=(column,),
         header=selection.header,
     )

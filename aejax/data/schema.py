@@ -25,7 +25,8 @@ class Schema:
         kind: "table" (named columns), "series" (samples in time) or "image".
         columns: what each column of a mixed table is; None for rows of numbers without
             missing cells.
-        dropped: of a mixed table, the columns that were left out, each with the reason.
+        dropped: of a table with names, the columns of the training rows that are no features,
+            each with the reason; scoring passes them by.
     """
 
     shape: tuple[int, ...]
@@ -107,6 +108,7 @@ class Schema:
         }
         if self.columns is not None:
             written["columns"] = [column.to_dict() for column in self.columns]
+        if self.columns is not None or self.dropped:
             written["dropped"] = dict(self.dropped)
         return written
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from aejax.config import Config, InputError
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.data.seen_rows import LeftOut
+from aejax.data.sources import is_table
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, TrainingRows, read_training
 from aejax.training.loop import Interrupted
@@ -64,13 +67,36 @@ def rows_of_files(
             remove_spool(scratch)
 
 
-def schema_of_files(config: Config, path: Input, selection: Selection | None) -> Schema | None:
-    """What the columns of a mixed table are; None where tables hold numbers only."""
-    if config.columns.kinds == "numbers":
+def schema_of_files(
+    config: Config, path: Input, selection: Selection | None, *, groups: bool = False
+) -> Schema | None:
+    """What the columns of a table are, and which are features; None for rows without names.
+
+    Args:
+        config: all settings.
+        path: as in `fit_files`.
+        selection: which columns are labels and features.
+        groups: whether the detectors are those of groups, which take numbers only.
+
+    Raises:
+        InputError: if files can't be read, a column is no feature, or none is left.
+    """
+    if config.columns.kinds == "numbers" and not is_table(path):
         return None
     from aejax.data.inference import infer_schema_of_files
 
-    return infer_schema_of_files(path, selection or Selection(), config.columns)
+    chosen = selection or Selection()
+    return infer_schema_of_files(path, chosen, config.columns, advice=_advice(config, groups))
+
+
+def _advice(config: Config, groups: bool) -> Literal["drop", "mixed"]:
+    """What a person can do about a column that is no number."""
+    try:
+        dataclasses.replace(config, columns=dataclasses.replace(config.columns, kinds="mixed"))
+    except InputError:
+        # Not with this network, score or scale.
+        return "drop"
+    return "drop" if groups else "mixed"
 
 
 def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[], None]:

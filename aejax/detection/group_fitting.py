@@ -26,7 +26,7 @@ from aejax.detection.groups import GroupDetector
 from aejax.detection.neighbours import needs_neighbours, neighbours_of_groups
 from aejax.detection.normal import normal_of, reconstructed, wanted
 from aejax.detection.population import new_member, train_kinds
-from aejax.detection.rows import as_rows, as_stored, check_finite
+from aejax.detection.rows import as_rows, as_stored, check_finite, check_varies, schema_for
 from aejax.detection.threshold import Threshold, check_rule
 from aejax.training.members import Member, TrainedMember
 from aejax.training.population import GROUP, workers
@@ -98,9 +98,10 @@ def fit_groups(
         raise InputError(
             "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
         )
-    stored, schema = as_rows(x, schema)
+    stored, schema = as_rows(x, schema_for(config, x, schema))
     stored = as_stored(stored, schema)
     check_finite(stored, schema)
+    check_varies(stored, schema)
     names, positions = group_positions(groups, len(stored))
     if not names:
         raise InputError("training rows: found 0; allowed: at least 1")

@@ -16,7 +16,7 @@ from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
-from aejax.detection.rows import as_rows, check_finite, schema_for
+from aejax.detection.rows import as_rows, check_finite, check_varies, schema_for
 from aejax.models.build import build
 from aejax.training.masks import Parts, described, mask_of
 from aejax.training.population import GROUP, Member, TrainedMember, train_populations
@@ -103,6 +103,7 @@ def fit_population(
     stored, schema = as_rows(x, schema_for(configs[0], x, schema))
     stored = np.ascontiguousarray(stored, schema.dtype)
     check_finite(stored, schema)
+    check_varies(stored, schema)
     everything = np.arange(len(stored))
     members = [
         new_member(config, everything if rows is None else rows[number], number)

@@ -12,11 +12,14 @@ import numpy as np
 
 from aejax.config import Config, Context, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
+from aejax.data.batches import in_blocks
+from aejax.data.disk_rows import Stored
 from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
+NAMED_AT_MOST = 3
 # Bytes; what XLA's CPU backend asks of memory that it uses without copying.
 ALIGNMENT = 64
 
@@ -71,7 +74,7 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     if rows.shape[1:] != schema.shape:
         raise InputError(
             f"rows have shape {list(rows.shape)}; "
-            f"allowed: [rows, {', '.join(map(str, schema.shape))}]"
+            f"allowed: [rows, {', '.join(map(str, schema.shape))}]" + _without(schema)
         )
     wanted = np.dtype(schema.dtype)
     if wanted.kind in "iu" and not np.can_cast(rows.dtype, wanted):
@@ -83,19 +86,37 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     return rows, schema
 
 
+def _without(schema: Schema) -> str:
+    """What to say of the columns of training rows that are no features, to who brings them all."""
+    left = [name for name, _ in schema.dropped]
+    if not left:
+        return ""
+    more = ", ..." if len(left) > NAMED_AT_MOST else ""
+    few = ", ".join(map(repr, left[:NAMED_AT_MOST]))
+    return f", without the columns that training left out ({few}{more}), or a data frame"
+
+
 def schema_for(config: Config, x: Any, schema: Schema | None) -> Schema | None:
-    """The schema of training rows where the configuration says that they are mixed.
+    """The schema of training rows, as far as it is known before they are read as numbers.
+
+    Of a data frame columns are left out that never change or identify rows, see
+    `aejax.data.column_checks`. An array's features have no names to leave any out by: its shape
+    is its schema, and a feature that never changes is shifted by the scaler and not stretched.
 
     Args:
         config: all settings.
-        x: training rows, a data frame.
+        x: training rows; a data frame where the configuration says that they are mixed.
         schema: of the rows where it is known.
 
+    Returns:
+        The schema; None for arrays, which show what they are.
+
     Raises:
-        InputError: if the rows are no data frame, or a given schema is not of a mixed table.
+        InputError: if mixed rows are no data frame, a given schema is not of such a table, or no
+            column of a frame is a feature.
     """
     mixed = config.columns.kinds == "mixed"
-    if schema is None and mixed:
+    if schema is None and (mixed or hasattr(x, "columns")):
         from aejax.data.frames import schema_of_frame
 
         return schema_of_frame(x, config.columns)
@@ -137,6 +158,18 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
         raise InputError(
             f"row {row}, {schema.feature_name(feature)} is {x.ravel()[wrong[0]]}; "
             "allowed: finite numbers"
+        )
+
+
+def check_varies(rows: Stored, schema: Schema) -> None:
+    """Raise InputError if all rows of a table of numbers are the same: they teach nothing."""
+    if schema.kind != "table" or schema.columns is not None or len(rows) < 2:
+        return
+    first = rows[:1]
+    if all((block == first).all() for block in in_blocks(rows)):
+        raise InputError(
+            f"all {len(rows)} training rows are the same, {schema.feature_name(0)} is "
+            f"{first.ravel()[0]:g} in all of them; allowed: at least 1 feature that varies"
         )
 
 

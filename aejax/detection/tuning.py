@@ -20,7 +20,7 @@ from aejax.detection.cross_validation import (
     split_folds,
 )
 from aejax.detection.population import kinds
-from aejax.detection.rows import stored_array
+from aejax.detection.rows import check_varies, schema_for, stored_array
 from aejax.detection.trials import Search, Trial, Tuning
 from aejax.training.search_space import SearchSpace, draw
 
@@ -91,7 +91,8 @@ def tune(
     _check_choice("search", search, SEARCHES)
     _check_choice("objective", objective, OBJECTIVES)
     _check_comparable(space, objective)
-    rows, schema = stored_array(x, schema)
+    rows, schema = stored_array(x, schema_for(space.base, x, schema))
+    check_varies(rows, schema)
     anomalous = rows[:0]
     if objective != "reconstruction":
         if x_anomalous is None or not len(x_anomalous):

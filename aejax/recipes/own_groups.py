@@ -15,6 +15,7 @@ from aejax.data import files
 from aejax.data.groups import group_positions, read_groups
 from aejax.data.rows import Selection
 from aejax.detection import artifact
+from aejax.detection.file_rows import schema_of_files
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
@@ -64,7 +65,9 @@ def train_groups_on_file(
         InputError: naming the file and the column, row or group that can't be used.
     """
     clock = time.monotonic()
-    x, y, groups, schema = read_groups(path, selection, column)
+    others = dataclasses.replace(selection, key_columns=(*selection.key_columns, column))
+    expected = schema_of_files(config, path, others, groups=True)
+    x, y, groups, schema = read_groups(path, selection, column, expected)
     files.check_finite(x, schema, path)
     normal = np.ones(len(x), bool) if y is None else y == 0
     data = {
@@ -121,6 +124,7 @@ def train_groups_on_file(
         "run": str(out),
         "measured": measured,
         "skipped": dict(list(detector.skipped.items())[:SKIPPED_SHOWN]),
+        **({"left_out": dict(schema.dropped)} if schema.dropped else {}),
         "seconds": seconds,
         "table": str(out / TABLE),
         "report": str(page),

@@ -1,0 +1,130 @@
+"""What is known of a training table's columns, as its rows go by, and why some are no features."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as types
+
+from aejax.config import Columns
+from aejax.config.columns import DATE_PARTS
+from aejax.data import cells
+from aejax.data.column_checks import LEAST_ROWS, UNNAMED, Numbers, Texts, named_as_key
+from aejax.data.columns import Column
+
+# How a reason begins that is the same for all columns of one value.
+ALWAYS = "always "
+
+
+class Seen:
+    """What is known so far of a column.
+
+    Args:
+        name: of it.
+        kind: "number", "boolean", "category", "date", "missing", or "other" for what is none.
+        dtype: of its cells.
+    """
+
+    def __init__(self, name: str, kind: str, dtype: pa.DataType) -> None:
+        self.name, self.kind, self.dtype = name, kind, dtype
+        self.rows = self.missing = 0
+        self.numbers, self.texts = Numbers(), Texts()
+        self.parts = {part: Numbers() for part in DATE_PARTS}
+        self.days = np.empty(0, np.int64)
+
+    def add(self, column: pa.Array) -> None:
+        """Look at some more cells."""
+        self.rows += len(column)
+        self.missing += column.null_count
+        if self.kind == "category":
+            text = cells.text_of(column)
+            self.missing += text.null_count - column.null_count
+            self.texts.add(text)
+        elif self.kind == "date":
+            dates = pa.record_batch([column], names=[self.name])
+            for part, numbers in self.parts.items():
+                read = Column(name=self.name, kind="number", source=self.name, part=part)
+                numbers.add(cells.read_cells(dates, [read], str, None)[:, 0].astype(np.float64))
+            self.days = np.union1d(self.days, cells.days_of(column, self.name))
+        elif self.kind in ("number", "boolean"):
+            found = _numbers(column.drop_null())
+            self.missing += int(np.isnan(found).sum())
+            self.numbers.add(found)
+
+    @property
+    def is_key(self) -> bool:
+        """Whether the values may be a key's, by the column's name."""
+        can = self.kind == "category" or (self.kind == "number" and self.numbers.whole)
+        return can and named_as_key(self.name)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a column of a table of numbers stays what it is, whatever rows follow."""
+        if self.kind == "category":
+            often = self.texts.count >= LEAST_ROWS and self.texts.identifies() is None
+            return often and not self.texts.constant and not self.is_key
+        return self.kind == "other" or (self.numbers.settled and not self.is_key)
+
+    def left_out(self, settings: Columns, labels: Collection[str]) -> str | None:
+        """Why the column is no feature, or None; parts of dates have reasons of their own."""
+        mixed, texts, numbers = settings.kinds == "mixed", self.texts, self.numbers
+        if self.missing == self.rows:
+            return "no cell has a value"
+        if self.name in settings.keep:
+            return None
+        if self.kind == "category" and texts.constant:
+            return f"{ALWAYS}{next(iter(texts.values))!r}"
+        # A table of numbers with a single value in a column has a single usable row: not enough,
+        # but for another reason.
+        if self.kind in ("number", "boolean") and numbers.constant and (mixed or numbers.count > 1):
+            return f"{ALWAYS}{numbers.low:g}"
+        if UNNAMED.fullmatch(self.name) or self.name in labels:
+            return "row labels, written beside the columns"
+        if self.kind == "number":
+            return numbers.identifies() or ("named as a key" if self.is_key else None)
+        if self.kind == "category" and (mixed or texts.count >= LEAST_ROWS):
+            return texts.identifies() or ("named as a key" if self.is_key and not mixed else None)
+        return None
+
+    def question(self, settings: Columns) -> str | None:
+        """What a person is asked about a feature, or None."""
+        if self.name in (*settings.keep, *settings.categories):
+            return None
+        if self.kind == "category" and self.is_key:
+            return "is named as a key: rows with a value not seen in training will be flagged"
+        if self.kind == "number" and self.numbers.rising():
+            return "changes in one direction, as times and counters do: later rows lie beyond it"
+        return None
+
+
+def kind_of(name: str, dtype: pa.DataType, settings: Columns) -> str:
+    """What a column of a type is read as."""
+    mixed = settings.kinds == "mixed"
+    if types.is_null(dtype):
+        return "missing"
+    if mixed and name in settings.categories and not cells.is_date(dtype):
+        return "category"
+    if not mixed and types.is_dictionary(dtype) and cells.is_number(dtype.value_type):
+        return "number"
+    if types.is_boolean(dtype):
+        return "boolean" if mixed else "number"
+    if cells.is_number(dtype):
+        return "number"
+    if cells.is_text(dtype):
+        return "category"
+    return "date" if mixed and cells.is_date(dtype) else "other"
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """Numbers or booleans, none missing, as int64 or float64 [n]."""
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    whole = types.is_integer(column.type)
+    found: np.ndarray = column.cast(pa.int64() if whole else pa.float64(), safe=False).to_numpy(
+        zero_copy_only=False
+    )
+    return found
