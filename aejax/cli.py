@@ -42,6 +42,7 @@ def as_text(result: Any, indent: str = "") -> str:
     """Nested results as indented lines."""
     lines = []
     for name, value in result.items():
+        name = name or "''"
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
         else:

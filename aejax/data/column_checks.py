@@ -17,13 +17,23 @@ short table may be sorted, or list the steps of a trial.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
+from aejax.config import InputError
 from aejax.config.columns import DatePart
+from aejax.data.batches import in_blocks
+from aejax.data.disk_rows import Stored
+from aejax.data.schema import Schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger("aejax")
 
 LEAST_ROWS = 50
 # Repeats that chance would give; with that many, none has a probability of e^-25.
@@ -32,6 +42,10 @@ EXPECTED = 25.0
 ORDERED = 0.99
 # More rises than that aren't the few changes of a column that is nearly constant.
 LEAST_RISES = 20
+ONE_WAY = "changes in one direction, as times and counters do: later rows lie beyond it"
+# Of an array, whose order shows whether a feature is worth a second look.
+HEAD_ROWS, LOOKED_AT_ROWS = 1 << 10, 1 << 16
+NAMED_AT_MOST = 3
 # Values of a column that are remembered to find repeats among.
 MOST_REMEMBERED = 1 << 20
 # Different values of a column of text that are counted; later ones are only known to be more.
@@ -141,6 +155,58 @@ class Numbers:
             return False
         one_way = not min(self.rises, self.falls) and max(self.rises, self.falls) >= LEAST_RISES
         return one_way or self.direction() is not None
+
+
+def counting(x: np.ndarray) -> dict[int, str]:
+    """Features of rows without names that look like keys, counters or times, each with why.
+
+    Args:
+        x: rows in their order, [n, features].
+    """
+    head = x[:HEAD_ROWS].astype(np.float64)
+    if len(head) < LEAST_ROWS:
+        return {}
+    steps = np.diff(head, axis=0)
+    rises, falls = (steps > 0).sum(axis=0), (steps < 0).sum(axis=0)
+    one_way = (np.minimum(rises, falls) < (1 - ORDERED) * len(head)) & (rises + falls > 0)
+    whole = (head == np.floor(head)).all(axis=0) & (rises + falls > len(head) / 2)
+    found = {}
+    for feature in np.flatnonzero(one_way | whole):
+        numbers = Numbers()
+        numbers.add(x[:, feature].astype(np.float64))
+        if why := numbers.identifies():
+            found[int(feature)] = why
+        elif numbers.rising():
+            found[int(feature)] = ONE_WAY
+    return found
+
+
+def check_features(rows: Stored, schema: Schema) -> None:
+    """Look at the features of training rows.
+
+    A table's are chosen before, by their names; of an array, whose shape is its schema, a warning
+    names those that look like keys, counters or times.
+
+    Args:
+        rows: [n, ...], of the schema's type.
+        schema: of the rows.
+
+    Raises:
+        InputError: if all rows of a table of numbers are the same: they teach nothing.
+    """
+    if schema.kind != "table" or schema.columns is not None or len(rows) < 2:
+        return
+    first = rows[:1]
+    if all((block == first).all() for block in in_blocks(rows)):
+        raise InputError(
+            f"all {len(rows)} training rows are the same, {schema.feature_name(0)} is "
+            f"{first.ravel()[0]:g} in all of them; allowed: at least 1 feature that varies"
+        )
+    if schema.names is None and (found := counting(rows[:LOOKED_AT_ROWS])):
+        few = [f"{schema.feature_name(at)} ({why})" for at, why in found.items()][:NAMED_AT_MOST]
+        more = f" and {len(found) - len(few)} more" if len(found) > len(few) else ""
+        said = "; ".join(few) + more
+        logger.warning("aejax: look at: %s. All columns of an array are features", said)
 
 
 @dataclasses.dataclass

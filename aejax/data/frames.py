@@ -68,6 +68,12 @@ def schema_of_frame(frame: Any, settings: Columns) -> Schema | None:
     return schema
 
 
+def schema_of_arrays(x: np.ndarray, names: Sequence[str], settings: Columns) -> Schema | None:
+    """The schema of numbers [n, columns] whose columns have names; see `schema_of_frame`."""
+    columns = [pa.array(np.ascontiguousarray(column)) for column in x.T]
+    return schema_of_frame(pa.Table.from_arrays(columns, list(names)), settings)
+
+
 def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:
     """Rows of a mixed table as the device takes them.
 

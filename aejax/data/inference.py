@@ -11,7 +11,7 @@ import pyarrow as pa
 from aejax.config import Columns, InputError, suggest
 from aejax.config.columns import DatePart
 from aejax.data import training_tables
-from aejax.data.column_checks import uncovered
+from aejax.data.column_checks import NAMED_AT_MOST, uncovered
 from aejax.data.columns import Column, ColumnKind
 from aejax.data.files import Input
 from aejax.data.rows import Selection
@@ -22,7 +22,6 @@ from aejax.data.tables import Advice, no_numbers
 
 # Batches of the columns that are named, or of all.
 Read = Callable[[Sequence[str] | None], Generator[pa.RecordBatch]]
-NAMED_AT_MOST = 3
 NEVER = "the same in all rows"
 
 logger = logging.getLogger("aejax")

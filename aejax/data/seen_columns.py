@@ -11,7 +11,14 @@ import pyarrow.types as types
 from aejax.config import Columns
 from aejax.config.columns import DATE_PARTS
 from aejax.data import cells
-from aejax.data.column_checks import LEAST_ROWS, UNNAMED, Numbers, Texts, named_as_key
+from aejax.data.column_checks import (
+    LEAST_ROWS,
+    ONE_WAY,
+    UNNAMED,
+    Numbers,
+    Texts,
+    named_as_key,
+)
 from aejax.data.columns import Column
 
 # How a reason begins that is the same for all columns of one value.
@@ -95,7 +102,7 @@ class Seen:
         if self.kind == "category" and self.is_key:
             return "is named as a key: rows with a value not seen in training will be flagged"
         if self.kind == "number" and self.numbers.rising():
-            return "changes in one direction, as times and counters do: later rows lie beyond it"
+            return ONE_WAY
         return None
 
 

@@ -17,6 +17,7 @@ from aejax import config as settings
 from aejax.config import Config, InputError
 from aejax.core import scaling, steps
 from aejax.data import batches
+from aejax.data.column_checks import check_features
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.schema import Schema
 from aejax.detection import alarms, artifact
@@ -26,7 +27,7 @@ from aejax.detection.file_rows import left_out_alarms, rows_of_files
 from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
-from aejax.detection.rows import check_varies, schema_for, stored_array
+from aejax.detection.rows import schema_for, stored_array
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
 from aejax.models.build import build
@@ -126,7 +127,7 @@ def fit(
         return dataclasses.replace(detector, provenance=record(detector.provenance, told))
     known = x_train.schema if isinstance(x_train, DiskRows) and schema is None else schema
     rows, schema = stored_rows(x_train, schema_for(config, x_train, known))
-    check_varies(rows, schema)
+    check_features(rows, schema)
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")

@@ -15,6 +15,7 @@ import numpy as np
 
 from aejax.config import Classifier, Config, InputError
 from aejax.core.errors import feature_error
+from aejax.data.column_checks import check_features
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection.fitting import data_fingerprint
@@ -26,7 +27,7 @@ from aejax.detection.groups import GroupDetector
 from aejax.detection.neighbours import needs_neighbours, neighbours_of_groups
 from aejax.detection.normal import normal_of, reconstructed, wanted
 from aejax.detection.population import new_member, train_kinds
-from aejax.detection.rows import as_rows, as_stored, check_finite, check_varies, schema_for
+from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
 from aejax.detection.threshold import Threshold, check_rule
 from aejax.training.members import Member, TrainedMember
 from aejax.training.population import GROUP, workers
@@ -101,7 +102,7 @@ def fit_groups(
     stored, schema = as_rows(x, schema_for(config, x, schema))
     stored = as_stored(stored, schema)
     check_finite(stored, schema)
-    check_varies(stored, schema)
+    check_features(stored, schema)
     names, positions = group_positions(groups, len(stored))
     if not names:
         raise InputError("training rows: found 0; allowed: at least 1")

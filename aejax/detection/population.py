@@ -10,13 +10,14 @@ import numpy as np
 
 from aejax.config import Classifier, Config, InputError
 from aejax.data import batches
+from aejax.data.column_checks import check_features
 from aejax.data.schema import Schema
 from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
-from aejax.detection.rows import as_rows, check_finite, check_varies, schema_for
+from aejax.detection.rows import as_rows, check_finite, schema_for
 from aejax.models.build import build
 from aejax.training.masks import Parts, described, mask_of
 from aejax.training.population import GROUP, Member, TrainedMember, train_populations
@@ -103,7 +104,7 @@ def fit_population(
     stored, schema = as_rows(x, schema_for(configs[0], x, schema))
     stored = np.ascontiguousarray(stored, schema.dtype)
     check_finite(stored, schema)
-    check_varies(stored, schema)
+    check_features(stored, schema)
     everything = np.arange(len(stored))
     members = [
         new_member(config, everything if rows is None else rows[number], number)

@@ -12,8 +12,6 @@ import numpy as np
 
 from aejax.config import Config, Context, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
-from aejax.data.batches import in_blocks
-from aejax.data.disk_rows import Stored
 from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
 
@@ -158,18 +156,6 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
         raise InputError(
             f"row {row}, {schema.feature_name(feature)} is {x.ravel()[wrong[0]]}; "
             "allowed: finite numbers"
-        )
-
-
-def check_varies(rows: Stored, schema: Schema) -> None:
-    """Raise InputError if all rows of a table of numbers are the same: they teach nothing."""
-    if schema.kind != "table" or schema.columns is not None or len(rows) < 2:
-        return
-    first = rows[:1]
-    if all((block == first).all() for block in in_blocks(rows)):
-        raise InputError(
-            f"all {len(rows)} training rows are the same, {schema.feature_name(0)} is "
-            f"{first.ravel()[0]:g} in all of them; allowed: at least 1 feature that varies"
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax.config import Classifier, InputError
+from aejax.data.column_checks import check_features
 from aejax.data.schema import Schema
 from aejax.detection.asking import ask_and_tell
 from aejax.detection.cross_validation import (
@@ -20,7 +21,7 @@ from aejax.detection.cross_validation import (
     split_folds,
 )
 from aejax.detection.population import kinds
-from aejax.detection.rows import check_varies, schema_for, stored_array
+from aejax.detection.rows import schema_for, stored_array
 from aejax.detection.trials import Search, Trial, Tuning
 from aejax.training.search_space import SearchSpace, draw
 
@@ -92,7 +93,7 @@ def tune(
     _check_choice("objective", objective, OBJECTIVES)
     _check_comparable(space, objective)
     rows, schema = stored_array(x, schema_for(space.base, x, schema))
-    check_varies(rows, schema)
+    check_features(rows, schema)
     anomalous = rows[:0]
     if objective != "reconstruction":
         if x_anomalous is None or not len(x_anomalous):
