@@ -62,7 +62,7 @@ def schema_of_frame(frame: Any, settings: Columns) -> Schema | None:
     def read(names: Sequence[str] | None) -> Generator[pa.RecordBatch]:
         yield from (table if names is None else table.select(list(names))).to_batches(BATCH_ROWS)
 
-    schema = infer_schema(read, settings, "rows")
+    schema = infer_schema(read, settings, "rows", advice="frame")
     if schema is not None and numbers and set(table.schema.types) == {pa.uint8()}:
         return dataclasses.replace(schema, dtype="uint8")
     return schema

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 import pyarrow as pa
 
 from aejax.config import Columns, InputError, suggest
-from aejax.config.columns import DatePart
+from aejax.config.columns import DATE_PARTS, DatePart
 from aejax.data import training_tables
 from aejax.data.column_checks import NAMED_AT_MOST, uncovered
 from aejax.data.columns import Column, ColumnKind
@@ -179,7 +179,7 @@ def _parts_of(one: Seen, settings: Columns) -> tuple[list[Column], dict[str, str
     if settings.dates == "none":
         return [], {one.name: "dates are left out"}
     columns, dropped = [], {}
-    for part in settings.date_parts:
+    for part in (part for part in DATE_PARTS if part in settings.date_parts):
         feature, numbers = f"{one.name}.{part}", one.parts[part]
         reason = f"{ALWAYS}{numbers.low:g}" if numbers.constant else uncovered(part, one.days)
         if reason and not {one.name, feature} & set(settings.keep):

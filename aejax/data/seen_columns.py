@@ -77,7 +77,7 @@ class Seen:
     def left_out(self, settings: Columns, labels: Collection[str]) -> str | None:
         """Why the column is no feature, or None; parts of dates have reasons of their own."""
         mixed, texts, numbers = settings.kinds == "mixed", self.texts, self.numbers
-        if self.missing == self.rows:
+        if self.missing == self.rows and self.kind != "other":
             return "no cell has a value"
         if self.name in settings.keep:
             return None
@@ -100,7 +100,7 @@ class Seen:
         if self.name in (*settings.keep, *settings.categories):
             return None
         if self.kind == "category" and self.is_key:
-            return "is named as a key: rows with a value not seen in training will be flagged"
+            return "named as a key: rows with a value that training didn't have will stand out"
         if self.kind == "number" and self.numbers.rising():
             return ONE_WAY
         return None

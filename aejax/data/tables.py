@@ -30,7 +30,7 @@ NO_CONSTANTS: Mapping[str, pa.Scalar] = MappingProxyType({})
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
-Advice = Literal["none", "drop", "mixed"]
+Advice = Literal["none", "drop", "mixed", "frame"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,18 +146,27 @@ def no_numbers(where: object, wrong: Mapping[str, pa.DataType], advice: Advice) 
     Args:
         where: they are.
         wrong: their names and types.
-        advice: what a person can do about it: nothing, leave columns out, or that and read
-            the table as a mixed one, where it takes them.
+        advice: what a person can do about it: nothing ("none"), leave columns out ("drop"), or
+            that and read the table as a mixed one, where it takes them, at the shell ("mixed") or
+            in Python ("frame").
     """
-    shown = [f"{name!r} is of type {dtype}" for name, dtype in list(wrong.items())[:NAMED_AT_MOST]]
-    more = f" and {len(wrong) - len(shown)} more are no numbers" if len(wrong) > len(shown) else ""
-    said = f"{where}: column{'s' * (len(wrong) > 1)} {', '.join(shown)}{more}; allowed: numbers"
-    if advice != "none":
-        said += f", or --drop-columns {shlex.join(wrong)}"
+    few = list(wrong.items())[:NAMED_AT_MOST]
+    if len(wrong) == 1:
+        said = f"{where}: column {few[0][0]!r} is of type {few[0][1]}; allowed: numbers"
+    else:
+        shown = ", ".join(f"{name!r} ({dtype})" for name, dtype in few)
+        more = f" and {len(wrong) - len(few)} more" if len(wrong) > len(few) else ""
+        said = f"{where}: columns {shown}{more} are no numbers; allowed: numbers"
     others = [name for name, dtype in wrong.items() if not is_mixed(dtype)]
-    if advice == "mixed" and len(others) < len(wrong):
-        said += ", or aejax train --columns.kinds mixed"
-        said += f" --drop-columns {shlex.join(others)}" if others else ""
+    mixed = advice in ("mixed", "frame") and len(others) < len(wrong)
+    if advice == "frame":
+        said += f", or a frame without {', '.join(map(repr, wrong))}"
+        said += ", or Config.columns = Columns(kinds='mixed')" if mixed else ""
+        said += f" without {', '.join(map(repr, others))}" if mixed and others else ""
+    elif advice != "none":
+        said += f", or --drop-columns {shlex.join(wrong)}"
+        said += ", or aejax train --columns.kinds mixed" if mixed else ""
+        said += f" --drop-columns {shlex.join(others)}" if mixed and others else ""
     return InputError(said)
 
 

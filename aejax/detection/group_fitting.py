@@ -91,14 +91,7 @@ def fit_groups(
         (2,)
     """
     started = time.monotonic()
-    if isinstance(config.model, Classifier):
-        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
-    if config.columns.kinds == "mixed":
-        raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
-    if config.precision == "fastest":
-        raise InputError(
-            "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
-        )
+    check_config(config)
     stored, schema = as_rows(x, schema_for(config, x, schema))
     stored = as_stored(stored, schema)
     check_finite(stored, schema)
@@ -171,6 +164,18 @@ def fit_groups(
         **(provenance or {}),
     }
     return dataclasses.replace(detector, provenance=facts)
+
+
+def check_config(config: Config) -> None:
+    """Raise InputError for settings that detectors of groups can't have."""
+    if isinstance(config.model, Classifier):
+        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
+    if config.columns.kinds == "mixed":
+        raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
+    if config.precision == "fastest":
+        raise InputError(
+            "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
+        )
 
 
 def calibrating_rows(member: Member) -> np.ndarray:

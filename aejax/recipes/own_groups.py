@@ -17,7 +17,7 @@ from aejax.data.rows import Selection
 from aejax.detection import artifact
 from aejax.detection.file_rows import schema_of_files
 from aejax.detection.fitting import data_fingerprint
-from aejax.detection.group_fitting import fit_groups
+from aejax.detection.group_fitting import check_config, fit_groups
 from aejax.detection.group_loading import load_groups
 from aejax.detection.group_parts import groups_fingerprint
 from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
@@ -64,6 +64,7 @@ def train_groups_on_file(
     Raises:
         InputError: naming the file and the column, row or group that can't be used.
     """
+    check_config(config)
     clock = time.monotonic()
     others = dataclasses.replace(selection, key_columns=(*selection.key_columns, column))
     expected = schema_of_files(config, path, others, groups=True)
