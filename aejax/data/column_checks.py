@@ -28,7 +28,6 @@ from aejax.config import InputError
 from aejax.config.columns import DatePart
 from aejax.data.batches import in_blocks
 from aejax.data.disk_rows import Stored
-from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -181,29 +180,27 @@ def counting(x: np.ndarray) -> dict[int, str]:
     return found
 
 
-def check_features(rows: Stored, schema: Schema) -> None:
-    """Look at the features of training rows.
+def check_array(x: Stored) -> None:
+    """Look at training rows that have no names to leave features out by: all stay.
 
-    A table's are chosen before, by their names; of an array, whose shape is its schema, a warning
-    names those that look like keys, counters or times.
+    A warning names features that look like keys, counters or times.
 
     Args:
-        rows: [n, ...], of the schema's type.
-        schema: of the rows.
+        x: rows in their order; those of more than one axis are no table, and not looked at.
 
     Raises:
-        InputError: if all rows of a table of numbers are the same: they teach nothing.
+        InputError: if all rows are the same: they teach nothing.
     """
-    if schema.kind != "table" or schema.columns is not None or len(rows) < 2:
+    if len(x.shape) != 2 or len(x) < 2:
         return
-    first = rows[:1]
-    if all((block == first).all() for block in in_blocks(rows)):
+    first = x[:1]
+    if all((block == first).all() for block in in_blocks(x)):
         raise InputError(
-            f"all {len(rows)} training rows are the same, {schema.feature_name(0)} is "
-            f"{first.ravel()[0]:g} in all of them; allowed: at least 1 feature that varies"
+            f"all {len(x)} training rows are the same, feature[0] is {first[0, 0]:g} in all of "
+            "them; allowed: at least 1 feature that varies"
         )
-    if schema.names is None and (found := counting(rows[:LOOKED_AT_ROWS])):
-        few = [f"{schema.feature_name(at)} ({why})" for at, why in found.items()][:NAMED_AT_MOST]
+    if found := counting(x[:LOOKED_AT_ROWS]):
+        few = [f"feature[{at}] ({why})" for at, why in found.items()][:NAMED_AT_MOST]
         more = f" and {len(found) - len(few)} more" if len(found) > len(few) else ""
         said = "; ".join(few) + more
         logger.warning("aejax: look at: %s. All columns of an array are features", said)

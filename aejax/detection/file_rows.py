@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from aejax.config import Config, InputError
+from aejax.data.column_checks import check_array
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
@@ -61,7 +62,7 @@ def rows_of_files(
             expected=schema or schema_of_files(config, path, selection),
             after_block=stopper(should_stop, path),
         )
-        check_enough(rows, path)
+        check_rows(rows, path)
         yield rows
         if not keep_rows:
             remove_spool(scratch)
@@ -109,13 +110,15 @@ def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[],
     return ask
 
 
-def check_enough(rows: TrainingRows, path: Input) -> None:
-    """Refuse an input with too few normal rows, and say so if rows were left out."""
+def check_rows(rows: TrainingRows, path: Input) -> None:
+    """Refuse an input with too few normal rows or that are all the same, and say what is odd."""
     if len(rows.normal) < 2:
         why = "".join(f" ({told})" for told in left_out_alarms(rows.left_out))
         raise InputError(
             f"{path} has {len(rows.normal)} normal rows{why}; allowed: at least 2 to train on"
         )
+    if rows.schema.names is None:
+        check_array(rows.normal)
 
 
 def left_out_alarms(left_out: LeftOut | None) -> list[str]:

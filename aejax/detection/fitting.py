@@ -17,7 +17,6 @@ from aejax import config as settings
 from aejax.config import Config, InputError
 from aejax.core import scaling, steps
 from aejax.data import batches
-from aejax.data.column_checks import check_features
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.schema import Schema
 from aejax.detection import alarms, artifact
@@ -127,7 +126,6 @@ def fit(
         return dataclasses.replace(detector, provenance=record(detector.provenance, told))
     known = x_train.schema if isinstance(x_train, DiskRows) and schema is None else schema
     rows, schema = stored_rows(x_train, schema_for(config, x_train, known))
-    check_features(rows, schema)
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")

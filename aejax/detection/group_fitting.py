@@ -15,7 +15,6 @@ import numpy as np
 
 from aejax.config import Classifier, Config, InputError
 from aejax.core.errors import feature_error
-from aejax.data.column_checks import check_features
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
 from aejax.detection.fitting import data_fingerprint
@@ -95,7 +94,6 @@ def fit_groups(
     stored, schema = as_rows(x, schema_for(config, x, schema))
     stored = as_stored(stored, schema)
     check_finite(stored, schema)
-    check_features(stored, schema)
     names, positions = group_positions(groups, len(stored))
     if not names:
         raise InputError("training rows: found 0; allowed: at least 1")

@@ -10,7 +10,6 @@ import numpy as np
 
 from aejax.config import Classifier, Config, InputError
 from aejax.data import batches
-from aejax.data.column_checks import check_features
 from aejax.data.schema import Schema
 from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
@@ -104,7 +103,6 @@ def fit_population(
     stored, schema = as_rows(x, schema_for(configs[0], x, schema))
     stored = np.ascontiguousarray(stored, schema.dtype)
     check_finite(stored, schema)
-    check_features(stored, schema)
     everything = np.arange(len(stored))
     members = [
         new_member(config, everything if rows is None else rows[number], number)

@@ -12,6 +12,7 @@ import numpy as np
 
 from aejax.config import Config, Context, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
+from aejax.data.column_checks import check_array
 from aejax.data.missing import check_cells, with_values
 from aejax.data.schema import RowKind, Schema
 
@@ -110,14 +111,18 @@ def schema_for(config: Config, x: Any, schema: Schema | None) -> Schema | None:
         The schema; None for arrays, which show what they are.
 
     Raises:
-        InputError: if mixed rows are no data frame, a given schema is not of such a table, or no
-            column of a frame is a feature.
+        InputError: if mixed rows are no data frame, a given schema is not of such a table, no
+            column of a frame is a feature, or all rows of an array are the same.
     """
     mixed = config.columns.kinds == "mixed"
     if schema is None and (mixed or hasattr(x, "columns")):
         from aejax.data.frames import schema_of_frame
 
         return schema_of_frame(x, config.columns)
+    if schema is None:
+        given = np.asarray(x)
+        if given.dtype.kind in "biuf":
+            check_array(given)
     if schema is not None and mixed != (schema.columns is not None):
         found = "a mixed table" if schema.columns is not None else "numbers"
         raise InputError(

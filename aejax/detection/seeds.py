@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from aejax.config import Classifier, Config, InputError
-from aejax.data.column_checks import check_features
 from aejax.data.schema import Schema
 from aejax.detection import alarms
 from aejax.detection.fitting import data_fingerprint
@@ -41,7 +40,6 @@ def joined_rows(
         given.append(given[0][:0] if more is None else as_stored(as_rows(more, schema)[0], schema))
     for part in given:
         check_finite(part, schema)
-    check_features(given[0], schema)
     x = np.concatenate(given) if len(given[1]) or len(given[2]) else given[0]
     return x, np.cumsum([len(part) for part in given]), schema
 

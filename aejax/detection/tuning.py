@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax.config import Classifier, InputError
-from aejax.data.column_checks import check_features
 from aejax.data.schema import Schema
 from aejax.detection.asking import ask_and_tell
 from aejax.detection.cross_validation import (
@@ -93,7 +92,6 @@ def tune(
     _check_choice("objective", objective, OBJECTIVES)
     _check_comparable(space, objective)
     rows, schema = stored_array(x, schema_for(space.base, x, schema))
-    check_features(rows, schema)
     anomalous = rows[:0]
     if objective != "reconstruction":
         if x_anomalous is None or not len(x_anomalous):

@@ -85,10 +85,9 @@ class EstimatorCore(BaseEstimator):
     def _fit(self, X: Any) -> Floats:
         """Train, set the threshold that `contamination` of the rows pass, and score the rows."""
         x = self._validated(X, reset=True)
-        config, schema = self._config(len(x)), None
-        if not self._mixed:
-            schema = self._named(x) or Schema(shape=x.shape[1:])
-        self.detector_ = fitting.fit(config, self._features(x, schema), schema=schema)
+        schema = None if self._mixed else self._named(x)
+        named = x if schema is None else self._features(x, schema)
+        self.detector_ = fitting.fit(self._config(len(x)), named, schema=schema)
         self.left_out_ = dict(self.detector_.schema.dropped)
         return self.detector_.score(self._features(x)).astype(np.float64)
 

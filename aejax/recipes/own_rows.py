@@ -18,7 +18,7 @@ from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
-from aejax.detection.file_rows import check_enough, left_out_alarms, schema_of_files, stopper
+from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.threshold import Threshold
@@ -118,7 +118,7 @@ def prepare(
         expected=expected,
         after_block=after_block,
     )
-    check_enough(rows, path)
+    check_rows(rows, path)
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
     train = config.train
     x_train, x_held = split_rows(normal, train.validation_fraction, train.seed)

@@ -11,6 +11,7 @@ import numpy as np
 from aejax import recipes
 from aejax.config import Columns, Config, InputError, suggest
 from aejax.data import batches, files, named_rows
+from aejax.data.column_checks import check_array
 from aejax.data.rows import Selection
 from aejax.detection.file_rows import schema_of_files
 from aejax.detection.tuning import Objective
@@ -95,6 +96,8 @@ def file_task(
     files.check_finite(x, schema, path)
     normal = x if y is None else x[y == 0]
     anomalous = x[:0] if y is None else x[y == 1]
+    if schema.names is None:
+        check_array(normal)
     if len(normal) < 2:
         raise InputError(f"{path} has {len(normal)} normal rows; allowed: at least 2")
     x_train, x_test = _split(normal, test_fraction, seed)
