@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -195,6 +197,27 @@ def test_frames_in_python(kind: str, caplog: pytest.LogCaptureFixture, tmp_path:
     np.testing.assert_array_equal(loaded.predict(later), detector.predict(later))
     with pytest.raises(aejax.InputError, match=r"training left out \('pump_id', 'unit', 'spare'\)"):
         detector.score(later.to_numpy())
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow", "stream", "dict", "records"])
+def test_tables_of_any_kind(kind: str) -> None:
+    def table(made: pd.DataFrame) -> Any:
+        if kind == "polars":
+            return pl.from_pandas(made)
+        if kind == "dict":
+            return {name: made[name].to_numpy() for name in made}
+        if kind == "records":
+            return made.to_records(index=False)
+        found = pa.Table.from_pandas(made, preserve_index=False)
+        return found if kind == "arrow" else found.to_reader()
+
+    detector = aejax.fit(CONFIG, table(pumps(1000, 0)))
+    assert set(dict(detector.schema.dropped)) == {"pump_id", "unit", "spare"}
+    later = pumps(500, 1, first=9000).assign(unit=-3.0, spare=10**6)
+    expected = aejax.fit(CONFIG, sensors(1000, 0)).score(sensors(500, 1))
+    np.testing.assert_allclose(
+        detector.score(table(later[later.columns[::-1]])), expected, rtol=1e-5
+    )
 
 
 def test_tuning_in_python() -> None:

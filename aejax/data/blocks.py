@@ -76,6 +76,7 @@ class Part:
             `first_row` is the number of rows.
         name: what the file is called among those that were opened with it.
         digest: SHA-256 of the rows where there is no file to take it of.
+        wide: whether features are of a type that holds numbers that float32 doesn't.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class Part:
     chunks: Callable[[int, int], Iterator[Block]]
     name: str = ""
     digest: Callable[[], str] | None = None
+    wide: bool = False
 
 
 def regrouped(chunks: Iterable[Block], size: int, cut: int | None = None) -> Iterator[Block]:

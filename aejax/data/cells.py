@@ -41,6 +41,7 @@ def read_cells(
     columns: Sequence[Column],
     place: Callable[[int], str],
     bad: dict[int, str] | None,
+    dtype: str = "float32",
 ) -> np.ndarray:
     """A batch's cells as numbers.
 
@@ -49,15 +50,16 @@ def read_cells(
         columns: what each is.
         place: says where a row of the batch is from, for messages.
         bad: takes what is wrong, by row, instead of it being refused; the cell is NaN then.
+        dtype: of the numbers: "float32" or "float64".
 
     Returns:
-        float32 [n, columns].
+        [n, columns] of that type.
 
     Raises:
         InputError: at the first cell that is not of its column's kind, where `bad` is None.
     """
     wrong: dict[int, str] = {}
-    x = np.empty((batch.num_rows, len(columns)), np.float32)
+    x = np.empty((batch.num_rows, len(columns)), dtype)
     dates: dict[str, pa.Array] = {}
     for index, column in enumerate(columns):
         cells = batch.column(column.source)

@@ -93,7 +93,7 @@ def open_csv(
             return
         yield csv_bad_cells.end_of(layout, first)
 
-    return Part(path=path, schema=layout.schema, rows=None, chunks=chunks)
+    return Part(path=path, schema=layout.schema, rows=None, chunks=chunks, wide=True)
 
 
 def _from(batch: pa.RecordBatch, layout: Layout, first: int, start: int) -> Block | None:

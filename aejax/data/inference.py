@@ -95,12 +95,16 @@ def infer_schema(
             f"({', '.join(few)}{more}); allowed: at least 1 (--columns.keep takes one as it is)"
         )
     names = tuple(column.name for column in columns)
+    # That of a table of numbers is found by who reads it, from rows that can be used.
+    offset = tuple(0.0 if c.part else seen[c.source].offset for c in columns) if mixed else ()
     _say(dropped, {name: one.question(settings) for name, one in seen.items() if name in names})
     return Schema(
         shape=(len(columns),),
         names=names,
         columns=tuple(columns) if mixed else None,
         dropped=tuple(dropped.items()),
+        dtype="float64" if any(offset) else "float32",
+        offset=offset if any(offset) else None,
     )
 
 

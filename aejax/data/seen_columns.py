@@ -20,6 +20,7 @@ from aejax.data.column_checks import (
     named_as_key,
 )
 from aejax.data.columns import Column
+from aejax.data.offsets import HEAD_ROWS, centres
 
 # How a reason begins that is the same for all columns of one value.
 ALWAYS = "always "
@@ -40,6 +41,7 @@ class Seen:
         self.numbers, self.texts = Numbers(), Texts()
         self.parts = {part: Numbers() for part in DATE_PARTS}
         self.days = np.empty(0, np.int64)
+        self.head: list[np.ndarray] = []
 
     def add(self, column: pa.Array) -> None:
         """Look at some more cells."""
@@ -57,8 +59,18 @@ class Seen:
             self.days = np.union1d(self.days, cells.days_of(column, self.name))
         elif self.kind in ("number", "boolean"):
             found = _numbers(column.drop_null())
-            self.missing += int(np.isnan(found).sum())
+            there = found[~np.isnan(found)] if found.dtype.kind == "f" else found
+            self.missing += len(found) - len(there)
+            if (left := HEAD_ROWS - sum(map(len, self.head))) > 0:
+                self.head.append(there[:left].astype(np.float64))
             self.numbers.add(found)
+
+    @property
+    def offset(self) -> float:
+        """What to subtract before numbers become float32; see `aejax.data.offsets`."""
+        if self.kind != "number" or not self.head:
+            return 0.0
+        return float(centres(np.concatenate(self.head)[:, None])[0])
 
     @property
     def is_key(self) -> bool:

@@ -18,6 +18,7 @@ import pyarrow.types
 from aejax.config import InputError, suggest
 from aejax.data.blocks import Block
 from aejax.data.cells import is_date, is_number, is_text, read_cells
+from aejax.data.offsets import is_wide
 from aejax.data.rows import Selection, cast_rows, labels_to_flags
 from aejax.data.schema import Schema
 
@@ -105,7 +106,7 @@ def choose_columns(
         raise InputError(
             f"{path} has {len(features)} feature columns; allowed: {expected.features}"
         )
-    if not mixed and (wrong := {n: types[n] for n in features if not _is_numeric(types[n])}):
+    if not mixed and (wrong := {n: types[n] for n in features if not is_numeric(types[n])}):
         advice: Advice = "none" if expected is not None else "mixed"
         raise no_numbers(path, wrong, advice)
     schema = expected or Schema(shape=(len(features),), names=features, kind="table")
@@ -176,10 +177,18 @@ def is_mixed(dtype: pa.DataType) -> bool:
     return any(test(dtype) for test in tests)
 
 
-def _is_numeric(dtype: pa.DataType) -> bool:
+def is_numeric(dtype: pa.DataType) -> bool:
+    """Whether a column can be taken for one of numbers: booleans and nothing at all can, too."""
     kinds = pyarrow.types
     tests = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal, kinds.is_null)
     return any(test(dtype) for test in tests)
+
+
+def fits_float32(dtype: pa.DataType) -> bool:
+    """Whether float32 holds every number of a type."""
+    if pyarrow.types.is_integer(dtype) or pyarrow.types.is_floating(dtype):
+        return not is_wide(np.dtype(dtype.to_pandas_dtype()))
+    return not pyarrow.types.is_decimal(dtype)
 
 
 def to_block(
@@ -198,15 +207,16 @@ def to_block(
         batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
     noted = bad if layout.selection.bad_cells == "null" else None
     if layout.schema.columns is None:
-        x = cast_rows(
-            _numbers(batch, layout.features), layout.schema, layout.path, first_row, noted
-        )
+        dtype = np.float64 if layout.schema.dtype == "float64" else np.float32
+        x = numbers_of(batch, layout.features, dtype)
+        x = cast_rows(x, layout.schema, layout.path, first_row, noted)
     else:
 
         def place(row: int) -> str:
             return f"{layout.path}: row {first_row + row}"
 
-        x = read_cells(batch, layout.schema.columns, place, noted)
+        x = read_cells(batch, layout.schema.columns, place, noted, layout.schema.dtype)
+        x = cast_rows(x, layout.schema, layout.path, first_row)
     return Block(
         first_row=first_row,
         x=x,
@@ -216,20 +226,20 @@ def to_block(
     )
 
 
-def _numbers(batch: pa.RecordBatch, features: Sequence[str]) -> np.ndarray:
-    """The features as float32 [n, features], NaN for nulls."""
-    rows = batch.num_rows
+def numbers_of(batch: pa.RecordBatch, features: Sequence[str], dtype: Any) -> np.ndarray:
+    """Columns of numbers as rows [n, features] of float32 or float64, NaN for nulls."""
+    rows, wanted = batch.num_rows, pa.from_numpy_dtype(dtype)
     columns = []
     for name in features:
         column = batch.column(name)
-        if column.type != pa.float32():
-            column = column.cast(pa.float32(), safe=False)
+        if column.type != wanted:
+            column = column.cast(wanted, safe=False)
         columns.append(column.to_numpy(zero_copy_only=False))
     # Through a buffer that stays in the cache, and turned square by square there: otherwise
     # every value would be fetched from memory by itself.
-    x = np.empty((rows, len(features)), np.float32)
+    x = np.empty((rows, len(features)), dtype)
     step = min(rows, max(TURNED_ROWS, BUFFER_VALUES // len(features)))
-    buffer = np.empty((len(features), step), np.float32)
+    buffer = np.empty((len(features), step), dtype)
     for start in range(0, rows, step):
         count = min(step, rows - start)
         for index, column in enumerate(columns):

@@ -161,7 +161,7 @@ def member_scores(
         )
         held = jax.device_put((detector.variables, detector.scaler))
         score = functools.partial(_by_row, detector.scorer, *held)
-        (scores,) = map_batches(score, rows, batch_size, schema.dtype)
+        (scores,) = map_batches(score, rows, batch_size, schema.device_dtype)
         found.append(scores.T[: len(chosen)])
     return np.concatenate(found)
 

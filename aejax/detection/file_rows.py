@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from aejax.config import Config, InputError
+from aejax.data import files
 from aejax.data.column_checks import check_array
 from aejax.data.files import Input
 from aejax.data.rows import Selection
@@ -59,7 +60,7 @@ def rows_of_files(
             folder=scratch,
             memory_limit=memory_limit,
             on_bad_row=on_bad_row,
-            expected=schema or schema_of_files(config, path, selection),
+            expected=schema_of_files(config, path, selection, schema),
             after_block=stopper(should_stop, path),
         )
         check_rows(rows, path)
@@ -69,25 +70,37 @@ def rows_of_files(
 
 
 def schema_of_files(
-    config: Config, path: Input, selection: Selection | None, *, groups: bool = False
+    config: Config,
+    path: Input,
+    selection: Selection | None,
+    schema: Schema | None = None,
+    *,
+    groups: bool = False,
 ) -> Schema | None:
-    """What the columns of a table are, and which are features; None for rows without names.
+    """What has to be known of rows before they are read: None where nothing has.
+
+    Of tables, which columns are features and, if they are mixed, what each is; of numbers their
+    offset, where they need one.
 
     Args:
         config: all settings.
         path: as in `fit_files`.
         selection: which columns are labels and features.
-        groups: whether the detectors are those of groups, which take numbers only.
+        schema: what is known already; None for nothing.
+        groups: whether the detectors are those of groups, which take numbers only, and have an
+            offset each.
 
     Raises:
         InputError: if files can't be read, a column is no feature, or none is left.
     """
-    if config.columns.kinds == "numbers" and not is_table(path):
-        return None
-    from aejax.data.inference import infer_schema_of_files
+    numbers = config.columns.kinds == "numbers"
+    if schema is None and not (numbers and not is_table(path)):
+        from aejax.data.inference import infer_schema_of_files
 
-    chosen = selection or Selection()
-    return infer_schema_of_files(path, chosen, config.columns, advice=_advice(config, groups))
+        chosen = selection or Selection()
+        advice = _advice(config, groups)
+        schema = infer_schema_of_files(path, chosen, config.columns, advice=advice)
+    return files.schema_with_offset(path, selection, schema) if numbers and not groups else schema
 
 
 def _advice(config: Config, groups: bool) -> Literal["drop", "mixed"]:

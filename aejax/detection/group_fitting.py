@@ -15,10 +15,13 @@ import numpy as np
 
 from aejax.config import Classifier, Config, InputError
 from aejax.core.errors import feature_error
-from aejax.data.groups import group_positions
+from aejax.data.frames import named_features
+from aejax.data.groups import group_positions, rows_of_groups
+from aejax.data.offsets import is_wide, less_each, offsets_of_groups
 from aejax.data.schema import Schema
 from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group import Group
+from aejax.detection.group_alarms import Alarm
 from aejax.detection.group_checks import check_groups
 from aejax.detection.group_curves import spread_of_losses
 from aejax.detection.group_parts import groups_fingerprint, train_in_parts
@@ -26,7 +29,7 @@ from aejax.detection.groups import GroupDetector
 from aejax.detection.neighbours import needs_neighbours, neighbours_of_groups
 from aejax.detection.normal import normal_of, reconstructed, wanted
 from aejax.detection.population import new_member, train_kinds
-from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
+from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import Threshold, check_rule
 from aejax.training.members import Member, TrainedMember
 from aejax.training.population import GROUP, workers
@@ -37,6 +40,7 @@ PROGRAM_VALUES = 1 << 20
 MOST_TOGETHER = 64
 # Rows that are reconstructed at once to learn what is normal.
 NORMAL_ROWS = 1 << 16
+LOST = Alarm(kind="lost values", size=1.0, text="a quarter or more of a feature's")
 
 
 def fit_groups(
@@ -91,14 +95,22 @@ def fit_groups(
     """
     started = time.monotonic()
     check_config(config)
-    stored, schema = as_rows(x, schema_for(config, x, schema))
-    stored = as_stored(stored, schema)
-    check_finite(stored, schema)
-    names, positions = group_positions(groups, len(stored))
+    if schema is None:
+        x, schema = named_features(x, config.columns)
+    # Each group has an offset of its own.
+    given, schema = as_rows(x, None if schema is None else schema.with_offset(None))
+    names, positions = group_positions(groups, len(given))
     if not names:
         raise InputError("training rows: found 0; allowed: at least 1")
-    order = np.argsort(positions, kind="stable")
-    rows_of = np.split(order, np.searchsorted(positions[order], np.arange(1, len(names))))
+    rows_of = rows_of_groups(positions, len(names))
+    offsets, lost = None, np.zeros(len(names), bool)
+    if is_wide(given.dtype) and schema.dtype != "uint8":
+        found, lost = offsets_of_groups(given, rows_of)
+        if found.any():
+            offsets, schema = found, dataclasses.replace(schema, dtype="float64")
+            given = less_each(given, offsets, positions)
+    stored = as_stored(given, schema)
+    check_finite(stored, schema)
     members, chosen, skipped = _members(config, names, rows_of, least_rows)
     together = group_size or members_together(config, schema, len(members))
     fingerprint = data_fingerprint(stored)
@@ -131,6 +143,7 @@ def fit_groups(
     def stack(*leaves: Any) -> np.ndarray:
         return np.stack([np.asarray(leaf) for leaf in leaves])
 
+    place = {name: number for number, name in enumerate(names)}
     # Until rows were scored, no group has a threshold.
     none = Threshold(value=math.nan, rule=config.rule, rows=0)
     detector = GroupDetector(
@@ -138,7 +151,11 @@ def fit_groups(
         schema=schema,
         column=column,
         groups=tuple(
-            _group(chosen[at], len(rows), trained[at], none)
+            dataclasses.replace(
+                _group(chosen[at], len(rows), trained[at], none),
+                offset=_own(offsets, place[chosen[at]]),
+                alarms=(LOST,) if lost[place[chosen[at]]] else (),
+            )
             for at in kept
             for rows in [np.concatenate([members[at].training, members[at].validation])]
         ),
@@ -240,6 +257,13 @@ def _group(name: str, rows: int, found: TrainedMember, threshold: Threshold) -> 
         loss=last.get("loss"),
         validation_loss=last.get("validation_loss"),
     )
+
+
+def _own(offsets: np.ndarray | None, group: int) -> tuple[float, ...] | None:
+    """One group's offset; None where nothing is subtracted of its rows."""
+    if offsets is None or not offsets[group].any():
+        return None
+    return tuple(offsets[group].ravel().tolist())
 
 
 def _learn_normal(

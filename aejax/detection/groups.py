@@ -18,6 +18,7 @@ from aejax.config import Config, InputError, Rule
 from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
+from aejax.data.offsets import less_each
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.batch_sizes import batch_size_for
@@ -85,6 +86,7 @@ class GroupDetector:
                 self.config.precision,
                 self.schema.to_dict(),
                 self.names,
+                *([] if self.offsets is None else [self.offsets.tolist()]),
             ]
         )
         arrays = artifact.digest(arrays_of(self.scaler, self.variables))
@@ -94,6 +96,21 @@ class GroupDetector:
     def thresholds(self) -> np.ndarray:
         """Every group's threshold, float64 [groups]."""
         return np.array([group.threshold.value for group in self.groups])
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray | None:
+        """What is subtracted of each group's rows, float64 [groups, ...]; None where nothing is."""
+        if all(group.offset is None for group in self.groups):
+            return None
+        none = (0.0,) * self.schema.features
+        found = np.array([group.offset or none for group in self.groups])
+        return found.reshape(-1, *self.schema.shape)
+
+    def prepare_members(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        """Rows [n, ...] less their groups' offsets, by position of the group; -1 stands for any."""
+        if self.offsets is None:
+            return rows
+        return less_each(rows, self.offsets, np.maximum(members, 0))
 
     def places(self, groups: Any, rows: int) -> np.ndarray:
         """The position of each row's group among those that have a detector, or -1, int32."""
@@ -127,7 +144,7 @@ class GroupDetector:
         Scores of different groups are comparable only beside their thresholds.
 
         Args:
-            x: rows [n, ...] as the schema says, or a data frame with its columns.
+            x: rows, as in `Detector.score`.
             groups: each row's group, [n].
             batch_size: rows in a compiled batch, about; scores agree to 1e-6 between sizes.
 
@@ -138,9 +155,15 @@ class GroupDetector:
             InputError: if rows don't fit the schema, one holds NaN or infinity, or a group has
                 no detector.
         """
+        rows, members = self._rows(x, groups)
+        return self.score_members(rows, members, batch_size=batch_size)
+
+    def _rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Rows as they are scored, and the position of each one's group."""
         rows, _ = as_rows(x, self.schema)
         check_finite(rows, self.schema)
-        return self.score_members(rows, self.members(groups, len(rows)), batch_size=batch_size)
+        members = self.members(groups, len(rows))
+        return self.prepare_members(rows, members), members
 
     def predict(self, x: Any, groups: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Which rows are flagged: bool [n], True where the score is above the group's threshold."""
@@ -159,9 +182,7 @@ class GroupDetector:
             top: how many features to name for every row.
             batch_size: rows in a compiled batch, about.
         """
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        members = self.members(groups, len(rows))
+        rows, members = self._rows(x, groups)
         _, features, errors = self.explain_members(rows, members, top=top, batch_size=batch_size)
         known = self.variables.get("normal", {}).get("error")
         usual = (
@@ -178,7 +199,7 @@ class GroupDetector:
     def score_members(
         self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
     ) -> np.ndarray:
-        """Score rows of the schema's shape by position of their group; -1 and NaN give NaN."""
+        """Score rows that were prepared by position of their group; -1 and NaN give NaN."""
         (scores,) = self._run(steps.compiled_score_tiles, rows, members, batch_size)
         return scores
 
@@ -221,7 +242,7 @@ class GroupDetector:
         group = self.groups[at]
         return Detector(
             config=self.config,
-            schema=self.schema,
+            schema=self.schema.with_offset(group.offset),
             scaler=own(self.scaler),
             variables=own(self.variables),
             threshold=group.threshold,
@@ -238,9 +259,7 @@ class GroupDetector:
             groups: each row's group, [n].
             rule: how; None takes the configuration's.
         """
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        return self.calibrate_members(rows, self.members(groups, len(rows)), rule=rule)
+        return self.calibrate_members(*self._rows(x, groups), rule=rule)
 
     def calibrate_members(
         self, rows: np.ndarray, members: np.ndarray, *, rule: Rule | None = None
@@ -294,4 +313,4 @@ class GroupDetector:
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
         size = batch_size or batch_size_for(len(rows), self.schema, self.config)
-        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.dtype)
+        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.device_dtype)

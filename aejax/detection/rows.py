@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from aejax.config import Config, Context, InputError
+from aejax.config import Columns, Config, Context, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
-from aejax.data.column_checks import check_array
+from aejax.data.frames import named_features, rows_by_name, rows_of_frame
 from aejax.data.missing import check_cells, with_values
+from aejax.data.offsets import centred, heads, is_wide, with_offset
 from aejax.data.schema import RowKind, Schema
 
 # Dispatched and not yet read: enough that the device never waits for the host.
@@ -39,33 +40,73 @@ def infer_schema(x: np.ndarray, names: tuple[str, ...] | None = None) -> Schema:
     return Schema(shape=x.shape[1:], dtype=dtype, names=names, kind=kinds[x.ndim])
 
 
+class Given(NamedTuple):
+    """Rows that people handed over to train on.
+
+    Attributes:
+        rows: of the schema's shape, less its offset, not yet of the type that programs take.
+        schema: of the rows.
+        alarms: sentences about values that float32 doesn't hold.
+    """
+
+    rows: np.ndarray
+    schema: Schema
+    alarms: list[str]
+
+
 def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
-    """Rows as an array of numbers of the schema's shape, not yet of its type.
+    """Rows as an array of numbers of the schema's shape, less its offset, not yet of its type.
 
     Args:
-        x: an array, or a data frame (anything with `columns` and `to_numpy`), whose columns
-            are matched to the schema by name.
-        schema: of the rows, or None to infer it.
+        x: an array; or a data frame, an Arrow table or stream, a dict of columns, a structured
+            array, whose columns are matched to the schema by name.
+        schema: of the rows, or None to infer it, but for an offset.
 
     Raises:
         InputError: naming the shape, type or column that doesn't fit.
     """
-    if schema is not None and schema.columns is not None:
-        from aejax.data.frames import rows_of_frame
+    rows, schema = _numbers(x, schema)
+    return centred(rows, schema), schema
 
+
+def training_rows(x: Any, schema: Schema | None, columns: Columns | None = None) -> Given:
+    """As `as_rows`, of rows to train on: what isn't known of the schema is found out.
+
+    Args:
+        x: as in `as_rows`; a stream is read once.
+        schema: of the rows, or None to infer it. It gets an offset where the rows need one.
+        columns: how they are read; None says that they hold numbers.
+
+    Raises:
+        InputError: as `as_rows`, or if `columns` and the schema contradict each other.
+    """
+    if schema is None:
+        x, schema = named_features(x, columns or Columns())
+    if schema is not None and columns is not None:
+        check_kind(columns, schema)
+    rows, schema = _numbers(x, schema)
+    alarms: list[str] = []
+    if is_wide(rows.dtype) and schema.dtype != "uint8":
+        schema, alarms = with_offset(schema, heads(rows))
+    return Given(centred(rows, schema), schema, alarms)
+
+
+def check_kind(columns: Columns, schema: Schema) -> None:
+    """Refuse a schema of numbers where columns are mixed, and the other way round."""
+    mixed = schema.columns is not None
+    if mixed != (columns.kinds == "mixed"):
+        raise InputError(
+            f"Config.columns.kinds is {columns.kinds!r} and the schema is of "
+            f"{'a mixed table' if mixed else 'numbers'}; allowed: both of the same"
+        )
+
+
+def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
+    """Rows as they were given, as numbers of the schema's shape, and the schema."""
+    if schema is not None and schema.columns is not None:
         return rows_of_frame(x, schema), schema
-    names = None
-    if hasattr(x, "columns") and hasattr(x, "to_numpy"):
-        names = tuple(map(str, x.columns))
-        if schema is not None and schema.names is not None:
-            missing = [name for name in schema.names if name not in names]
-            if missing:
-                raise InputError(f"rows have no column {missing[0]!r}; found: {', '.join(names)}")
-            columns = list(x.columns)
-            x = x[[columns[names.index(name)] for name in schema.names]]
-            names = schema.names
-        x = x.to_numpy()
-    rows = np.asarray(x)
+    named = rows_by_name(x, None if schema is None else schema.names)
+    rows, names = (np.asarray(x), None) if named is None else named
     if rows.dtype.kind not in "biuf":
         raise InputError(f"rows are {rows.dtype}; allowed: numbers")
     if schema is None:
@@ -95,50 +136,13 @@ def _without(schema: Schema) -> str:
     return f", without the columns that training left out ({few}{more}), or a data frame"
 
 
-def schema_for(config: Config, x: Any, schema: Schema | None) -> Schema | None:
-    """The schema of training rows, as far as it is known before they are read as numbers.
-
-    Of a data frame columns are left out that never change or identify rows, see
-    `aejax.data.column_checks`. An array's features have no names to leave any out by: its shape
-    is its schema, and a feature that never changes is shifted by the scaler and not stretched.
-
-    Args:
-        config: all settings.
-        x: training rows; a data frame where the configuration says that they are mixed.
-        schema: of the rows where it is known.
-
-    Returns:
-        The schema; None for arrays, which show what they are.
-
-    Raises:
-        InputError: if mixed rows are no data frame, a given schema is not of such a table, no
-            column of a frame is a feature, or all rows of an array are the same.
-    """
-    mixed = config.columns.kinds == "mixed"
-    if schema is None and (mixed or hasattr(x, "columns")):
-        from aejax.data.frames import schema_of_frame
-
-        return schema_of_frame(x, config.columns)
-    if schema is None:
-        given = np.asarray(x)
-        if given.dtype.kind in "biuf":
-            check_array(given)
-    if schema is not None and mixed != (schema.columns is not None):
-        found = "a mixed table" if schema.columns is not None else "numbers"
-        raise InputError(
-            f"Config.columns.kinds is {config.columns.kinds!r} and the schema is of {found}; "
-            "allowed: both of the same"
-        )
-    return schema
-
-
 def as_stored(rows: np.ndarray, schema: Schema) -> np.ndarray:
-    """Rows of the schema's type; what is beyond its range becomes infinite.
+    """Rows of the type that programs take; what is beyond its range becomes infinite.
 
     Rows of a mixed table that have no value in any column are left out.
     """
     with np.errstate(over="ignore"):
-        return with_values(np.ascontiguousarray(rows, schema.dtype), schema)
+        return with_values(np.ascontiguousarray(rows, schema.device_dtype), schema)
 
 
 def check_finite(x: np.ndarray, schema: Schema) -> None:
@@ -164,16 +168,28 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
         )
 
 
-def stored_array(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
-    """Rows as an array of the schema's shape and type, and their schema.
+def stored_array(x: Any, schema: Schema) -> np.ndarray:
+    """Rows as compiled programs take them, but for those of a mixed table that have no value.
 
     Raises:
         InputError: if they don't fit the schema, or one holds NaN or infinity.
     """
-    given, schema = as_rows(x, schema)
-    rows = as_stored(given, schema)
+    rows = as_stored(as_rows(x, schema)[0], schema)
     check_finite(rows, schema)
-    return rows, schema
+    return rows
+
+
+def prepared_rows(x: Any, schema: Schema) -> np.ndarray:
+    """Every row as compiled programs take it: of the type that they take, less the offset.
+
+    Raises:
+        InputError: if rows don't fit the schema, or one holds NaN or infinity (of a mixed
+            table: infinity, or no value at all).
+    """
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(as_rows(x, schema)[0], schema.device_dtype)
+    check_finite(rows, schema)
+    return rows
 
 
 def finite_rows(x: Any, schema: Schema) -> np.ndarray:

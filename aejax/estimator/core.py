@@ -24,6 +24,7 @@ from aejax.config import (
     ScoreName,
     Train,
 )
+from aejax.data.frames import as_table
 from aejax.data.schema import Schema
 from aejax.detection import fitting, loading
 
@@ -121,11 +122,20 @@ class EstimatorCore(BaseEstimator):
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """Rows as an array of floats; a mixed table as it is, but for the names of its columns."""
+        if not hasattr(X, "to_numpy"):
+            # Of other tables with names scikit-learn sees those of Arrow's.
+            table = as_table(X)
+            X = X if table is None else table
         if self._mixed:
             return validate_data(self, X, reset=reset, skip_check_array=True)
-        least = 2 if reset else 1
-        kinds = (np.float64, np.float32)
-        return validate_data(self, X, dtype=kinds, ensure_min_samples=least, reset=reset)
+        # What float32 would round has to reach the detector, which subtracts its offset.
+        return validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=2 if reset else 1,
+            reset=reset,
+        )
 
     def _config(self, rows: int) -> Config:
         if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:

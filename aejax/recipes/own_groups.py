@@ -67,8 +67,8 @@ def train_groups_on_file(
     check_config(config)
     clock = time.monotonic()
     others = dataclasses.replace(selection, key_columns=(*selection.key_columns, column))
-    expected = schema_of_files(config, path, others, groups=True)
-    x, y, groups, schema = read_groups(path, selection, column, expected)
+    features = schema_of_files(config, path, others, groups=True)
+    x, y, groups, schema = read_groups(path, selection, column, features=features)
     files.check_finite(x, schema, path)
     normal = np.ones(len(x), bool) if y is None else y == 0
     data = {

@@ -78,7 +78,7 @@ def lower(
             return steps.score_rows(scorer, variables, scaler, rows)
         return steps.explain_rows(scorer, variables, scaler, rows, top)
 
-    rows = jax.ShapeDtypeStruct((symbolic_rows(), *schema.shape), schema.dtype)
+    rows = jax.ShapeDtypeStruct((symbolic_rows(), *schema.shape), schema.device_dtype)
     lowered = export.export(steps.Compiled(program).jitted(scorer), platforms=platforms)
     return bytes(lowered(like, rows).serialize())
 
@@ -126,7 +126,7 @@ def read(
             and all(isinstance(name, str) for name in arrays)
             and export.is_symbolic_dim(rows.shape[0])
             and rows.shape[1:] == schema.shape
-            and rows.dtype == schema.dtype
+            and rows.dtype == schema.device_dtype
             and len(read.out_avals) == outputs
             and read.nr_devices == 1
             and not (read.ordered_effects or read.unordered_effects)
@@ -138,7 +138,7 @@ def read(
     if not fits:
         raise InputError(
             f"{where}: the program does not take (arrays, rows) as export.json says; "
-            f"allowed: rows {schema.dtype}[{ROWS}, {', '.join(map(str, schema.shape))}]"
+            f"allowed: rows {schema.device_dtype}[{ROWS}, {', '.join(map(str, schema.shape))}]"
         )
     return read.call, like
 
