@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from aejax.config import InputError
-from aejax.data.columns import Column, DatePart
+from aejax.config.columns import DatePart
+from aejax.data.columns import Column
 
 _SHOWN = 40
 _TRUE, _FALSE = pa.array(["true", "1"]), pa.array(["false", "0"])
@@ -109,6 +110,13 @@ def part_of(dates: pa.Array, part: DatePart) -> np.ndarray:
         case "month":
             value = pc.month(dates)
     return _floats(value)
+
+
+def days_of(cells: pa.Array, column: Column) -> np.ndarray:
+    """The different days of dates, int64 [n] counted from 1970, in the column's time zone."""
+    dates = _dates(cells.drop_null(), column, {})
+    days = pc.floor_temporal(dates, unit="day").cast(pa.date32()).cast(pa.int32())
+    return days.unique().drop_null().cast(pa.int64()).to_numpy(zero_copy_only=False)
 
 
 def _floats(cells: pa.Array) -> np.ndarray:

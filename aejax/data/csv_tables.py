@@ -131,7 +131,7 @@ def csv_columns(path: Path, selection: Selection) -> tuple[list[str], list[pa.Da
     if selection.header and _is_numbers(names):
         raise InputError(
             f"{path}: its first line holds numbers ({names[0]}, ...); "
-            "allowed: column names, or header=False"
+            "allowed: column names, or header=False (--no-header)"
         )
     types = list(schema.types)
     if tolerant:

@@ -6,13 +6,15 @@ those of files are. pandas, Polars and others are known by what they offer; none
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aejax.config import Columns, InputError
+from aejax.data.column_checks import check_array
 from aejax.data.schema import Schema, check_once
 
 if TYPE_CHECKING:
@@ -176,14 +178,65 @@ def _places(
     return wanted, [found.index(name) for name in wanted]
 
 
-def schema_of_frame(frame: Any, settings: Columns) -> Schema:
-    """The schema of a table as a mixed one; raises InputError for what is none."""
-    from aejax.data.inference import infer_schema
+def schema_of_frame(frame: Any, settings: Columns) -> Schema | None:
+    """The schema of a table's features; None for numbers without names.
 
+    Raises:
+        InputError: as `infer_schema`, or if mixed columns are to be read from something else.
+    """
     table = as_table(frame)
+    if table is None and settings.kinds == "numbers":
+        return None
     if table is None:
         raise InputError(f"rows are {type(frame).__name__}; allowed with mixed columns: {_TABLES}")
-    return infer_schema(table.to_batches(), settings, "rows")
+    import pyarrow as pa
+
+    from aejax.data.inference import infer_schema
+    from aejax.data.training_tables import BATCH_ROWS
+
+    def read(names: Sequence[str] | None) -> Generator[pa.RecordBatch]:
+        yield from (table if names is None else table.select(list(names))).to_batches(BATCH_ROWS)
+
+    schema = infer_schema(read, settings, "rows", advice="frame")
+    if schema is not None and schema.columns is None and set(table.schema.types) == {pa.uint8()}:
+        return dataclasses.replace(schema, dtype="uint8")
+    return schema
+
+
+def schema_of_arrays(x: np.ndarray, names: Sequence[str], settings: Columns) -> Schema | None:
+    """The schema of numbers [n, columns] whose columns have names; see `schema_of_frame`."""
+    return schema_of_frame(dict(zip(names, np.ascontiguousarray(x.T), strict=True)), settings)
+
+
+def named_features(x: Any, columns: Columns) -> tuple[Any, Schema | None]:
+    """Rows to train on and the schema of their features, None where they have no names.
+
+    Columns of a table are left out that never change or identify rows, see
+    `aejax.data.column_checks`. An array's features have no names to leave any out by: its shape
+    is its schema, and a feature that never changes is shifted by the scaler and not stretched.
+
+    Args:
+        x: as in `aejax.detection.rows.as_rows`; a stream is read, and its table returned.
+        columns: how they are read.
+
+    Raises:
+        InputError: if mixed rows have no names, no column of a table is a feature, or all rows of
+            an array are the same.
+    """
+    try:
+        table = as_table(x)
+    except InputError:
+        # Of columns that Arrow doesn't take, who makes numbers of them says which.
+        if columns.kinds == "mixed":
+            raise
+        return x, None
+    if table is not None:
+        return (x if hasattr(type(x), "to_numpy") else table), schema_of_frame(table, columns)
+    schema = schema_of_frame(x, columns)
+    given = np.asarray(x)
+    if given.dtype.kind in "biuf":
+        check_array(given)
+    return x, schema
 
 
 def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:

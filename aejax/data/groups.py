@@ -84,7 +84,11 @@ def positions_of(keys: pyarrow.Table, column: str, known: Sequence[str]) -> tupl
 
 
 def read_groups(
-    path: Path, selection: Selection, column: str, expected: Schema | None = None
+    path: Path,
+    selection: Selection,
+    column: str,
+    expected: Schema | None = None,
+    features: Schema | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Schema]:
     """All rows of a table, with their labels and groups.
 
@@ -93,6 +97,7 @@ def read_groups(
         selection: which columns are labels and features.
         column: that names each row's group; no feature.
         expected: the rows that detectors were trained on, if there are any.
+        features: what is known of rows to train on.
 
     Returns:
         Rows [n, features]; labels int8 [n] or None; groups, text [n]; the schema. Rows and
@@ -101,16 +106,21 @@ def read_groups(
     Raises:
         InputError: if the file can't be read, has no such column, or a row has no group.
     """
-    if column == selection.label_column or column in selection.drop_columns:
-        raise InputError(f"group column {column!r} is also a label or dropped; allowed: one use")
+    if column == selection.label_column or column in (
+        *selection.drop_columns,
+        *selection.key_columns,
+    ):
+        raise InputError(
+            f"group column {column!r} is also a label, a key or dropped; allowed: one use"
+        )
     chosen = Selection(
         label_column=selection.label_column,
         normal_label=selection.normal_label,
-        drop_columns=selection.drop_columns,
+        drop_columns=(*selection.drop_columns, *selection.key_columns),
         key_columns=(column,),
         header=selection.header,
     )
-    opened = files.open_rows(path, chosen, expected)
+    opened = files.open_rows(path, chosen, expected or features)
     if expected is None and any(part.wide for part in opened.parts):
         exact = files.open_rows(path, chosen, dataclasses.replace(opened.schema, dtype="float64"))
         opened = exact if _loses_digits(exact, column) else opened

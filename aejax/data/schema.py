@@ -45,7 +45,8 @@ class Schema:
         kind: "table" (named columns), "series" (samples in time) or "image".
         columns: what each column of a mixed table is; None for rows of numbers without
             missing cells.
-        dropped: of a mixed table, the columns that were left out, each with the reason.
+        dropped: of a table with names, the columns of the training rows that are no features,
+            each with the reason; scoring passes them by.
         offset: what is subtracted of each feature, in float64, before rows become float32, flat;
             None where nothing is. See `aejax.data.offsets`.
     """
@@ -156,6 +157,7 @@ class Schema:
         }
         if self.columns is not None:
             written["columns"] = [column.to_dict() for column in self.columns]
+        if self.columns is not None or self.dropped:
             written["dropped"] = dict(self.dropped)
         if self.offset is not None:
             written["offset"] = list(self.offset)

@@ -15,6 +15,7 @@ import numpy as np
 from aejax.config import Config, InputError
 from aejax.core import mesh, steps
 from aejax.data.batches import data_fingerprint
+from aejax.data.frames import named_features
 from aejax.data.groups import group_positions, rows_of_groups
 from aejax.data.offsets import is_wide, less_each, offsets_of_groups
 from aejax.data.schema import Schema
@@ -93,14 +94,9 @@ def fit_groups(
         (2,)
     """
     started = time.monotonic()
-    if config.model.learns_classes:
-        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
-    if config.columns.kinds == "mixed":
-        raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
-    if config.precision == "fastest":
-        raise InputError(
-            "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
-        )
+    check_config(config)
+    if schema is None:
+        x, schema = named_features(x, config.columns)
     # Each group has an offset of its own.
     given, schema = as_rows(x, None if schema is None else schema.with_offset(None))
     names, positions = group_positions(groups, len(given))
@@ -183,6 +179,18 @@ def fit_groups(
         **(provenance or {}),
     }
     return dataclasses.replace(detector, provenance=facts)
+
+
+def check_config(config: Config) -> None:
+    """Raise InputError for settings that detectors of groups can't have."""
+    if config.model.learns_classes:
+        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
+    if config.columns.kinds == "mixed":
+        raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
+    if config.precision == "fastest":
+        raise InputError(
+            "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
+        )
 
 
 def calibrating_rows(member: Member) -> np.ndarray:

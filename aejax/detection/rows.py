@@ -12,13 +12,14 @@ import numpy as np
 
 from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
-from aejax.data.frames import as_table, rows_by_name, rows_of_frame, schema_of_frame
+from aejax.data.frames import named_features, rows_by_name, rows_of_frame
 from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
 from aejax.data.schema import RowKind, Schema
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
+NAMED_AT_MOST = 3
 # Bytes; what XLA's CPU backend asks of memory that it uses without copying.
 ALIGNMENT = 64
 
@@ -79,10 +80,8 @@ def training_rows(x: Any, schema: Schema | None, columns: Columns | None = None)
     Raises:
         InputError: as `as_rows`, or if `columns` and the schema contradict each other.
     """
-    if schema is None and columns is not None and columns.kinds == "mixed":
-        table = as_table(x)
-        x = x if table is None else table
-        schema = schema_of_frame(x, columns)
+    if schema is None:
+        x, schema = named_features(x, columns or Columns())
     if schema is not None and columns is not None:
         check_kind(columns, schema)
     rows, schema = _numbers(x, schema)
@@ -115,7 +114,7 @@ def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     if rows.shape[1:] != schema.shape:
         raise InputError(
             f"rows have shape {list(rows.shape)}; "
-            f"allowed: [rows, {', '.join(map(str, schema.shape))}]"
+            f"allowed: [rows, {', '.join(map(str, schema.shape))}]" + _without(schema)
         )
     wanted = np.dtype(schema.dtype)
     if wanted.kind in "iu" and not np.can_cast(rows.dtype, wanted):
@@ -125,6 +124,16 @@ def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
         if not fits.all():
             raise InputError(f"rows hold {rows[~fits][0]}; allowed: whole numbers of type {wanted}")
     return rows, schema
+
+
+def _without(schema: Schema) -> str:
+    """What to say of the columns of training rows that are no features, to who brings them all."""
+    left = [name for name, _ in schema.dropped]
+    if not left:
+        return ""
+    more = ", ..." if len(left) > NAMED_AT_MOST else ""
+    few = ", ".join(map(repr, left[:NAMED_AT_MOST]))
+    return f", without the columns that training left out ({few}{more}), or a data frame"
 
 
 def as_stored(rows: np.ndarray, schema: Schema) -> np.ndarray:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aejax.config import InputError
+from aejax.config import Columns, InputError
 from aejax.data.schema import Schema
 from aejax.detection.asking import ask_and_tell
 from aejax.detection.cross_validation import (
@@ -92,7 +92,7 @@ def tune(
     _check_choice("search", search, SEARCHES)
     _check_choice("objective", objective, OBJECTIVES)
     _check_comparable(space, objective)
-    rows, schema, alarms = training_rows(x, schema)
+    rows, schema, alarms = training_rows(x, schema, Columns(keep=space.base.columns.keep))
     tell(alarms)
     rows = as_stored(rows, schema)
     check_finite(rows, schema)

@@ -86,11 +86,29 @@ class EstimatorCore(BaseEstimator):
     def _fit(self, X: Any) -> Floats:
         """Train, set the threshold that `contamination` of the rows pass, and score the rows."""
         x = self._validated(X, reset=True)
-        names, schema = getattr(self, "feature_names_in_", None), None
-        if not self._mixed:
-            schema = Schema(shape=x.shape[1:], names=None if names is None else tuple(names))
-        self.detector_ = fitting.fit(self._config(len(x)), x, schema=schema)
-        return self.detector_.score(x).astype(np.float64)
+        schema = None if self._mixed else self._named(x)
+        named = x if schema is None else self._features(x, schema)
+        self.detector_ = fitting.fit(self._config(len(x)), named, schema=schema)
+        self.left_out_ = dict(self.detector_.schema.dropped)
+        return self.detector_.score(self._features(x)).astype(np.float64)
+
+    def _named(self, x: npt.NDArray[Any]) -> Schema | None:
+        """The schema of rows [n, features] whose columns have names, else None."""
+        if not hasattr(self, "feature_names_in_"):
+            return None
+        from aejax.data.frames import schema_of_arrays
+
+        return schema_of_arrays(x, tuple(map(str, self.feature_names_in_)), self._columns)
+
+    def _features(self, x: Any, schema: Schema | None = None) -> Any:
+        """Of validated rows the columns that are features."""
+        if self._mixed:
+            return x
+        schema = schema or self.detector_.schema
+        if not schema.dropped:
+            return x
+        names = list(map(str, self.feature_names_in_))
+        return x[:, [names.index(name) for name in schema.names or ()]]
 
     @property
     def _columns(self) -> Columns:
@@ -168,7 +186,8 @@ class EstimatorCore(BaseEstimator):
     def _scores(self, X: Any) -> Floats:
         """Reconstruction errors, larger is more anomalous."""
         check_is_fitted(self)
-        return self.detector_.score(self._validated(X, reset=False)).astype(np.float64)
+        x = self._features(self._validated(X, reset=False))
+        return self.detector_.score(x).astype(np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
