@@ -25,7 +25,6 @@ from jax import export
 from aejax.config import InputError
 from aejax.core import steps
 from aejax.core.scaling import Scaler
-from aejax.data.schema import Schema
 from aejax.models.backend import check_own_process, default_settings, shapes_of
 from aejax.models.network import KEPT_BESIDE, Network, Variables
 
@@ -54,7 +53,8 @@ def lower_score(
     scorer: steps.Scorer,
     scaler: Scaler,
     variables: Mapping[str, Any],
-    schema: Schema,
+    shape: tuple[int, ...],
+    dtype: str,
     *,
     top: int | None = None,
     platforms: tuple[str, ...] = PLATFORMS,
@@ -65,7 +65,8 @@ def lower_score(
         scorer: the static part of the detector's program.
         scaler: of the detector.
         variables: of the detector.
-        schema: of the rows.
+        shape: of one row.
+        dtype: of the rows.
         top: None for scores alone. Otherwise the program gives scores, flat positions of this
             many features int32 [rows, top], and their errors float32 [rows, top].
         platforms: that it is lowered for.
@@ -79,7 +80,7 @@ def lower_score(
 
     arrays = arrays_of(scaler, variables)
     structure = jax.tree.structure((scaler, dict(variables)))
-    return _lowered(program, scorer, arrays, structure, schema.shape, schema.dtype, platforms)
+    return _lowered(program, scorer, arrays, structure, shape, dtype, platforms)
 
 
 def _lowered(
@@ -242,7 +243,7 @@ def read_network(
 
 
 def read(
-    content: bytes, schema: Schema, *, outputs: int, where: object
+    content: bytes, shape: tuple[int, ...], dtype: str, *, outputs: int, where: object
 ) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
     """A serialised program of rows as they are stored, and the arrays that it takes.
 
@@ -251,7 +252,8 @@ def read(
 
     Args:
         content: what `lower` gave.
-        schema: of the rows that it has to take.
+        shape: of one of the rows that it has to take.
+        dtype: of the rows.
         outputs: 1, or 3 for a program that explains.
         where: the file, for messages.
 
@@ -263,7 +265,7 @@ def read(
     """
     # Reading waits for threads, too.
     check_own_process()
-    return _read(content, schema.shape, schema.dtype, outputs, where)
+    return _read(content, shape, dtype, outputs, where)
 
 
 def _read(
