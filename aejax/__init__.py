@@ -15,20 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aejax.config import (
-    BestF1,
+    RULES,
     Classifier,
     Columns,
     Config,
-    Conformal,
-    Contamination,
     Context,
     Conv,
     Dense,
-    Fixed,
     InputError,
-    MeanStd,
-    PeaksOverThreshold,
-    Quantile,
     Scale,
     SuperResolution,
     Train,
@@ -48,6 +42,13 @@ if TYPE_CHECKING:
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
     from aejax.detection.tuning import Tuning, tune
+    from aejax.rules.best_f1 import BestF1 as BestF1
+    from aejax.rules.conformal import Conformal as Conformal
+    from aejax.rules.contamination import Contamination as Contamination
+    from aejax.rules.fixed import Fixed as Fixed
+    from aejax.rules.mean_std import MeanStd as MeanStd
+    from aejax.rules.peaks_over_threshold import PeaksOverThreshold as PeaksOverThreshold
+    from aejax.rules.quantile import Quantile as Quantile
     from aejax.scoring.stream import score_files
     from aejax.training.space_file import read_space
 
@@ -71,6 +72,7 @@ else:
         "tune": "aejax.detection.tuning",
         "read_space": "aejax.training.space_file",
         "score_files": "aejax.scoring.stream",
+        **RULES.attributes,
     }
 
     def __getattr__(name: str) -> object:
@@ -91,23 +93,16 @@ else:
 
 
 __all__ = [
-    "BestF1",
     "Classifier",
     "Columns",
     "Config",
-    "Conformal",
-    "Contamination",
     "Context",
     "Conv",
     "Dense",
     "Detector",
-    "Fixed",
     "GroupDetector",
     "InputError",
-    "MeanStd",
-    "PeaksOverThreshold",
     "Population",
-    "Quantile",
     "Scale",
     "Schema",
     "SuperResolution",
@@ -127,3 +122,5 @@ __all__ = [
     "score_files",
     "tune",
 ]
+# Type checkers know these from above.
+__all__ += RULES.attributes

@@ -15,7 +15,6 @@ from aejax.config import (
     Activation,
     Columns,
     Config,
-    Contamination,
     Dense,
     ErrorName,
     InputError,
@@ -26,6 +25,7 @@ from aejax.config import (
 )
 from aejax.data.schema import Schema
 from aejax.detection import fitting, loading
+from aejax.rules.contamination import Contamination
 
 # More than most tables have of anomalies: leaving out normal rows too costs little.
 USUAL_TRIM = 0.3

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import aejax
-from aejax import cli
-from aejax.config import Classifier, InputError, Quantile, Scale, Variational
+from aejax import Quantile, cli
+from aejax.config import Classifier, InputError, Scale, Variational
 from aejax.core import steps
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
