@@ -23,6 +23,7 @@ from aejax.config import (
     Conv,
     Dense,
     InputError,
+    Rule,
     Scale,
     SuperResolution,
     Train,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from aejax.rules.contamination import Contamination as Contamination
     from aejax.rules.fixed import Fixed as Fixed
     from aejax.rules.mean_std import MeanStd as MeanStd
+    from aejax.rules.p_values import Calibration
     from aejax.rules.peaks_over_threshold import PeaksOverThreshold as PeaksOverThreshold
     from aejax.rules.quantile import Quantile as Quantile
     from aejax.scoring.stream import score_files
@@ -72,6 +74,7 @@ else:
         "tune": "aejax.detection.tuning",
         "read_space": "aejax.training.space_file",
         "score_files": "aejax.scoring.stream",
+        "Calibration": "aejax.rules.p_values",
         **RULES.attributes,
     }
 
@@ -93,6 +96,7 @@ else:
 
 
 __all__ = [
+    "Calibration",
     "Classifier",
     "Columns",
     "Config",
@@ -103,6 +107,7 @@ __all__ = [
     "GroupDetector",
     "InputError",
     "Population",
+    "Rule",
     "Scale",
     "Schema",
     "SuperResolution",

@@ -7,11 +7,13 @@ shows itself and runs nothing; only a command line may name code (`import_named`
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import os
 import re
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,15 +90,26 @@ def require_here(value: Any, field: str, allowed: str) -> None:
 
 def accepts(function: Callable[..., Any], keyword: str) -> bool:
     """Whether a function takes a keyword."""
+    plain = getattr(function, "__func__", function)
+    known = _keywords(plain) if isinstance(plain, types.FunctionType) else _asked(function)
+    return known is None or keyword in known
+
+
+@functools.lru_cache(maxsize=256)
+def _keywords(function: types.FunctionType) -> frozenset[str] | None:
+    # Thresholds of many groups are fitted by one rule; asking takes longer than a small fit.
+    return _asked(function)
+
+
+def _asked(function: Callable[..., Any]) -> frozenset[str] | None:
+    """The keywords that a function takes; None where it takes any."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # Of some compiled functions nothing is known.
-        return False
-    return any(
-        parameter.kind is parameter.VAR_KEYWORD
-        or (parameter.name == keyword and parameter.kind is not parameter.POSITIONAL_ONLY)
-        for parameter in parameters
-    )
+        return frozenset()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
 
 
 def call(function: Callable[..., Any], *arguments: Any, **optional: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -242,17 +243,26 @@ def _fitted(
         reason = f"{type(error).__name__}: {own.in_one_line(error, str)}"
         raise InputError(f"rule {config.rule_text(rule)} failed ({reason})") from error
     value, calibration = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
-    try:
-        number = np.asarray(value)
-        valid = number.shape == () and number.dtype.kind in "iuf" and bool(np.isfinite(number))
-    except Exception:
-        valid = False
-    if not valid or not isinstance(calibration, Calibration | None):
+    number = _as_number(value)
+    if not math.isfinite(number) or not (
+        calibration is None or isinstance(calibration, Calibration)
+    ):
         raise InputError(
             f"rule {config.rule_text(rule)} gives {own.in_one_line(found)}; "
             "allowed: one finite number, or a pair of it and a Calibration"
         )
-    return float(number), calibration
+    return number, calibration
+
+
+def _as_number(value: Any) -> float:
+    """A Python or NumPy number, or an array of no axes that holds one, as a float; else NaN."""
+    if isinstance(value, float):
+        return float(value)
+    try:
+        number = np.asarray(value)
+        return float(number) if number.shape == () and number.dtype.kind in "iuf" else math.nan
+    except Exception:
+        return math.nan
 
 
 def _check_labels(
