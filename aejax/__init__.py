@@ -128,4 +128,4 @@ __all__ = [
     "tune",
 ]
 # Type checkers know these from above.
-__all__ += RULES.attributes
+__all__.extend(RULES.attributes)

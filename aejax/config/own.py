@@ -19,7 +19,7 @@ from typing import Any
 
 from aejax.config.checks import InputError
 
-MOST_CHARACTERS = 1000
+MOST_CHARACTERS = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def text_of(value: Any) -> str:
     if in_one_line(value) == in_one_line(value, object.__repr__):
         fields = getattr(value, "__dict__", {})
         return in_one_line(
-            f"{type(value).__qualname__}({', '.join(f'{k}={v!r}' for k, v in fields.items())})", str
+            f"{type(value).__name__}({', '.join(f'{k}={v!r}' for k, v in fields.items())})", str
         )
     return in_one_line(value)
 

@@ -146,10 +146,7 @@ def check_is_rule(value: Any, field: str) -> None:
     ):
         found = getattr(value, name, default)
         if not valid(found):
-            raise InputError(
-                f"{name} of {field} {in_one_line(value)} is {in_one_line(found)}; "
-                f"allowed: {allowed}"
-            )
+            raise InputError(f"{field}.{name} is {in_one_line(found)}; allowed: {allowed}")
 
 
 def _is_whole(value: Any) -> bool:
@@ -189,11 +186,11 @@ def _own_rule(text: str, place: str, numbers: list[str]) -> Rule:
     make, values = import_named(place, "rule"), _numbers(numbers)
     try:
         if values is None:
-            raise ValueError("numbers are allowed after its name")
+            raise ValueError("allowed: numbers after its name")
         # By name, so that fields which are keywords only can be given, too.
         names = list(inspect.signature(make).parameters) if values else []
         if len(values) > len(names):
-            raise ValueError(f"it takes {len(names)} numbers")
+            raise ValueError(f"allowed: at most {len(names)} numbers after its name")
         rule: Rule = make(**dict(zip(names, values, strict=False))) if callable(make) else make
     except Exception as error:
         reason = in_one_line(error, str)
