@@ -9,7 +9,7 @@ from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
 from aejax.config.models import MODELS, Dense, Model
 from aejax.config.own_network import OwnNetwork, own_network
-from aejax.config.rules import RULES, Quantile, Rule
+from aejax.config.rules import Rule, check_is_rule, default_rule
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
@@ -56,7 +56,8 @@ class Config:
             "reconstruction-probability" (its negative: mean of -log p(row | latent) over
             the posterior's samples; An and Cho, "Variational autoencoder based anomaly
             detection using reconstruction probability", 2015).
-        rule: how the first threshold is set, on validation rows where there are any.
+        rule: how the first threshold is set, on validation rows where there are any: a built-in
+            rule, or any object that is a `Rule`.
         precision: type of the inputs of products when scoring; all accumulate in float32.
             "float32" is float32 on every device, also on those whose own default is less.
             "tensorfloat32" rounds to 10 bits on devices that can (NVIDIA's since Ampere), and is
@@ -71,7 +72,8 @@ class Config:
     train: Train = Train()
     error: ErrorName = "squared"
     score: ScoreName = "error"
-    rule: Rule = Quantile()
+    # An object of a person's own need not be hashable.
+    rule: Rule = dataclasses.field(default_factory=default_rule, hash=False)
     precision: PrecisionSetting = "float32"
     columns: Columns = Columns()
 
@@ -87,13 +89,13 @@ class Config:
         for name, kinds in (
             ("scale", Scale),
             ("train", Train),
-            ("rule", tuple(RULES.values())),
             ("columns", Columns),
         ):
             allowed = " or ".join(
                 k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
             )
             check(self, name, allowed, isinstance(getattr(self, name), kinds))
+        check_is_rule(self.rule, "Config.rule")
         self._check_bernoulli()
         if self.columns.kinds == "mixed":
             self._check_mixed()

@@ -16,7 +16,7 @@ from aejax.config import Combine, Config, InputError, Rule
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
-from aejax.detection import artifact, conformal, inside
+from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
 from aejax.detection.neighbours import describe_normal
@@ -27,6 +27,7 @@ from aejax.detection.rows import as_rows, check_scores, finite_rows
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import Words, in_words
+from aejax.rules import p_values
 from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
@@ -317,7 +318,7 @@ class Detector:
 
         Raises:
             InputError: as `predict` does, and if the threshold's rule gives no p-values;
-                `Conformal` does.
+                a conformal one does.
         """
         return self._required_threshold().p_values(self.score(x, batch_size=batch_size))
 
@@ -333,7 +334,7 @@ class Detector:
         Raises:
             InputError: as `p_values` does, and if `rate` is not in (0, 1).
         """
-        return conformal.discoveries(self.p_values(x, batch_size=batch_size), rate)
+        return p_values.discoveries(self.p_values(x, batch_size=batch_size), rate)
 
     def calibrate(
         self,
@@ -350,8 +351,9 @@ class Detector:
 
         Args:
             x: rows taken to be normal, best not seen in training.
-            rule: how; None takes the configuration's.
-            is_anomaly: labels of the rows, [n] of 0 and 1, for the rule `BestF1` only.
+            rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
+                the configuration's.
+            is_anomaly: labels of the rows, [n] of 0 and 1, for a rule that takes labels only.
             name: also keeps the threshold under this name, for `use`.
 
         Raises:
@@ -359,7 +361,8 @@ class Detector:
                 that are missing or not asked for.
         """
         scores = self.score(x)
-        found = fit_threshold(rule or self.config.rule, scores, is_anomaly)
+        rule = self.config.rule if rule is None else rule
+        found = fit_threshold(rule, scores, is_anomaly)
         kept = self.thresholds if name is None else {**self.thresholds, name: found}
         provenance = self.provenance
         if is_anomaly is None:

@@ -244,7 +244,8 @@ class GroupDetector:
         Args:
             x: rows taken to be normal, best not seen in training.
             groups: each row's group, [n].
-            rule: how; None takes the configuration's.
+            rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
+                the configuration's.
         """
         rows, _ = as_rows(x, self.schema)
         check_finite(rows, self.schema)
@@ -254,6 +255,7 @@ class GroupDetector:
         self, rows: np.ndarray, members: np.ndarray, *, rule: Rule | None = None
     ) -> GroupDetector:
         """As `calibrate`, with the position of each row's group."""
+        rule = self.config.rule if rule is None else rule
         scores = self.score_members(rows, members)
         order = np.argsort(members, kind="stable")
         bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
@@ -261,7 +263,7 @@ class GroupDetector:
         for at, group in enumerate(self.groups):
             own = scores[order[bounds[at] : bounds[at + 1]]]
             if len(own):
-                changed[at] = calibrated(group, own, rule or self.config.rule)
+                changed[at] = calibrated(group, own, rule)
                 new[group.name] = [a for a in changed[at].alarms if a.kind in OF_SCORES]
         tell(in_sentences(new, len(changed)))
         return self.with_groups(changed)

@@ -15,17 +15,18 @@ from aejax.config import (
     Activation,
     Columns,
     Config,
-    Contamination,
     Dense,
     ErrorName,
     InputError,
     Precision,
+    Rule,
     Scale,
     ScoreName,
     Train,
 )
 from aejax.data.schema import Schema, check_once
 from aejax.detection import fitting, loading
+from aejax.rules.contamination import Contamination
 
 # More than most tables have of anomalies: leaving out normal rows too costs little.
 USUAL_TRIM = 0.3
@@ -41,6 +42,7 @@ class EstimatorCore(BaseEstimator):
         self,
         *,
         contamination: float = 0.1,
+        rule: Rule | None = None,
         hidden: tuple[int, ...] = (128, 64),
         activation: Activation = "relu",
         batch_norm: bool = False,
@@ -62,6 +64,7 @@ class EstimatorCore(BaseEstimator):
         random_state: Any = 0,
     ) -> None:
         self.contamination = contamination
+        self.rule = rule
         self.hidden = hidden
         self.activation = activation
         self.batch_norm = batch_norm
@@ -83,7 +86,7 @@ class EstimatorCore(BaseEstimator):
         self.random_state = random_state
 
     def _fit(self, X: Any) -> Floats:
-        """Train, set the threshold that `contamination` of the rows pass, and score the rows."""
+        """Train, set the threshold on the rows by `contamination` or `rule`, and score the rows."""
         x = self._validated(X, reset=True)
         names, schema = getattr(self, "feature_names_in_", None), None
         if not self._mixed:
@@ -113,7 +116,8 @@ class EstimatorCore(BaseEstimator):
     def _config(self, rows: int) -> Config:
         if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
             raise InputError(f"steps is {self.steps!r}; allowed: a whole number, at least 1")
-        rule = Contamination(rate=self.contamination)
+        # It is checked, whether it sets the threshold or not.
+        share = Contamination(rate=self.contamination)
         train = Train(
             batch_size=self.batch_size,
             loss=self.error,
@@ -138,7 +142,7 @@ class EstimatorCore(BaseEstimator):
             train=dataclasses.replace(train, epochs=-(-int(self.steps) // per_epoch)),
             error=self.error,
             score=self.row_score,
-            rule=rule,
+            rule=share if self.rule is None else self.rule,
             precision=self.precision,
             columns=self._columns,
         )

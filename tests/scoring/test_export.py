@@ -18,8 +18,8 @@ import pytest
 from jax import export
 
 import aejax
-from aejax import cli
-from aejax.config import Classifier, InputError, Quantile, Scale, Variational
+from aejax import Quantile, cli
+from aejax.config import Classifier, InputError, Scale, Variational
 from aejax.core import programs, steps
 from aejax.data import packed as arrays_file
 from aejax.detection.detector import Detector
