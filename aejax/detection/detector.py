@@ -13,6 +13,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
+from aejax.config.own import describe
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
@@ -89,9 +90,11 @@ class Detector:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
-        described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
+        error = self.config.error
+        error = error if isinstance(error, str) else describe(error).own
+        described = f"{settings.to_dict(self.config.model)} {error} {self.schema}"
         tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
-        if self.scorer.model.is_own:
+        if self.programs:
             # Of the same names whether the network's code is here or not.
             tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
         arrays = digest(tree)
@@ -422,7 +425,7 @@ class Detector:
         one = self.variables
         if self.combine is not None:
             one = jax.tree.map(lambda leaf: leaf[0], one)
-        return own_programs(self.scorer.model, one, self.schema.shape, self.config.model)
+        return own_programs(self.scorer.model, one, self.schema.shape, self.config)
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:

@@ -300,7 +300,7 @@ class GroupDetector:
             raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
 
         def one(x: Any, of: Any) -> Any:
-            wide = jax.default_backend() != "cpu"
+            wide = jax.default_backend() != "cpu" and self.scorer.maps
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
         size = batch_size or batch_size_for(len(rows), self.schema, self.config)

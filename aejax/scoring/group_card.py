@@ -103,7 +103,7 @@ def _settings(detector: GroupDetector) -> str:
         ("model", settings.to_dict(config.model)),
         ("scaling, of each group by itself", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
-        ("error of a feature", config.error),
+        ("error of a feature", shown(config.error)),
         ("score", detector.scorer.kind),
         ("precision", config.precision),
     ]
