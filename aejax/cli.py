@@ -1,8 +1,9 @@
 """The shell face: reads a command line, calls the Python face, prints results.
 
 Results go to stdout (`--json` makes them one JSON object), progress and messages to
-stderr. Exit codes: 0 done, 2 bad input, 75 another process was lost, 130 Ctrl-C, 143 SIGTERM
-(training writes a checkpoint first); after the last three the same command continues.
+stderr. Exit codes: 0 done, 2 bad input, 3 done but a limit that was asked for is exceeded
+(`aejax score --fail-on-drift`), 75 another process was lost, 130 Ctrl-C, 143 SIGTERM (training
+writes a checkpoint first); after the last three the same command continues.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from aejax.data.datasets import cache_folder
 
 # Those that learn from rows alone; the others need labels, or windows of numbers.
 TRAINABLE = ("dense", "conv", "super-resolution", "variational")
-EXIT_INPUT, EXIT_INTERRUPT, EXIT_TERMINATED = 2, 130, 143
+EXIT_INPUT, EXIT_LIMIT, EXIT_INTERRUPT, EXIT_TERMINATED = 2, 3, 130, 143
 # What sysexits.h calls a failure that another attempt may not meet.
 EXIT_LOST = 75
 # Read without importing JAX, which other commands may never need.
@@ -44,10 +45,21 @@ def as_text(result: Any, indent: str = "") -> str:
     for name, value in result.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
+        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            lines.append(f"{indent}{name}:")
+            lines += [
+                f"{indent}  " + ", ".join(f"{key}: {_shown(cell)}" for key, cell in one.items())
+                for one in value
+            ]
         else:
-            shown = f"{value:.6g}" if isinstance(value, float) else value
-            lines.append(f"{indent}{name}: {'none' if shown is None else shown}")
+            lines.append(f"{indent}{name}: {_shown(value)}")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return "none"
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -233,4 +245,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader of stdout has seen enough; Python must not try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    why = command.failing(result) if hasattr(command, "failing") else None
+    if why is not None:
+        print(f"aejax: {why}", file=sys.stderr)
+        return EXIT_LIMIT
     return 0

@@ -78,7 +78,7 @@ def measure(rows: int = ROWS, repeats: int = REPEATS) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from aejax.core.backend import compiler_options
+    from aejax.models.backend import compiler_options
 
     environment = machine.environment()
     networks: dict[str, Any] = {}

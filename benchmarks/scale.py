@@ -24,7 +24,8 @@ from aejax.data.files import Rows
 from aejax.scoring import manifest
 from aejax.scoring.progress import Progress
 from aejax.scoring.segment import Segment
-from aejax.scoring.totals import PartTotals, Totals, part_totals
+from aejax.scoring.tally import PartTotals, part_totals
+from aejax.scoring.totals import Totals
 
 HOUR = 3600.0
 TERABYTE = 1e12
@@ -67,7 +68,9 @@ def _books(described: dict[str, Any], adds: PartTotals, path: Path) -> dict[str,
     }
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
-        books = manifest.Manifest(folder, described["identity"], [{"files": [], "done": False}], [])
+        files = described["segments"][like["segment"]]["files"]
+        segments = [{"files": files, "done": False, "run": 1}]
+        books = manifest.Manifest(folder, described["identity"], segments, [], [])
         books.write()
         segment = Segment(
             number=0,

@@ -155,7 +155,7 @@ def test_evaluate_agrees_with_scikit_learn(
     carried = json.loads(capsys.readouterr().out)
     labels = ["--labels", str(tmp_path / "rows.parquet")]
     assert main(["evaluate", str(tmp_path / "scores"), *labels, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == carried
+    assert json.loads(capsys.readouterr().out) == {**carried, "joined_by": "position"}
     scores = pq.read_table(tmp_path / "scores").to_pandas()["score"]
     assert carried["auroc"]["value"] == pytest.approx(roc_auc_score(rows["label"], scores))
     expected = average_precision_score(rows["label"], scores)

@@ -133,7 +133,7 @@ def check_rows(path: Path, whole: Path) -> None:
 
 TARGETS: dict[str, tuple[str, Callable[[Path, Path], Any]]] = {
     "detector.json": ("detector", check_detector),
-    "arrays-*/**/*": ("detector", check_detector),
+    "arrays-*.npz": ("detector", check_detector),
     "export.json": ("export", check_export),
     "*.npz": ("export", check_export),
     "*.stablehlo": ("export", check_export),
@@ -208,7 +208,7 @@ def test_ten_thousand_broken_files(whole: Path, tmp_path: Path, pattern: str) ->
 def test_json_of_a_detector_cannot_reach_outside(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole / "detector", tmp_path / "detector")
     path = tmp_path / "detector" / "detector.json"
-    for name in ("../detector", "/etc", "arrays-../../../../x", "arrays-0000000000000000/.."):
+    for name in ("../detector", "/etc", "arrays-../../../../x", "arrays-0000000000000000.npz/.."):
         path.write_text(json.dumps({**json.loads(path.read_text()), "arrays": name}))
         with pytest.raises(InputError, match="arrays is"):
             aejax.load(tmp_path / "detector")

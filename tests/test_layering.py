@@ -38,11 +38,16 @@ NARROW = {
 # The only files that may import these.
 HOMES = {
     "orbax": "training/checkpoint.py",
-    "jax.export": "scoring/export.py",
+    "jax.export": "core/programs.py",
     "jax.jit": "core/steps.py",
     "jax.pjit": "core/steps.py",
     "ray": "scoring/ray.py",
+    # What these compute depends on JAX's settings, which `models/backend.py` has as they should be.
+    "jax.eval_shape": "models/backend.py",
+    "jax.make_jaxpr": "scoring/onnx_graph.py",
 }
+# Above core nothing computes with JAX but by the compiled programs of `core/steps.py`.
+COMPUTES = ("jax.numpy", "jax.lax", "jax.nn", "jax.random", "jax.vmap", "jax.grad")
 # Reading what these wrote can run code.
 FORBIDDEN = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 JAX = ("jax", "jaxlib", "flax", "optax", "orbax")
@@ -105,6 +110,10 @@ def fault_of(use: Use, file: str) -> str | None:
     for name, home in HOMES.items():
         if within(use.name, name) and file != home:
             return f"only {home} may use {name}"
+    if FLOORS.index(floor) > FLOORS.index("core") and any(
+        within(use.name, name) for name in COMPUTES
+    ):
+        return "computes outside of core/steps.py"
     if not use.is_import:
         return None
     if (
@@ -187,8 +196,11 @@ def write_module(package: Path, file: str, code: str) -> None:
         ("models/dense.py", "import jax as j\n@j.jit\ndef f(x): ...", "only core/steps.py"),
         ("training/loop.py", "from functools import partial\nimport jax\npartial(jax.jit)", "jit"),
         ("training/loop.py", "from orbax.checkpoint import v1", "training/checkpoint.py"),
-        ("detection/detector.py", "from jax import export", "only scoring/export.py"),
-        ("detection/detector.py", "import jax\njax.export.export", "only scoring/export.py"),
+        ("detection/detector.py", "from jax import export", "only core/programs.py"),
+        ("detection/detector.py", "import jax.numpy as jnp", "outside of core/steps.py"),
+        ("detection/detector.py", "import jax\njax.vmap(abs)", "outside of core/steps.py"),
+        ("detection/loading.py", "import jax\njax.eval_shape(abs)", "only models/backend.py"),
+        ("detection/detector.py", "import jax\njax.export.export", "only core/programs.py"),
         ("scoring/stream.py", "import ray.data", "only scoring/ray.py"),
         ("scoring/stream.py", "import pickle", "can run code when read"),
         ("scoring/stream.py", "from joblib import dump", "can run code when read"),
@@ -216,7 +228,7 @@ def test_a_breach_is_found(tmp_path: Path, file: str, code: str, fault: str) -> 
         ("data/files.py", "import numpy as np\nfrom aejax.config import InputError"),
         ("models/dense.py", "from aejax.data.schema import Schema\nfrom . import layers"),
         ("training/checkpoint.py", "from orbax.checkpoint import v1 as ocp"),
-        ("scoring/export.py", "from jax import export\nexport.export"),
+        ("core/programs.py", "from jax import export\nexport.export"),
         ("scoring/ray.py", "import ray.data\nray.data.read_parquet"),
         ("recipes/runner.py", "from aejax import __version__"),
         ("cli.py", "from aejax import recipes\nfrom aejax.detection.detector import fit"),

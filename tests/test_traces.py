@@ -122,6 +122,7 @@ def test_training_with_a_ragged_tail_compiles_each_function_once(feed: str, n: i
         aejax.fit(config, rows(n))
     step = "compiled_train_steps" if feed == "device" else "compiled_train_step"
     assert gained == {
+        "compiled_feature_error": 1,
         "compiled_keep_best": 1,
         "compiled_learning_rates": 1,
         "compiled_new_best": 1,

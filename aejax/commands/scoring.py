@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,8 +21,12 @@ from aejax.commands.shared import (
     selection,
 )
 
-# Of each kind on the screen; the summary has more, and _groups.csv all.
-GROUPS_SHOWN = 10
+logger = logging.getLogger("aejax")
+
+# Of each kind on the screen; the summary has more, and _groups.csv and _files.csv all.
+MOST_SHOWN = 10
+# What is shown in front, in lines of its own.
+ADDED = ("added", "alarms", "runs", "newest_files")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,14 @@ class Score:
     ] = "null"
     restart: Annotated[bool, arg(help="Start over, deleting the scores that are there.")] = False
     append: Annotated[bool, arg(help="Score only the files that are new to OUT.")] = False
+    fail_on_drift: Annotated[
+        bool,
+        arg(help="End with exit code 3 if rows that this run added have drifted: any alarm."),
+    ] = False
+    fail_on_flagged: Annotated[
+        float | None,
+        arg(help="End with exit code 3 if more than this share of the added rows is flagged."),
+    ] = None
     header: HasHeader = True
     engine: Annotated[
         Literal["local", "ray"],
@@ -82,9 +95,12 @@ class Score:
         """Score the files."""
         from aejax.config import InputError
         from aejax.data.rows import Selection
+        from aejax.detection.stability import LEAST_ROWS_FOR_DRIFT
         from aejax.scoring.row_scorer import load_scorer
         from aejax.scoring.stream import score_files
 
+        scorer = load_scorer(self.run_folder)
+        self._check_limits(scorer)
         inputs = self.input[0] if len(self.input) == 1 else self.input
         chosen = Selection(key_columns=self.key, header=self.header)
         if self.engine == "local" and (self.ray_address or self.ray_actors):
@@ -101,8 +117,8 @@ class Score:
                 actors=self.ray_actors,
             )
         with StopOnSigterm() as should_stop:
-            return score_files(
-                load_scorer(self.run_folder),
+            result = score_files(
+                scorer,
                 inputs,
                 self.out,
                 engine=engine,
@@ -119,13 +135,52 @@ class Score:
                 progress="none" if self.quiet else self.progress,
                 should_stop=should_stop,
             )
+        scored = result["added"]["rows"] - result["added"]["bad_rows"]
+        if self.fail_on_drift and 0 < scored < LEAST_ROWS_FOR_DRIFT:
+            logger.warning(
+                "aejax: warning: %d added rows are too few to tell drift by; allowed: at least %d",
+                scored,
+                LEAST_ROWS_FOR_DRIFT,
+            )
+        return result
+
+    def _check_limits(self, scorer: Any) -> None:
+        """Refuse limits that nothing could ever exceed, before hours of work."""
+        from aejax.config import InputError
+        from aejax.scoring.tally import gives_flags, watches_drift
+
+        limit = self.fail_on_flagged
+        if limit is not None and not 0 <= limit <= 1:
+            raise InputError(f"--fail-on-flagged is {limit}; allowed: a share, 0 to 1")
+        if limit is not None and not gives_flags(scorer):
+            raise InputError(
+                f"--fail-on-flagged is {limit} but {self.run_folder} has no threshold; "
+                "allowed: with one (aejax calibrate)"
+            )
+        if self.fail_on_drift and not watches_drift(scorer):
+            raise InputError(
+                f"--fail-on-drift is given but {self.run_folder} knows no scores or values of "
+                "normal rows to measure drift by; allowed: after aejax calibrate with 100 rows"
+            )
+
+    def failing(self, result: dict[str, Any]) -> str | None:
+        """What makes a job that is done end with another exit code, in words, if anything."""
+        added, limit = result["added"], self.fail_on_flagged
+        scored = added["rows"] - added["bad_rows"]
+        if (self.fail_on_drift or limit is not None) and not scored:
+            return f"none of the {added['rows']:,} added rows has a score"
+        if limit is not None and added["flagged_rate"] > limit:
+            return f"{added['flagged_rate']:.4g} of the added rows are flagged; allowed: {limit:g}"
+        if self.fail_on_drift and (alarms := result.get("alarms")):
+            return f"the added rows have drifted: {alarms[0]}"
+        return None
 
     @staticmethod
     def show(result: dict[str, Any]) -> str:
-        """Everything but the histogram, a line each."""
-        lines = []
+        """Everything but the histogram, a line each; what is new comes first."""
+        lines = _added_shown(result)
         for name, value in result.items():
-            if name == "histogram" or value in (None, {}, []):
+            if name in ("histogram", *ADDED) or value in (None, {}, []):
                 continue
             if name in ("most_flagged_groups", "unknown_groups"):
                 lines += _groups_shown(name, value)
@@ -138,17 +193,49 @@ class Score:
         return "\n".join(lines)
 
 
+def _added_shown(result: dict[str, Any]) -> list[str]:
+    """What the newest run added, its alarms, and the newest files and runs, a line each."""
+    runs, files = result["runs"], result["newest_files"]
+    lines = []
+    if len(runs) > 1:
+        new = "added" if result["resumed_at_row"] < result["rows"] else "nothing is new; added last"
+        lines.append(f"{new}: {_counted(runs[0])}")
+    lines += [f"alarm: {alarm}" for alarm in result.get("alarms", ())]
+    if len(files) > 1:
+        lines.append("files, the newest first:")
+        lines += [f"  {one['file']}: {_counted(one)}" for one in files[:MOST_SHOWN]]
+    if len(runs) > 1:
+        lines.append("runs, the newest first:")
+        lines += [f"  {one['run']}: {_counted(one)}" for one in runs[:MOST_SHOWN]]
+        lines.append("all runs together:")
+    return lines
+
+
+def _counted(one: dict[str, Any]) -> str:
+    """Rows, flags and drift of a file or a run, in words."""
+    told = f"{one['rows']:,} rows"
+    if "files" in one:
+        told += f" of {one['files']:,} file{'s' if one['files'] > 1 else ''}"
+    if one["flagged_rate"] is not None:
+        told += f", {one['flagged']:,} flagged ({one['flagged_rate']:.1%})"
+    if (index := one.get("population_stability")) is not None:
+        told += f", population stability index {index:.2f}"
+    if one.get("drifted") or one.get("alarms"):
+        told += ", drifted"
+    return told
+
+
 def _groups_shown(name: str, value: Any) -> list[str]:
     """The groups with most flags, or those that have no detector, a line each."""
     if name == "most_flagged_groups":
         lines = [
             f"  {one['group']}: {one['flagged']:,} of {one['rows']:,} ({one['share']:.1%})"
-            for one in value[:GROUPS_SHOWN]
+            for one in value[:MOST_SHOWN]
         ]
         return ["most flagged groups:", *lines]
     least = "at least " if value["at_least"] else ""
     lines = [f"groups without a detector: {least}{value['groups']:,}, {value['rows']:,} rows"]
-    lines += [f"  {one['group']}: {one['rows']:,}" for one in value["most"][:GROUPS_SHOWN]]
+    lines += [f"  {one['group']}: {one['rows']:,}" for one in value["most"][:MOST_SHOWN]]
     if value["rows_without_group"]:
         lines.append(f"rows without a group: {value['rows_without_group']:,}")
     return lines
@@ -160,8 +247,12 @@ class Evaluate:
 
     scores: Positional[Annotated[Path, arg(help="Folder that `aejax score` wrote.")]]
     labels: Annotated[
-        Path | None, arg(help="File with the label column, its rows in the scored file's order.")
-    ] = None
+        tuple[str, ...],
+        arg(
+            help="Files with the label column. Rows are joined by the keys that scores carry and "
+            "the files have too; without any, by position."
+        ),
+    ] = ()
     label_column: Annotated[str, arg(help="Column of labels, there or among the carried keys.")] = (
         "label"
     )
@@ -176,8 +267,9 @@ class Evaluate:
         """Read scores and labels and compare them."""
         from aejax.scoring.judge import evaluate_scores
 
+        labels = self.labels[0] if len(self.labels) == 1 else self.labels
         return evaluate_scores(
-            self.scores, self.labels, selection=selection(self), threshold=self.threshold
+            self.scores, labels or None, selection=selection(self), threshold=self.threshold
         )
 
 

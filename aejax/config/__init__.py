@@ -22,11 +22,11 @@ from aejax.config.models import (
     Conv,
     Dense,
     Model,
+    NetworkSettings,
     SuperResolution,
     Variational,
-    dropout_of,
-    without_dropout,
 )
+from aejax.config.own_network import Functions, OwnNetwork, network
 from aejax.config.rules import RULES, Rule, parse_rule, rule_text
 from aejax.config.training import ErrorName, Scale, Train
 from aejax.config.vary import Vary
@@ -56,8 +56,11 @@ __all__ = [
     "Conv",
     "Dense",
     "ErrorName",
+    "Functions",
     "InputError",
     "Model",
+    "NetworkSettings",
+    "OwnNetwork",
     "Precision",
     "PrecisionSetting",
     "Rule",
@@ -67,8 +70,8 @@ __all__ = [
     "Train",
     "Variational",
     "Vary",
-    "dropout_of",
     "from_dict",
+    "network",
     "parse_rule",
     "part_from_dict",
     "part_to_dict",
@@ -77,6 +80,5 @@ __all__ = [
     "rule_text",
     "suggest",
     "to_dict",
-    "without_dropout",
     "write_config",
 ]

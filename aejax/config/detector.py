@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
-from aejax.config.models import MODELS, Classifier, Context, Dense, Model, Variational
+from aejax.config.models import MODELS, Dense, Model
+from aejax.config.own_network import OwnNetwork, own_network
 from aejax.config.rules import Rule, check_is_rule, default_rule
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
@@ -30,7 +31,8 @@ class Config:
     """All settings of a detector.
 
     Args:
-        model: the network.
+        model: the network: settings of a built-in one, or one of your own (a Flax Linen or NNX
+            module, an Equinox module, or `aejax.network(init, apply)`; docs/extending.md).
         scale: how rows are scaled before the model.
         train: how it is trained.
         error: error of a feature when scoring; a row's score is its mean over features.
@@ -65,7 +67,7 @@ class Config:
         columns: how the columns of a table are read: numbers only, or mixed.
     """
 
-    model: Model = Dense()
+    model: Model | OwnNetwork | Any = Dense()
     scale: Scale = Scale()
     train: Train = Train()
     error: ErrorName = "squared"
@@ -81,9 +83,10 @@ class Config:
         return "float32" if self.precision == "fastest" else self.precision
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, tuple(MODELS.values())):
+            object.__setattr__(self, "model", own_network(self.model))
         check_choices(self)
         for name, kinds in (
-            ("model", tuple(MODELS.values())),
             ("scale", Scale),
             ("train", Train),
             ("columns", Columns),
@@ -96,10 +99,10 @@ class Config:
         self._check_bernoulli()
         if self.columns.kinds == "mixed":
             self._check_mixed()
-        sampled = self.score in ("negative-elbo", "reconstruction-probability")
-        if sampled and not isinstance(self.model, Variational):
+        of_some = {score for kind in MODELS.values() for score in kind.scores}
+        if self.score in of_some and self.score not in self.model.scores:
             raise InputError(f"Config.score is {self.score!r}; allowed: with a variational model")
-        if self.score != "error" and isinstance(self.model, Classifier | Context):
+        if self.score != "error" and not self.model.reconstructs:
             raise InputError(
                 f"Config.score is {self.score!r}; allowed: 'error' with a model that "
                 "reconstructs nothing"
@@ -108,7 +111,7 @@ class Config:
     def _check_bernoulli(self) -> None:
         """Refuse a likelihood of values in [0, 1] where scaling puts them anywhere."""
         named: dict[str, str] = {"error": self.error, "train.loss": self.train.loss}
-        if isinstance(self.model, Variational):
+        if self.model.likelihood is not None:
             named["model.likelihood"] = self.model.likelihood
         for name, value in named.items():
             if value == "bernoulli" and self.scale.kind in ("standard", "robust", "quantile"):

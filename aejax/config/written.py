@@ -16,6 +16,7 @@ from aejax.config.detector import Config
 from aejax.config.durable import write_file
 from aejax.config.models import MODELS
 from aejax.config.own import Own, describe
+from aejax.config.own_network import OwnNetwork, described
 from aejax.config.registry import Registry
 from aejax.config.rules import RULES, Rule, rule_text
 
@@ -37,6 +38,8 @@ def to_dict(settings: Any, *, keep_own: bool = False) -> dict[str, Any]:
         keep_own: leave objects of a person's own as they are, so that `from_dict` gives them back;
             their descriptions are JSON-ready.
     """
+    if isinstance(settings, OwnNetwork):
+        return settings.to_dict()
     written: dict[str, Any] = {}
     if type(settings) in _KIND_NAMES:
         written["kind_name"] = _KIND_NAMES[type(settings)]
@@ -45,6 +48,8 @@ def to_dict(settings: Any, *, keep_own: bool = False) -> dict[str, Any]:
         value = getattr(settings, field.name)
         if hints[field.name] in _PARTS:
             value = part_to_dict(value, hints[field.name], keep_own=keep_own)
+        elif isinstance(value, OwnNetwork):
+            value = value if keep_own else value.to_dict()
         elif dataclasses.is_dataclass(value):
             value = to_dict(value, keep_own=keep_own)
         written[field.name] = list(value) if isinstance(value, tuple) else value
@@ -106,9 +111,10 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
         raise InputError(f"{kind.__name__} is {written!r}; allowed: a JSON object")
     hints = _hints(kind)  # type: ignore[arg-type]
     given = {name: value for name, value in written.items() if name != "kind_name"}
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in given:
-        if name not in hints:
-            raise InputError(f"{kind.__name__} has no field {name!r}; {suggest(name, hints)}")
+        if name not in names:
+            raise InputError(f"{kind.__name__} has no field {name!r}; {suggest(name, names)}")
     return kind(
         **{
             name: _read(value, hints[name], f"{kind.__name__}.{name}")
@@ -121,7 +127,10 @@ def _read(value: Any, hint: Any, field: str) -> Any:
     if hint in _PARTS:
         # The owner of the field says what is allowed beside a description.
         return part_from_dict(value, hint, field) if isinstance(value, Mapping) else value
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if is_union else (hint,)
+    if OwnNetwork in options and isinstance(value, OwnNetwork):
+        return value
     if value is None and type(None) in options:
         return None
     classes = [option for option in options if dataclasses.is_dataclass(option)]
@@ -130,6 +139,9 @@ def _read(value: Any, hint: Any, field: str) -> Any:
             raise InputError(f"{field} is {value!r}; allowed: a JSON object")
         if len(classes) == 1:
             return from_dict(value, classes[0])  # type: ignore[arg-type]
+        if OwnNetwork in classes and value.get("kind_name") == "own":
+            return described(str(value.get("name")), str(value.get("text")))
+        classes = [option for option in classes if option is not OwnNetwork]
         names = {_KIND_NAMES[option]: option for option in classes}  # type: ignore[index]
         name = value.get("kind_name")
         if not isinstance(name, str) or name not in names:

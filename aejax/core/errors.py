@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from aejax.config import ErrorName
+from aejax.config import ErrorName, InputError
 from aejax.core import mixed
-from aejax.models.heads import Head
+from aejax.models.heads import Head, outputs_of
 
 # Float32's sigmoid reaches 1 exactly, and one such pixel would make a row's score infinite.
 LEAST_PROBABILITY = 1e-6
@@ -38,6 +39,35 @@ ERRORS: dict[ErrorName, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
+def of_shape(found: Any, shape: tuple[Any, ...], what: str = "the network gives") -> jax.Array:
+    """What a network gave, if that is what it has to be.
+
+    Broadcasting would compare anything else with something, and train on it without a word.
+
+    Args:
+        found: anything.
+        shape: wanted; a size of None is any of at least 2.
+        what: it is, for the message.
+
+    Raises:
+        InputError: if it is no floating-point array of this shape.
+    """
+    sizes, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if sizes is None or dtype is None:
+        said = f"a {type(found).__name__}"
+    else:
+        fits = len(sizes) == len(shape) and all(
+            size >= 2 if wanted is None else size == wanted
+            for size, wanted in zip(sizes, shape, strict=True)
+        )
+        if fits and jnp.issubdtype(dtype, jnp.floating):
+            array: jax.Array = found
+            return array
+        said = f"{dtype}[{', '.join(map(str, sizes))}]"
+    allowed = ", ".join("at least 2" if size is None else str(size) for size in shape)
+    raise InputError(f"{what} {said}; allowed: float32[{allowed}]")
+
+
 def feature_error(
     name: ErrorName, x: jax.Array, y: jax.Array, heads: tuple[Head, ...] | None = None
 ) -> jax.Array:
@@ -52,10 +82,13 @@ def feature_error(
 
     Returns:
         float32 of the same shape as x, at least 0.
+
+    Raises:
+        InputError: if y is not what is to be compared with x.
     """
     if heads is not None:
-        return mixed.feature_error(heads, name, x, y)
-    return ERRORS[name](x, y)
+        return mixed.feature_error(heads, name, x, of_shape(y, (x.shape[0], outputs_of(heads))))
+    return ERRORS[name](x, of_shape(y, x.shape))
 
 
 def row_error(
@@ -73,7 +106,7 @@ def row_error(
         float32 [B].
     """
     if heads is not None:
-        return mixed.row_error(heads, name, x, y)
+        return mixed.row_error(heads, name, x, of_shape(y, (x.shape[0], outputs_of(heads))))
     return row_mean(feature_error(name, x, y))
 
 

@@ -34,10 +34,10 @@ def _reconstruct_one(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     scaled = scaling.apply(scaler, x)
-    y: Any = scorer.model.apply(variables, scaled, train=False)
+    y: Any = scorer.model.apply(variables, scaled)
     if scorer.heads is not None:
         return scaled, mixed.expected(scorer.heads, y)
-    return scaled, masks.seen(variables, scaled, y)
+    return scaled, masks.seen(variables, scaled, errors.of_shape(y, x.shape))
 
 
 def error_rows(
@@ -51,7 +51,7 @@ def error_rows(
     def one(member: tuple[dict[str, Any], Scaler]) -> jax.Array:
         variables, scaler = member
         scaled = scaling.apply(scaler, x)
-        y: Any = scorer.model.apply(variables, scaled, train=False)
+        y: Any = scorer.model.apply(variables, scaled)
         error = errors.feature_error(scorer.error, scaled, y, scorer.heads)
         return masks.weighted(variables, error)
 
@@ -64,13 +64,13 @@ def encode_rows(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
     """Latent values of every row of one model, float32 [B, ...]."""
-    latent: Any = scorer.model.apply(variables, scaling.apply(scaler, x), method="encode")
+    latent: Any = scorer.model.call("encode", variables, scaling.apply(scaler, x))
     return latent
 
 
 def decode_rows(scorer: Scorer, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
     """Scaled rows float32 [B, ...] that latent values float32 [B, ...] stand for."""
-    rows: Any = scorer.model.apply(variables, latent, method="decode")
+    rows: Any = scorer.model.call("decode", variables, latent)
     return rows
 
 
@@ -78,7 +78,7 @@ def output_rows(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
     """What the model gives for every row of one model, as it is: a classifier's logits, say."""
-    found: Any = scorer.model.apply(variables, scaling.apply(scaler, x), train=False)
+    found: Any = scorer.model.apply(variables, scaling.apply(scaler, x))
     return found
 
 
@@ -89,11 +89,7 @@ def state_rows(
 
     Layers of a network inside the model are named by their path, as "network/encoder_0".
     """
-    scaled = scaling.apply(scaler, x)
-    _, kept = scorer.model.apply(variables, scaled, train=False, mutable=["states"])
-    leaves = jax.tree_util.tree_leaves_with_path(dict(kept).get("states", {}))
-    # Each name holds a tuple of what was sown under it: one value a call.
-    return {"/".join(str(part.key) for part in path[:-1]): value for path, value in leaves}
+    return scorer.model.states(variables, scaling.apply(scaler, x))
 
 
 def layer_state(

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from aejax.config import Config
 from aejax.core import errors, masks, objectives, optimizers, scaling
@@ -22,6 +21,7 @@ from aejax.core.keys import named_key
 from aejax.core.objectives import Fed, Objective
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
+from aejax.models.network import Network
 
 # Rows as stored, [..., B, *shape], and with labels beside them where a model learns those.
 Rows = jax.Array | tuple[jax.Array, jax.Array]
@@ -41,7 +41,7 @@ class Program:
         trim: share of a batch's rows, with the largest losses, that its loss leaves out.
     """
 
-    model: nn.Module
+    model: Network
     objective: Objective
     optimizer: str
     schedule: str
@@ -82,7 +82,7 @@ class Best(NamedTuple):
     stopped: jax.Array
 
 
-def program_of(config: Config, model: nn.Module) -> Program:
+def program_of(config: Config, model: Network) -> Program:
     """The static part of a configuration."""
     train = config.train
     return Program(
@@ -122,17 +122,15 @@ def _losses(
 
 
 def pick(rows: Rows, order: jax.Array) -> Rows:
-    """Some rows, and their labels where there are any, by position; -1 is padding."""
+    """Some rows, and their labels where there are any, by position; ~position is padding."""
+    order = jnp.maximum(order, ~order)
     picked: Rows = jax.tree.map(lambda part: jnp.take(part, order, axis=0, mode="clip"), rows)
     return picked
 
 
-def new_variables(
-    model: nn.Module, shape: tuple[int, ...], seed: int | jax.Array
-) -> dict[str, Any]:
+def new_variables(model: Network, shape: tuple[int, ...], seed: int | jax.Array) -> dict[str, Any]:
     """Fresh parameters, and batch statistics where the model has any, for rows of one shape."""
-    keys = {"params": named_key(seed, "parameters"), "samples": named_key(seed, "samples")}
-    return dict(model.init(keys, jnp.zeros((1, *shape), jnp.float32)))
+    return model.init(named_key(seed, "parameters"), shape)
 
 
 def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> TrainState:

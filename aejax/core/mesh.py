@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aejax.config import InputError
+from aejax.models.backend import check_own_process, default_settings
 
 AXIS = "data"
 
@@ -71,12 +72,15 @@ class Placement:
         return np.pad(x, widths, constant_values=fill)
 
     def _put(self, tree: Any, axis: int | None) -> Any:
+        check_own_process()
         if self.mesh is None:
-            return jax.device_put(tree)
+            with default_settings():
+                return jax.device_put(tree)
         spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS)
         sharding = NamedSharding(self.mesh, spec)
         if self.processes == 1:
-            return jax.device_put(tree, sharding)
+            with default_settings():
+                return jax.device_put(tree, sharding)
         own = [d for d in self.mesh.devices.flat if d.process_index == jax.process_index()]
 
         def one(x: np.ndarray) -> jax.Array:
@@ -88,7 +92,8 @@ class Placement:
             placed = [jax.device_put(part, d) for part, d in zip(parts, own, strict=True)]
             return jax.make_array_from_single_device_arrays(tuple(shape), sharding, placed)
 
-        return jax.tree.map(lambda x: one(np.asarray(x)), tree)
+        with default_settings():
+            return jax.tree.map(lambda x: one(np.asarray(x)), tree)
 
 
 ONE_DEVICE = Placement()

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from aejax import config
 from aejax.config import ErrorName
 from aejax.core import errors, masks
 from aejax.core.optimizers import Numbers
-from aejax.models import dropout
-from aejax.models.heads import Head, heads_of_model
-
-Variables = dict[str, Any]
-ObjectiveName = Literal["reconstruct", "elbo", "classify", "predict"]
+from aejax.models.heads import Head
+from aejax.models.network import Network, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,15 +22,13 @@ class Objective:
     """What is static in a loss; hashable, compared by value.
 
     Attributes:
-        name: which of `OBJECTIVES`.
-        loss: error of a reconstruction.
+        loss: error of a reconstruction; networks may have an objective of their own instead.
         noise_on: what noise is added to, or None.
         bounds: range of what noise was added to.
         hide: share of the cells that the model is not shown.
         drops: whether hidden units are dropped; `Numbers.dropout` says how many.
     """
 
-    name: ObjectiveName = "reconstruct"
     loss: ErrorName = "squared"
     noise_on: Literal["input", "target"] | None = None
     bounds: tuple[float, float] | None = None
@@ -61,43 +54,57 @@ class Fed(NamedTuple):
     values: Numbers
 
 
-Loss = Callable[[Objective, nn.Module, Variables, Fed, bool], tuple[jax.Array, Variables]]
-
-
 def objective_of(settings: config.Config) -> Objective:
-    """The objective of a configuration: its model decides which."""
-    names: dict[type, ObjectiveName] = {
-        config.Variational: "elbo",
-        config.Classifier: "classify",
-        config.Context: "predict",
-    }
+    """What a configuration says of the objective."""
     train = settings.train
     return Objective(
-        name=names.get(type(settings.model), "reconstruct"),
         loss=train.loss,
         noise_on=train.noise_on if train.noise > 0 else None,
         bounds=train.noise_range,
         hide=train.hide,
-        drops=config.dropout_of(settings.model) > 0,
+        drops=settings.model.dropout > 0,
     )
 
 
 def row_losses(
-    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, *, train: bool
+    objective: Objective, network: Network, variables: Variables, fed: Fed, *, train: bool
 ) -> tuple[jax.Array, Variables]:
     """Loss of every row.
 
     Args:
-        objective: which.
-        model: the network.
+        objective: what the configuration says of it.
+        network: which may have an objective of its own.
         variables: its parameters and batch statistics.
         fed: rows and what belongs to them.
         train: batch statistics, dropout and samples as in training.
 
     Returns:
-        float32 [B], and the model's other variables after this batch ({} unless `train`).
+        float32 [B], and the network's other variables after this batch ({} unless `train`).
     """
-    return OBJECTIVES[objective.name](objective, model, variables, fed, train)
+    heads = network.heads
+    seen, target = _noisy(objective, fed, heads)
+    if train and objective.drops:
+        variables = network.dropping(variables, fed.values.dropout)
+    own = network.losses(
+        variables,
+        seen,
+        target if fed.target is None else fed.target,
+        mask=fed.mask,
+        key=fed.key,
+        train=train,
+        beta=fed.values.beta,
+    )
+    if own is not None:
+        losses, changed = own
+    else:
+        found = network.apply(variables, seen, train=train, mask=fed.mask, key=fed.key)
+        y, changed = found if train else (found, {})
+        if heads is not None:
+            losses = errors.row_error(objective.loss, target, y, heads)
+        else:
+            error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
+            losses = errors.row_mean(error)
+    return errors.of_shape(losses, fed.mask.shape, "the losses of a batch are"), changed
 
 
 def corrupt(
@@ -118,27 +125,6 @@ def corrupt(
     return noisy if bounds is None else jnp.clip(noisy, *bounds)
 
 
-def _apply(
-    objective: Objective,
-    model: nn.Module,
-    variables: Variables,
-    x: jax.Array,
-    fed: Fed,
-    train: bool,
-    **how: Any,
-) -> tuple[Any, Variables]:
-    """What a model makes of rows, and its other variables after this batch."""
-    streams = {"dropout": jax.random.fold_in(fed.key, 1), "samples": jax.random.fold_in(fed.key, 2)}
-    if not train:
-        return model.apply(variables, x, train=False, rngs=streams, **how), {}
-    if objective.drops:
-        variables = {**variables, **dropout.rates(model, fed.values.dropout)}
-    found: Any = model.apply(
-        variables, x, train=True, mask=fed.mask, mutable=["batch_stats"], rngs=streams, **how
-    )
-    return found
-
-
 def _noisy(
     objective: Objective, fed: Fed, heads: tuple[Head, ...] | None = None
 ) -> tuple[jax.Array, jax.Array]:
@@ -154,58 +140,3 @@ def _noisy(
         hidden = jax.random.bernoulli(jax.random.fold_in(fed.key, 3), objective.hide, seen.shape)
         seen = jnp.where(hidden, 0.0 if heads is None else jnp.nan, seen)
     return seen, target
-
-
-def reconstruct(
-    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
-) -> tuple[jax.Array, Variables]:
-    """Reconstruction error of every row: the mean over its features."""
-    heads = heads_of_model(model)
-    seen, target = _noisy(objective, fed, heads)
-    y, changed = _apply(objective, model, variables, seen, fed, train)
-    if heads is not None:
-        return errors.row_error(objective.loss, target, y, heads), changed
-    error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
-    return errors.row_mean(error), changed
-
-
-def elbo(
-    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
-) -> tuple[jax.Array, Variables]:
-    """Negative evidence lower bound of every row, in nats, with one sample of the posterior.
-
-    -log p(row | sample) + beta * KL(posterior, prior), summed over features and latent
-    dimensions (Kingma and Welling 2014, equation 10).
-    """
-    seen, target = _noisy(objective, fed)
-    terms, changed = _apply(
-        objective, model, variables, seen, fed, train, target=target, method="negative_elbo"
-    )
-    reconstruction, divergence = terms
-    return reconstruction + fed.values.beta * divergence, changed
-
-
-def classify(
-    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
-) -> tuple[jax.Array, Variables]:
-    """Cross-entropy of every row's class, in nats."""
-    seen, _ = _noisy(objective, fed)
-    logits, changed = _apply(objective, model, variables, seen, fed, train)
-    assert fed.target is not None
-    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), fed.target[:, None], axis=1)
-    return -chosen[:, 0], changed
-
-
-def predict(
-    objective: Objective, model: nn.Module, variables: Variables, fed: Fed, train: bool
-) -> tuple[jax.Array, Variables]:
-    """Surprise of the middle of every window, in nats, or its estimate by negative sampling."""
-    return _apply(objective, model, variables, fed.x, fed, train)
-
-
-OBJECTIVES: dict[ObjectiveName, Loss] = {
-    "reconstruct": reconstruct,
-    "elbo": elbo,
-    "classify": classify,
-    "predict": predict,
-}

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.config import Config, dropout_of
+from aejax.config import Config
 
 if TYPE_CHECKING:
     import optax
@@ -60,7 +60,7 @@ def numbers(config: Config, steps: int) -> Numbers:
     train = config.train
     clip_norm = np.inf if train.clip_norm is None else train.clip_norm
     rates = (train.learning_rate, train.weight_decay, clip_norm)
-    dropout = min(dropout_of(config.model), MOST_DROPOUT)
+    dropout = min(config.model.dropout, MOST_DROPOUT)
     values = (*rates, train.noise, dropout, train.beta, max(steps, 1))
     return Numbers(np.uint32(train.seed), *map(np.float32, values))
 

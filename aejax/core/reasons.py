@@ -42,7 +42,7 @@ def explain_rows(
             variables, scaler, old = member
             scaled = scaling.apply(scaler, x)
             seen = jnp.where(replaced.reshape(scaled.shape), old, scaled)
-            y: Any = scorer.model.apply(variables, seen, train=False)
+            y: Any = scorer.model.apply(variables, seen)
             each = errors.feature_error(scorer.error, scaled, y, scorer.heads)
             each = masks.weighted(variables, each).reshape(x.shape[0], -1)
             if scorer.heads is not None:

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from aejax import config
 from aejax.config import Combine, ErrorName
 from aejax.core import errors, masks, neighbours, scaling
 from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
-from aejax.models.heads import Head, heads_of_model
+from aejax.models.heads import Head
+from aejax.models.network import Network
 from aejax.models.variational import divergence
 
 ScoreKind = Literal[
@@ -44,7 +44,7 @@ class Scorer:
             members, and this is how their scores become one.
     """
 
-    model: nn.Module
+    model: Network
     error: ErrorName
     kind: ScoreKind = "error"
     combine: Combine | None = None
@@ -52,29 +52,29 @@ class Scorer:
     @property
     def reconstructs(self) -> bool:
         """Whether the model gives reconstructions, and so an error for every feature."""
-        return self.kind not in ("log-odds", "distrust", "surprise")
+        return self.model.reconstructs
 
     @property
     def heads(self) -> tuple[Head, ...] | None:
         """Of the columns of a mixed table; None for other rows."""
-        return heads_of_model(self.model)
+        return self.model.heads
 
 
 def kind_of(settings: config.Config) -> ScoreKind:
     """What a row's score is, by a configuration: some models have one of their own."""
-    if isinstance(settings.model, config.Classifier):
-        return "log-odds" if settings.model.classes == 2 else "distrust"
-    return "surprise" if isinstance(settings.model, config.Context) else settings.score
+    own: Any = settings.model.own_score
+    return own or settings.score
 
 
 def _score_one(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
-    return SCORES[scorer.kind](scorer, variables, scaling.apply(scaler, x))
+    scores = SCORES[scorer.kind](scorer, variables, scaling.apply(scaler, x))
+    return errors.of_shape(scores, x.shape[:1], "the scores of a batch are")
 
 
 def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    y: Any = scorer.model.apply(variables, x, train=False)
+    y: Any = scorer.model.apply(variables, x)
     if scorer.heads is not None:
         return errors.row_error(scorer.error, x, y, scorer.heads)
     return errors.row_mean(masks.weighted(variables, errors.feature_error(scorer.error, x, y)))
@@ -103,9 +103,10 @@ def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
 def _residual_and_latent(
     scorer: Scorer, variables: dict[str, Any], x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    latent: Any = scorer.model.apply(variables, x, method="encode")
-    y: Any = scorer.model.apply(variables, latent, method="decode")
-    return (x - y).reshape(x.shape[0], -1), latent.reshape(x.shape[0], -1)
+    latent: Any = scorer.model.call("encode", variables, x)
+    y: Any = scorer.model.call("decode", variables, latent)
+    residual = x - errors.of_shape(y, x.shape)
+    return residual.reshape(x.shape[0], -1), latent.reshape(x.shape[0], -1)
 
 
 def _residual_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
@@ -114,7 +115,7 @@ def _residual_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) 
 
 
 def _latent_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    latent: Any = scorer.model.apply(variables, x, method="encode")
+    latent: Any = scorer.model.call("encode", variables, x)
     latent = latent.reshape(x.shape[0], -1)
     return _whitened(variables["normal"]["latent"], latent) / latent.shape[1]
 
@@ -130,20 +131,18 @@ def _sampled(
 ) -> tuple[jax.Array, jax.Array]:
     """Both terms of the negative evidence lower bound, averaged over the model's samples."""
     model: Any = scorer.model
-    posterior: Any = model.apply(variables, x, method="posterior")
+    posterior: Any = model.call("posterior", variables, x)
     mean, log_variance = posterior
     deviation = jnp.exp(0.5 * log_variance)
 
     def one(noise: jax.Array) -> jax.Array:
-        found: Any = model.apply(
-            variables, x, mean + deviation * noise, method="negative_log_likelihood"
-        )
+        found: Any = model.call("negative_log_likelihood", variables, x, mean + deviation * noise)
         return found
 
     # One seed for all rows and all runs: a score depends on the model and the row only. One
     # after the other: side by side, the decodings would leave the cache, and a program with
     # sixteen of them takes minutes to compile.
-    noise = jax.random.normal(named_key(0, "score"), (model.samples, mean.shape[1]))
+    noise = jax.random.normal(named_key(0, "score"), (model.module.samples, mean.shape[1]))
     return jnp.mean(jax.lax.map(one, noise), axis=0), divergence(mean, log_variance)
 
 
@@ -161,18 +160,18 @@ def _reconstruction_probability(
 
 
 def _log_odds(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    logits: Any = scorer.model.apply(variables, x, train=False)
-    odds: jax.Array = logits[:, 1] - logits[:, 0]
-    return odds
+    logits: Any = scorer.model.apply(variables, x)
+    logits = errors.of_shape(logits, (x.shape[0], None))
+    return logits[:, 1] - logits[:, 0]
 
 
 def _distrust(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    logits: Any = scorer.model.apply(variables, x, train=False)
-    return 1 - jnp.max(jax.nn.softmax(logits), axis=1)
+    logits: Any = scorer.model.apply(variables, x)
+    return 1 - jnp.max(jax.nn.softmax(errors.of_shape(logits, (x.shape[0], None))), axis=1)
 
 
 def _surprise(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    surprise: Any = scorer.model.apply(variables, x, train=False)
+    surprise: Any = scorer.model.apply(variables, x)
     return surprise
 
 

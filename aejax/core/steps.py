@@ -8,12 +8,15 @@ export, or sharded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from aejax.config import Precision
-from aejax.core.backend import compiler_options
+from aejax.core.errors import feature_error
 from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
     decode_rows,
@@ -39,9 +42,13 @@ from aejax.core.learn import (
     validation_loss,
 )
 from aejax.core.members import Epochs, new_members, train_epochs, train_members
+from aejax.core.optimizers import Numbers
 from aejax.core.reasons import explain_rows
+from aejax.core.scaling import Scaler
+from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, kind_of, member_scores, score_rows
 from aejax.core.tiles import tiled
+from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
 
 __all__ = [
     "Best",
@@ -50,12 +57,14 @@ __all__ = [
     "Program",
     "Scorer",
     "TrainState",
+    "compiled_any",
     "compiled_decode",
     "compiled_encode",
     "compiled_encode_tiles",
     "compiled_errors",
     "compiled_explain",
     "compiled_explain_tiles",
+    "compiled_feature_error",
     "compiled_keep_best",
     "compiled_layer_state",
     "compiled_learning_rates",
@@ -67,6 +76,7 @@ __all__ = [
     "compiled_output",
     "compiled_reconstruct",
     "compiled_reconstruct_tiles",
+    "compiled_scale",
     "compiled_score",
     "compiled_score_tiles",
     "compiled_train_members",
@@ -89,6 +99,7 @@ __all__ = [
     "new_variables",
     "output_rows",
     "program_of",
+    "program_text",
     "reconstruct_rows",
     "score_rows",
     "state_rows",
@@ -98,6 +109,38 @@ __all__ = [
     "train_steps",
     "validation_loss",
 ]
+
+
+def program_text(program: Program, scaler: Scaler, values: Numbers, shape: tuple[int, ...]) -> str:
+    """What a training program computes, in StableHLO: first variables, step, validation loss.
+
+    Numbers that change between runs are no part of it; those that a network holds are.
+
+    Args:
+        program: what is trained.
+        scaler: its arrays' shapes count.
+        values: likewise.
+        shape: of a batch of rows, [B, ...].
+    """
+
+    def like(dtype: type, *sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    def rows(*sizes: int) -> Any:
+        return like(np.float32, *sizes, *shape[1:])
+
+    with default_settings():
+        state = shapes_of(partial(new_state, program, shape[1:]), values)
+        lowered = (
+            compiled_new_state.jitted(program).lower(program, shape[1:], values),
+            compiled_train_step.jitted(program).lower(
+                program, state, rows(shape[0]), like(bool, shape[0]), scaler, values
+            ),
+            compiled_validation_loss.jitted(program).lower(
+                program, state.variables, rows(1, shape[0]), like(bool, 1, shape[0]), scaler, values
+            ),
+        )
+        return "\n".join(one.as_text() for one in lowered)
 
 
 class Compiled:
@@ -117,10 +160,15 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the compiled program, compiling it for new static values and shapes."""
-        return self.jitted(args[0])(*args, **kwargs)
+        with default_settings():
+            return self.jitted(args[0])(*args, **kwargs)
 
     def jitted(self, first: Any) -> Any:
-        """The jitted function for a first argument; what it offers (`lower`, say) is JAX's."""
+        """The jitted function for a first argument; what it offers (`lower`, say) is JAX's.
+
+        To be used within `default_settings`.
+        """
+        check_own_process()
         precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
         if precision not in self._jitted:
             options = compiler_options(precision, jax.jit, one_thread=self._one_thread)
@@ -149,6 +197,9 @@ compiled_train_members = Compiled(
     donate_argnames=("states", "best"),
 )
 compiled_member_scores = Compiled(member_scores, static_argnames="scorer")
+compiled_any = Compiled(jnp.any, static_argnames="axis")
+compiled_scale = Compiled(scale_rows)
+compiled_feature_error = Compiled(feature_error, static_argnames="name")
 compiled_score = Compiled(score_rows, static_argnames="scorer")
 compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
 compiled_encode = Compiled(encode_rows, static_argnames="scorer")

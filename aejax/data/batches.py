@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -70,7 +71,10 @@ def shuffled(
 def epoch_order(
     rows: int, batch_size: int, seed: int, epoch: int, *, new: NewNumbers = np.empty
 ) -> np.ndarray:
-    """Which rows make each batch of an epoch: every row once, shuffled; -1 pads the last batch.
+    """Which rows make each batch of an epoch: every row once, shuffled.
+
+    The last batch is filled up with rows of its own, as ~position (so -1 is padding, too): they
+    are masked, and a network that isn't told of the mask sees no rows but the batch's.
 
     Args:
         rows: how many.
@@ -84,7 +88,15 @@ def epoch_order(
     """
     steps = -(-rows // batch_size)
     order = shuffled(rows, seed, "order", epoch, size=steps * batch_size, new=new)
-    return order.reshape(steps, batch_size)
+    by_batch = order.reshape(steps, batch_size)
+    if steps:
+        pad_order(by_batch[-1], rows - (steps - 1) * batch_size)
+    return by_batch
+
+
+def pad_order(batch: np.ndarray, count: int) -> None:
+    """Fill positions [B] after the first `count` with those, as ~position."""
+    batch[count:] = ~np.resize(batch[:count], len(batch) - count)
 
 
 def held_out(rows: int, fraction: float) -> int:
@@ -106,12 +118,27 @@ def in_blocks(rows: Any) -> Iterator[np.ndarray]:
     """Consecutive rows, some megabytes at a time: the same blocks wherever the rows are.
 
     Args:
-        rows: an array, or rows on disk, [n, ...].
+        rows: an array, rows on disk, or any `RowSource`, [n, ...].
     """
-    row_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
-    size = max(1, BLOCK_BYTES // row_bytes)
+    sliced = hasattr(rows, "shape")
+    row = rows if sliced else rows[np.arange(min(1, len(rows)))]
+    size = max(1, BLOCK_BYTES // max(1, row.dtype.itemsize * math.prod(row.shape[1:])))
     for first in range(0, len(rows), size):
-        yield rows[first : first + size]
+        stop = min(first + size, len(rows))
+        yield rows[first:stop] if sliced else rows[np.arange(first, stop)]
+
+
+def data_fingerprint(rows: Any) -> str:
+    """SHA-256 of rows, their type and their shape, in hexadecimal.
+
+    Args:
+        rows: as in `in_blocks`.
+    """
+    row = rows if hasattr(rows, "shape") else rows[np.arange(min(1, len(rows)))]
+    total = hashlib.sha256(f"{row.dtype} {(len(rows), *row.shape[1:])}".encode())
+    for block in in_blocks(rows):
+        total.update(np.ascontiguousarray(block).data)
+    return total.hexdigest()
 
 
 def pad(x: np.ndarray, size: int) -> Batch:
@@ -137,12 +164,12 @@ def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Iterato
 
     Args:
         rows: where rows are picked from.
-        order: int32 [steps, B]; -1 is padding (its content is arbitrary, its mask False).
+        order: int32 [steps, B]; ~position is padding that holds the row of that position.
     """
     import grain
 
     def gather(picked: np.ndarray) -> Batch:
-        return Batch(rows[np.maximum(picked, 0)], picked >= 0)
+        return Batch(rows[np.maximum(picked, ~picked)], picked >= 0)
 
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
     return iter(grain.MapDataset.source(order).map(gather).to_iter_dataset(ahead))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from aejax.config import InputError
 from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def joined(blocks: Sequence[Block]) -> Block:
     if tables:
         import pyarrow
 
-        keys = pyarrow.concat_tables(tables)
+        # A part of scores has the types of its first row's file.
+        keys = pyarrow.concat_tables([as_schema(table, tables[0].schema) for table in tables])
     first = blocks[0].first_row
     return Block(
         first_row=first,
@@ -137,6 +139,31 @@ def joined(blocks: Sequence[Block]) -> Block:
         },
         runs=_merged(run for block in blocks for run in block.runs),
     )
+
+
+def as_schema(table: pyarrow.Table, schema: pyarrow.Schema) -> pyarrow.Table:
+    """The same rows with the types of a schema that has the same columns.
+
+    Raises:
+        InputError: naming the first column that holds what the other type can't.
+    """
+    if table.schema.equals(schema):
+        return table
+    import pyarrow
+
+    for name in schema.names:
+        kind, wanted = table.schema.field(name).type, schema.field(name).type
+        try:
+            # "007" is a number, too, but another text.
+            same = table[name].cast(wanted).cast(kind).equals(table[name])
+        except pyarrow.ArrowException:
+            same = False
+        if not same:
+            raise InputError(
+                f"column {name!r} is of type {kind} in one file and of type {wanted} in another; "
+                "allowed: one type"
+            )
+    return table.cast(schema)
 
 
 def _cut(runs: Sequence[Run], start: int, stop: int) -> tuple[Run, ...]:

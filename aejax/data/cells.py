@@ -65,7 +65,7 @@ def read_cells(
         with np.errstate(over="ignore"):
             if column.part is not None:
                 if column.source not in dates:
-                    dates[column.source] = _dates(cells, column.source, wrong)
+                    dates[column.source] = _dates(cells, column, wrong)
                 x[:, index] = part_of(dates[column.source], column.part)
             elif column.kind == "category":
                 x[:, index] = _codes(cells, column)
@@ -158,33 +158,59 @@ def _number(cell: str | None) -> float | None:
         return None
 
 
-def _dates(cells: pa.Array, name: str, wrong: dict[int, str]) -> pa.Array:
-    """Cells as timestamps, without a zone: the time of day as it was written."""
-    if types.is_timestamp(cells.type):
-        return pc.local_timestamp(cells) if cells.type.tz else cells
-    if types.is_date(cells.type):
-        return cells.cast(pa.timestamp("s"))
+def zone_of(dtype: pa.DataType) -> str:
+    """The time zone of a column of dates; "" where it has none."""
+    return (types.is_timestamp(dtype) and dtype.tz) or ""
+
+
+def _dates(cells: pa.Array, column: Column, wrong: dict[int, str]) -> pa.Array:
+    """Cells as timestamps without a zone: the time of day in the column's.
+
+    An instant is one whatever zone it is written in; a time of day without one isn't an instant,
+    and so neither is taken for the other.
+    """
+    name, zone = column.source, column.zone
     if types.is_null(cells.type):
         return cells.cast(pa.timestamp("us"))
-    if not is_text(cells.type):
+    if is_text(cells.type):
+        cells = _dates_of_text(text_of(cells), name, zone, wrong)
+    elif not is_date(cells.type):
         raise InputError(f"column {name!r} is of type {cells.type}; allowed: dates")
-    text = text_of(cells)
+    elif bool(own := zone_of(cells.type)) != bool(zone):
+        raise InputError(
+            f"column {name!r} has {f'the time zone {own}' if own else 'no time zone'}; "
+            f"allowed: {f'one (of training: {zone})' if zone else 'none'}, as in training"
+        )
+    if not zone:
+        return cells.cast(pa.timestamp("s")) if types.is_date(cells.type) else cells
     try:
-        return text.cast(pa.timestamp("us"))
+        return pc.local_timestamp(cells.cast(pa.timestamp(cells.type.unit, zone)))
+    except pa.ArrowInvalid as error:  # A machine may lack a database of zones.
+        raise InputError(f"column {name!r}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _dates_of_text(text: pa.Array, name: str, zone: str, wrong: dict[int, str]) -> pa.Array:
+    """Timestamps, with a zone if the column has one."""
+    dtype = pa.timestamp("us", zone or None)
+    try:
+        return text.cast(dtype)
     except pa.ArrowInvalid:
         values = [_date(cell) for cell in text.to_pylist()]
-    _note(
-        text, pa.array([value is False for value in values]), f"{name} is {{}}, not a date", wrong
-    )
-    return pa.array([value or None for value in values], pa.timestamp("us"))
+    none = pa.array([value is False for value in values])
+    _note(text, none, f"{name} is {{}}, not a date", wrong)
+    other = [value and (value.tzinfo is None) == bool(zone) for value in values]
+    said = "without a time zone" if zone else "with a time zone"
+    _note(text, pa.array(map(bool, other)), f"{name} is {{}}, {said}, unlike training", wrong)
+    kept = [None if odd else value or None for value, odd in zip(values, other, strict=True)]
+    return pa.array(kept, dtype)
 
 
 def _date(cell: str | None) -> datetime.datetime | Literal[False] | None:
-    """A cell's date and time as written, None where it is missing, False where it is none."""
+    """A cell's date and time, None where it is missing, False where it is none."""
     if cell is None:
         return None
     try:
-        return datetime.datetime.fromisoformat(cell).replace(tzinfo=None)
+        return datetime.datetime.fromisoformat(cell)
     except ValueError:
         return False
 

@@ -34,6 +34,8 @@ class Column:
         kind: "number", "boolean", "category" or "cycle" (a number that comes round again).
         source: the column that it is read from.
         part: which part of a date it is; None for other columns.
+        zone: the time zone that parts are those of, "Europe/Berlin" say: that of the training
+            rows, into which dates of other zones are converted. "" where those had none.
         categories: the values kept, the most frequent first. A cell's code is its value's
             position here; their number stands for every other value.
         rare: how many further values training rows had, that were too many to keep.
@@ -45,6 +47,7 @@ class Column:
     kind: ColumnKind
     source: str
     part: DatePart | None = None
+    zone: str = ""
     categories: tuple[str, ...] = ()
     rare: int = 0
     embedding: int = 0
@@ -118,6 +121,8 @@ class Column:
             column = Column(**given)
         except (TypeError, ValueError) as error:
             raise InputError(f"column is {str(written)[:80]!r}; {error}") from None
+        if not isinstance(column.zone, str) or (column.zone and column.part is None):
+            raise InputError(f"Column.zone is {column.zone!r}; allowed: with a part of a date")
         whole = all(type(n) is int and n >= 0 for n in (column.rare, column.embedding))
         if not whole or not isinstance(column.name, str) or not isinstance(column.source, str):
             raise InputError(f"column is {str(written)[:80]!r}; allowed: what `to_dict` writes")

@@ -14,14 +14,13 @@ import numpy as np
 from aejax.config import InputError
 from aejax.data.blocks import Block, Part, Run, regrouped
 from aejax.data.missing import check_cells
-from aejax.data.rows import Selection, fingerprint
+from aejax.data.rows import Selection, check_normal, fingerprint
 from aejax.data.schema import Schema
-from aejax.data.sources import SUFFIXES, Source, find_sources, partition_values
+from aejax.data.sources import SUFFIXES, Input, Source, find_sources, partition_values
 
-__all__ = ["Block", "Rows", "Selection", "check_finite", "open_rows", "read"]
+__all__ = ["Block", "Input", "Rows", "Selection", "check_finite", "open_rows", "read"]
 
 READ_ROWS = 1 << 16
-Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,10 +211,8 @@ def read(
         ) from error
     given = [flags for flags in labels if flags is not None]
     y = np.concatenate(given) if given else None
-    if y is not None and y.all() and selection is not None and selection.normal_label is not None:
-        raise InputError(
-            f"{path}: no row has the normal label {selection.normal_label!r}; allowed: at least 1"
-        )
+    if y is not None and selection is not None:
+        check_normal(y, selection, path)
     return x, y, opened.schema
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -10,24 +12,36 @@ import pyarrow as pa
 from aejax.config import Columns, InputError
 from aejax.data.cells import read_cells
 from aejax.data.inference import infer_schema
-from aejax.data.schema import Schema
+from aejax.data.schema import Schema, check_once
 
 
-def as_table(frame: Any) -> pa.Table | None:
+def as_table(frame: Any, needed: Collection[str] | None = None) -> pa.Table | None:
     """A data frame as an Arrow table; None for what is no data frame.
 
+    Args:
+        frame: anything.
+        needed: the columns that matter; of others that share a name none is kept. None for all.
+
     Raises:
-        InputError: if a column holds cells of several types.
+        InputError: if a column that matters is there twice, or holds cells of several types.
     """
-    if isinstance(frame, pa.Table):
-        return frame
     if isinstance(frame, pa.RecordBatch):
-        return pa.Table.from_batches([frame])
+        frame = pa.Table.from_batches([frame])
+    if not hasattr(frame, "columns"):
+        return None
+    is_arrow = isinstance(frame, pa.Table)
+    names = list(map(str, frame.column_names if is_arrow else frame.columns))
+    check_once(names, "rows have", needed)
+    if len(count := Counter(names)) < len(names):
+        once = [at for at, name in enumerate(names) if count[name] == 1]
+        frame = frame.select(once) if is_arrow else frame.iloc[:, once]
+    if is_arrow:
+        return frame
     try:
-        if hasattr(frame, "to_arrow") and hasattr(frame, "columns"):
+        if hasattr(frame, "to_arrow"):
             table: pa.Table = frame.to_arrow()
             return table
-        if hasattr(frame, "columns") and hasattr(frame, "to_numpy"):
+        if hasattr(frame, "to_numpy"):
             return pa.Table.from_pandas(frame, preserve_index=False)
     except pa.ArrowException as error:
         raise InputError(f"rows: {' '.join(str(error).split())[:200]}") from None
@@ -60,7 +74,7 @@ def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:
     """
     assert schema.columns is not None
     assert schema.sources is not None
-    table = as_table(frame)
+    table = as_table(frame, schema.sources)
     if table is None:
         return _codes(np.asarray(frame), schema)
     if missing := [name for name in schema.sources if name not in table.column_names]:

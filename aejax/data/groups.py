@@ -10,7 +10,7 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data import files
-from aejax.data.rows import Selection
+from aejax.data.rows import Selection, check_normal
 from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -113,4 +113,6 @@ def read_groups(
         names.append(texts.to_numpy(zero_copy_only=False))
     given = [flags for flags in labels if flags is not None]
     y = np.concatenate(given) if given else None
+    if y is not None:
+        check_normal(y, selection, path)
     return np.concatenate(x), y, np.concatenate(names), opened.schema

@@ -19,7 +19,7 @@ from aejax.data.columns import PERIODS, Column, ColumnKind, DatePart
 from aejax.data.csv_tables import csv_columns, csv_error
 from aejax.data.files import Input
 from aejax.data.rows import UNREADABLE, Selection, unreadable
-from aejax.data.schema import Schema
+from aejax.data.schema import Schema, check_once
 from aejax.data.sources import find_sources, partition_values
 from aejax.data.tables import PANDAS_INDEX, Layout, labels_of_batch
 
@@ -60,7 +60,12 @@ class Tally:
                 self.more += count.as_py()
 
 
-def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: object) -> Schema:
+def infer_schema(
+    batches: Iterable[pa.RecordBatch],
+    settings: Columns,
+    where: object,
+    normal_label: str | None = None,
+) -> Schema:
     """The schema of a mixed table.
 
     A column of numbers or booleans is what it is, one of text is one of categories, one of
@@ -71,12 +76,14 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
         batches: all training rows, features only; every batch has the same columns.
         settings: how columns are read.
         where: the rows are from, for messages.
+        normal_label: that the rows were chosen by, for messages.
 
     Raises:
         InputError: if there are no rows, a column is of another type, or none is left.
     """
     tallies: dict[tuple[str, DatePart | None], Tally] = {}
     kinds: dict[str, str] = {}
+    zones: dict[str, str] = {}
     rows = 0
     for batch in batches:
         rows += batch.num_rows
@@ -89,9 +96,23 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
                     f"{where}: column {name!r} is of type {column.type} in some files; "
                     f"allowed: {kinds[name]} in all"
                 )
-            parts: tuple[DatePart | None, ...] = tuple(PERIODS) if kind == "date" else (None,)
+            parts: tuple[DatePart | None, ...] = (None,)
+            if kind == "date":
+                parts = tuple(PERIODS)
+                zones.setdefault(name, cells.zone_of(column.type))
             for part in parts:
-                _count(tallies.setdefault((name, part), Tally()), column, kind, part)
+                read = Column(
+                    name=name,
+                    kind="boolean" if kind == "boolean" else "number",
+                    source=name,
+                    part=part,
+                    zone=zones.get(name, ""),
+                )
+                _count(tallies.setdefault((name, part), Tally()), column, kind, read)
+    if not rows and normal_label is not None:
+        raise InputError(
+            f"{where}: no row has the normal label {normal_label!r}; allowed: at least 1"
+        )
     if not rows:
         raise InputError(f"{where} has 0 normal rows; allowed: at least 1")
     for name in settings.categories:
@@ -106,7 +127,8 @@ def infer_schema(batches: Iterable[pa.RecordBatch], settings: Columns, where: ob
         elif reason := _useless(tally, kinds[name]):
             dropped[feature] = reason
         else:
-            columns.append(_column(feature, name, part, kinds[name], tally, settings))
+            column = _column(feature, name, part, kinds[name], tally, settings)
+            columns.append(dataclasses.replace(column, zone=zones.get(name, "")))
     if not columns:
         reasons = ", ".join(f"{name}: {why}" for name, why in dropped.items())
         raise InputError(f"{where} has 0 columns that vary ({reasons}); allowed: at least 1")
@@ -129,7 +151,8 @@ def infer_schema_of_files(path: Input, selection: Selection, settings: Columns) 
     Raises:
         InputError: as `infer_schema`, or if a file can't be read.
     """
-    return infer_schema(_batches(path, selection, settings), settings, path)
+    batches = _batches(path, selection, settings)
+    return infer_schema(batches, settings, path, selection.normal_label)
 
 
 def _kind(name: str, dtype: pa.DataType, settings: Columns, where: object) -> str:
@@ -151,14 +174,11 @@ def _kind(name: str, dtype: pa.DataType, settings: Columns, where: object) -> st
     )
 
 
-def _count(tally: Tally, column: pa.Array, kind: str, part: DatePart | None) -> None:
+def _count(tally: Tally, column: pa.Array, kind: str, read: Column) -> None:
     if kind == "category":
         tally.add_text(cells.text_of(column))
         return
-    name = "x"
-    as_read: ColumnKind = "boolean" if kind == "boolean" else "number"
-    read = Column(name=name, kind=as_read, source=name, part=part)
-    batch = pa.record_batch([column], names=[name])
+    batch = pa.record_batch([column], names=[read.source])
     tally.add_numbers(cells.read_cells(batch, [read], str, None)[:, 0])
 
 
@@ -221,6 +241,7 @@ def _features(
     batch: pa.RecordBatch, selection: Selection, path: Path, first_row: int
 ) -> pa.RecordBatch:
     names = batch.schema.names
+    check_once(names, f"{path} has")
     label = selection.label_column
     for name in ({label} if label else set()) | set(selection.drop_columns):
         if name not in names:

@@ -1,17 +1,22 @@
-"""Labels by themselves: from a column at hand, or from one column of a file."""
+"""Labels by themselves: from a column at hand, or from one column of files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aejax.config import InputError, suggest
-from aejax.data.rows import Selection, labels_to_flags, unreadable
+from aejax.data.rows import Selection, check_normal, labels_to_flags, unreadable
+from aejax.data.sources import Input, find_sources, partition_values
 
 if TYPE_CHECKING:
     import pyarrow
+
+# Among the columns that a file of labels is read to; no file has one of that name.
+_LABEL = "\x1flabel"
 
 
 def labels_of(column: pyarrow.ChunkedArray, selection: Selection, path: Path) -> np.ndarray:
@@ -31,65 +36,115 @@ def labels_of(column: pyarrow.ChunkedArray, selection: Selection, path: Path) ->
     return labels_to_flags(encoded.dictionary.to_pylist(), positions, selection, path, name, 0)
 
 
-def read_labels(path: Path, selection: Selection) -> np.ndarray:
-    """One column of a CSV or Parquet file, or a one-dimensional npy file, as labels: int8 [n].
+def labels_in(column: pyarrow.ChunkedArray) -> list[str]:
+    """The distinct labels of a column, as text."""
+    return [str(value) for value in column.unique().to_pylist()]
+
+
+def read_labels(
+    inputs: Input, selection: Selection, keys: Sequence[str] = ()
+) -> tuple[np.ndarray, pyarrow.Table]:
+    """Labels of CSV, Parquet or one-dimensional npy files, with the keys that go with them.
+
+    Args:
+        inputs: a file, a folder, a pattern, or several of these.
+        selection: the label column, and which label is normal.
+        keys: columns that may identify a row.
+
+    Returns:
+        int8 [n] with 1 for an anomaly, and a table of n rows: those of the keys that all files
+        have, or folders named "day=3" give their rows.
 
     Raises:
-        InputError: if the file can't be read, or has no such column.
+        InputError: if a file can't be read or has no such column, a label is not allowed, or none
+            is the normal one.
     """
     import pyarrow as pa
 
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is no file")
-    name = selection.label_column or "label"
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-            if values.ndim != 1:
-                raise InputError(
-                    f"{path} has shape {list(values.shape)}; allowed: one label a row, [n]"
+    sources, _ = find_sources(inputs)
+    constants = partition_values(sources)
+    flags, tables = [], []
+    for source, values in zip(sources, constants, strict=True):
+        try:
+            table = _read(source.path, selection, keys)
+            for name in values:
+                if name in keys and name not in table.column_names:
+                    table = table.append_column(name, pa.repeat(values[name], len(table)))
+            flags.append(labels_of(table[_LABEL], selection, source.path))
+        except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+            if isinstance(error, InputError):
+                raise
+            kind = source.path.suffix[1:] or "a table"
+            raise unreadable(source.path, kind, error) from error
+        tables.append(table)
+    shared = [name for name in keys if all(name in table.column_names for table in tables)]
+    every = np.concatenate(flags)
+    label = sources[0].path if len(sources) == 1 else f"{len(sources)} files of labels"
+    distinct = {text for table in tables for text in labels_in(table[_LABEL])}
+    check_normal(every, selection, label, sorted(distinct))
+    return every, one_table([table.select(shared) for table in tables])
+
+
+def one_table(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
+    """Tables with the same columns, one below the other; as text where types differ."""
+    import pyarrow as pa
+
+    for name in tables[0].column_names:
+        if len({table.schema.field(name).type for table in tables}) > 1:
+            tables = [
+                table.set_column(
+                    table.column_names.index(name), name, table[name].cast(pa.large_string())
                 )
-            return labels_of(pa.chunked_array([pa.array(values)]), selection, path)
-        column = _column(path, name, selection)
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise unreadable(path, path.suffix[1:] or "a table", error) from error
-    return labels_of(column, selection, path)
+                for table in tables
+            ]
+    return pa.concat_tables(tables)
 
 
-def _column(path: Path, name: str, selection: Selection) -> pyarrow.ChunkedArray:
+def _read(path: Path, selection: Selection, keys: Sequence[str]) -> pyarrow.Table:
+    """The labels of a file, as column `_LABEL`, and those of the keys that it has."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is no file")
+    name = selection.label_column or "label"
+    if path.suffix == ".npy":
+        values = np.load(path, allow_pickle=False)
+        if values.ndim != 1:
+            raise InputError(
+                f"{path} has shape {list(values.shape)}; allowed: one label a row, [n]"
+            )
+        return pa.table({_LABEL: values})
     if path.suffix == ".parquet":
-        found = pyarrow.parquet.read_schema(path).names
-        _require(name, found, path)
-        return pyarrow.parquet.read_table(path, columns=[name])[name]
-    if path.name.endswith((".csv", ".csv.gz")):
+        # Not `read_table`, to which folders named "day=3" are columns, too.
+        with pyarrow.parquet.ParquetFile(path) as file:
+            wanted = _wanted(name, keys, file.schema_arrow.names, path)
+            table = file.read(wanted)
+    elif path.name.endswith((".csv", ".csv.gz")):
         options = pyarrow.csv.ReadOptions(autogenerate_column_names=not selection.header)
-        # As text: what a label looks like in the file is what --normal-label names.
         streamed = pyarrow.csv.open_csv(path, read_options=options)
         names = streamed.schema.names
         streamed.close()
         if not selection.header:
-            options = pyarrow.csv.ReadOptions(
-                column_names=[f"column_{i}" for i in range(len(names))]
-            )
-            names = list(options.column_names)
-        _require(name, names, path)
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=options,
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=[name], column_types={name: pa.string()}
-            ),
+            names = [f"column_{i}" for i in range(len(names))]
+            options = pyarrow.csv.ReadOptions(column_names=names)
+        wanted = _wanted(name, keys, names, path)
+        # As text: what a label looks like in the file is what --normal-label names, and a key's
+        # leading zeros are part of it.
+        convert = pyarrow.csv.ConvertOptions(
+            include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())
         )
-        return table[name]
-    raise InputError(f"{path} has suffix {path.suffix!r}; allowed: .csv, .csv.gz, .parquet, .npy")
+        table = pyarrow.csv.read_csv(path, read_options=options, convert_options=convert)
+    else:
+        raise InputError(
+            f"{path} has suffix {path.suffix!r}; allowed: .csv, .csv.gz, .parquet, .npy"
+        )
+    kept = {key: table[key] for key in wanted if key != name}
+    return pa.table({**kept, _LABEL: table[name]})
 
 
-def _require(name: str, found: list[str], path: Path) -> None:
-    if name not in found:
-        raise InputError(f"{path} has no column {name!r}; {suggest(name, found)}")
+def _wanted(name: str, keys: Sequence[str], names: list[str], path: Path) -> list[str]:
+    if name not in names:
+        raise InputError(f"{path} has no column {name!r}; {suggest(name, names)}")
+    return list(dict.fromkeys([name, *(key for key in keys if key in names)]))

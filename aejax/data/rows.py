@@ -10,13 +10,13 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from aejax.config import InputError
+from aejax.config import InputError, suggest
 from aejax.data.schema import Schema
 
 # What the parsers of all formats are known to raise for bytes that aren't theirs.
@@ -44,6 +44,8 @@ FINGERPRINT_SAMPLE_BYTES = 1 << 20
 MANY_WHOLE_BYTES = 1 << 20
 MANY_SAMPLES = 16
 MANY_SAMPLE_BYTES = 1 << 16
+# Labels that a message lists.
+NAMED = 10
 Item = TypeVar("Item")
 
 
@@ -71,6 +73,10 @@ class Selection:
     key_columns: tuple[str, ...] = ()
     header: bool = True
     bad_cells: Literal["error", "null"] = "error"
+
+    def __post_init__(self) -> None:
+        # Asked for twice, a column is carried once.
+        object.__setattr__(self, "key_columns", tuple(dict.fromkeys(self.key_columns)))
 
 
 def labels_to_flags(
@@ -122,6 +128,27 @@ def labels_to_flags(
         else:
             raise refuse(repr(value), position)
     return flags[positions]
+
+
+def check_normal(
+    is_anomaly: np.ndarray, selection: Selection, where: object, labels: Iterable[str] = ()
+) -> None:
+    """Refuse labels of which none is the one that is named as normal.
+
+    Args:
+        is_anomaly: of all rows, [n] of 0 and 1.
+        selection: its normal label.
+        where: they are, for the message.
+        labels: those that there are, for the message, if they are known.
+
+    Raises:
+        InputError: if every row would be an anomaly for a name that nothing has.
+    """
+    name = selection.normal_label
+    if name is None or not len(is_anomaly) or not is_anomaly.all():
+        return
+    allowed = suggest(name, list(labels)[:NAMED]) if labels else "allowed: at least 1"
+    raise InputError(f"{where}: no row has the normal label {name!r}; {allowed}")
 
 
 def _same_label(value: object, normal: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from aejax.config import InputError
@@ -12,6 +13,24 @@ from aejax.data.columns import Column
 
 RowKind = Literal["table", "series", "image"]
 MAX_FEATURES = 1 << 24
+
+
+def check_once(names: Sequence[str], owner: str, needed: Collection[str] | None = None) -> None:
+    """Refuse columns of one name: which of them is meant, nothing tells.
+
+    Args:
+        names: of columns.
+        owner: what has them, and "has" or "have", for the message.
+        needed: those that matter; None for all.
+
+    Raises:
+        InputError: naming the first.
+    """
+    if len(set(names)) == len(names):
+        return
+    for name, count in Counter(names).items():
+        if count > 1 and (needed is None or name in needed):
+            raise InputError(f"{owner} more than one column {name!r}; allowed: each name once")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +75,7 @@ class Schema:
                 f"Schema.names has {len(self.names)} names; "
                 f"allowed: one for each of {self.features} features"
             )
+        check_once(self.names or (), "Schema.names has")
         if self.columns is not None:
             self._check_columns(self.columns)
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from aejax.config import InputError
 
+Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet", ".array_record")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -31,9 +32,7 @@ class Source:
     partition: tuple[tuple[str, str | None], ...] = ()
 
 
-def find_sources(
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> tuple[list[Source], bool]:
+def find_sources(inputs: Input) -> tuple[list[Source], bool]:
     """The files of an input in a fixed order, and whether it could name more than one.
 
     Folders are searched to any depth. As everywhere with such folders, names that begin with

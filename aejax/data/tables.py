@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from aejax.config import InputError, suggest
 from aejax.data.blocks import Block
 from aejax.data.cells import read_cells
 from aejax.data.rows import Selection, cast_rows, labels_to_flags
-from aejax.data.schema import Schema
+from aejax.data.schema import Schema, check_once
 
 NAMED_AT_MOST = 10
 # Rows and columns of a square of values that is turned from columns to rows in the cache.
@@ -77,10 +76,7 @@ def choose_columns(
     Raises:
         InputError: if a column is missing, there twice or not numeric, or no feature is left.
     """
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(
-            f"{path} has more than one column {repeated[0]!r}; allowed: each name once"
-        )
+    check_once(names, f"{path} has")
     constants = {name: value for name, value in constants.items() if name not in names}
     types = dict(zip(names, found_types, strict=True))
     types |= {name: value.type for name, value in constants.items()}

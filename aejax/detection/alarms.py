@@ -8,7 +8,7 @@ import math
 import jax
 import numpy as np
 
-from aejax.config import Classifier, Config, Context
+from aejax.config import Config
 from aejax.core import optimizers, steps
 from aejax.data.batches import evenly, in_blocks
 from aejax.data.disk_rows import Stored
@@ -56,8 +56,7 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
 
 def judged_by_error(config: Config) -> bool:
     """Whether training lowers the errors that rows of a configuration are scored by, or with."""
-    autoencoder = not isinstance(config.model, Classifier | Context)
-    return autoencoder and (config.score == "error" or learns_normal(config))
+    return config.model.reconstructs and (config.score == "error" or learns_normal(config))
 
 
 def mean_error(errors: np.ndarray, trim: float) -> float:

@@ -1,20 +1,20 @@
-"""A detector on disk: one JSON file that names one folder of arrays.
+"""A detector on disk: one JSON file that names one file of arrays.
 
-    detector.json        configuration, schema, threshold, provenance, name of the arrays
-    arrays-DIGEST/       scaler, parameters and batch statistics, written by Orbax
+    detector.json         configuration, schema, threshold, provenance, names of the other files
+    arrays-DIGEST.npz     scaler, parameters and batch statistics; `numpy.load` reads it
+    programs-DIGEST.npz   where the network is somebody's own: what it computes, as programs that
+                          JAX reads (`core/programs.py`), so that it scores without its code
 
-Arrays are written first, under the digest of their content; then `detector.json` is
-replaced by a rename. Whatever interrupts this, the folder holds the old detector or the
-new one. A new threshold replaces the JSON file only. Nothing is pickled.
+Arrays are written first, under the digest of their content, and read back; then `detector.json`
+is replaced by a rename. Whatever interrupts this, the folder holds the old detector or the new
+one. A new threshold replaces the JSON file only. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,17 @@ from aejax.config.durable import (
     aside_of,
     make_folder,
     refused_as_input,
-    remove_folder,
-    sync_folder,
     write_file,
+    written_aside,
 )
 from aejax.core.scaling import Scaler
+from aejax.data.packed import pack, unpack
+from aejax.training.identity import digest
 
-# 2: of mixed tables, whose schema earlier versions of this package would overlook. Others are
-# still written as 1, and read by those versions.
-FORMAT_VERSION, MIXED_FORMAT_VERSION = 1, 2
+# 1 and 2 had their arrays in a folder.
+FORMAT_VERSION = 3
 JSON_NAME = "detector.json"
+FILES = re.compile(r"(arrays|programs)-[0-9a-f]{16}\.npz")
 MAX_BYTES = 64 << 20
 # Of more groups than a person reads, a description without indentation is half as large.
 MOST_INDENTED = 1000
@@ -52,14 +53,10 @@ def arrays_of(scaler: Scaler, variables: Any) -> dict[str, Any]:
     return {"scaler": kept, "variables": variables}
 
 
-def digest(tree: Any) -> str:
-    """SHA-256 of a pytree's names, types, shapes and values, in hexadecimal."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(jax.device_get(leaf))
-        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()
+def named(tree: Any) -> dict[str, Any]:
+    """A pytree's leaves by name: "variables/params/encoder_0/kernel" and so on."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
@@ -70,19 +67,24 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     Args:
         folder: created where it doesn't exist.
         described: JSON-ready description.
-        arrays: pytree of arrays.
+        arrays: pytree of arrays; under "programs", if there are any, their bytes as uint8.
 
     Raises:
-        InputError: if the disk doesn't take them, or the description is too long to be read
-            back; the folder then holds what it held.
+        InputError: if the disk doesn't take them, or gives back others, or the description is
+            too long to be read back; the folder then holds what it held.
     """
     from aejax.training import processes
-    from aejax.training.checkpoint import save_arrays
 
-    first = processes.is_first()
+    if not processes.is_first():
+        return
     make_folder(folder)
-    name = f"arrays-{digest(arrays)[:16]}"
-    written = {"format": _format_of(described), **described, "arrays": name}
+    arrays = jax.tree.map(np.asarray, jax.device_get(arrays))
+    programs = arrays.pop("programs", None)
+    trees = {"arrays": arrays} | ({"programs": programs} if programs else {})
+    names = {kind: _name_of(kind, tree) for kind, tree in trees.items()}
+    written = {"format": FORMAT_VERSION, **described, **names}
+    if programs:
+        written["sizes"] = {name: len(content) for name, content in programs.items()}
     indent = 2 if len(described.get("groups", ())) <= MOST_INDENTED else None
     text = json.dumps(written, indent=indent) + "\n"
     if len(text) > MAX_BYTES:
@@ -90,42 +92,35 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
             f"{folder / JSON_NAME} would take {len(text):,} bytes; allowed: {MAX_BYTES:,} "
             "(train fewer groups in one run)"
         )
-    if not (folder / name).is_dir():
-        aside = aside_of(folder / name)
-        if first:
-            _remove_unfinished(folder)
-        try:
-            with refused_as_input(folder):
-                # Processes save together.
-                save_arrays(aside, arrays)
-                if first:
-                    aside.rename(folder / name)
-                    sync_folder(folder)
-        except InputError:
-            if first:
-                _remove_unfinished(folder)
-            raise
-    if not first:
-        return
+    for kind, tree in trees.items():
+        path = folder / names[kind]
+        if not _holds(path, tree):
+            with refused_as_input(path), written_aside(path) as file:
+                pack(file, named(tree))
+                file.flush()
+                read_arrays(aside_of(path), tree, path.name)
     write_file(folder / JSON_NAME, text)
     # The new detector is there: what can't be removed now is removed by the next save.
     with contextlib.suppress(OSError):
-        for old in folder.glob("arrays-*"):
-            if old.name != name:
-                remove_folder(old)
-    _remove_unfinished(folder)
+        for left in folder.iterdir():
+            unfinished = left.name.startswith((".arrays-", ".programs-"))
+            unfinished = unfinished and left.name.endswith(ASIDE)
+            if unfinished or (FILES.fullmatch(left.name) and left.name not in names.values()):
+                left.unlink()
 
 
-def _remove_unfinished(folder: Path) -> None:
-    # Orbax adds an ending of its own to a name that isn't written yet.
-    for left in folder.glob(f".arrays-*{ASIDE}*"):
-        shutil.rmtree(left, ignore_errors=True)
+def _name_of(kind: str, tree: Any) -> str:
+    # By names in one level: a network without its code has variables of another structure.
+    return f"{kind}-{digest(named(tree))[:16]}.npz"
 
 
-def _format_of(described: Mapping[str, Any]) -> int:
-    schema = described.get("schema")
-    mixed = isinstance(schema, Mapping) and schema.get("columns") is not None
-    return MIXED_FORMAT_VERSION if mixed else FORMAT_VERSION
+def _holds(path: Path, arrays: Any) -> bool:
+    """Whether a file holds these very arrays: one of their name may have been damaged since."""
+    try:
+        read_arrays(path, arrays)
+    except InputError:
+        return False
+    return True
 
 
 def home(folder: Path) -> Path:
@@ -145,23 +140,57 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no detector ({JSON_NAME} is missing)")
     written = read_json(path, MAX_BYTES)
     version = written.get("format")
-    if version != (allowed := _format_of(written)):
-        raise InputError(f"{path}: format is {version!r}; allowed: {allowed}")
-    if not re.fullmatch(r"arrays-[0-9a-f]{16}", str(written.get("arrays"))):
-        raise InputError(f"{path}: arrays is {written.get('arrays')!r}; allowed: arrays-DIGEST")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise InputError(f"{path}: format is {version!r}; allowed: {FORMAT_VERSION}")
+    for kind in ("arrays", "programs"):
+        name = written.get(kind, "")
+        if (name or kind == "arrays") and not (
+            FILES.fullmatch(str(name)) and str(name).startswith(kind)
+        ):
+            raise InputError(f"{path}: {kind} is {name!r}; allowed: {kind}-DIGEST.npz")
     return written
 
 
-def read_arrays(folder: Path, name: str, like: Any) -> Any:
-    """The arrays of a detector, as a pytree of NumPy arrays shaped `like`.
+def read_programs(folder: Path, written: Mapping[str, Any]) -> dict[str, bytes]:
+    """The programs of a network of somebody's own, by name; {} where there are none.
+
+    Args:
+        folder: of the detector.
+        written: its description.
 
     Raises:
         InputError: if they are missing, damaged, or not the ones that the description names.
     """
-    from aejax.training.checkpoint import load_arrays
+    if "programs" not in written:
+        return {}
+    sizes = written.get("sizes")
+    if not isinstance(sizes, dict) or not all(
+        type(size) is int and 0 < size <= MAX_BYTES for size in sizes.values()
+    ):
+        raise InputError(f"{folder / JSON_NAME}: sizes is {sizes!r}; allowed: bytes of programs")
+    like = {name: np.empty(size, np.uint8) for name, size in sizes.items()}
+    read = read_arrays(folder / written["programs"], like)
+    return {name: content.tobytes() for name, content in read.items()}
 
-    arrays = load_arrays(folder / name, like)
-    found = f"arrays-{digest(arrays)[:16]}"
-    if found != name:
-        raise InputError(f"{folder / name}: content is {found}; allowed: {name} (damaged?)")
-    return arrays
+
+def read_arrays(path: Path, like: Any, name: str = "") -> Any:
+    """The arrays of a detector, as a pytree of NumPy arrays shaped `like`.
+
+    Args:
+        path: the file.
+        like: a pytree of arrays or `jax.ShapeDtypeStruct`.
+        name: what the description calls it, if that isn't the file's name.
+
+    Raises:
+        InputError: if they are missing, damaged, or not the ones that the description names.
+    """
+    try:
+        with path.open("rb") as file:
+            arrays = unpack(file, named(like), path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    tree = jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
+    allowed = name or path.name
+    if (found := _name_of(allowed.partition("-")[0], tree)) != allowed:
+        raise InputError(f"{path}: content is {found}; allowed: {allowed} (damaged?)")
+    return tree

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import jax
 
-from aejax import config as settings
-from aejax.config import Config, Model
+from aejax.config import Config
 from aejax.data.schema import Schema
 from aejax.models.heads import heads_of
 
-# Values in a batch: small enough that a batch and its reconstruction stay in cache.
-BATCH_VALUES = 1 << 22
-# Of wide layers the weights, which every batch reads anew, count more than the cache does:
-# 4,096 rows of 1024-2048-512-64-512-2048-1024 score 1.1 times as fast as 2,048 in float32 and
-# 1.5 times in bfloat16.
-WIDE, WIDE_BATCH_VALUES = 1024, 1 << 23
-# Convolutions keep many copies of their widest layer at once: 128 rows of a 28x28 image with
-# 16 channels score half again as fast as 512 on a CPU with 2 MiB of cache a core.
-CONV_BATCH_VALUES = 1 << 21
 MOST_BATCH_ROWS = 1 << 14
 # Few rows get a batch of their own, a program more to compile, at most four: a single row took
 # 18 ms in a batch of 4,096 (benchmarks/README.md, "Few rows").
@@ -42,35 +32,15 @@ def default_batch_size(schema: Schema, config: Config) -> int:
         schema: of the rows.
         config: whose model's widest layer decides how many rows stay in cache, and its score.
     """
-    values, widest = _in_cache(schema, config.model)
-    most, more = min(MOST_BATCH_ROWS, values // widest), 1
+    outputs = sum(head.outputs for head in heads_of(schema) or ())
+    widest = config.model.widest(max(schema.features, outputs))
+    most, more = min(MOST_BATCH_ROWS, config.model.batch_values(widest) // widest), 1
     if jax.default_backend() != "cpu":
         most = min(MOST_ACCELERATOR_ROWS, ACCELERATOR_VALUES // widest)
         more = ACCELERATOR_NEIGHBOURS
     if config.score == "error-and-neighbours":
         most = min(most, more * NEIGHBOURS_ROWS, more * NEIGHBOURS_VALUES // schema.features)
     return 1 << (max(64, most).bit_length() - 1)
-
-
-def _in_cache(schema: Schema, model: Model) -> tuple[int, int]:
-    """Values that a CPU's cache should hold of the widest layer, and its width."""
-    values, widest = BATCH_VALUES, schema.features
-    match model:
-        case settings.Variational() | settings.Classifier():
-            return _in_cache(schema, model.network)
-        case settings.Conv():
-            values, widest = CONV_BATCH_VALUES, schema.features * max(model.channels)
-        case settings.SuperResolution():
-            # Two convolutions on every level: beyond this their patches leave the cache, and a
-            # row takes more than twice as long.
-            values, widest = CONV_BATCH_VALUES // 4, schema.features * model.channels
-        case settings.Dense():
-            outputs = sum(head.outputs for head in heads_of(schema) or ())
-            widest = max(widest, outputs, *model.hidden, *(model.decoder or ()))
-            values = WIDE_BATCH_VALUES if widest > WIDE else BATCH_VALUES
-        case settings.Context():
-            widest = max(model.vocabulary, 2 * model.window * model.width, *model.hidden, 1)
-    return values, widest
 
 
 def fitting_batch_size(rows: int, most: int) -> int:

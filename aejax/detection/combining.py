@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Combine, Config, InputError, without_dropout
+from aejax.config import Combine, Config, InputError
 from aejax.detection.detector import Detector
 from aejax.detection.loading import RANK_QUANTILES
 from aejax.detection.neighbours import dealt
@@ -98,7 +98,7 @@ def with_ranks(ensemble: Detector, x: Any) -> Detector:
 def scoring_settings(config: Config) -> Any:
     """What members of an ensemble share."""
     return (
-        without_dropout(config.model),
+        config.model.without_dropout(),
         config.scale,
         config.error,
         config.score,

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
-from aejax.core import steps
-from aejax.core.errors import feature_error
+from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
 from aejax.detection.neighbours import describe_normal
+from aejax.detection.own_network import code_digest, own_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_scores, finite_rows
@@ -29,6 +28,7 @@ from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import Words, in_words
 from aejax.rules import p_values
+from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
 
@@ -90,7 +90,11 @@ class Detector:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
-        arrays = artifact.digest({"scaler": self.scaler._asdict(), "variables": self.variables})
+        tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
+        if self.scorer.model.is_own:
+            # Of the same names whether the network's code is here or not.
+            tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
+        arrays = digest(tree)
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"
@@ -176,7 +180,7 @@ class Detector:
             return None
         from aejax.data.frames import as_table
 
-        return in_words(self, rows, as_table(x))
+        return in_words(self, rows, as_table(x, self.schema.sources))
 
     @property
     def usual_errors(self) -> np.ndarray | None:
@@ -202,8 +206,9 @@ class Detector:
 
     def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
         """Every feature's error, float32 [n, features], of what `reconstruct` gave."""
-        error = feature_error(self.config.error, jnp.asarray(x), jnp.asarray(reconstruction))
-        return np.asarray(error).reshape(len(x), -1)
+        placed = mesh.ONE_DEVICE.everywhere((x, reconstruction))
+        error = jax.device_get(steps.compiled_feature_error(self.config.error, *placed))
+        return np.reshape(error, (len(x), -1)).reshape(len(x), -1)
 
     def explain_rows(
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None
@@ -404,7 +409,20 @@ class Detector:
             # Whether some features' errors count less than others', or not at all.
             "weighted": "weights" in self.variables,
         }
-        return described, jax.device_get(arrays_of(self.scaler, self.variables))
+        arrays = jax.device_get(arrays_of(self.scaler, self.variables))
+        if self.programs:
+            arrays["programs"] = {
+                name: np.frombuffer(content, np.uint8) for name, content in self.programs.items()
+            }
+        return described, arrays
+
+    @functools.cached_property
+    def programs(self) -> dict[str, bytes]:
+        """What a network of somebody's own computes, as programs; {} of built-in networks."""
+        one = self.variables
+        if self.combine is not None:
+            one = jax.tree.map(lambda leaf: leaf[0], one)
+        return own_programs(self.scorer.model, one, self.schema.shape, self.config.model)
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from aejax.config import Combine, Config, InputError, Vary
 from aejax.data import batches
+from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.population import Population, detector_of, give_parts, train_kinds
 from aejax.detection.rows import schema_for
 from aejax.detection.seeds import joined_rows

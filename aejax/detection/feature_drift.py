@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aejax.data.schema import Schema
-from aejax.detection.stability import DRIFTED, LEAST_ROWS_FOR_DRIFT, population_stability
+from aejax.detection.stability import LEAST_ROWS_FOR_DRIFT, least_drift, population_stability
 
 # Wider rows have no single feature that a person would look at.
 MOST_FEATURES = 1024
@@ -16,6 +16,8 @@ MOST_FEATURES = 1024
 ROWS_OF_A_BLOCK = 1 << 9
 BINS = 10
 SHOWN = 10
+# Normal rows that are looked at.
+MOST_ROWS = 1 << 12
 
 
 class UsualValues(NamedTuple):
@@ -55,49 +57,55 @@ def bin_counts(edges: np.ndarray, rows: np.ndarray) -> np.ndarray:
         edges: as `UsualValues` has them; a value that equals one lies below it.
         rows: [n, ...].
     """
-    flat = rows.reshape(len(rows), -1)
+    flat = rows.reshape(len(rows), edges.shape[1])
     above = np.stack([np.sum(flat > edge, axis=0) for edge in edges])
     ends = np.concatenate([np.full((1, flat.shape[1]), len(flat)), above, np.zeros_like(above[:1])])
     counts: np.ndarray = (ends[:-1] - ends[1:]).astype(np.int64)
     return counts
 
 
-def feature_stability(usual: UsualValues, counts: np.ndarray, schema: Schema) -> dict[str, Any]:
+def feature_stability(
+    usual: UsualValues, counts: np.ndarray, schema: Schema, calibrated: int
+) -> dict[str, Any]:
     """What a summary says of the features.
 
     Args:
         usual: of normal rows.
         counts: of the rows that were looked at, int64 [10, features].
         schema: names the features.
+        calibrated: how many normal rows there were, about.
 
     Returns:
         "feature_stability": the population stability index of the ten features that moved most,
-        by name; "features_drifted": how many of all are above 0.25; "feature_alarms": a
-        sentence where there are any.
+        by name; "features_drifted": how many of all are above what chance does, at least 0.25;
+        "feature_alarms": a sentence where there are any.
     """
     rows = int(counts[:, 0].sum())
     if rows < LEAST_ROWS_FOR_DRIFT:
         return {}
     found = np.array(
         [
-            population_stability(expected, seen / rows)
+            population_stability(expected, np.maximum(seen, 0.5) / rows)
             for expected, seen in zip(usual.shares.T, counts.T, strict=True)
         ]
     )
     order = np.argsort(-found, kind="stable")
-    drifted = int(np.sum(found > DRIFTED))
+    least = float(least_drift(rows, min(calibrated, MOST_ROWS)))
+    drifted = int(np.sum(found > least))
     return {
         "feature_stability": {schema.feature_name(int(i)): float(found[i]) for i in order[:SHOWN]},
         "features_drifted": drifted,
-        "feature_alarms": _alarms(drifted, schema.feature_name(int(order[0])), found[order[0]]),
+        "feature_alarms": _alarms(
+            drifted, schema.feature_name(int(order[0])), found[order[0]], least
+        ),
     }
 
 
-def _alarms(drifted: int, worst: str, stability: float) -> Sequence[str]:
+def _alarms(drifted: int, worst: str, stability: float, least: float) -> Sequence[str]:
     if not drifted:
         return []
     others = f", and {drifted - 1} more features are" if drifted > 1 else " is"
     return [
         f"{worst}{others} distributed unlike in the normal rows (population stability index "
-        f"{'up to ' if drifted > 1 else ''}{stability:.2f}, above {DRIFTED})"
+        f"{'up to ' if drifted > 1 else ''}{stability:.2f}, above {least:.2g})"
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.schema import Schema
-from aejax.detection import alarms, artifact
+from aejax.detection import alarms
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import left_out_alarms, rows_of_files
@@ -29,6 +28,7 @@ from aejax.detection.precision import choose_precision
 from aejax.detection.rows import schema_for, stored_array
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
+from aejax.models.backend import shapes_of
 from aejax.models.build import build
 from aejax.models.heads import heads_of
 from aejax.training.loop import train
@@ -147,7 +147,7 @@ def fit(
     scale_rows = rows if x_scale is None else stored_rows(x_scale, schema)[0]
     blocks = batches.in_blocks(scale_rows)
     scaler = scaling.fit(config.scale, blocks, scale_rows.dtype, heads_of(schema))
-    fingerprint = data_fingerprint(rows)
+    fingerprint = batches.data_fingerprint(rows)
     model = build(config.model, schema)
     check_frozen(config, model, schema)
 
@@ -168,7 +168,7 @@ def fit(
         progress=progress,
         should_stop=should_stop,
         checkpoint_seconds=checkpoint_seconds,
-        identity=_identity(config, schema, fingerprint, classes, initial),
+        fingerprint=fingerprint,
         labels=classes,
         labels_validation=held_classes,
         initial=initial,
@@ -186,7 +186,7 @@ def fit(
             **(provenance or {}),
         },
     )
-    if isinstance(config.model, settings.Classifier) and config.model.classes == 2:
+    if config.model.own_score == "log-odds":
         # Class 1 is the anomaly; thresholds are set on normal rows.
         assert of_class is not None
         looked_at = looked_at[of_class == 0]
@@ -212,25 +212,6 @@ def _hold_out(
     return rows, classes, held, held_classes
 
 
-def _identity(
-    config: Config,
-    schema: Schema,
-    fingerprint: str,
-    classes: np.ndarray | None,
-    initial: Mapping[str, Any] | None,
-) -> str:
-    """What decides a run; a checkpoint of another one is not continued."""
-    identity = f"{fingerprint} {settings.to_dict(config)} {schema}"
-    # Only where there are any: identities of older runs have no word of them.
-    if schema.columns is not None:
-        identity += f" {schema.columns}"
-    if classes is not None:
-        identity += f" {data_fingerprint(classes)}"
-    if initial is not None:
-        identity += f" {artifact.digest(initial)}"
-    return identity
-
-
 def stored_rows(x: Any, schema: Schema | None) -> tuple[Stored, Schema]:
     """Rows as they are stored, an array or on disk, and their schema.
 
@@ -250,7 +231,7 @@ def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.
     Raises:
         InputError: if a classifier has none, another model has some, or one is no class.
     """
-    if not isinstance(config.model, settings.Classifier):
+    if not config.model.learns_classes:
         if labels is not None:
             raise InputError(
                 f"{name} are given for a {type(config.model).__name__} model; "
@@ -262,7 +243,7 @@ def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.
     classes = np.asarray(labels)
     if classes.shape != (rows,):
         raise InputError(f"{name} has shape {classes.shape}; allowed: ({rows},), one a row")
-    most = config.model.classes - 1
+    most: int = config.model.classes - 1  # type: ignore[union-attr]
     wrong = np.flatnonzero(~((classes >= 0) & (classes <= most) & (classes == classes // 1)))
     if len(wrong):
         raise InputError(
@@ -275,17 +256,9 @@ def check_frozen(config: settings.Config, model: Any, schema: Schema) -> None:
     """Refuse a name in `Train.frozen` that no parameter's path begins with."""
     if not config.train.frozen:
         return
-    variables = jax.eval_shape(lambda: steps.new_variables(model, schema.shape, 0))
+    variables = shapes_of(lambda: steps.new_variables(model, schema.shape, 0))
     for name in config.train.frozen:
         if not any(jax.tree.leaves(steps.is_frozen((name,), variables["params"]))):
             paths = jax.tree_util.tree_leaves_with_path(variables["params"])
             layers = {"/".join(str(part.key) for part in path[:-1]) for path, _ in paths}
             raise InputError(f"Train.frozen holds {name!r}; {settings.suggest(name, layers)}")
-
-
-def data_fingerprint(x: Stored) -> str:
-    """SHA-256 of rows, their type and their shape, in hexadecimal."""
-    total = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
-    for block in batches.in_blocks(x):
-        total.update(np.ascontiguousarray(block).data)
-    return total.hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.detection.group_drift import BINS, bins_of, stability_indices, tell_apart
+from aejax.detection.group_drift import BINS, bins_of, known_deciles, stability_indices
 from aejax.detection.stability import constant_scores, least_drift
 from aejax.detection.threshold import Threshold
 
@@ -66,12 +66,10 @@ def alarms_of_scores(scores: np.ndarray, before: Threshold) -> list[Alarm]:
     if constant := constant_scores(scores):
         text = without_advice(constant[0])
         return [Alarm(kind="constant scores", size=float(len(scores)), text=text)]
-    if before.deciles is None or not np.isfinite(scores).all():
+    deciles = known_deciles(before)
+    if deciles is None or not np.isfinite(scores).all():
         return []
-    deciles = np.asarray(before.deciles)[None]
-    if not tell_apart(deciles).all():
-        return []
-    places = bins_of(scores, deciles)
+    places = bins_of(scores, deciles[None])
     counts = np.bincount(places, minlength=BINS)
     found = drift_alarm(
         float(stability_indices(counts[None])[0]), float(least_drift(len(scores), before.rows))

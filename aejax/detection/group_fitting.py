@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aejax.config import Classifier, Config, InputError
-from aejax.core.errors import feature_error
+from aejax.config import Config, InputError
+from aejax.core import mesh, steps
+from aejax.data.batches import data_fingerprint
 from aejax.data.groups import group_positions
 from aejax.data.schema import Schema
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group import Group
 from aejax.detection.group_checks import check_groups
 from aejax.detection.group_curves import spread_of_losses
@@ -91,7 +90,7 @@ def fit_groups(
         (2,)
     """
     started = time.monotonic()
-    if isinstance(config.model, Classifier):
+    if config.model.learns_classes:
         raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
     if config.columns.kinds == "mixed":
         raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
@@ -262,9 +261,8 @@ def _learn_normal(
         picked = x[np.concatenate(few[first:last])]
         members = np.repeat(np.arange(first, last, dtype=np.int32), counts)
         scaled, found = detector.reconstruct_members(picked, members)
-        error = np.asarray(
-            feature_error(detector.config.error, jnp.asarray(scaled), jnp.asarray(found))
-        )
+        placed = mesh.ONE_DEVICE.everywhere((scaled, found))
+        error = jax.device_get(steps.compiled_feature_error(detector.config.error, *placed))
         latent = detector.encode_members(picked, members) if "latent" in kinds else None
         for part in np.split(np.arange(count), np.cumsum(counts)[:-1]):
             learnt.append(

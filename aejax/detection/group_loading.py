@@ -54,7 +54,7 @@ def load_groups(folder: str | Path) -> GroupDetector:
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((len(groups), *leaf.shape), leaf.dtype), like
     )
-    arrays = artifact.read_arrays(folder, written["arrays"], like)
+    arrays = artifact.read_arrays(folder / written["arrays"], like)
     return GroupDetector(
         config=config,
         schema=schema,

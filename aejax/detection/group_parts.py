@@ -66,7 +66,8 @@ def train_in_parts(
         x: rows of the schema's type, [n, ...].
         schema: of the rows.
         folder: of the run; parts that it holds aren't trained again.
-        data: what decides the result besides configuration and schema, such as fingerprints.
+        data: what decides the result besides configuration and schema; "rows" is their
+            fingerprint.
         group_size: most members in one program.
         progress: whether to draw a progress bar on stderr.
         should_stop: asked now and then; True raises `Interrupted`.
@@ -94,6 +95,7 @@ def train_in_parts(
         group_size=parts.group_size,
         progress=progress,
         parts=parts,
+        fingerprint=data.get("rows"),
         should_stop=should_stop,
     )
     trained: dict[int, TrainedMember] = {}

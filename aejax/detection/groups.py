@@ -24,11 +24,13 @@ from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector, Reason, arrays_of
 from aejax.detection.group import Group, calibrated, provenance_of
 from aejax.detection.group_alarms import OF_SCORES, in_sentences
+from aejax.detection.group_drift import BINS
 from aejax.detection.group_rows import map_tiles
 from aejax.detection.neighbours import describe_normal
 from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
 from aejax.models.build import build
+from aejax.training.identity import digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,13 +89,19 @@ class GroupDetector:
                 self.names,
             ]
         )
-        arrays = artifact.digest(arrays_of(self.scaler, self.variables))
+        arrays = digest(arrays_of(self.scaler, self.variables))
         return hashlib.sha256(f"groups {described} {arrays}".encode()).hexdigest()
 
     @functools.cached_property
     def thresholds(self) -> np.ndarray:
         """Every group's threshold, float64 [groups]."""
         return np.array([group.threshold.value for group in self.groups])
+
+    @functools.cached_property
+    def deciles(self) -> np.ndarray:
+        """Of the scores that each threshold was set on, float64 [groups, 9]; NaN where unknown."""
+        unknown = (np.nan,) * (BINS - 1)
+        return np.array([group.threshold.deciles or unknown for group in self.groups])
 
     def places(self, groups: Any, rows: int) -> np.ndarray:
         """The position of each row's group among those that have a detector, or -1, int32."""

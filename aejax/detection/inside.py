@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import config as settings
 from aejax.config import InputError
 from aejax.core import mesh, steps
 from aejax.data import batches
 from aejax.detection.placed import PlacedModel
 from aejax.detection.rows import finite_rows
+from aejax.models.backend import shapes_of
 
 # The name under which `state_rows` gives what `encode` gives.
 LATENT = "latent"
@@ -35,7 +35,7 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
     model.require_reconstructions("decode")
     variables, scaler = model.arrays_on(mesh.ONE_DEVICE)
     latent = np.asarray(latent, np.float32)
-    shape = jax.eval_shape(
+    shape = shapes_of(
         lambda x: steps.encode_rows(model.scorer, variables, scaler, x), _one_row(model)
     ).shape[1:]
     if latent.shape[1:] != shape:
@@ -43,7 +43,8 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
             f"latent values have shape {list(latent.shape)}; allowed: [n, "
             f"{', '.join(map(str, shape))}]"
         )
-    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, latent))
+    placed = mesh.ONE_DEVICE.everywhere(latent)
+    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, placed))
     return rows
 
 
@@ -53,8 +54,8 @@ def generate(model: PlacedModel, count: int, seed: int) -> np.ndarray:
     Raises:
         InputError: if the model is another one, or `count` isn't positive.
     """
-    network = model.config.model
-    if not isinstance(network, settings.Variational):
+    network: Any = model.config.model
+    if not network.generates:
         raise InputError(f"generate: the model is {type(network).__name__}; allowed: Variational")
     if count < 1:
         raise InputError(f"generate: count is {count}; allowed: at least 1")
@@ -68,7 +69,7 @@ def classify(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
     Raises:
         InputError: if the model is another one, or rows don't fit the schema.
     """
-    if not isinstance(model.config.model, settings.Classifier):
+    if not model.config.model.learns_classes:
         raise InputError(
             f"classify: the model is {type(model.config.model).__name__}; allowed: Classifier"
         )
@@ -80,7 +81,7 @@ def classify(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
 
 def layers(model: PlacedModel) -> dict[str, tuple[int, ...]]:
     """The layers whose neurons' states can be had, and the shape of one row's."""
-    found = jax.eval_shape(
+    found = shapes_of(
         lambda x: steps.state_rows(model.scorer, model.variables, model.scaler, x),
         _one_row(model),
     )

@@ -13,12 +13,15 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError
 from aejax.core import scaling, steps
+from aejax.core.programs import ProgramNetwork
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
 from aejax.detection.normal import like as like_normal
+from aejax.detection.own_network import check_same_network, flat, with_network, with_programs
 from aejax.detection.threshold import Threshold
+from aejax.models.backend import shapes_of
 from aejax.models.build import build
 
 MOST_MEMBERS = 1 << 16
@@ -26,14 +29,21 @@ MOST_MEMBERS = 1 << 16
 RANK_QUANTILES = 257
 
 
-def load(folder: str | Path) -> Detector:
+def load(folder: str | Path, *, network: Any = None) -> Detector:
     """The detector that `Detector.save` or a run wrote.
+
+    Nothing that is loaded runs Python code: where the network is somebody's own, the programs
+    that were saved with it score. With the network itself the detector can be trained on, as
+    in `fit(detector.config, x, initial=detector.variables)`.
 
     Args:
         folder: a detector's folder, or a run's folder that holds one in `detector/`.
+        network: the network that it was trained with, as in `Config(model=...)`, if it is
+            somebody's own; None takes the saved programs.
 
     Raises:
-        InputError: if there is none, or it is damaged or of a newer format.
+        InputError: if there is none, or it is damaged or of a newer format, or the network is
+            another one.
     """
     folder = artifact.home(Path(folder))
     written = artifact.read_description(folder)
@@ -46,7 +56,9 @@ def load(folder: str | Path) -> Detector:
         fields = _fields(written)
     except InputError as error:
         raise InputError(f"{folder / artifact.JSON_NAME}: {error}") from None
-    config, shape = fields["config"], fields["schema"].shape
+    shape = fields["schema"].shape
+    config = with_network(folder, written, fields["config"], shape, network)
+    fields["config"] = config
     variables = read_variables_like(folder, written, config, fields["schema"])
     if fields["combine"] == "rank":
         quantiles = jax.ShapeDtypeStruct((RANK_QUANTILES,), np.float32)
@@ -57,8 +69,19 @@ def load(folder: str | Path) -> Detector:
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like
         )
-    arrays = artifact.read_arrays(folder, written["arrays"], like)
-    return _detector(fields, arrays)
+    try:
+        arrays = artifact.read_arrays(folder / written["arrays"], like)
+    except InputError as error:
+        if network is None:
+            raise
+        raise InputError(
+            f"network is {network!r:.200}; allowed: the one that {folder} was trained with "
+            f"({error})"
+        ) from None
+    detector = _detector(fields, arrays)
+    if network is not None:
+        check_same_network(detector, artifact.read_programs(folder, written), folder)
+    return detector
 
 
 def read_variables_like(
@@ -76,7 +99,10 @@ def read_variables_like(
         InputError: if the description's names of what is known of normal rows are none.
     """
     model = build(config.model, schema)
-    variables = jax.eval_shape(lambda: steps.new_variables(model, schema.shape, 0))
+    if isinstance(model, ProgramNetwork):
+        variables = dict(model.like)
+    else:
+        variables = shapes_of(lambda: steps.new_variables(model, schema.shape, 0))
     # Detectors written before reasons were measured by usual errors have no such field.
     names = written.get("normal", [])
     if names:
@@ -96,7 +122,14 @@ def from_parts(described: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detec
     Raises:
         InputError: if the description is none of a detector.
     """
-    return _detector(_fields(described), arrays)
+    fields, arrays = _fields(described), dict(arrays)
+    programs = {name: content.tobytes() for name, content in arrays.pop("programs", {}).items()}
+    if programs:
+        fields["config"] = with_programs(
+            fields["config"], programs, fields["schema"].shape, "detector"
+        )
+        arrays["variables"] = flat(arrays["variables"])
+    return _detector(fields, arrays)
 
 
 def _detector(fields: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:

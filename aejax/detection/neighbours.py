@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import Config, InputError
-from aejax.core import scaling
+from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
@@ -53,7 +52,10 @@ def neighbours_of(scaler: Scaler, rows: Stored, *, most: int = MOST_NEIGHBOURS) 
     check_enough(len(rows))
     values = int(np.prod(rows.shape[1:]))
     few = rows[evenly(len(rows), min(most, max(2, MOST_VALUES // values)))]
-    return np.asarray(scaling.apply(scaler, jnp.asarray(few))).reshape(len(few), -1)
+    scaled: np.ndarray = jax.device_get(
+        steps.compiled_scale(*mesh.ONE_DEVICE.everywhere((scaler, few)))
+    )
+    return scaled.reshape(len(few), -1)
 
 
 def neighbours_of_groups(

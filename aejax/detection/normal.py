@@ -14,13 +14,14 @@ from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import BINS, UsualValues, usual_values
+from aejax.detection.feature_drift import BINS, MOST_ROWS, UsualValues, usual_values
 from aejax.detection.neighbours import MOST_NEIGHBOURS, needs_neighbours, neighbours_of
+from aejax.models.backend import shapes_of
 from aejax.models.build import build
 
-# Rows whose values are looked at, and rows that are reconstructed: enough for deciles and for a
-# mean error, and few enough to cost little beside training.
-MOST_ROWS, MOST_RECONSTRUCTED = 1 << 12, 1 << 11
+# Rows that are reconstructed: enough for a mean error, and few enough to cost little beside
+# training.
+MOST_RECONSTRUCTED = 1 << 11
 # The same for distances, whose covariance has many more numbers to be found.
 MOST_ROWS_OF_DISTANCES = 1 << 16
 MOST_VALUES = 4096
@@ -165,8 +166,8 @@ def like(
         count = schema.features
         if name == "latent":
             rows = jax.ShapeDtypeStruct((1, *schema.shape), np.float32)
-            latent: Any = jax.eval_shape(
-                lambda known, x: model.apply(known, x, method="encode"), variables, rows
+            latent: Any = shapes_of(
+                lambda known, x: model.call("encode", known, x), variables, rows
             )
             count = latent.size
         shapes[name] = {

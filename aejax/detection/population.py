@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import Classifier, Config, InputError
+from aejax.config import Config, InputError
 from aejax.data import batches
+from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import as_rows, check_finite, schema_for
@@ -88,7 +88,7 @@ def fit_population(
     if not configs:
         raise InputError("configs: found 0; allowed: at least 1")
     for number, config in enumerate(configs):
-        if isinstance(config.model, Classifier):
+        if config.model.learns_classes:
             raise InputError(
                 f"member {number}: Config.model is a Classifier; "
                 "allowed: models that learn without labels (train classifiers with fit)"

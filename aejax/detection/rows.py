@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Config, Context, InputError
+from aejax.config import Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.missing import check_cells, with_values
-from aejax.data.schema import RowKind, Schema
+from aejax.data.schema import RowKind, Schema, check_once
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
@@ -56,6 +56,7 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     if hasattr(x, "columns") and hasattr(x, "to_numpy"):
         names = tuple(map(str, x.columns))
         if schema is not None and schema.names is not None:
+            check_once(names, "rows have", schema.names)
             missing = [name for name in schema.names if name not in names]
             if missing:
                 raise InputError(f"rows have no column {missing[0]!r}; found: {', '.join(names)}")
@@ -67,6 +68,7 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     if rows.dtype.kind not in "biuf":
         raise InputError(f"rows are {rows.dtype}; allowed: numbers")
     if schema is None:
+        check_once(names or (), "rows have")
         schema = infer_schema(rows, names)
     if rows.shape[1:] != schema.shape:
         raise InputError(
@@ -184,8 +186,8 @@ def check_scores(scores: np.ndarray, rows: np.ndarray, schema: Schema, config: C
     if not finite.all():
         row = int(np.argmin(finite))
         allowed = "rows within float32's range"
-        if isinstance(config.model, Context):
-            allowed = f"whole numbers from 0 to {config.model.vocabulary - 1}"
+        if config.model.numbers is not None:
+            allowed = f"whole numbers from 0 to {config.model.numbers - 1}"
         raise InputError(f"row {row} has score {scores[row]}; allowed: {allowed}")
 
 

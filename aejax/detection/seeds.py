@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import Classifier, Config, InputError
+from aejax.config import Config, InputError
+from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection import alarms
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.population import Population, detector_of, new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
 from aejax.detection.stability import record
@@ -72,7 +72,7 @@ def fit_seeds(
     """
     if not configs:
         raise InputError("configs: found 0; allowed: at least 1")
-    if any(isinstance(config.model, Classifier) for config in configs):
+    if any(config.model.learns_classes for config in configs):
         raise InputError("Config.model is a Classifier; allowed together: autoencoders")
     started = time.monotonic()
     schema = schema_for(configs[0], x_train, schema)

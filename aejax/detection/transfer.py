@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.config import Classifier, Dense, InputError
+from aejax.config import Classifier, InputError
 from aejax.core import steps
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -88,11 +88,10 @@ def encoder_layers(model: Classifier, lowest: int | None = None) -> tuple[str, .
         ('network/encoder_layers_0',)
     """
     network = model.network
-    widths = network.hidden if isinstance(network, Dense) else network.channels
     kinds = ("layers", "norms") if network.batch_norm else ("layers",)
     return tuple(
         f"{NETWORK}/{ENCODER}_{kind}_{index}"
-        for index in range(len(widths))[:lowest]
+        for index in range(network.depth)[:lowest]
         for kind in kinds
     )
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aejax.config import Classifier, InputError
+from aejax.config import InputError
 from aejax.data.schema import Schema
 from aejax.detection.asking import ask_and_tell
 from aejax.detection.cross_validation import (
@@ -222,7 +222,7 @@ def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 def _check_comparable(space: SearchSpace, objective: Objective) -> None:
     if space.base.columns.kinds != "numbers" or "columns.kinds" in space.searched:
         raise InputError(f"{space.source}: columns.kinds is set; allowed in a search: 'numbers'")
-    if isinstance(space.base.model, Classifier):
+    if space.base.model.learns_classes:
         raise InputError(
             f"{space.source}: model is a Classifier; allowed: models that learn without labels"
         )

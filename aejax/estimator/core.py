@@ -24,7 +24,7 @@ from aejax.config import (
     ScoreName,
     Train,
 )
-from aejax.data.schema import Schema
+from aejax.data.schema import Schema, check_once
 from aejax.detection import fitting, loading
 from aejax.rules.contamination import Contamination
 
@@ -106,6 +106,8 @@ class EstimatorCore(BaseEstimator):
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """Rows as an array of float32; a mixed table as it is, but for the names of its columns."""
+        if hasattr(X, "columns"):
+            check_once([str(name) for name in X.columns], "X has")
         if self._mixed:
             return validate_data(self, X, reset=reset, skip_check_array=True)
         least = 2 if reset else 1

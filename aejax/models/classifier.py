@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
+from aejax import config
 from aejax.config import Precision
+from aejax.data.schema import Schema
 from aejax.models import layers
+from aejax.models.build import inner
 from aejax.models.conv import ConvAutoencoder
 from aejax.models.dense import DenseAutoencoder
+from aejax.models.heads import refuse_mixed
+from aejax.models.network import LinenNetwork, Variables
 
 
 class EncoderClassifier(nn.Module):
@@ -47,3 +55,34 @@ class EncoderClassifier(nn.Module):
     def encode(self, x: jax.Array) -> jax.Array:
         """What the encoder gives for rows float32 [B, *shape]."""
         return self.network.encode(x)
+
+
+class ClassifierNetwork(LinenNetwork):
+    """A classifier, which minimises the cross-entropy of each row's class."""
+
+    def losses(
+        self,
+        variables: Variables,
+        x: jax.Array,
+        target: Any,
+        *,
+        mask: jax.Array,
+        key: jax.Array,
+        train: bool,
+        beta: jax.Array,
+    ) -> tuple[jax.Array, Variables]:
+        """Cross-entropy of every row's class, float32 [B], in nats; `target` is int32 [B]."""
+        found = self.apply(variables, x, train=train, mask=mask, key=key)
+        logits, changed = found if train else (found, {})
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)
+        return -chosen[:, 0], changed
+
+
+def network(settings: config.Classifier, schema: Schema, precision: Precision) -> ClassifierNetwork:
+    """The network of settings."""
+    refuse_mixed(settings, schema)
+    around, _ = inner(settings.network, schema.shape, precision)
+    module = EncoderClassifier(network=around, classes=settings.classes, precision=precision)
+    return ClassifierNetwork(
+        module=module, precision=precision, reconstructs=False, own_score=settings.own_score
+    )

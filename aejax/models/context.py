@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.config import Precision
+from aejax import config
+from aejax.config import InputError, Precision
+from aejax.data.schema import Schema
 from aejax.models import layers
 from aejax.models.convolution import product
+from aejax.models.heads import refuse_mixed
+from aejax.models.network import LinenNetwork, Variables
 
 # A random word of rank r is drawn in proportion to r ** -0.75: Zipf's law, to the power that
 # Mikolov et al. (the second paper of 2013, section 2.2) raise the words' frequencies to.
@@ -148,3 +152,41 @@ def _log_zipf(vocabulary: int) -> jax.Array:
     power = 1 - ZIPF
     drawn = power * jnp.log(rank) + jnp.log(jnp.expm1(power * jnp.log1p(1 / rank)))
     return jnp.concatenate([jnp.full(1, NEVER), drawn])
+
+
+class ContextNetwork(LinenNetwork):
+    """A context model, which minimises the surprise of the middle of every window."""
+
+    def losses(
+        self,
+        variables: Variables,
+        x: jax.Array,
+        target: Any,
+        *,
+        mask: jax.Array,
+        key: jax.Array,
+        train: bool,
+        beta: jax.Array,
+    ) -> tuple[jax.Array, Variables]:
+        """Surprise of every window's middle, in nats, or its estimate by negative sampling."""
+        found = self.apply(variables, x, train=train, mask=mask, key=key)
+        return found if train else (found, {})
+
+
+def network(settings: config.Context, schema: Schema, precision: Precision) -> ContextNetwork:
+    """The network of settings.
+
+    Raises:
+        InputError: if rows aren't windows of the settings' size.
+    """
+    refuse_mixed(settings, schema)
+    wanted = (2 * settings.window + 1,)
+    if schema.shape != wanted:
+        raise InputError(
+            f"shape of a row is {schema.shape!r}; allowed with a context model of window "
+            f"{settings.window}: {wanted}"
+        )
+    module = ContextPredictor(precision=precision, **vars(settings))
+    return ContextNetwork(
+        module=module, precision=precision, reconstructs=False, own_score=settings.own_score
+    )

@@ -8,8 +8,12 @@ from typing import Literal
 import flax.linen as nn
 import jax
 
+from aejax import config
 from aejax.config import Activation, InputError, Precision
+from aejax.data.schema import Schema
 from aejax.models import layers
+from aejax.models.heads import refuse_mixed
+from aejax.models.network import LinenNetwork
 
 
 class ConvAutoencoder(nn.Module):
@@ -136,3 +140,24 @@ def check_image(shape: tuple[int, ...], levels: int) -> None:
             f"shape of a row is {shape!r}; allowed with a conv model of {levels} levels: "
             f"a height and a width divisible by {factor}"
         )
+
+
+def network(settings: config.Conv, schema: Schema, precision: Precision) -> LinenNetwork:
+    """The network of settings."""
+    refuse_mixed(settings, schema)
+    module = autoencoder(settings, schema.shape, precision)
+    return LinenNetwork(module=module, precision=precision)
+
+
+def autoencoder(
+    settings: config.Conv, shape: tuple[int, ...], precision: Precision
+) -> ConvAutoencoder:
+    """The module of settings, for images of one shape."""
+    check_image(shape, len(settings.channels))
+    return ConvAutoencoder(shape=shape, precision=precision, **vars(settings))
+
+
+def latent_shape(settings: config.Conv, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of an image's latent values: height, width and channels."""
+    factor = 2 ** len(settings.channels)
+    return (shape[0] // factor, shape[1] // factor, settings.channels[-1])

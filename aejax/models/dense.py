@@ -7,9 +7,13 @@ import math
 import flax.linen as nn
 import jax
 
+from aejax import config
 from aejax.config import Activation, Precision
+from aejax.data.schema import Schema
 from aejax.models import layers
 from aejax.models.dropout import Dropout
+from aejax.models.heads import heads_of, outputs_of
+from aejax.models.network import LinenNetwork
 
 
 class DenseAutoencoder(nn.Module):
@@ -96,3 +100,33 @@ class DenseAutoencoder(nn.Module):
         if norm is not None:
             x = layers.normalise(norm, x, train=train, mask=mask)
         return self.drop(layers.ACTIVATIONS[self.activation](x), train=train)
+
+
+def network(settings: config.Dense, schema: Schema, precision: Precision) -> LinenNetwork:
+    """The network of settings; of a mixed table, between the inputs and outputs of its columns."""
+    heads = heads_of(schema)
+    if heads is None:
+        module = autoencoder(settings, schema.shape, precision)
+        return LinenNetwork(module=module, precision=precision)
+    from aejax.models.mixed import MixedAutoencoder
+
+    inner = autoencoder(settings, (outputs_of(heads),), precision)
+    mixed = MixedAutoencoder(heads=heads, network=inner)
+    return LinenNetwork(module=mixed, precision=precision, heads=heads)
+
+
+def autoencoder(
+    settings: config.Dense, shape: tuple[int, ...], precision: Precision
+) -> DenseAutoencoder:
+    """The module of settings, for rows of one shape."""
+    mirrored = settings.hidden[-2::-1]
+    decoder = mirrored if settings.decoder is None else settings.decoder
+    given = {**vars(settings), "decoder": decoder}
+    # A number of the training: networks that differ in it share their programs.
+    del given["dropout"]
+    return DenseAutoencoder(shape=shape, precision=precision, **given)
+
+
+def latent_shape(settings: config.Dense, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a row's latent values."""
+    return (settings.hidden[-1],)

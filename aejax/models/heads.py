@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from aejax.config import InputError
 from aejax.data.schema import Schema
 
 
@@ -60,10 +61,15 @@ def heads_of(schema: Schema) -> tuple[Head, ...] | None:
     )
 
 
-def heads_of_model(model: Any) -> tuple[Head, ...] | None:
-    """The heads of a module that takes mixed rows; None of others."""
-    heads: tuple[Head, ...] | None = getattr(model, "heads", None)
-    return heads
+def refuse_mixed(settings: object, schema: Schema) -> None:
+    """Refuse a mixed table for a network that takes none."""
+    if schema.columns is not None:
+        raise InputError(f"model is {type(settings).__name__}; allowed for a mixed table: Dense")
+
+
+def outputs_of(heads: tuple[Head, ...]) -> int:
+    """How many outputs of a network the columns take together."""
+    return sum(head.outputs for head in heads)
 
 
 def runs_of(heads: tuple[Head, ...]) -> list[Run]:

@@ -7,9 +7,13 @@ import functools
 import flax.linen as nn
 import jax
 
+from aejax import config
 from aejax.config import Activation, Precision
+from aejax.data.schema import Schema
 from aejax.models import layers
 from aejax.models.conv import check_image
+from aejax.models.heads import refuse_mixed
+from aejax.models.network import LinenNetwork
 
 
 class SuperResolver(nn.Module):
@@ -89,3 +93,11 @@ class SuperResolver(nn.Module):
                 x = layers.normalise(self.decoder_norms[index], x, train=train, mask=mask)
             layers.keep_state(self, f"decoder_{index}", layers.as_image(x))
         return self.output_layer(x)
+
+
+def network(settings: config.SuperResolution, schema: Schema, precision: Precision) -> LinenNetwork:
+    """The network of settings."""
+    refuse_mixed(settings, schema)
+    check_image(schema.shape, settings.levels)
+    module = SuperResolver(shape=schema.shape, precision=precision, **vars(settings))
+    return LinenNetwork(module=module, precision=precision)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aejax import config
 from aejax.config import Precision
+from aejax.data.schema import Schema
 from aejax.models import layers
+from aejax.models.build import inner
 from aejax.models.conv import ConvAutoencoder
 from aejax.models.dense import DenseAutoencoder
+from aejax.models.heads import refuse_mixed
+from aejax.models.network import LinenNetwork, Variables
 
 # Log variances beyond this are no use to anyone and overflow when training goes astray.
 MOST_LOG_VARIANCE = 20.0
@@ -149,3 +154,53 @@ def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
         float32 [B], summed over latent dimensions (Kingma and Welling 2014, appendix B).
     """
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=1)
+
+
+class VariationalNetwork(LinenNetwork):
+    """A variational autoencoder, which minimises the negative evidence lower bound."""
+
+    def losses(
+        self,
+        variables: Variables,
+        x: jax.Array,
+        target: Any,
+        *,
+        mask: jax.Array,
+        key: jax.Array,
+        train: bool,
+        beta: jax.Array,
+    ) -> tuple[jax.Array, Variables]:
+        """The negative bound of every row, in nats, with one sample of the posterior.
+
+        -log p(row | sample) + beta * KL(posterior, prior), summed over features and latent
+        dimensions (Kingma and Welling 2014, equation 10).
+        """
+        found = self._run(
+            variables,
+            x,
+            train=train,
+            mask=mask if train else None,
+            key=key,
+            method="negative_elbo",
+            target=target,
+        )
+        terms, changed = found if train else (found, {})
+        reconstruction, divergence = terms
+        return reconstruction + beta * divergence, changed
+
+
+def network(
+    settings: config.Variational, schema: Schema, precision: Precision
+) -> VariationalNetwork:
+    """The network of settings."""
+    refuse_mixed(settings, schema)
+    around, body = inner(settings.network, schema.shape, precision)
+    module = VariationalAutoencoder(
+        network=around,
+        body=body,
+        latent=settings.latent,
+        likelihood=settings.likelihood,
+        samples=settings.samples,
+        precision=precision,
+    )
+    return VariationalNetwork(module=module, precision=precision)

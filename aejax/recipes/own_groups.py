@@ -13,10 +13,10 @@ import numpy as np
 from aejax.config import Config, InputError, Rule, rule_text
 from aejax.config.rules import least_scores, needs_labels
 from aejax.data import files
+from aejax.data.batches import data_fingerprint
 from aejax.data.groups import group_positions, read_groups
 from aejax.data.rows import Selection
 from aejax.detection import artifact
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
 from aejax.detection.group_parts import groups_fingerprint

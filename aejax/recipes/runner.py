@@ -11,9 +11,10 @@ from typing import Any
 
 from aejax import __version__
 from aejax.config import Combine, Config, Vary
+from aejax.data.batches import data_fingerprint
 from aejax.detection.alarms import rows_seen_in_training
 from aejax.detection.detector import Detector
-from aejax.detection.fitting import data_fingerprint, fit
+from aejax.detection.fitting import fit
 from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
 from aejax.detection.stability import record

@@ -15,7 +15,7 @@ from aejax.recipes.recipe import Recipe, Study
 from aejax.recipes.runner import seeded, versions
 from aejax.recipes.studies import run_any
 from aejax.reporting.findings import Findings, Table, write_findings
-from aejax.training.run_folder import claim
+from aejax.training.run_folder import check_config, claim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,6 +131,8 @@ def _measured(
 ) -> dict[str, float]:
     done = folder / "metrics.json"
     if done.is_file():
+        if isinstance(recipe, Recipe):
+            check_config(folder, seeded(recipe, seed, quick))
         found = read_json(done, 16 << 20).get("measured")
     else:
         found = run_any(recipe, folder, seed=seed, quick=quick, **how)["measured"]

@@ -16,9 +16,9 @@ from typing import Any
 from aejax.config import InputError, Train, read_json, to_dict
 from aejax.config.durable import write_file
 from aejax.data import batches
+from aejax.data.batches import data_fingerprint
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
-from aejax.detection.fitting import data_fingerprint
 from aejax.detection.threshold import check_rule
 from aejax.detection.tuning import Objective, Search, Tuning, tune
 from aejax.recipes.page import Story

@@ -12,7 +12,9 @@ from aejax.config import InputError
 from aejax.config.durable import refused_as_input
 from aejax.scoring.durable import ASIDE, drop_cut_line, sync_folder
 from aejax.scoring.manifest import (
+    ADDED_TOP,
     CONTINUES,
+    FILES,
     GROUPS,
     LOCK,
     NAME,
@@ -69,7 +71,7 @@ def claim(
                     f"{wanted!r}; allowed: another folder, or --restart to start over"
                 )
         manifest = Manifest(
-            folder, identity, written["segments"], written["parts"], written["format"]
+            folder, identity, written["segments"], written["parts"], written["runs"]
         )
         new = _new_files(manifest, files, append=append)
         drop_cut_line(folder / PARTS)
@@ -81,14 +83,14 @@ def claim(
 
 
 def _new(folder: Path, identity: dict[str, Any], files: Sequence[tuple[str, str]]) -> Manifest:
-    manifest = Manifest(folder, identity, [], [])
+    manifest = Manifest(folder, identity, [], [], [])
     manifest.begin(files)
     return manifest
 
 
 def _clear(folder: Path) -> None:
     # What says that the rest is complete goes first, then what lists the parts, then they.
-    for name in (SUCCESS, SUMMARY, TOP, GROUPS, TOTALS, PARTS):
+    for name in (SUCCESS, SUMMARY, TOP, ADDED_TOP, FILES, GROUPS, TOTALS, PARTS):
         (folder / name).unlink(missing_ok=True)
         sync_folder(folder)
     for entry in folder.glob("part-*.parquet"):

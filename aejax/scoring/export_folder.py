@@ -15,19 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import stat
 import uuid
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from aejax.config import InputError
 from aejax.config.durable import exchange, sync_folder, written_aside
@@ -196,65 +192,6 @@ def read_files(folder: Path, described: Mapping[str, Any]) -> dict[str, bytes]:
             )
         contents[name] = content
     return contents
-
-
-def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays as the content of an uncompressed npz file."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
-        for name, array in arrays.items():
-            # Without a time: equal arrays make equal files.
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            with file.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-    return packed.getvalue()
-
-
-def unpack_arrays(content: bytes, like: Mapping[str, Any], where: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file that hold exactly what is expected.
-
-    Args:
-        content: of the file.
-        like: name -> what has the array's shape and dtype.
-        where: the file, for messages.
-
-    Raises:
-        InputError: if names, shapes or types differ, or entries are compressed.
-    """
-    arrays = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
-            entries = {entry.filename: entry for entry in file.infolist()}
-            wanted = {f"{name}.npy" for name in like}
-            if entries.keys() != wanted or len(file.infolist()) != len(wanted):
-                wrong = sorted(entries.keys() ^ wanted)
-                raise InputError(f"{where}: arrays differ from the model's: {wrong[:3]}")
-            for name, shaped in like.items():
-                entry = entries[f"{name}.npy"]
-                stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
-                if not stored or entry.file_size > len(content):
-                    raise InputError(f"{where}: {name} is compressed; allowed: stored arrays")
-                arrays[name] = _array(file.read(entry), shaped, f"{where}: {name}")
-    # NotImplementedError: an entry of a kind that zipfile doesn't read.
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{where} is no readable npz file: {error}") from None
-    return arrays
-
-
-def _array(content: bytes, like: Any, name: str) -> np.ndarray:
-    member = io.BytesIO(content)
-    version = np.lib.format.read_magic(member)
-    if version != (1, 0):
-        raise InputError(f"{name} is npy format {version}; allowed: (1, 0)")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-    if shape != tuple(like.shape) or dtype != np.dtype(like.dtype) or (fortran and len(shape) > 1):
-        raise InputError(f"{name} is {dtype}{list(shape)}; allowed: {like.dtype}{list(like.shape)}")
-    left = content[member.tell() :]
-    if len(left) != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
-        raise InputError(f"{name} has {len(left)} bytes of values; allowed: those of its shape")
-    return np.frombuffer(left, dtype).reshape(shape)
 
 
 def _digest(described: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError, Precision
+from aejax.core import programs as lowered
 from aejax.core import steps
+from aejax.data.packed import unpack
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.memory import BatchLimit
 from aejax.detection.rows import as_rows, check_finite, map_batches
 from aejax.detection.threshold import Threshold
-from aejax.scoring import export, export_folder
+from aejax.scoring import export_folder
 
 MOST_TOP_FEATURES = 1 << 16
 
@@ -177,17 +180,20 @@ def load_export(folder: str | Path) -> ExportedScorer:
     for name, outputs in ((export_folder.SCORE, 1), (export_folder.EXPLAIN, 3)):
         if name not in names:
             continue
-        call, needed = export.read(
-            contents[name], fields["schema"], outputs=outputs, where=folder / name
+        call, needed = lowered.read(
+            contents[name],
+            fields["schema"].shape,
+            fields["schema"].dtype,
+            outputs=outputs,
+            where=folder / name,
         )
         if like is not None and needed != like:
             raise InputError(f"{folder / name} takes other arrays than {export_folder.SCORE}")
         like = needed
         programs[name.partition(".")[0]] = Program(call, fields["config"].products)
     assert like is not None
-    arrays = export_folder.unpack_arrays(
-        contents[export_folder.ARRAYS], like, folder / export_folder.ARRAYS
-    )
+    packed = io.BytesIO(contents[export_folder.ARRAYS])
+    arrays = unpack(packed, like, folder / export_folder.ARRAYS)
     decides = [described["files"][name]["sha256"] for name in sorted(names)]
     fingerprint = hashlib.sha256(" ".join(decides).encode()).hexdigest()
     return ExportedScorer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -14,11 +15,14 @@ import numpy as np
 from aejax import __version__
 from aejax import config as settings
 from aejax.config import InputError, read_json
+from aejax.core import programs
+from aejax.data.packed import pack
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.group_loading import is_groups, load_groups
 from aejax.detection.loading import load
-from aejax.scoring import export, export_folder, parity
+from aejax.models.backend import default_settings
+from aejax.scoring import export_folder, parity
 from aejax.scoring.exported import ExportedScorer, load_export
 from aejax.scoring.model_card import write_model_card
 
@@ -154,19 +158,20 @@ def _write_stablehlo(
 ) -> dict[str, Any]:
     scorer, schema = detector.scorer, detector.schema
     top = min(top_features, schema.features) if scorer.reconstructs else 0
-    how = (scorer, detector.scaler, detector.variables, schema)
-    arrays = export.arrays_of(detector.scaler, detector.variables)
+    how = (scorer, detector.scaler, detector.variables, schema.shape, schema.dtype)
+    arrays = io.BytesIO()
+    pack(arrays, jax.device_get(programs.arrays_of(detector.scaler, detector.variables)))
     files = {
-        export_folder.SCORE: export.lower(*how),
-        export_folder.ARRAYS: export_folder.pack_arrays(jax.device_get(arrays)),
+        export_folder.SCORE: programs.lower_score(*how),
+        export_folder.ARRAYS: arrays.getvalue(),
         export_folder.LOADER: _TEMPLATE.read_bytes(),
     }
     if top:
-        files[export_folder.EXPLAIN] = export.lower(*how, top=top)
+        files[export_folder.EXPLAIN] = programs.lower_score(*how, top=top)
     described = {
         "kind": "stablehlo",
         **describe(detector, metrics),
-        "platforms": list(export.PLATFORMS),
+        "platforms": list(programs.PLATFORMS),
         "top_features": top,
         "batch_size": default_batch_size(schema, detector.config),
     }
@@ -202,7 +207,9 @@ def check_parity(detector: Detector, exported: ExportedScorer) -> dict[str, Any]
     # As scorer.py compiles it, but for the name of the function: called without options.
     call = exported.programs["score"].call
     padded = np.concatenate([rows, np.zeros((-len(rows) % size, *rows.shape[1:]), rows.dtype)])
-    plain = [np.asarray(call(exported.arrays, x)) for x in np.split(padded, len(padded) // size)]
+    batches = np.split(padded, len(padded) // size)
+    with default_settings():
+        plain = [jax.device_get(call(*jax.device_put((exported.arrays, x)))) for x in batches]
     bare = parity.check(
         "the export without compiler options",
         live,

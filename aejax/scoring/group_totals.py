@@ -11,7 +11,7 @@ import dataclasses
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,11 @@ class Groups:
     @staticmethod
     def of(detector: GroupDetector, column: str) -> Groups:
         """The groups of a detector, with their name's column in the files."""
-        thresholds = [group.threshold for group in detector.groups]
-        unknown = (np.nan,) * (BINS - 1)
         return Groups(
             column=column,
             names=detector.names,
-            deciles=np.array([threshold.deciles or unknown for threshold in thresholds]),
-            calibrated=np.array([threshold.rows for threshold in thresholds]),
+            deciles=detector.deciles,
+            calibrated=np.array([group.threshold.rows for group in detector.groups]),
         )
 
     def of_part(self, file: pq.ParquetFile) -> dict[str, Any]:
@@ -192,21 +190,33 @@ class GroupTotals:
             }
         return told
 
-    def write(self, folder: Path) -> None:
-        """Write a line for every group, those without a detector last."""
+    def write(self, folder: Path, added: GroupTotals) -> None:
+        """Write a line for every group, those without a detector last.
+
+        Args:
+            folder: of the scores.
+            added: counts of the newest run alone; they are in the last columns.
+        """
         text = io.StringIO(newline="")
         table = csv.writer(text)
-        more = ("share_flagged", "population_stability", "detector")
-        table.writerow([self.groups.column, *FIELDS, *more])
-        indices = self._indices().tolist()
-        for at, name in enumerate(self.groups.names):
-            index = None if math.isnan(indices[at]) else indices[at]
-            counts = self.counts[at, : len(FIELDS)].tolist()
-            table.writerow([name, *counts, self._line(at)["share"], index, "yes"])
+        more = ("share_flagged", "population_stability")
+        newest = [f"added_{name}" for name in (*FIELDS, *more)]
+        table.writerow([self.groups.column, *FIELDS, *more, "detector", *newest])
+        both = zip(self._cells(), added._cells(), strict=True)
+        for name, (of_all, of_run) in zip(self.groups.names, both, strict=True):
+            table.writerow([name, *of_all, "yes", *of_run])
         for name, rows in _most(self.unknown.items())[0]:
-            table.writerow([name, rows, 0, 0, None, None, "no"])
+            row = [rows, 0, 0, None, None]
+            of_run = [added.unknown.get(name, 0), *row[1:]]
+            table.writerow([name, *row, "no", *of_run])
         with written_aside(folder / GROUPS) as file:
             file.write(text.getvalue().encode())
+
+    def _cells(self) -> Iterator[list[Any]]:
+        """Of each group its counts, the share that is flagged, and its stability index."""
+        for at, index in enumerate(self._indices().tolist()):
+            counts = self.counts[at, : len(FIELDS)].tolist()
+            yield [*counts, self._line(at)["share"], None if math.isnan(index) else index]
 
     def _line(self, at: int) -> dict[str, Any]:
         rows, scored, flagged = self.counts[at, : len(FIELDS)].tolist()

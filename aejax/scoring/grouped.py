@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from aejax.config import InputError
 from aejax.data.blocks import Block
 from aejax.data.groups import positions_of
 from aejax.data.rows import Selection
+from aejax.detection.group_drift import bins_of_members
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.group_totals import Groups
-from aejax.scoring.judging import Scored
+from aejax.scoring.judging import Scored, key_names
 
 # A kind of bad rows, as a summary counts them.
 UNKNOWN = "group without a detector"
@@ -43,11 +45,19 @@ def groups_identity(detector: GroupDetector, column: str) -> dict[str, Any]:
     }
 
 
-def counted_groups(detector: object, identity: dict[str, Any]) -> Groups | None:
-    """Whose flags are counted in a job of this identity; None with one detector for all rows."""
+def counted_groups(
+    detector: object, key_columns: Sequence[str], *, names_files: bool
+) -> Groups | None:
+    """Whose flags are counted in a job; None with one detector for all rows.
+
+    Args:
+        detector: that scores.
+        key_columns: as `with_groups` puts them.
+        names_files: whether scores say which file a row is from.
+    """
     if not isinstance(detector, GroupDetector):
         return None
-    return Groups.of(detector, identity["group_column"])
+    return Groups.of(detector, key_names(key_columns, names_files=names_files)[key_columns[0]])
 
 
 def score_block(
@@ -82,6 +92,7 @@ def score_block(
         thresholds=thresholds,
         refused=refused,
         p_values=_p_values(detector, scores, members),
+        bins=bins_of_members(scores, members, detector.deciles),
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
 from aejax.data.schema import Schema
 from aejax.detection.feature_drift import ROWS_OF_A_BLOCK, bin_counts
+from aejax.detection.group_drift import BINS, known_deciles
 from aejax.scoring.row_scorer import Described, usual_values_of
 
 # Kinds of bad rows, as a summary counts them.
@@ -29,6 +29,11 @@ MISSING, INFINITE, UNREADABLE, BEYOND = (
     "not readable as numbers",
     "score beyond float32's range",
 )
+
+
+# What is counted of the rows of a file; behind these, the scores in each of the ten bins between
+# the deciles of calibration scores, all 0 where those aren't known.
+COUNTED = ("rows", "scored", "flagged")
 
 
 class Scored(NamedTuple):
@@ -44,6 +49,8 @@ class Scored(NamedTuple):
         thresholds: each row's own, float64 [n], or None where there is one for all.
         refused: rows that nothing can score, by position: a kind, and why.
         p_values: of each row's own threshold, float64 [n], or None.
+        bins: which of the ten bins of its own threshold each score is in, int [n], -1 where that
+            isn't known; None where there is one threshold for all.
     """
 
     block: Block
@@ -55,6 +62,7 @@ class Scored(NamedTuple):
     thresholds: np.ndarray | None = None
     refused: Mapping[int, tuple[str, str]] = MappingProxyType({})
     p_values: np.ndarray | None = None
+    bins: np.ndarray | None = None
 
 
 class Judged(NamedTuple):
@@ -66,6 +74,8 @@ class Judged(NamedTuple):
         end: file of the segment, and row in it, that follow the last row.
         unseen: of a mixed table, by column how many cells hold no known category.
         batch_limit: as `Scored` has it.
+        files: of each file of the segment that rows are from its position, and counts of the rows,
+            int64 [13].
         places: of some of the rows, how many of each feature's values lie in each of its
             usual bins, int64 [10, features]; None where features aren't watched.
     """
@@ -74,6 +84,7 @@ class Judged(NamedTuple):
     bad: Counter[str]
     end: tuple[int, int]
     unseen: Counter[str]
+    files: list[tuple[int, np.ndarray]]
     batch_limit: int | None = None
     places: np.ndarray | None = None
 
@@ -92,6 +103,7 @@ class Judge:
         self.detector, self.rows, self.on_bad_row = detector, rows, on_bad_row
         self.p_values = gives_p_values(detector)
         self.usual = usual_values_of(detector)
+        self.deciles = known_deciles(detector.threshold)
         features = range(detector.schema.features) if top_features else ()
         self.names = pa.array([detector.schema.feature_name(i) for i in features], pa.string())
         self.files = pa.array([part.name for part in rows.parts], pa.string())
@@ -118,7 +130,8 @@ class Judge:
             raise InputError(f"{self._place(block, row)} {found[row][1]}")
         columns: dict[str, Any] = {}
         if block.keys is not None:
-            columns |= {name: block.keys.column(name) for name in block.keys.column_names}
+            names = key_names(block.keys.column_names, names_files=self.rows.many)
+            columns |= {names[name]: block.keys.column(name) for name in names}
         if self.rows.many:
             columns |= self._origin(block)
         columns["row"] = pa.array(np.arange(block.first_row, block.first_row + count))
@@ -166,9 +179,30 @@ class Judge:
             bad=Counter(kind for kind, _ in found.values()),
             end=(last.file, last.first_row + last.rows),
             unseen=unseen_values(self.detector.schema, block.x),
+            files=self._files(scored, wrong, flags),
             batch_limit=scored.batch_limit,
             places=self._places(block.x, wrong),
         )
+
+    def _files(
+        self, scored: Scored, wrong: np.ndarray, flags: np.ndarray | None
+    ) -> list[tuple[int, np.ndarray]]:
+        """Counts of the rows by file."""
+        counted, first = [], 0
+        for run in scored.block.runs:
+            rows = slice(first, first + run.rows)
+            good, first = ~wrong[rows], rows.stop
+            flagged = 0 if flags is None else int(np.sum(flags[rows] & good))
+            counts = np.zeros(len(COUNTED) + BINS, np.int64)
+            counts[: len(COUNTED)] = run.rows, good.sum(), flagged
+            if scored.bins is not None:
+                own = scored.bins[rows][good]
+                counts[len(COUNTED) :] = np.bincount(own[own >= 0], minlength=BINS)
+            elif self.deciles is not None:
+                own = scored.scores[rows][good]
+                counts[len(COUNTED) :] = bin_counts(self.deciles[:, None], own[:, None])[:, 0]
+            counted.append((run.file, counts))
+        return counted
 
     def _places(self, x: np.ndarray, wrong: np.ndarray) -> np.ndarray | None:
         if self.usual is None:
@@ -245,15 +279,25 @@ def _lists(values: pa.Array, size: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def check_keys(rows: Rows, key_columns: tuple[str, ...], path: Path) -> None:
-    """Refuse keys that have the name of a column of scores."""
+def key_names(key_columns: Sequence[str], *, names_files: bool) -> dict[str, str]:
+    """What each key column is called among scores.
+
+    Args:
+        key_columns: as the input calls them.
+        names_files: whether scores have the columns `file` and `file_row`.
+
+    Returns:
+        The same names, but for those of columns of scores: "score" becomes "key_score".
+    """
     taken = {"row", "score", "is_anomaly", "reason", "p_value"}
     taken |= {"top_features", "top_errors", "state", "threshold"}
-    if rows.many:
+    if names_files:
         taken |= {"file", "file_row"}
+    free = {name: name for name in key_columns if name not in taken}
     for name in key_columns:
-        if name in taken:
-            raise InputError(
-                f"{path}: key column {name!r} has the name of a column of scores; "
-                f"allowed: other names than {', '.join(sorted(taken))}"
-            )
+        if name not in free:
+            other = f"key_{name}"
+            while other in free.values():
+                other = f"key_{other}"
+            free[name] = other
+    return {name: free[name] for name in key_columns}

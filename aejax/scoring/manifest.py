@@ -1,10 +1,13 @@
 """The books of a scores folder: which parts are written, from what, by what.
 
-_manifest.json         identity of the job, and its input files in the order they are scored
+_manifest.json         identity of the job, its input files in the order they are scored, and what
+                       each run of the command that is finished added
 _parts.jsonl           a line for every finished part: its rows, and where in the input it ends
 part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
 _summary.json          counts, quantiles and histogram of the whole
 _top/rows.parquet      the most anomalous rows of the whole, where they were asked for
+_top_added/rows.parquet    those of what was appended last
+_files.csv             a line for every input file
 _groups.csv            a line for every group, where each has a detector of its own
 _SUCCESS               an empty file: every part is there
 .totals                the summary and top rows so far; made again from the parts if it is lost
@@ -31,16 +34,13 @@ from aejax.scoring.durable import (
     written_aside,
 )
 
-# Since 3, manifest and journal carry checksums: a damaged line must not move the place where a
-# job goes on. Jobs that began as 2 go on, and end, as 2.
-FORMAT_VERSION = 3
-FORMATS = (2, 3)
+FORMAT_VERSION = 4
 # A leading underscore or dot keeps these out of sight of readers of the parts (pyarrow, Spark).
 NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json", "_SUCCESS"
 LOCK, TOTALS = ".lock", ".totals"
 # In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
-TOP = "_top/rows.parquet"
-GROUPS = "_groups.csv"
+TOP, ADDED_TOP = "_top/rows.parquet", "_top_added/rows.parquet"
+FILES, GROUPS = "_files.csv", "_groups.csv"
 MAX_BYTES = 1 << 30
 CONTINUES = "; the same command continues once it can"
 
@@ -57,10 +57,13 @@ class Manifest:
         folder: of the scores.
         identity: what decides the scores, but for the input: model, threshold, settings.
         segments: the input files of the job, and those of each time that it was appended to:
-            "files", [name, SHA-256] each, and "done".
+            "files", [name, SHA-256] each, "done", and the number of their "run", from 1. Files
+            that are appended before a run has finished belong to it.
         parts: those that are finished, in order: name, segment, first_row, rows, end ([file of
-            the segment, row in it]), flagged, bad, lowest, highest; and batch_limit where the
+            the segment, row in it]), flagged, bad, lowest, highest; files, of each its position in
+            the segment and what `judging.Judged` counts of its rows; and batch_limit where the
             device's memory made batches smaller than asked.
+        runs: what a summary says of each finished run, in order.
     """
 
     def __init__(
@@ -69,15 +72,26 @@ class Manifest:
         identity: dict[str, Any],
         segments: list[dict[str, Any]],
         parts: list[dict[str, Any]],
-        version: int = FORMAT_VERSION,
+        runs: list[dict[str, Any]],
     ) -> None:
         self.folder, self.identity, self.segments, self.parts = folder, identity, segments, parts
-        self.version = version
+        self.runs = runs
 
     @property
     def rows(self) -> int:
         """Input rows in the finished parts."""
         return self.parts[-1]["first_row"] + self.parts[-1]["rows"] if self.parts else 0
+
+    @property
+    def newest_run(self) -> int:
+        """The number of the run that added the last files."""
+        number: int = self.segments[-1]["run"]
+        return number
+
+    def run_of(self, part: dict[str, Any]) -> int:
+        """The number of the run that a part belongs to."""
+        number: int = self.segments[part["segment"]]["run"]
+        return number
 
     @property
     def done(self) -> bool:
@@ -93,8 +107,7 @@ class Manifest:
 
     def add(self, part: dict[str, Any]) -> None:
         """Record a part whose file is in place."""
-        line = part if self.version < 3 else {**part, "check": checksum(part)}
-        append_line(self.folder / PARTS, json.dumps(line))
+        append_line(self.folder / PARTS, json.dumps({**part, "check": checksum(part)}))
         self.parts.append(part)
 
     def begin(self, files: Sequence[tuple[str, str]]) -> None:
@@ -102,19 +115,23 @@ class Manifest:
         (self.folder / SUCCESS).unlink(missing_ok=True)
         (self.folder / SUMMARY).unlink(missing_ok=True)
         sync_folder(self.folder)
-        self.segments.append({"files": [list(file) for file in files], "done": False})
+        # Told by what is written with the last run, and not by a file that is gone by now: a kill
+        # here must not make these files part of an earlier run.
+        run = len(self.runs) + 1
+        self.segments.append({"files": [list(file) for file in files], "done": False, "run": run})
         self.write()
 
     def end(self, segment: int) -> None:
         """Record that all rows of a segment are scored."""
         self.segments[segment]["done"] = True
-        if self.version >= 3:
-            # What a journal that lost its last lines is told by.
-            self.segments[segment]["parts"] = _parts_of(self.parts, segment)
+        # What a journal that lost its last lines is told by.
+        self.segments[segment]["parts"] = _parts_of(self.parts, segment)
         self.write()
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Record that every part is in place."""
+        """Record that every part is in place, and what the newest run added."""
+        self.runs[self.newest_run - 1 :] = summary["runs"][:1]
+        self.write()
         with refused_as_input(self.folder, CONTINUES):
             with written_aside(self.folder / SUMMARY) as file:
                 file.write(json.dumps(summary, indent=1).encode())
@@ -124,12 +141,12 @@ class Manifest:
     def write(self) -> None:
         """Write what isn't a part."""
         described = {
-            "format": self.version,
+            "format": FORMAT_VERSION,
             "identity": self.identity,
             "segments": self.segments,
+            "runs": self.runs,
         }
-        if self.version >= 3:
-            described["check"] = checksum(described)
+        described["check"] = checksum(described)
         with (
             refused_as_input(self.folder, CONTINUES),
             written_aside(self.folder / NAME) as file,
@@ -146,9 +163,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     """What the books of a scores folder say; raises InputError where they can't be read."""
     written = read_json(folder / NAME, MAX_BYTES)
     version = written.get("format")
-    if version not in FORMATS:
-        raise InputError(f"{folder / NAME}: format is {version!r}; allowed: {FORMATS}")
-    if version >= 3 and written.pop("check", None) != checksum(written):
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{folder / NAME}: format is {version!r}; allowed: {FORMAT_VERSION}, another folder, "
+            "or --restart to start over"
+        )
+    if written.pop("check", None) != checksum(written):
         raise InputError(f"{folder / NAME} is damaged: its checksum is another; allowed: --restart")
     segments, identity = written.get("segments"), written.get("identity")
     if not isinstance(identity, dict) or not isinstance(segments, list) or not segments:
@@ -158,7 +178,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     for number, line in enumerate(whole_lines(folder / PARTS)):
         try:
             part = json.loads(line)
-            right = version < 3 or part.pop("check") == checksum(part)
+            right = part.pop("check") == checksum(part)
             right = right and part["name"] == part_name(number) and part["first_row"] == rows
             rows += part["rows"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 
 from aejax import config as settings
-from aejax.config import Context
 from aejax.config.durable import write_file
 from aejax.core.score import ScoreKind
 from aejax.data.schema import Schema
@@ -213,10 +212,9 @@ def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
         "rows teach it to.",
         "A row with a missing value has no score and is never flagged: look for it.",
     ]
-    if isinstance(detector.config.model, Context):
-        said.append(
-            f"It takes whole numbers from 0 to {detector.config.model.vocabulary - 1} only."
-        )
+    numbers = detector.config.model.numbers
+    if numbers is not None:
+        said.append(f"It takes whole numbers from 0 to {numbers - 1} only.")
     elif schema.kind == "table":
         said.append("Columns are taken as numbers in the units that they had in training.")
     if not judged.get("anomalies"):

@@ -13,9 +13,9 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.core import steps
+from aejax.core.programs import symbolic_rows
 from aejax.detection.detector import Detector
 from aejax.scoring import export_folder, parity
-from aejax.scoring.export import symbolic_rows
 from aejax.scoring.onnx_graph import OPSET, Graph
 from aejax.scoring.onnx_operations import OPERATIONS
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from aejax.config import InputError
+from aejax.models.backend import default_settings
 
 OPSET = 18
 # Operations with as many inputs and outputs there as here, element by element.
@@ -112,9 +113,10 @@ class Graph:
         Raises:
             InputError: naming an operation that has no counterpart here.
         """
-        traced = jax.make_jaxpr(function)(rows)
-        given = Tensor(self.rows, rows.shape)
-        (result,) = self._inline(traced.jaxpr, traced.consts, [given])
+        with default_settings():
+            traced = jax.make_jaxpr(function)(rows)
+            given = Tensor(self.rows, rows.shape)
+            (result,) = self._inline(traced.jaxpr, traced.consts, [given])
         return self.whole(result)
 
     def _inline(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
@@ -145,7 +147,7 @@ class Graph:
         out = equation.outvars[0].aval
         static = all(isinstance(size, int) for size in out.shape)
         if static and not any(isinstance(value, Tensor) for value in inputs):
-            found = equation.primitive.bind(*map(jax.numpy.asarray, inputs), **params)
+            found = equation.primitive.bind(*jax.device_put(inputs), **params)
             return [_known(part) for part in (found if isinstance(found, list) else [found])]
         if kind in _SAME:
             name = self.node(_SAME[kind], [self.name(value) for value in inputs])
@@ -202,5 +204,5 @@ class Graph:
 
 def _known(value: Any) -> Any:
     """A constant as NumPy's, but for keys of random numbers, which NumPy doesn't know."""
-    is_key = jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
+    is_key = not isinstance(value.dtype, np.dtype)
     return value if is_key else np.asarray(value)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aejax.config import Context, InputError
-from aejax.core import scaling
+from aejax.config import InputError
+from aejax.core import mesh, scaling, steps
 from aejax.core.scaling import Scaler
 from aejax.data.columns import Column
 from aejax.detection.detector import Detector
@@ -35,9 +34,9 @@ def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
     if schema.columns is not None:
         return _mixed_rows(detector, schema.columns)
     groups: list[tuple[str, np.ndarray]] = []
-    model = detector.config.model
-    if isinstance(model, Context):
-        words = random.integers(0, model.vocabulary, (RANDOM_ROWS, *shape))
+    numbers = detector.config.model.numbers
+    if numbers is not None:
+        words = random.integers(0, numbers, (RANDOM_ROWS, *shape))
         groups.append(("random whole numbers", words))
     if dtype.kind == "u":
         most = np.iinfo(dtype).max
@@ -139,7 +138,8 @@ def rounding(detector: Detector, rows: np.ndarray, live: np.ndarray) -> np.ndarr
     Returns:
         float64 [n], at least 0, for values off by `TOLERANCE` of the row's largest.
     """
-    scaled = np.asarray(scaling.apply(_one_scaler(detector), jnp.asarray(rows)), np.float64)
+    placed = mesh.ONE_DEVICE.everywhere((_one_scaler(detector), rows))
+    scaled = np.asarray(jax.device_get(steps.compiled_scale(*placed)), np.float64)
     if detector.schema.columns is not None:
         numbers = np.array([column.kind == "number" for column in detector.schema.columns])
         scaled = np.where(numbers & ~np.isnan(scaled), scaled, 1.0)

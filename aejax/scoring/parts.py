@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 
 from aejax.config import InputError
 from aejax.config.durable import refused_as_input
+from aejax.data.blocks import as_schema
 from aejax.scoring.durable import Aside
 from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import CONTINUES, part_name
 from aejax.scoring.segment import Segment
-from aejax.scoring.totals import PLACES
+from aejax.scoring.tally import PLACES, reading
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
@@ -91,10 +92,19 @@ class PartFile:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path = path
+        self.path, self.schema = path, schema
+        first = path.with_name(part_name(0))
+        if first.is_file():
+            # All parts are one data set, whatever types the keys of files that come later have.
+            with reading(first) as file:
+                there = file.schema_arrow
+            for at, field in enumerate(schema):
+                if field.type != (wanted := there.field(field.name).type):
+                    self.schema = self.schema.set(at, field.with_type(wanted))
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
         self.unseen: Counter[str] = Counter()
+        self.files: dict[int, np.ndarray] = {}
         self.places: np.ndarray | None = None
         self.end = (0, 0)
         self.low, self.high = float("inf"), float("-inf")
@@ -105,7 +115,7 @@ class PartFile:
         counted = [name for name in COUNTED if name in schema.names]
         self.writer = pq.ParquetWriter(
             self.aside.file,
-            schema,
+            self.schema,
             compression="zstd",
             use_dictionary=[name for name in schema.names if name not in (*counted, *PLAIN)],
             column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
@@ -113,12 +123,14 @@ class PartFile:
 
     def add(self, judged: Judged) -> None:
         """Write rows behind those that are there."""
-        table = judged.table
+        table = as_schema(judged.table, self.schema)
         self.rows += len(table)
         self.end = judged.end
         self.bad.update(judged.bad)
         self.batch_limit = judged.batch_limit
         self.unseen.update(judged.unseen)
+        for file, counts in judged.files:
+            self.files[file] = counts + self.files.get(file, 0)
         if judged.places is not None:
             self.places = judged.places + (0 if self.places is None else self.places)
         self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
@@ -153,6 +165,7 @@ class PartFile:
             "bad": dict(sorted(self.bad.items())),
             "lowest": self.low if scored else None,
             "highest": self.high if scored else None,
+            "files": [[file, *counts.tolist()] for file, counts in self.files.items()],
             **({"unseen": dict(sorted(self.unseen.items()))} if self.unseen else {}),
         }
 

@@ -23,7 +23,7 @@ from aejax.scoring.job import Job, Place, on_devices, write_part
 from aejax.scoring.judging import Judge, threshold_identity
 from aejax.scoring.manifest import CONTINUES, part_name
 from aejax.scoring.row_scorer import RowScorer, load_scorer
-from aejax.scoring.totals import PartTotals, part_totals
+from aejax.scoring.tally import PartTotals, part_totals
 
 COUNTED_ROWS = 1 << 16
 
@@ -81,8 +81,8 @@ class PartScorer:
         selection = source.selection
         if isinstance(detector, GroupDetector):
             selection = with_groups(detector, selection, job["group_column"])
-        self.groups = counted_groups(detector, found)
         self.rows = source.open(names, detector.schema, selection)
+        self.groups = counted_groups(detector, selection.key_columns, names_files=self.rows.many)
         detector, devices = on_devices(detector, None)
         self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
         self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)

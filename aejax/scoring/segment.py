@@ -10,7 +10,8 @@ from typing import Any
 from aejax.data.files import Rows
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.progress import Progress
-from aejax.scoring.totals import PartTotals, Totals
+from aejax.scoring.tally import PartTotals
+from aejax.scoring.totals import Totals
 from aejax.training.loop import Interrupted
 
 

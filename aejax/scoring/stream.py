@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,21 +20,25 @@ from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.groups import GroupDetector
 from aejax.detection.stability import tell
 from aejax.scoring.claiming import claim, lock
+from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
-from aejax.scoring.judging import Judge, Scored, check_keys, threshold_identity
+from aejax.scoring.judging import Judge, Scored, key_names, threshold_identity
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.row_scorer import RowScorer
 from aejax.scoring.segment import Segment
+from aejax.scoring.tally import calibration_rows
 from aejax.scoring.totals import Totals
 
 # Values in a part: what a kill can lose.
 PART_VALUES = 1 << 27
 LEAST_PART_ROWS, MOST_PART_ROWS = 1 << 14, 1 << 20
 MOST_TOP = 1_000_000
+
+logger = logging.getLogger("aejax")
 
 
 def score_files(
@@ -93,10 +98,13 @@ def score_files(
         should_stop: asked after every block (on Ray, every part); True raises `Interrupted`.
 
     Returns:
-        The summary: rows, flagged, flagged_rate, bad_rows, bad_rows_by_reason, lowest, highest,
-        parts, quantiles, histogram; and seconds, rows_per_second, resumed_at_row, scores. With
-        groups also groups, most_flagged_groups and, where there are any, unknown_groups; the
-        folder's `_groups.csv` has a line for every group.
+        The summary: "added", what the newest run of the job added, and the same of all its runs:
+        rows, flagged, flagged_rate, bad_rows, bad_rows_by_reason, lowest, highest, parts,
+        population_stability, quantiles; histogram; "runs" and "newest_files", the newest first
+        ("_files.csv" in the folder has all files); "alarms", sentences about what was added; and
+        seconds, rows_per_second, resumed_at_row, scores. With groups also groups,
+        most_flagged_groups and, where there are any, unknown_groups; the folder's `_groups.csv`
+        has a line for every group.
 
     Raises:
         InputError: if a file can't be read, rows don't fit, the folder holds another job, or
@@ -129,7 +137,9 @@ def score_files(
     elif group_column is not None:
         raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
     rows = files.open_rows(path, selection, expected=schema)
-    check_keys(rows, selection.key_columns, rows.path)
+    for name, other in key_names(selection.key_columns, names_files=rows.many).items():
+        if name != other:
+            logger.info("aejax: key column %r is called %r among the scores", name, other)
     identity = {
         "model": detector.fingerprint,
         **threshold_identity(detector),
@@ -149,7 +159,8 @@ def score_files(
     with lock(out):
         manifest = claim(out, identity, rows.fingerprints(), restart=restart, append=append)
         already = manifest.rows
-        totals = Totals.of(manifest, top, counted_groups(detector, grouped))
+        groups = counted_groups(detector, selection.key_columns, names_files=rows.many)
+        totals = Totals.of(manifest, top, groups)
         if not manifest.done:
             write_model(detector, out)
             job = Job(
@@ -175,10 +186,12 @@ def score_files(
                             should_stop=should_stop,
                         )
                         engine.score_segment(job, segment)
-            totals.write_top(out)
-            manifest.finish(totals.summary(manifest, detector))
+        counted = Files.of(manifest, calibration_rows(detector))
+        summary = totals.summary(manifest, counted, detector)
+        if not manifest.done:
+            totals.write(out, counted)
+            manifest.finish(summary)
     seconds = time.monotonic() - started
-    summary = totals.summary(manifest, detector)
     tell(summary.get("alarms", ()))
     return {
         **summary,

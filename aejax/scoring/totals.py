@@ -7,170 +7,125 @@ Both ways do the same operations on the same numbers, so both end in the same su
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import datasketches
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from aejax.config import InputError
 from aejax.config.durable import refused_as_input, written_aside
-from aejax.detection.feature_drift import feature_stability
-from aejax.detection.stability import drift, population_stability
-from aejax.scoring.group_totals import Groups, GroupTotals
-from aejax.scoring.manifest import CONTINUES, TOP, TOTALS, Manifest
-from aejax.scoring.row_scorer import Described, usual_values_of
-from aejax.scoring.score_bins import bin_of, histogram_of
+from aejax.data.blocks import as_schema
+from aejax.scoring.file_totals import Files
+from aejax.scoring.group_totals import Groups
+from aejax.scoring.manifest import ADDED_TOP, CONTINUES, TOP, TOTALS, Manifest
+from aejax.scoring.row_scorer import Described
+from aejax.scoring.score_bins import histogram_of
+from aejax.scoring.tally import PartTotals, Tally, part_totals, reading, scores_of
 
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
-# Of the t-digest (Dunning and Ertl, 2019, arXiv:1902.04023): over 10 million scores in 20 parts,
-# the median lay within 0.14 % of its rank, the 0.99 quantile within 0.005 %.
-COMPRESSION = 2000
 CHECK_BYTES = 4
+# What a summary says of earlier runs, and how many it has.
+OF_A_RUN = (
+    "run",
+    "files",
+    "rows",
+    "flagged",
+    "flagged_rate",
+    "bad_rows",
+    "lowest",
+    "highest",
+    "population_stability",
+    "features_drifted",
+    "alarms",
+)
+RUNS_SHOWN = 20
 _METADATA = b"aejax"
-# Of a part's file: where the values of its rows' features lie.
-PLACES = "aejax.places"
-
-
-class PartTotals(NamedTuple):
-    """What is added for a part; whoever wrote it can find this out.
-
-    Attributes:
-        digest: a t-digest of its scores, serialised.
-        bins: how many scores each bin of the histogram has.
-        places: how many values each bin of each feature has, [10][features]; None where
-            features aren't watched.
-        groups: what `Groups.of_part` gives; None where there is one detector for all.
-    """
-
-    digest: bytes
-    bins: dict[int, int]
-    places: list[list[int]] | None = None
-    groups: dict[str, Any] | None = None
-
-
-def part_totals(path: Path, groups: Groups | None = None) -> PartTotals:
-    """What a part adds to the totals."""
-    digest = datasketches.tdigest_double(COMPRESSION)
-    counted: Counter[int] = Counter()
-    with _reading(path) as file:
-        places = (file.metadata.metadata or {}).get(PLACES.encode())
-        for group in range(file.num_row_groups):
-            scores = _scores(file, group)
-            if not len(scores):
-                continue
-            # Sorted, because the digest sorts what it is given, in small pieces and more slowly.
-            digest.update(np.sort(scores).astype(np.float64))
-            bins, counts = np.unique(bin_of(scores), return_counts=True)
-            counted.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
-        of_groups = None if groups is None else groups.of_part(file)
-    watched = None if places is None else json.loads(places)
-    return PartTotals(digest.serialize(), dict(counted), watched, of_groups)
-
-
-def _scores(file: pq.ParquetFile, group: int) -> np.ndarray:
-    column = file.read_row_group(group, columns=["score"])["score"].combine_chunks()
-    scores: np.ndarray = column.drop_null().to_numpy()
-    return scores
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read again: {error}") from None
 
 
 class Totals:
-    """Folded parts.
+    """Folded parts: those of all runs of a job, and by themselves those of the newest.
 
     Args:
         top: how many of the most anomalous rows to keep.
         groups: whose rows are counted apart, or None.
+        run: the number of the newest run.
     """
 
-    def __init__(self, top: int, groups: Groups | None = None) -> None:
-        self.top, self.parts = top, 0
-        self.groups = None if groups is None else GroupTotals(groups)
-        self.digest = datasketches.tdigest_double(COMPRESSION)
-        self.bins: Counter[int] = Counter()
-        self.places: np.ndarray | None = None
-        self.rows: pa.Table | None = None
+    def __init__(self, top: int, groups: Groups | None = None, run: int = 1) -> None:
+        self.top, self.groups, self.run, self.parts = top, groups, run, 0
+        self.all, self.added = Tally(groups), Tally(groups)
+        self.top_of_all: pa.Table | None = None
+        self.top_of_added: pa.Table | None = None
 
     @staticmethod
     def of(manifest: Manifest, top: int, groups: Groups | None = None) -> Totals:
         """The totals of all finished parts of a job: as saved, with what is missing folded in."""
+        run = manifest.newest_run
         try:
-            totals = Totals._saved(manifest.folder, top, groups)
+            totals = Totals._saved(manifest.folder, top, groups, run)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            totals = Totals(top, groups)
+            totals = Totals(top, groups, run)
         if totals.parts > len(manifest.parts):
-            totals = Totals(top, groups)
+            totals = Totals(top, groups, run)
         for part in manifest.parts[totals.parts :]:
-            totals.fold(manifest.folder / part["name"])
+            totals.fold(manifest.folder / part["name"], added=manifest.run_of(part) == run)
         return totals
 
-    def fold(self, path: Path, part: PartTotals | None = None) -> None:
+    def fold(self, path: Path, part: PartTotals | None = None, *, added: bool = True) -> None:
         """Add the next part.
 
         Args:
             path: its file.
             part: what `part_totals` gives for it, where that is known already.
+            added: whether the newest run added it.
         """
-        part = part or part_totals(path, None if self.groups is None else self.groups.groups)
-        self.digest.merge(datasketches.tdigest_double.deserialize(part.digest))
-        # Written and read, as after a kill, so that it makes no difference whether there was one.
-        self.digest = datasketches.tdigest_double.deserialize(self.digest.serialize())
-        self.bins.update(part.bins)
-        if part.places is not None:
-            self.places = np.array(part.places) + (0 if self.places is None else self.places)
-        if self.groups is not None and part.groups is not None:
-            self.groups.fold(part.groups)
+        part = part or part_totals(path, self.groups)
+        self.all.fold(part)
+        if added:
+            self.added.fold(part)
         if self.top:
-            with _reading(path) as file:
+            with reading(path) as file:
                 for group in range(file.num_row_groups):
-                    self._fold_rows(file, group)
+                    self.top_of_all = self._with_best(self.top_of_all, file, group)
+                    if added:
+                        self.top_of_added = self._with_best(self.top_of_added, file, group)
         self.parts += 1
 
-    def _fold_rows(self, file: pq.ParquetFile, group: int) -> None:
-        scores = _scores(file, group)
+    def _with_best(
+        self, rows: pa.Table | None, file: pq.ParquetFile, group: int
+    ) -> pa.Table | None:
+        """The most anomalous of these rows and of a row group's."""
+        scores = scores_of(file, group)
         if not len(scores):
-            return
-        if self.rows is not None and len(self.rows) == self.top:
-            least = self.rows["score"][-1].as_py()
+            return rows
+        if rows is not None and len(rows) == self.top:
+            least = rows["score"][-1].as_py()
             if not scores.max() > least:
-                return
+                return rows
         kth = max(len(scores) - self.top, 0)
         table = file.read_row_group(group)
         kept = table.filter(pc.greater_equal(table["score"], np.partition(scores, kth)[kth]))
         # What a part says of itself is not said of these rows.
         kept = kept.replace_schema_metadata(None)
-        both = kept if self.rows is None else pa.concat_tables([self.rows, kept])
+        both = kept if rows is None else pa.concat_tables([rows, as_schema(kept, rows.schema)])
         order = pc.sort_indices(both, [("score", "descending"), ("row", "ascending")])
-        self.rows = both.take(order[: self.top]).combine_chunks()
+        return both.take(order[: self.top]).combine_chunks()
 
     def save(self, folder: Path) -> None:
         """Keep the totals beside the parts; they can be made again, so no disk is waited for."""
+        tops = [top for top in (self.top_of_all, self.top_of_added) if top is not None]
         described = {
             "parts": self.parts,
             "top": self.top,
-            "digest": base64.b64encode(self.digest.serialize()).decode(),
-            "bins": sorted(self.bins.items()),
-            "places": None if self.places is None else self.places.tolist(),
-            **({} if self.groups is None else {"groups": self.groups.to_dict()}),
+            "run": self.run,
+            "all": self.all.to_dict(),
+            "added": self.added.to_dict(),
+            "tops": [len(top) for top in tops],
         }
-        rows = pa.table({}) if self.rows is None else self.rows
+        rows = pa.concat_tables(tops) if tops else pa.table({})
         rows = rows.replace_schema_metadata({_METADATA: json.dumps(described)})
         content = pa.BufferOutputStream()
         pq.write_table(rows, content)
@@ -180,7 +135,7 @@ class Totals:
             file.write(written + zlib.crc32(written).to_bytes(CHECK_BYTES))
 
     @staticmethod
-    def _saved(folder: Path, top: int, groups: Groups | None) -> Totals:
+    def _saved(folder: Path, top: int, groups: Groups | None, run: int = 1) -> Totals:
         content = (folder / TOTALS).read_bytes()
         content, check = content[:-CHECK_BYTES], content[-CHECK_BYTES:]
         if zlib.crc32(content).to_bytes(CHECK_BYTES) != check:
@@ -192,85 +147,62 @@ class Totals:
         written = json.loads(table.schema.metadata[_METADATA])
         if written["top"] != top:
             raise ValueError("saved for another number of rows")
-        totals = Totals(top, groups)
-        if groups is not None:
-            totals.groups = GroupTotals.from_dict(written["groups"], groups)
+        totals = Totals(top, groups, run)
         totals.parts = written["parts"]
-        totals.digest = datasketches.tdigest_double.deserialize(base64.b64decode(written["digest"]))
-        totals.bins = Counter(dict(written["bins"]))
-        totals.places = None if written["places"] is None else np.array(written["places"])
-        totals.rows = table.replace_schema_metadata(None) if table.num_columns else None
+        totals.all = Tally.from_dict(written["all"], groups)
+        table = table.replace_schema_metadata(None)
+        if written["tops"]:
+            totals.top_of_all = table[: written["tops"][0]].combine_chunks()
+        # Saved in an earlier run, they hold no part of this one.
+        if written["run"] == run:
+            totals.added = Tally.from_dict(written["added"], groups)
+            if written["tops"][1:]:
+                totals.top_of_added = table[written["tops"][0] :].combine_chunks()
         return totals
 
-    def write_top(self, folder: Path) -> None:
-        """Write the most anomalous rows, the worst first, where they were asked for.
-
-        Where there are groups, also their table.
-        """
-        if self.groups is not None:
-            with refused_as_input(folder, CONTINUES):
-                self.groups.write(folder)
-        if self.rows is None:
-            return
+    def write(self, folder: Path, files: Files) -> None:
+        """Write the table of a finished job's files, and those of groups and top rows if any."""
         with refused_as_input(folder, CONTINUES):
-            (folder / TOP).parent.mkdir(exist_ok=True)
-            with written_aside(folder / TOP) as file:
-                pq.write_table(self.rows, file, compression="zstd")
+            files.write(folder)
+            if self.all.groups is not None and self.added.groups is not None:
+                self.all.groups.write(folder, self.added.groups)
+            added = self.top_of_added if self.run > 1 else None
+            for name, rows in ((TOP, self.top_of_all), (ADDED_TOP, added)):
+                if rows is None:
+                    continue
+                (folder / name).parent.mkdir(exist_ok=True)
+                with written_aside(folder / name) as file:
+                    pq.write_table(rows, file, compression="zstd")
 
-    def summary(self, manifest: Manifest, detector: Described) -> dict[str, Any]:
+    def summary(self, manifest: Manifest, files: Files, detector: Described) -> dict[str, Any]:
         """Everything about the scores that fits on a page; JSON-ready.
 
         Args:
             manifest: of the job.
+            files: likewise.
             detector: what scored; drift is measured by what it knows of normal rows.
+
+        Returns:
+            What all runs add up to; "added", the same of the newest alone, whose alarms are
+            those of the whole: among all others it would hardly show; and "runs" and "files",
+            the newest first.
         """
-        described = counts(manifest)
-        threshold = detector.threshold
-        if threshold and threshold.deciles and not self.digest.is_empty():
-            below = [0.0, *map(self.digest.get_rank, threshold.deciles), 1.0]
-            stability = population_stability(np.full(10, 0.1), np.diff(below))
-            described["population_stability"] = stability
-            described["alarms"] = drift(stability, described["rows"], threshold.rows)
-        usual = usual_values_of(detector)
-        if usual is not None and self.places is not None:
-            found = feature_stability(usual, self.places, detector.schema)
-            told = found.pop("feature_alarms", [])
-            described |= found
-            described["alarms"] = [*described.get("alarms", []), *told]
-        if not self.digest.is_empty():
-            # What lies between two ranks of the digest may be above the largest score.
-            low, high = described["lowest"], described["highest"]
-            described["quantiles"] = {
-                f"{q:g}": float(min(max(self.digest.get_quantile(q), low), high)) for q in QUANTILES
-            }
-        if self.groups is not None:
-            described |= self.groups.summary()
-        described["histogram"] = histogram_of(self.bins)
-        return described
-
-
-def counts(manifest: Manifest) -> dict[str, Any]:
-    """What the parts' lines add up to."""
-    parts: Sequence[dict[str, Any]] = manifest.parts
-    low = [part["lowest"] for part in parts if part["lowest"] is not None]
-    high = [part["highest"] for part in parts if part["highest"] is not None]
-    bad: Counter[str] = Counter()
-    unseen: Counter[str] = Counter()
-    for part in parts:
-        bad.update(part["bad"])
-        unseen.update(part.get("unseen", {}))
-    flagged = sum(part["flagged"] for part in parts)
-    scored = manifest.rows - bad.total()
-    identity = manifest.identity
-    known = identity["threshold"] is not None or "group_thresholds" in identity
-    return {
-        "rows": manifest.rows,
-        "flagged": flagged if known else None,
-        "flagged_rate": flagged / scored if known and scored else None,
-        "bad_rows": bad.total(),
-        "bad_rows_by_reason": dict(sorted(bad.items())),
-        "lowest": min(low, default=None),
-        "highest": max(high, default=None),
-        "parts": len(parts),
-        **({"unseen_values": dict(sorted(unseen.items()))} if unseen else {}),
-    }
+        of_run = files.added(self.run)
+        parts = [part for part in manifest.parts if manifest.run_of(part) == self.run]
+        added = {
+            "run": self.run,
+            "files": len(of_run.names),
+            **self.added.summary(parts, of_run, detector),
+        }
+        latest = {name: added[name] for name in OF_A_RUN if name in added}
+        described = self.all.summary(manifest.parts, files, detector)
+        described.pop("alarms", None)
+        if "alarms" in added:
+            described["alarms"] = added["alarms"]
+        return {
+            "added": added,
+            **described,
+            "runs": [latest, *manifest.runs[: self.run - 1][::-1]][:RUNS_SHOWN],
+            "newest_files": files.newest(),
+            "histogram": histogram_of(self.all.bins),
+        }

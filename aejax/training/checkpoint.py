@@ -1,11 +1,12 @@
-"""Checkpoints and saved arrays: the only file that imports Orbax."""
+"""Checkpoints of training runs: the only file that imports Orbax."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,13 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from aejax.config import InputError
+from aejax.config.durable import make_folder, refused_as_input
 
 logger = logging.getLogger(__name__)
 
-
-def _alone() -> contextlib.AbstractContextManager[Any]:
-    """Has Orbax wait for no other process: any may load by itself."""
-    if not jax.distributed.is_initialized():
-        return contextlib.nullcontext()
-    own, context = jax.process_index(), ocp.Context()
-    context.multiprocessing.primary_host = own
-    context.multiprocessing.active_processes = {own}
-    context.multiprocessing.barrier_sync_key_prefix = f"process{own}"
-    alone: contextlib.AbstractContextManager[Any] = context
-    return alone
+# Orbax takes brackets and stars for patterns and these first folders for buckets; TensorStore
+# takes a backslash for a slash, and names in Unicode only.
+PLAIN = re.compile(r"(?!/(gs|s3|az|hf)(/|$))[^][*?\\\ud800-\udfff]*")
 
 
 def host_copy(tree: Any) -> Any:
@@ -49,19 +43,25 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self._folder = folder
-        self._orbax = ocp.training.Checkpointer(
-            folder.absolute(),
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
-        )
+        make_folder(folder)
+        with contextlib.ExitStack() as stack:
+            self._orbax = ocp.training.Checkpointer(
+                stack.enter_context(_plainly_named(folder.absolute())),
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,
+            )
+            self._names = stack.pop_all()
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Closing raises once more what saving raised: it has been said.
-        with contextlib.suppress(Exception) if kind else _refused_as_input(self._folder):
+        with (
+            self._names,
+            contextlib.suppress(Exception) if kind else _refused_as_input(self._folder),
+        ):
             self._orbax.close()
 
     def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
@@ -71,66 +71,58 @@ class Checkpoints:
             with _refused_as_input(self._folder):
                 self._orbax.save(step, copy, custom_metadata=notes)
 
-    def latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def latest(
+        self, like: Any, why_not: Callable[[dict[str, Any]], str | None]
+    ) -> tuple[Any, dict[str, Any]] | None:
         """The newest readable checkpoint and its notes, or None where there is none.
 
         Args:
             like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
+            why_not: a checkpoint's notes -> why it is none to go on from, in a line, or None.
 
         Raises:
-            InputError: if there are checkpoints but none can be read as `like`.
+            InputError: if there are checkpoints but none can be read as `like`, or the newest
+                whose notes can be read is none to go on from.
         """
         found = sorted(self._orbax.checkpoints, key=lambda checkpoint: checkpoint.step)
         problem: Exception | None = None
         for checkpoint in reversed(found):
             try:
-                tree = self._orbax.load(checkpoint.step, _empty(like))
-                _check_shapes(tree, like)
                 notes = dict(self._orbax.metadata(checkpoint.step).custom_metadata or {})
+                if (reason := why_not(notes)) is None:
+                    tree = self._orbax.load(checkpoint.step, _empty(like))
+                    _check_shapes(tree, like)
             except Exception as error:  # Orbax raises what its storage layers raise.
-                logger.warning("checkpoint %d can't be read: %s", checkpoint.step, error)
+                why = _first_line(error)
+                logger.warning("checkpoint %d can't be read: %s", checkpoint.step, why)
                 problem = error
                 continue
+            if reason is not None:
+                raise InputError(reason)
             # An older one fits, so newer ones are damaged; left there, they would keep the
             # steps that they stand for from being saved again.
             for newer in found[found.index(checkpoint) + 1 :]:
                 self._orbax.delete(newer.step)
             return tree, notes
         if problem is not None:
-            raise InputError(f"{self._orbax.directory}: no checkpoint can be read: {problem}")
+            why = _first_line(problem)
+            raise InputError(f"{self._folder}: no checkpoint can be read: {why}")
         return None
 
 
-def save_arrays(folder: Path, tree: Any) -> None:
-    """Save a pytree of arrays in a folder that doesn't exist yet; all processes call this.
-
-    Raises:
-        InputError: if the disk doesn't take them.
-    """
-    copy = host_copy(tree)
-    with _refused_as_input(folder):
-        ocp.save(folder.absolute(), copy)
-
-
-def load_arrays(folder: Path, like: Any) -> Any:
-    """The pytree that `save_arrays` wrote.
-
-    Args:
-        folder: where it was written.
-        like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
-
-    Raises:
-        InputError: if the folder is missing, damaged, or holds other names, shapes or types.
-    """
-    try:
-        with _alone():
-            tree = ocp.load(folder.absolute(), _empty(like))
-        _check_shapes(tree, like)
-        return tree
-    except Exception as error:
-        raise InputError(
-            f"{folder} can't be read as the arrays of this detector: {_first_line(error)}"
-        ) from None
+@contextlib.contextmanager
+def _plainly_named(folder: Path) -> Iterator[Path]:
+    """A path to a folder that names nothing else to Orbax: its own, or a link's to it."""
+    if PLAIN.fullmatch(folder.as_posix()):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="aejax-", ignore_cleanup_errors=True) as beside:
+        link = Path(beside).absolute() / "checkpoints"
+        if not PLAIN.fullmatch(link.as_posix()):
+            raise InputError(f"TMPDIR is {beside}; allowed: a folder without any of [ ] * ? \\")
+        with refused_as_input(link):
+            link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 @contextlib.contextmanager

@@ -71,7 +71,11 @@ class Feed:
             scalars. Neither is waited for.
         """
         run, place = self.run, self.run.place
-        own = place.share(place.padded(order, 1, fill=-1), 1)
+        missing = -order.shape[1] % place.devices
+        if missing:
+            rows = np.maximum(order, ~order)[:, np.arange(missing) % order.shape[1]]
+            order = np.concatenate([order, ~rows], axis=1)
+        own = place.share(order, 1)
         if self.on_device:
             after, losses = steps.compiled_train_steps(
                 run.program, state, self.rows, place.rows(own, axis=1), run.scaler, run.values

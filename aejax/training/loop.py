@@ -8,22 +8,25 @@ on how rows are fed, when checkpoints are written, or how often the run was inte
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 
 from aejax.config import Config, InputError
 from aejax.core import mesh, optimizers, steps
 from aejax.core.scaling import Scaler
 from aejax.data import batches
+from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import DiskRows, Stored
+from aejax.models.network import Network
 from aejax.training import processes
 from aejax.training.feeding import Run, feed
 from aejax.training.history import Diverged, History
+from aejax.training.identity import digest, training_identity
 from aejax.training.saving import Saving, checkpoints_in
 from aejax.training.validation import Validation
 
@@ -52,7 +55,7 @@ class Trained:
 
 def train(
     config: Config,
-    model: nn.Module,
+    model: Network,
     scaler: Scaler,
     x: batches.RowSource,
     x_validation: Stored | None = None,
@@ -63,7 +66,7 @@ def train(
     progress: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 10.0,
-    identity: str = "",
+    fingerprint: str | None = None,
     labels: np.ndarray | None = None,
     labels_validation: np.ndarray | None = None,
     initial: Mapping[str, Any] | None = None,
@@ -82,12 +85,14 @@ def train(
         x: training rows as stored, [n, ...]; an array, or any `RowSource`, which is streamed.
         x_validation: rows for the validation loss, an array or on disk, or None.
         shape: of one row.
-        folder: for checkpoints and `history.jsonl`, or None to keep nothing.
+        folder: for checkpoints and `history.jsonl`, or None to keep nothing. Checkpoints of
+            another network, loss, setting, scaler or row than these are refused.
         tensorboard: folder for TensorBoard event files, or None.
         progress: whether to draw a progress bar on stderr.
         should_stop: asked between segments; True writes a checkpoint and raises Interrupted.
         checkpoint_seconds: least time between two checkpoints.
-        identity: what the run computes; checkpoints of another one are refused.
+        fingerprint: of the training rows, as `batches.data_fingerprint` gives it, where it is
+            known; None reads them once more to find it, where it is needed.
         labels: int32 [n], each training row's class, for a classifier; such rows have to
             fit into device memory.
         labels_validation: the same of the validation rows.
@@ -103,8 +108,20 @@ def train(
     """
     place = mesh.on_all_processes(devices)
     first = processes.is_first()
-    processes.check_same(f"{identity} {config} {len(x)}", "settings or rows")
     settings = config.train
+    per_epoch = -(-len(x) // settings.batch_size)
+    program = steps.program_of(config, model)
+    numbers = optimizers.numbers(config, per_epoch * settings.epochs)
+    identity: dict[str, Any] = {}
+    if folder is not None or place.processes > 1:
+        identity = {
+            **training_identity(program, settings, scaler, numbers, shape),
+            "rows": fingerprint or data_fingerprint(x),
+            "validation rows": None if x_validation is None else data_fingerprint(x_validation),
+            "labels": digest((labels, labels_validation)),
+            "initial variables": None if initial is None else digest(initial),
+        }
+    processes.check_same(f"{json.dumps(identity)} {config} {len(x)}", "settings or rows")
     if not len(x):
         raise InputError("training rows: found 0; allowed: at least 1")
     if settings.patience is not None and (x_validation is None or not len(x_validation)):
@@ -114,12 +131,11 @@ def train(
         )
     if x_validation is not None and not len(x_validation):
         x_validation = None
-    per_epoch = -(-len(x) // settings.batch_size)
     run = Run(
-        program=steps.program_of(config, model),
+        program=program,
         place=place,
         scaler=place.everywhere(scaler),
-        values=place.everywhere(optimizers.numbers(config, per_epoch * settings.epochs)),
+        values=place.everywhere(numbers),
     )
     state = steps.compiled_new_state(run.program, shape, run.values)
     if initial is not None:
@@ -131,7 +147,7 @@ def train(
         steps.compiled_learning_rates(
             settings.schedule,
             run.values,
-            np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1,
+            place.everywhere(np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1),
         )
     )
     validation = None

@@ -12,7 +12,9 @@ from aejax.config import InputError
 from aejax.core import steps
 from aejax.core.masks import Mask
 from aejax.data import batches
+from aejax.models.backend import shapes_of
 from aejax.models.dense import DenseAutoencoder
+from aejax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,20 +47,21 @@ def described(parts: Parts) -> dict[str, Any]:
     }
 
 
-def mask_of(parts: Parts, model: Any, shape: tuple[int, ...]) -> Mask:
+def mask_of(parts: Parts, network: Network, shape: tuple[int, ...]) -> Mask:
     """The mask of a member's parts.
 
     Args:
         parts: what it has.
-        model: built for its settings.
+        network: built for its settings.
         shape: of one row.
 
     Raises:
         InputError: if the model is of another kind, or the parts are not parts of it.
     """
-    if not isinstance(model, DenseAutoencoder):
+    module = getattr(network, "module", None)
+    if not isinstance(module, DenseAutoencoder):
         raise InputError(
-            f"parts of a {type(model).__name__} were asked for; allowed: of a Dense model"
+            f"parts of a {type(module).__name__} were asked for; allowed: of a Dense model"
         )
     count = int(np.prod(shape))
     features = np.ones(count, bool) if parts.features is None else np.asarray(parts.features)
@@ -67,13 +70,13 @@ def mask_of(parts: Parts, model: Any, shape: tuple[int, ...]) -> Mask:
             f"Parts.features is {features.dtype}{list(features.shape)} with {features.sum()} "
             f"features; allowed: bool [{count}], at least one"
         )
-    hidden = _widths("hidden", parts.hidden, model.hidden)
+    hidden = _widths("hidden", parts.hidden, module.hidden)
     decoder = parts.decoder
-    if decoder is None and model.decoder == model.hidden[-2::-1]:
+    if decoder is None and module.decoder == module.hidden[-2::-1]:
         decoder = hidden[-2::-1]
-    widths = [features, *(_first(*pair) for pair in zip(hidden, model.hidden, strict=True))]
-    after = _widths("decoder", decoder, model.decoder)
-    widths += [_first(*pair) for pair in zip(after, model.decoder, strict=True)]
+    widths = [features, *(_first(*pair) for pair in zip(hidden, module.hidden, strict=True))]
+    after = _widths("decoder", decoder, module.decoder)
+    widths += [_first(*pair) for pair in zip(after, module.decoder, strict=True)]
     widths.append(features)
     names = [f"encoder_layers_{at}" for at in range(len(hidden))]
     names += [f"decoder_layers_{at}" for at in range(len(after))]
@@ -85,7 +88,7 @@ def mask_of(parts: Parts, model: Any, shape: tuple[int, ...]) -> Mask:
         if parts.connections is not None:
             kernel = kernel & (random.random(kernel.shape) < parts.connections)
         kept[name] = {"kernel": kernel, "bias": behind}
-    params = jax.eval_shape(lambda: steps.new_variables(model, shape, 0))["params"]
+    params = shapes_of(lambda: steps.new_variables(network, shape, 0))["params"]
 
     def one(path: Any, leaf: Any) -> np.ndarray:
         layer, kind = (str(part.key) for part in path)

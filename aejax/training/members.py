@@ -63,8 +63,8 @@ def member_orders(member: Member, epochs: range, per_epoch: int) -> np.ndarray:
     orders = np.full((len(epochs), per_epoch, train.batch_size), -1, np.int32)
     for at, epoch in enumerate(epochs):
         order = batches.epoch_order(len(member.training), train.batch_size, train.seed, epoch)
-        picked = member.training[np.maximum(order, 0)]
-        orders[at, : len(order)] = np.where(order >= 0, picked, -1)
+        picked = member.training[np.maximum(order, ~order)]
+        orders[at, : len(order)] = np.where(order >= 0, picked, ~picked)
     return orders
 
 

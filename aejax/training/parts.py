@@ -37,7 +37,8 @@ class KeptParts:
 
     Args:
         folder: created where it doesn't exist.
-        identity: JSON-ready, what decides the result; parts of another training are refused.
+        identity: JSON-ready, what the caller knows of the training, for messages that name it;
+            `claim` adds what decides the result.
         group_size: members in a program, unless the folder says it: which members train side by
             side may decide their last bits, and another machine might choose another number.
         part_size: members in a part, unless the folder says it.
@@ -54,30 +55,52 @@ class KeptParts:
         self, folder: Path, identity: Mapping[str, Any], *, group_size: int, part_size: int
     ) -> None:
         self._folder = folder
-        wanted = json.loads(json.dumps(identity))
+        self._plan: dict[str, Any] = {
+            "format": FORMAT,
+            "group_size": group_size,
+            "part_size": part_size,
+            "identity": json.loads(json.dumps(identity)),
+        }
+        self._held: dict[str, Any] | None = None
         path = folder / PLAN
         if path.is_file():
-            found = read_json(path, MAX_BYTES)
+            self._held = found = read_json(path, MAX_BYTES)
             if found.get("format") != FORMAT:
                 raise InputError(f"{path}: format is {found.get('format')!r}; allowed: {FORMAT}")
-            other = difference(found.get("identity"), wanted)
-            if other is not None:
-                raise InputError(
-                    f"{folder} holds parts of another training ({other}); "
-                    "allowed: another folder, or the same rows and settings"
-                )
-            sizes: dict[str, Any] = {name: found.get(name) for name in ("group_size", "part_size")}
-            for name, size in sizes.items():
+            self._check("identity")
+            for name in ("group_size", "part_size"):
+                self._plan[name] = size = found.get(name)
                 if type(size) is not int or size < 1:
                     raise InputError(f"{path}: {name} is {size!r}; allowed: at least 1")
-        else:
-            make_folder(folder)
-            sizes = {"group_size": group_size, "part_size": part_size}
-            plan = {"format": FORMAT, **sizes, "identity": wanted}
-            write_file(path, json.dumps(plan, indent=2) + "\n")
-        self.group_size: int = sizes["group_size"]
-        self.part_size: int = sizes["part_size"]
-        self._run = hashlib.sha256(json.dumps([wanted, sizes]).encode()).hexdigest()
+        self.group_size: int = self._plan["group_size"]
+        self.part_size: int = self._plan["part_size"]
+        self._run = ""
+
+    def claim(self, training: Mapping[str, Any]) -> None:
+        """Make the folder this training's own, or find that it is; before parts are used.
+
+        Args:
+            training: JSON-ready, all that decides the result.
+
+        Raises:
+            InputError: if the folder holds parts of another training, naming the first difference.
+        """
+        self._plan["training"] = json.loads(json.dumps(training))
+        self._run = hashlib.sha256(json.dumps(self._plan).encode()).hexdigest()
+        if self._held is not None:
+            self._check("training")
+            return
+        make_folder(self._folder)
+        write_file(self._folder / PLAN, json.dumps(self._plan, indent=2) + "\n")
+
+    def _check(self, name: str) -> None:
+        assert self._held is not None
+        other = difference(self._held.get(name), self._plan[name])
+        if other is not None:
+            raise InputError(
+                f"{self._folder} holds parts of another training ({other}); "
+                "allowed: another folder, or the same rows and settings"
+            )
 
     def _path(self, number: int) -> Path:
         return self._folder / f"part-{number:06d}.npz"

@@ -19,14 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from flax import linen as nn
 from tqdm import tqdm
 
-from aejax.config import Config, InputError, dropout_of
+from aejax.config import Config, InputError
 from aejax.core import mesh, steps
-from aejax.models.heads import heads_of_model
+from aejax.data.batches import data_fingerprint
+from aejax.models.network import Network
 from aejax.training import cohorts
 from aejax.training.cohorts import MOST_EXACT_STEPS, Cohort, Kind
+from aejax.training.identity import members_identity
 from aejax.training.loop import Interrupted
 from aejax.training.members import Member, TrainedMember
 from aejax.training.parts import KeptParts
@@ -43,7 +44,7 @@ _Work = tuple[int, Callable[[], Cohort]]
 
 def train_population(
     members: Sequence[Member],
-    model: nn.Module,
+    model: Network,
     x: np.ndarray,
     *,
     shape: tuple[int, ...],
@@ -80,7 +81,7 @@ def train_population(
 
 
 def train_populations(
-    populations: Sequence[tuple[Sequence[Member], nn.Module]],
+    populations: Sequence[tuple[Sequence[Member], Network]],
     x: np.ndarray,
     *,
     shape: tuple[int, ...],
@@ -89,6 +90,7 @@ def train_populations(
     devices: int | None = None,
     progress: bool = False,
     parts: KeptParts | None = None,
+    fingerprint: str | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[list[TrainedMember]]:
     """Train members of several kinds; each ends as it would have alone (float32 rounding aside).
@@ -108,10 +110,14 @@ def train_populations(
         progress: whether to draw a progress bar on stderr.
         parts: keeps each of the populations when it is trained, and knows those that are. All
             groups are of `group_size` then, and no population's bits depend on the others.
+            Parts of other networks, settings, members or rows than these are refused.
+        fingerprint: of the rows, as `batches.data_fingerprint` gives it, where it is known;
+            None takes it, where there are parts.
         should_stop: asked between rounds of epochs; True raises `Interrupted`.
 
     Raises:
-        InputError: if there are no members, or they differ in what must be shared.
+        InputError: if there are no members, they differ in what must be shared, or `parts` are
+            those of another training.
         Interrupted: when `should_stop` said so.
     """
     chosen = mesh.local_devices(devices)
@@ -122,6 +128,17 @@ def train_populations(
     lengths: dict[steps.Program, set[int]] = {}
     for program, (members, _) in zip(programs, populations, strict=True):
         lengths.setdefault(program, set()).update(map(cohorts.steps_of, members))
+    if parts is not None:
+        parts.claim(
+            {
+                "rows": fingerprint or data_fingerprint(x),
+                "shared_order": shared_order,
+                "populations": [
+                    members_identity(program, members, x, shape)
+                    for program, (members, _) in zip(programs, populations, strict=True)
+                ],
+            }
+        )
     trained: dict[int, list[TrainedMember]] = {}
     found: dict[int, Kind] = {}
     for at, (members, model) in enumerate(populations):
@@ -136,7 +153,7 @@ def train_populations(
         found[at] = Kind(
             program=programs[at],
             members=members,
-            scalers=cohorts.fit_scalers(members, x, heads_of_model(model)),
+            scalers=cohorts.fit_scalers(members, x, model.heads),
             rows=rows,
             shape=shape,
             leader=members[0] if shared_order else None,
@@ -252,12 +269,12 @@ def _given(cohort: Cohort) -> Cohort:
     return cohort
 
 
-def _shared_program(members: Sequence[Member], model: nn.Module) -> steps.Program:
+def _shared_program(members: Sequence[Member], model: Network) -> steps.Program:
     if not members:
         raise InputError("members: found 0; allowed: at least 1")
     first = members[0].config
     # A member that drops nothing costs random bits where another one drops units, and no more.
-    drops = any(dropout_of(member.config.model) > 0 for member in members)
+    drops = any(member.config.model.dropout > 0 for member in members)
 
     def program_of(config: Config) -> steps.Program:
         program = steps.program_of(config, model)

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import InputError
+from aejax.core import steps
 from aejax.core.mesh import Placement
 
 COORDINATOR, PROCESSES, PROCESS = "AEJAX_COORDINATOR", "AEJAX_PROCESSES", "AEJAX_PROCESS"
@@ -156,5 +156,5 @@ class Agreement:
             return list(said)
         before = self._said
         flags = np.tile(np.array(said), (self._place.devices, 1))
-        self._said = jnp.any(self._place.rows(self._place.share(flags)), axis=0)
+        self._said = steps.compiled_any(self._place.rows(self._place.share(flags)), axis=0)
         return [False] * len(said) if before is None else list(map(bool, jax.device_get(before)))

@@ -84,6 +84,16 @@ def claim(
     return False
 
 
+def check_config(folder: Path, config: Config) -> None:
+    """Refuse a run of another configuration, naming the first difference; its rows may be any."""
+    held, wanted = read_json(folder / IDENTITY, MAX_BYTES).get("config"), to_dict(config)
+    other = difference(held, json.loads(json.dumps(wanted)), "config")
+    if other is not None:
+        raise InputError(
+            f"{folder} holds another run ({other}); allowed: another folder, or --overwrite"
+        )
+
+
 def check_free(folder: Path) -> None:
     """Refuse a folder that holds files but no run.
 

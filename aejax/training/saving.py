@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from aejax.config import InputError
 from aejax.core import mesh, steps
 from aejax.training.history import History
+from aejax.training.run_folder import difference
 
 if TYPE_CHECKING:
     from aejax.training.checkpoint import Checkpoints
@@ -36,7 +37,7 @@ class Saving:
         checkpoints: of the run; None keeps nothing.
         history: whose notes go with each.
         folder: of the run, for messages.
-        identity: what the run computes.
+        identity: what the run computes, JSON-ready.
         seconds: least time between two checkpoints.
     """
 
@@ -46,7 +47,7 @@ class Saving:
         history: History,
         *,
         folder: Path | None,
-        identity: str,
+        identity: dict[str, Any],
         seconds: float,
     ) -> None:
         self._checkpoints, self._history = checkpoints, history
@@ -68,21 +69,25 @@ class Saving:
         """
         found = None
         if self._checkpoints is not None:
-            found = self._checkpoints.latest({"state": state, "best": best})
+            found = self._checkpoints.latest({"state": state, "best": best}, self._why_not)
         if found is None:
             # Drops the lines of a run that left no checkpoint.
             self._history.resume(self._history.notes())
         else:
             saved, notes = found
-            if notes.get("identity") != self._identity:
-                raise InputError(
-                    f"{self._folder} holds checkpoints of another run (other settings or rows); "
-                    "allowed: another folder, or the same run"
-                )
             state, best = place.everywhere((saved["state"], saved["best"]))
             self._history.resume(notes)
         self._saved_at = time.monotonic()
         return state, best
+
+    def _why_not(self, notes: dict[str, Any]) -> str | None:
+        """Where a checkpoint's run differs first from this one; None where it is this one's."""
+        # Of a damaged checkpoint Orbax reads no notes, which isn't another run's.
+        other = difference(notes["identity"], json.loads(json.dumps(self._identity)))
+        return other and (
+            f"{self._folder} holds checkpoints of another run ({other}); "
+            "allowed: another folder, or the same run"
+        )
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is old enough for another."""

@@ -83,7 +83,8 @@ class Scoring:
     def __init__(self, job: Job) -> None:
         config, schema = _config(job), _schema(job)
         one = jax.ShapeDtypeStruct((1, *schema.shape), np.float32)
-        wanted = jax.eval_shape(build(config.model, schema).init, jax.random.key(0), one)
+        network: Any = build(config.model, schema)
+        wanted = jax.eval_shape(network.module.init, jax.random.key(0), one)
         variables = nested_weights(job)
         shapes = [jax.tree.map(np.shape, tree) for tree in (dict(wanted), variables)]
         if shapes[0] != shapes[1]:

@@ -60,6 +60,13 @@ def test_normal_rows_have_not_drifted(tmp_path: Path) -> None:
     assert max(summary["feature_stability"].values()) < 0.05
 
 
+def test_rows_of_which_none_has_a_score(tmp_path: Path) -> None:
+    x = np.full((200, 6), np.nan)
+    summary = job(tmp_path, fitted(), x)
+    assert (summary["rows"], summary["bad_rows"], summary["alarms"]) == (200, 200, [])
+    assert "feature_stability" not in summary
+
+
 def test_features_that_moved_are_named(tmp_path: Path) -> None:
     detector, x = fitted(), rows(500, 1)
     x[:, 1] += 1

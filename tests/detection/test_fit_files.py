@@ -17,12 +17,12 @@ import pytest
 
 import aejax
 from aejax.config import InputError
+from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import DiskRows
 from aejax.data.rows import Selection
 from aejax.data.training_rows import read_training
 from aejax.detection import calibration
 from aejax.detection.fit_files import fit_files
-from aejax.detection.fitting import data_fingerprint
 from aejax.training import validation
 from aejax.training.loop import Interrupted
 

@@ -1,4 +1,4 @@
-"""Saves with Orbax in processes that end at every operation in turn: python deaths.py KIND FOLDER.
+"""Saves a checkpoint in processes that end at every operation in turn: python deaths.py FOLDER.
 
 Orbax works in threads of its own, where an exception is no death. So every try is a process:
 a fork, because starting Python costs seconds. FOLDER/start is what each finds; FOLDER/0, 1, 2, ...
@@ -19,26 +19,15 @@ import jax  # noqa: F401  before the forks
 import numpy as np
 from orbax.checkpoint import v1  # noqa: F401
 
-from aejax.detection import artifact
 from aejax.training.checkpoint import Checkpoints
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32), "b": np.ones((3, 2), np.float32)}
 MOST = 100
 
 
-def save_detector(folder: Path) -> None:
-    artifact.write(folder, {"which": "new"}, {name: x + 1 for name, x in ARRAYS.items()})
-
-
 def save_checkpoint(folder: Path) -> None:
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(3, {name: x + 3 for name, x in ARRAYS.items()}, {"step": 3})
-
-
-KINDS: dict[str, Callable[[Path], None]] = {
-    "detector": save_detector,
-    "checkpoint": save_checkpoint,
-}
 
 
 def hook(folder: Path, last: int) -> Callable[[str, tuple[Any, ...]], None]:
@@ -59,13 +48,13 @@ def hook(folder: Path, last: int) -> Callable[[str, tuple[Any, ...]], None]:
     return hear
 
 
-def main(kind: str, folder: Path) -> None:
+def main(folder: Path) -> None:
     for last in range(MOST):
         shutil.copytree(folder / "start", folder / str(last))
         child = os.fork()
         if child == 0:
             sys.addaudithook(hook(folder / str(last), last))
-            KINDS[kind](folder / str(last))
+            save_checkpoint(folder / str(last))
             os._exit(0)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
             return
@@ -73,4 +62,4 @@ def main(kind: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

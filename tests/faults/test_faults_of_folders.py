@@ -47,47 +47,52 @@ def operations(
         yield operation
 
 
+@pytest.mark.parametrize("change", ["a threshold", "everything"])
+@pytest.mark.parametrize("name", ["run", "run [1]"])
 def test_a_detector_is_the_old_one_or_the_new_one(
-    disk: Any, detectors: tuple[Detector, Detector], tmp_path: Path
+    disk: Any, detectors: tuple[Detector, Detector], tmp_path: Path, change: str, name: str
 ) -> None:
-    """Every death in this process; Orbax's own files are in test_faults_of_orbax.py."""
-    old, new = detectors
-    old.save(tmp_path / "start")
+    old, other = detectors
+    assert old.threshold is not None
     recalibrated = old.with_threshold(dataclasses.replace(old.threshold, value=7.0))
+    new = recalibrated if change == "a threshold" else other
+    folder = tmp_path / name
+    old.save(tmp_path / "start")
     found = set()
-    for _ in operations(
-        disk,
-        tmp_path / "run",
-        tmp_path / "start",
-        lambda: recalibrated.save(tmp_path / "run"),
-        cuts=True,
-    ):
-        loaded = aejax.load(tmp_path / "run")
-        assert loaded.fingerprint == old.fingerprint
-        assert loaded.threshold in (old.threshold, recalibrated.threshold)
-        found.add(loaded.threshold.value)
-        new.save(tmp_path / "run")
-        assert aejax.load(tmp_path / "run").fingerprint == new.fingerprint
-        assert len(list((tmp_path / "run").iterdir())) == 2, "something was left"
-    assert old.threshold.value in found
+    for _ in operations(disk, folder, tmp_path / "start", lambda: new.save(folder), cuts=True):
+        loaded = aejax.load(folder)
+        assert (loaded.fingerprint, loaded.threshold) in [
+            (detector.fingerprint, detector.threshold) for detector in (old, new)
+        ]
+        found.add(loaded.threshold == new.threshold)
+        other.save(folder)
+        assert aejax.load(folder).fingerprint == other.fingerprint
+        assert len(list(folder.iterdir())) == 2, "something was left"
+    assert False in found
+    assert True in found or change == "a threshold"
 
 
-def test_old_arrays_that_were_half_removed_are_never_believed(
+def test_a_disk_that_takes_no_more_leaves_the_old_detector(
     disk: Any, detectors: tuple[Detector, Detector], tmp_path: Path
 ) -> None:
     old, new = detectors
     folder = tmp_path / "run"
-    old.save(tmp_path / "start")
-    new.save(tmp_path / "start/new")
-    arrays = next((tmp_path / "start/new").glob("arrays-*"))
-    (tmp_path / "start/new/detector.json").rename(tmp_path / "new.json")
-    arrays.rename(tmp_path / "start" / arrays.name)
-    shutil.rmtree(tmp_path / "start/new")
-    # The new arrays are in place: what is left is to name them and to remove the old ones.
-    for _ in operations(disk, folder, tmp_path / "start", lambda: new.save(folder)):
-        assert aejax.load(folder).fingerprint in (old.fingerprint, new.fingerprint)
+    for operation in range(100):
         old.save(folder)
-        assert aejax.load(folder).fingerprint == old.fingerprint
+        assert len(list(folder.iterdir())) == 2, "something was left"
+        said = None
+        with disk.failing(operation):
+            try:
+                new.save(folder)
+            except InputError as error:
+                said = str(error)
+        if not disk.failed:
+            assert operation > 4
+            break
+        assert aejax.load(folder).fingerprint == (new if said is None else old).fingerprint
+        if said is not None:
+            assert "No space left on device" in said
+            assert "\n" not in said
 
 
 def test_calibrating_dies_between_two_thresholds(

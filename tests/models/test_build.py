@@ -30,8 +30,10 @@ MODELS = [
 def test_contract(
     settings: config.Model, schema: Schema, latent: tuple[int, ...], precision: config.Precision
 ) -> None:
-    module = build(settings, schema, precision=precision)
-    assert hash(module) == hash(build(settings, schema, precision=precision))
+    network = build(settings, schema, precision=precision)
+    assert hash(network) == hash(build(settings, schema, precision=precision))
+    assert network == build(settings, schema, precision=precision)
+    module = network.module
     x = jax.random.uniform(jax.random.key(0), (3, *schema.shape))
     variables = jax.jit(module.init)(jax.random.key(1), x)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
@@ -48,7 +50,7 @@ def test_contract(
 
 @pytest.mark.parametrize("settings", [s for s, _, _ in MODELS if s.batch_norm])
 def test_padded_rows_enter_no_statistics(settings: config.Model) -> None:
-    module = build(settings, IMAGE)
+    module = build(settings, IMAGE).module
     x = jax.random.uniform(jax.random.key(0), (5, *IMAGE.shape))
     variables = jax.jit(module.init)(jax.random.key(1), x)
     mask = jnp.array([True, True, False, True, False])
@@ -66,7 +68,7 @@ def test_padded_rows_enter_no_statistics(settings: config.Model) -> None:
 
 def test_dense_is_numpy_in_float64() -> None:
     settings = config.Dense(hidden=(7, 3), activation="tanh", output="sigmoid", batch_norm=True)
-    module = build(settings, Schema(shape=(2, 5)))
+    module = build(settings, Schema(shape=(2, 5))).module
     x = jax.random.normal(jax.random.key(0), (6, 2, 5))
     variables = jax.jit(module.init)(jax.random.key(1), x)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
@@ -106,7 +108,7 @@ class PlainConv(nn.Module):
 
 @pytest.mark.parametrize("pool", [False, True])
 def test_conv_is_plain_flax(pool: bool) -> None:
-    module = build(config.Conv(channels=(6, 4), down="pool" if pool else "stride"), IMAGE)
+    module = build(config.Conv(channels=(6, 4), down="pool" if pool else "stride"), IMAGE).module
     x = jax.random.uniform(jax.random.key(0), (3, *IMAGE.shape))
     ours = jax.jit(module.init)(jax.random.key(1), x)["params"]
     plain = jax.jit(PlainConv(pool).init)(jax.random.key(1), x)["params"]
@@ -136,9 +138,11 @@ def test_conv_is_plain_flax(pool: bool) -> None:
 def test_precision_changes_products_only() -> None:
     schema = Schema(shape=(50,))
     x = jax.random.normal(jax.random.key(0), (20, 50))
-    module = build(config.Dense(hidden=(16,)), schema)
+    module = build(config.Dense(hidden=(16,)), schema).module
     variables = jax.jit(module.init)(jax.random.key(1), x)
-    half = build(config.Dense(hidden=(16,)), schema, precision="bfloat16").apply(variables, x)
+    half = build(config.Dense(hidden=(16,)), schema, precision="bfloat16").module.apply(
+        variables, x
+    )
     full = module.apply(variables, x)
     assert 0 < float(jnp.abs(half - full).max()) < 0.05
 

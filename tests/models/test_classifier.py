@@ -31,7 +31,7 @@ def inputs() -> tuple[np.ndarray, np.ndarray]:
 
 def variables_of(model: Classifier, schema: Schema = SCHEMA) -> dict[str, Any]:
     """Parameters with biases that are not 0."""
-    module = build(model, schema)
+    module = build(model, schema).module
     made = module.init(jax.random.key(0), jnp.zeros((1, *schema.shape)))["params"]
     leaves, tree = jax.tree.flatten(made)
     random = np.random.default_rng(1)
@@ -69,7 +69,7 @@ def test_logits_and_states_are_numpys() -> None:
     x, _ = inputs()
     variables = variables_of(MODEL)
     expected = logits_of(layers_of(variables["params"]), x)
-    module = build(MODEL, SCHEMA)
+    module = build(MODEL, SCHEMA).module
     logits, kept = module.apply(variables, jnp.float32(x), mutable=["states"])
     np.testing.assert_allclose(logits, expected[-1], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
@@ -86,11 +86,11 @@ def test_loss_is_the_cross_entropy_and_its_gradient_numpys() -> None:
     x, labels = inputs()
     variables = variables_of(MODEL)
     objective = objectives.objective_of(Config(model=MODEL))
-    module = build(MODEL, SCHEMA)
+    network = build(MODEL, SCHEMA)
 
     def mean_loss(params: Any) -> jax.Array:
         losses, _ = objectives.row_losses(
-            objective, module, {"params": params}, fed(x, labels), train=True
+            objective, network, {"params": params}, fed(x, labels), train=True
         )
         return jnp.mean(losses)
 
@@ -114,14 +114,14 @@ def test_gradient_of_a_convolutional_classifier_by_differences() -> None:
     model = Classifier(
         network=Conv(channels=(2, 3), activation="tanh", batch_norm=False), classes=3
     )
-    module, variables = build(model, schema), variables_of(model, schema)
+    network, variables = build(model, schema), variables_of(model, schema)
     random = np.random.default_rng(2)
     x, labels = random.normal(size=(5, 4, 4, 1)), random.integers(3, size=5)
     objective = objectives.objective_of(Config(model=model))
 
     def mean_loss(params: Any) -> jax.Array:
         losses, _ = objectives.row_losses(
-            objective, module, {"params": params}, fed(x, labels), train=True
+            objective, network, {"params": params}, fed(x, labels), train=True
         )
         return jnp.mean(losses)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aejax import config
-from aejax.config import Config, Scale, dropout_of, without_dropout
+from aejax.config import Config, Scale
 from aejax.core import objectives, optimizers, scaling, steps
 from aejax.core.objectives import Fed
 from aejax.data.schema import Column, Schema
@@ -57,7 +57,7 @@ class PlainDense(nn.Module):
 
 @pytest.mark.parametrize("rate", [0.4, 0.1, 0.0])
 def test_the_units_are_those_that_flax_drops(rate: float) -> None:
-    module = build(DROPPING, Schema(shape=(10,)))
+    module = build(DROPPING, Schema(shape=(10,))).module
     x = jax.random.normal(jax.random.key(0), (50, 10))
     variables = module.init(jax.random.key(1), x)
     found = module.apply(
@@ -68,7 +68,7 @@ def test_the_units_are_those_that_flax_drops(rate: float) -> None:
 
 
 def test_a_rate_of_0_leaves_the_very_bits_of_no_dropout() -> None:
-    module = build(DROPPING, Schema(shape=(10,)))
+    module = build(DROPPING, Schema(shape=(10,))).module
     x = jax.random.normal(jax.random.key(0), (50, 10))
     variables = module.init(jax.random.key(1), x)
     found = module.apply(
@@ -78,7 +78,7 @@ def test_a_rate_of_0_leaves_the_very_bits_of_no_dropout() -> None:
 
 
 def test_the_share_and_the_scale_are_as_asked() -> None:
-    module = build(config.Dense(hidden=(400,), decoder=()), Schema(shape=(400,)))
+    module = build(config.Dense(hidden=(400,), decoder=()), Schema(shape=(400,))).module
     x = jnp.ones((100, 400))
     variables = jax.tree.map(lambda leaf: leaf * 0, module.init(jax.random.key(1), x))
     for layer in variables["params"].values():
@@ -97,35 +97,38 @@ def test_every_family_drops_what_its_configuration_says(
 ) -> None:
     def losses(model: config.Model, train: bool, seed: int) -> np.ndarray:
         settings = Config(model=model, scale=Scale(kind="min-max"))
-        module = build(model, schema)
+        network = build(model, schema)
         x = jnp.tile(jnp.array([0.5, 1.0, 0.0]), (200, 1))
-        variables = steps.new_variables(module, schema.shape, 0)
+        variables = steps.new_variables(network, schema.shape, 0)
         values = optimizers.numbers(settings, 1)
-        fed = Fed(x, jnp.zeros(200, jnp.int32), jnp.ones(200, bool), jax.random.key(seed), values)
+        classes = jnp.zeros(200, jnp.int32) if model.learns_classes else None
+        fed = Fed(x, classes, jnp.ones(200, bool), jax.random.key(seed), values)
         objective = objectives.objective_of(settings)
 
         def rows(variables: Any, fed: Fed) -> jax.Array:
-            return objectives.row_losses(objective, module, variables, fed, train=train)[0]
+            return objectives.row_losses(objective, network, variables, fed, train=train)[0]
 
         return np.asarray(jax.jit(rows)(variables, fed))
 
     varies = isinstance(model, config.Variational)
     # Equal rows have equal losses, unless units of theirs are dropped (or latents are drawn).
     assert np.ptp(losses(model, True, 1)) > 0
-    assert dropout_of(model) == 0.4
-    assert dropout_of(without_dropout(model)) == 0
-    quiet = losses(without_dropout(model), True, 1)
+    assert model.dropout == 0.4
+    assert model.without_dropout().dropout == 0
+    quiet = losses(model.without_dropout(), True, 1)
     assert (np.ptp(quiet) < 1e-6) != varies
-    np.testing.assert_array_equal(losses(model, False, 1), losses(without_dropout(model), False, 1))
+    np.testing.assert_array_equal(
+        losses(model, False, 1), losses(model.without_dropout(), False, 1)
+    )
     assert not np.allclose(losses(model, True, 1), quiet)
 
 
 def test_settings_without_dropout_are_the_models_own_otherwise() -> None:
-    assert without_dropout(DROPPING) == dataclasses.replace(DROPPING, dropout=0.0)
+    assert DROPPING.without_dropout() == dataclasses.replace(DROPPING, dropout=0.0)
     for model in (config.Conv(), config.SuperResolution(), config.Context()):
-        assert dropout_of(model) == 0
-        assert without_dropout(model) is model
-    assert dropout_of(config.Variational(network=config.Conv())) == 0
+        assert model.dropout == 0
+        assert model.without_dropout() is model
+    assert config.Variational(network=config.Conv()).dropout == 0
 
 
 @pytest.mark.parametrize(("dropout", "drawn"), [(0.0, False), (0.2, True)])

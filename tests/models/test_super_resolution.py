@@ -22,7 +22,7 @@ EPSILON = 1e-3
 
 def variables_of(model: config.SuperResolution, schema: Schema = SCHEMA) -> dict[str, Any]:
     """Parameters and statistics, none of them 0 or 1."""
-    module = build(model, schema)
+    module = build(model, schema).module
     made = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *schema.shape)))
     random = np.random.default_rng(1)
     return {
@@ -68,14 +68,14 @@ def restored(x: np.ndarray, variables: dict[str, Any]) -> np.ndarray:
 def test_values_are_numpys_in_float64() -> None:
     x = np.random.default_rng(0).random((3, *SCHEMA.shape))
     variables = variables_of(MODEL)
-    found = jax.jit(build(MODEL, SCHEMA).apply)(variables, np.float32(x))
+    found = jax.jit(build(MODEL, SCHEMA).module.apply)(variables, np.float32(x))
     assert found.shape == x.shape
     np.testing.assert_allclose(found, restored(x, variables), atol=2e-6)
 
 
 def test_latent_values_are_the_shrunk_image() -> None:
     x = np.random.default_rng(0).random((3, *SCHEMA.shape)).astype(np.float32)
-    module, variables = build(MODEL, SCHEMA), variables_of(MODEL)
+    module, variables = build(MODEL, SCHEMA).module, variables_of(MODEL)
     latent = module.apply(variables, x, method="encode")
     np.testing.assert_array_equal(latent, x.reshape(3, 2, 4, 3, 4, 2).max(axis=(2, 4)))
     apply = jax.jit(module.apply)
@@ -94,7 +94,7 @@ def test_gradients_are_finite_differences(place: tuple[str, str]) -> None:
     layer, name = place
 
     def loss(params: Any) -> jax.Array:
-        y = build(MODEL, SCHEMA).apply({**variables, "params": params}, np.float32(x))
+        y = build(MODEL, SCHEMA).module.apply({**variables, "params": params}, np.float32(x))
         return jnp.mean(jnp.square(y - np.float32(x)))
 
     found = np.asarray(jax.jit(jax.grad(loss))(variables["params"])[layer][name])
@@ -112,7 +112,7 @@ def test_gradients_are_finite_differences(place: tuple[str, str]) -> None:
 def test_training_normalises_by_the_rows_that_are_there() -> None:
     x = np.random.default_rng(0).random((5, *SCHEMA.shape)).astype(np.float32)
     mask = np.array([True, False, True, True, False])
-    module, variables = build(MODEL, SCHEMA), variables_of(MODEL)
+    module, variables = build(MODEL, SCHEMA).module, variables_of(MODEL)
     wild = np.where(mask[:, None, None, None], x, 50)
     apply = jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))
     found, kept = apply(variables, wild, mask=mask)
@@ -125,7 +125,9 @@ def test_training_normalises_by_the_rows_that_are_there() -> None:
 def test_the_articles_network_has_its_parameters() -> None:
     schema = Schema(shape=(28, 28, 1), kind="image")
     made = jax.eval_shape(
-        build(config.SuperResolution(), schema).init, jax.random.key(0), jnp.zeros((1, 28, 28, 1))
+        build(config.SuperResolution(), schema).module.init,
+        jax.random.key(0),
+        jnp.zeros((1, 28, 28, 1)),
     )
     count = sum(leaf.size for leaf in jax.tree.leaves(made["params"]))
     # Conv 1 -> 8, three times 8 -> 8, 8 -> 1, and scale and bias of four normalisations.

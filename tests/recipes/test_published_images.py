@@ -66,7 +66,7 @@ def test_settings_of_the_article(name: str) -> None:
 )
 def test_networks_have_the_published_parameters(name: str, weights: int) -> None:
     schema = aejax.Schema(shape=(28, 28, 1), dtype="uint8", kind="image")
-    module = build(recipe_of(name).config.model, schema)
+    module = build(recipe_of(name).config.model, schema).module
     made = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     assert sum(leaf.size for leaf in jax.tree.leaves(made["params"])) == weights
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def test_seeds_differ_are_kept_and_more_can_be_added(tmp_path: Path) -> None:
     values = [every[str(seed)]["auroc"] for seed in range(3)]
     assert second["summary"]["auroc"]["median"] == np.median(values)
     assert Path(second["report"]).read_text().count("<h2") >= 3
+    changed = dataclasses.replace(
+        recipe.config, train=dataclasses.replace(recipe.config.train, learning_rate=0.5)
+    )
+    with pytest.raises(InputError, match=r"config\.train\.learning_rate is .* there and 0.5 here"):
+        run_seeds(
+            dataclasses.replace(recipe, config=changed), tmp_path / "runs", seeds=2, quick=True
+        )
 
 
 @pytest.mark.slow

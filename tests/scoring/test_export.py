@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from jax import export
 
 import aejax
 from aejax import Quantile, cli
 from aejax.config import Classifier, InputError, Scale, Variational
-from aejax.core import steps
+from aejax.core import programs, steps
+from aejax.data import packed as arrays_file
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
-from aejax.scoring import export, export_folder, exporting, parity
+from aejax.scoring import export_folder, exporting, parity
 from aejax.scoring.exported import ExportedScorer, load_export
 from aejax.scoring.exporting import export_detector
 from aejax.scoring.inspection import inspect_folder
@@ -140,11 +142,11 @@ def test_a_model_of_every_kind_scores_as_before(
 
 def test_a_program_for_all_platforms_keeps_both_forms_of_a_convolution() -> None:
     live = images()
-    how = (live.scorer, live.scaler, live.variables, live.schema)
-    one, all_three = export.lower(*how, platforms=("cpu",)), export.lower(*how)
+    how = (live.scorer, live.scaler, live.variables, live.schema.shape, live.schema.dtype)
+    one, all_three = programs.lower_score(*how, platforms=("cpu",)), programs.lower_score(*how)
     # The native convolution, for GPUs and TPUs, is an operation that the CPU's form lacks.
     assert b"convolution_v1" not in one.replace(b"\0", b"")
-    texts = [export.export.deserialize(bytearray(program)) for program in (one, all_three)]
+    texts = [export.deserialize(bytearray(program)) for program in (one, all_three)]
     assert "stablehlo.convolution" not in texts[0].mlir_module()
     assert "stablehlo.convolution" in texts[1].mlir_module()
     assert texts[1].platforms == ("cpu", "cuda", "tpu")
@@ -170,7 +172,7 @@ def test_the_scorer_is_short_and_says_what_it_needs(exported_folder: Path) -> No
     code = (exported_folder / "scorer.py").read_text()
     assert len(code.splitlines()) < 60
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
-    assert imported <= {"hashlib", "json", "sys", "pathlib", "jax", "numpy"}
+    assert imported <= {"hashlib", "json", "os", "sys", "pathlib", "jax", "numpy"}
 
 
 def test_files_are_scored_by_an_export_as_by_the_run(
@@ -379,10 +381,10 @@ def test_a_program_that_calls_out_is_refused(
         call = jax.ffi.ffi_call("launch", jax.ShapeDtypeStruct(rows.shape, np.float32))
         return call(rows)[:, 0]
 
-    rows = jax.ShapeDtypeStruct((export.symbolic_rows(), 6), np.float32)
-    checks = [export.export.DisabledSafetyCheck.custom_call("launch")]
+    rows = jax.ShapeDtypeStruct((programs.symbolic_rows(), 6), np.float32)
+    checks = [export.DisabledSafetyCheck.custom_call("launch")]
     jitted = steps.Compiled(program).jitted(None)
-    lowered = export.export.export(jitted, disabled_checks=checks)(like, rows)
+    lowered = export.export(jitted, disabled_checks=checks)(like, rows)
     replaced(copied, "score.stablehlo", bytes(lowered.serialize()))
     with pytest.raises(InputError, match="calls launch outside of it"):
         load_export(copied)
@@ -418,7 +420,11 @@ def test_arrays_that_do_not_fit_are_refused(copied: Path) -> None:
                     np.lib.format.write_array(member, array, allow_pickle=True)
         return packed.getvalue()
 
-    pack = export_folder.pack_arrays
+    def pack(arrays: dict[str, np.ndarray]) -> bytes:
+        packed = io.BytesIO()
+        arrays_file.pack(packed, arrays)
+        return packed.getvalue()
+
     wrong = {
         "compressed": compressed(),
         "arrays differ": pack({**arrays, "more": arrays[name]}),

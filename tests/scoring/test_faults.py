@@ -287,7 +287,7 @@ def test_what_saved_totals_were_read_from_is_let_go_of_at_once(
     monkeypatch.setattr(totals.pa, "BufferReader", reading)
     held = 0
     for _ in range(100):
-        assert totals.Totals._saved(tmp_path / "out", 30, None).rows.num_rows == 30
+        assert totals.Totals._saved(tmp_path / "out", 30, None).top_of_all.num_rows == 30
         content = contents.pop()
         # The name's own, and the one that is handed over.
         held += sys.getrefcount(content) > 2

@@ -152,7 +152,7 @@ def computed(function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
     import jax
     from onnx import TensorProto, helper
 
-    from aejax.scoring.export import symbolic_rows
+    from aejax.core.programs import symbolic_rows
 
     graph = onnx_graph.Graph("rows", OPERATIONS)
     shape = (symbolic_rows(), *x.shape[1:])

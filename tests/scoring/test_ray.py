@@ -61,6 +61,7 @@ def journal(folder: Path) -> list[Any]:
 def same_folders(found: Path, expected: Path) -> None:
     assert parts(found) == parts(expected)
     assert journal(found) == journal(expected)
+    assert (found / "_files.csv").read_bytes() == (expected / "_files.csv").read_bytes()
     for name in ("_manifest.json", "_summary.json"):
         assert json.loads((found / name).read_text()) == json.loads((expected / name).read_text())
     assert (found / "_SUCCESS").is_file()
@@ -167,6 +168,9 @@ def test_files_that_do_not_say_how_many_rows_they_have(
     score_files(detector, more, tmp_path / "one", append=True, **how)
     score_files(detector, more, tmp_path / "ray", engine=engine, append=True, **how)
     same_folders(tmp_path / "ray", tmp_path / "one")
+    written = json.loads((tmp_path / "ray" / "_summary.json").read_text())
+    assert [one["run"] for one in written["runs"]] == [2, 1]
+    assert written["added"]["rows"] == 500
 
 
 @needs_ray

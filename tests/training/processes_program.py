@@ -76,7 +76,7 @@ def train(
         folder=folder,
         should_stop=should_stop,
         checkpoint_seconds=0.0,
-        identity="ecg",
+        fingerprint="ecg",
     )
 
 

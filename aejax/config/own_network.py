@@ -1,0 +1,202 @@
+"""Somebody's own network in a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+from aejax.config.checks import InputError
+from aejax.config.models import NetworkSettings
+
+Kind = Literal["linen", "nnx", "equinox", "functions", "factory", "network", "absent"]
+ALLOWED = (
+    "settings of a built-in network, a Flax Linen or NNX module, an Equinox module, "
+    "or aejax.network(init, apply)"
+)
+MOST_TEXT = 500
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Functions:
+    """A network as functions, or a factory of modules; what `aejax.network` gives.
+
+    Attributes are those of `network`.
+    """
+
+    init: Callable[..., Any] | None = None
+    apply: Callable[..., Any] | None = None
+    make: Callable[..., Any] | None = None
+    encode: Callable[..., Any] | None = None
+    decode: Callable[..., Any] | None = None
+    losses: Callable[..., Any] | None = None
+    widest: int | None = None
+    name: str | None = None
+
+
+def network(
+    init: Callable[..., Any] | None = None,
+    apply: Callable[..., Any] | None = None,
+    *,
+    make: Callable[..., Any] | None = None,
+    encode: Callable[..., Any] | None = None,
+    decode: Callable[..., Any] | None = None,
+    losses: Callable[..., Any] | None = None,
+    widest: int | None = None,
+    name: str | None = None,
+) -> Functions:
+    """A network made of pure functions, or of a factory, for `Config(model=...)`.
+
+    Of `train`, `mask` and `key` each function gets those keywords that its signature has:
+    `train` is bool; `mask` is bool [B], False where a row is padding; `key` is of this batch.
+
+    Args:
+        init: (key, shape of one row) -> variables, any pytree of arrays. All of them are trained,
+            unless it is a dict with "params": then those are, and `apply` may change the others.
+        apply: (variables, x) -> reconstructions, float32 [B, *shape] of scaled rows
+            float32 [B, *shape]; in training it may give a pair of these and a dict of the
+            variables that changed (batch statistics).
+        make: instead of both: (key, shape of one row) -> a Flax NNX or an Equinox module, so
+            that each member of an ensemble begins with values of its own.
+        encode: (variables, x) -> latent values [B, ...], if it has them.
+        decode: (variables, latent values) -> reconstructions, if it can.
+        losses: (variables, x, target) -> [B], or a pair of these and what changed: an objective
+            of its own, in the place of `Train.loss`. x are the rows as the network sees them
+            (with noise, where `Train.noise` is set), target what they should become.
+        widest: values of the widest layer for one row, by which batches are sized; None takes
+            four times the row's.
+        name: to show; None takes the name of `apply` or `make`.
+
+    Raises:
+        InputError: if neither `init` and `apply` nor `make` are functions.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> def init(key, shape):
+        ...     down = 0.1 * jax.random.normal(key, (shape[0], 2))
+        ...     return {"down": down, "up": jnp.zeros((2, shape[0]))}
+        >>> def apply(variables, x):
+        ...     return jnp.tanh(x @ variables["down"]) @ variables["up"]
+        >>> network(init, apply).apply is apply
+        True
+    """
+    if make is None and not (callable(init) and callable(apply)):
+        raise InputError(
+            f"network: init is {init!r} and apply is {apply!r}; allowed: two functions, or make"
+        )
+    if make is not None and (init is not None or apply is not None or not callable(make)):
+        raise InputError("network: make is given beside init and apply; allowed: one of both")
+    if widest is not None and (not isinstance(widest, int) or widest < 1):
+        raise InputError(f"network: widest is {widest!r}; allowed: a whole number, at least 1")
+    return Functions(
+        init=init, apply=apply, make=make, encode=encode, decode=decode, losses=losses,
+        widest=widest, name=name,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OwnNetwork(NetworkSettings):
+    """Somebody's own network, wrapped when a `Config` is made: hashable and comparable.
+
+    Attributes:
+        network: the module or `Functions`; a `models.network.Network` as it is, which is what
+            a network loaded without its code becomes; None where only its description is known.
+        kind: what it is.
+        name: of its class or function, with its module.
+        text: what it calls itself, at most 500 characters.
+    """
+
+    network: Any
+    kind: Kind
+    name: str
+    text: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, OwnNetwork) or self.kind != other.kind:
+            return False
+        if self.network is None:
+            return (self.name, self.text) == (other.name, other.text)
+        # An Equinox module's == gives an array.
+        if self.kind in ("nnx", "equinox", "factory"):
+            return self.network is other.network
+        return bool(self.network == other.network)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        if self.network is None:
+            return hash((self.name, self.text))
+        identity = self.kind in ("nnx", "equinox", "factory")
+        return id(self.network) if identity else hash(self.network)
+
+    def widest(self, features: int) -> int:
+        """As it was said, or four times the row's values."""
+        said = getattr(self.network, "widest", None) if self.kind == "functions" else None
+        return said if isinstance(said, int) else 4 * features
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its description, JSON-ready; the network itself is not in it."""
+        return {"kind_name": "own", "name": self.name, "text": self.text}
+
+
+def described(name: str, text: str) -> OwnNetwork:
+    """A network of which only the description is known."""
+    return OwnNetwork(network=None, kind="absent", name=name, text=text)
+
+
+def own_network(value: Any) -> OwnNetwork:
+    """A network as it is kept in a configuration.
+
+    Raises:
+        InputError: if it is none, or one that can't be compared.
+    """
+    if isinstance(value, OwnNetwork):
+        return value
+    if isinstance(value, Functions):
+        kind: Kind = "functions" if value.make is None else "factory"
+        function = value.make or value.apply
+        name = value.name or _name(function)
+        return _wrapped(value, kind, name)
+    found = _kind_of_module(value)
+    if found is None:
+        raise InputError(f"Config.model is {_short(value)}; allowed: {ALLOWED}")
+    return _wrapped(value, found, _name(type(value)))
+
+
+def _wrapped(value: Any, kind: Kind, name: str) -> OwnNetwork:
+    wrapped = OwnNetwork(network=value, kind=kind, name=name, text=_short(value))
+    try:
+        hash(wrapped)
+    except TypeError as error:
+        raise InputError(
+            f"Config.model is {name}, which is not hashable ({error}); allowed: fields that are "
+            "numbers, text, functions or tuples of these"
+        ) from None
+    return wrapped
+
+
+def _kind_of_module(value: Any) -> Kind | None:
+    """What a module is, by the names of its classes: nothing is imported to find out."""
+    for base in type(value).__mro__:
+        home = base.__module__
+        if base.__name__ == "Module" and home.startswith("flax.linen"):
+            return "linen"
+        if base.__name__ in ("Module", "Pytree") and home.startswith("flax.nnx"):
+            return "nnx"
+        if base.__name__ == "Module" and home.startswith("equinox"):
+            return "equinox"
+        if base.__name__ == "Network" and home == "aejax.models.network":
+            return "network"
+    return None
+
+
+def _name(thing: Any) -> str:
+    return f"{getattr(thing, '__module__', '?')}.{getattr(thing, '__qualname__', repr(thing))}"
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."

@@ -1,0 +1,152 @@
+"""A network of somebody's own in a saved detector: its programs, and the network itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from aejax.config import Config, InputError, OwnNetwork
+from aejax.config.own_network import own_network
+from aejax.core.programs import ProgramNetwork, lower_network, own_variables, read_network
+from aejax.data.schema import Schema
+from aejax.detection import artifact
+from aejax.models.build import build
+from aejax.models.network import Network
+
+if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
+
+logger = logging.getLogger(__name__)
+
+# Rows on which a network is compared with the programs that were saved with a detector.
+COMPARED_ROWS, TOLERANCE = 8, 1e-3
+
+
+def own_programs(
+    network: Network, variables: Mapping[str, Any], shape: tuple[int, ...], settings: Any
+) -> dict[str, bytes]:
+    """What a network of somebody's own computes, as programs by name; {} of built-in ones.
+
+    A network that can't be exported has none, which is said: its detector scores only where
+    `load` is given the network.
+
+    Args:
+        network: of a detector.
+        variables: of one member.
+        shape: of one row.
+        settings: of the network, for its name.
+    """
+    if isinstance(network, ProgramNetwork):
+        return network.contents
+    if not network.is_own:
+        return {}
+    try:
+        return lower_network(network, variables, shape)
+    except Exception as error:  # What JAX can't export has no common type.
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        logger.warning(
+            "aejax: warning: %s can't be exported (%s): what is saved holds its arrays, and scores "
+            "only where load is given the network",
+            settings.name,
+            reason,
+        )
+        return {}
+
+
+def code_digest(programs: Mapping[str, bytes]) -> str:
+    """SHA-256 of programs as they read, whichever process and source file they were made in."""
+    total = hashlib.sha256()
+    for name in sorted(programs):
+        total.update(programs[name])
+    return total.hexdigest()
+
+
+def with_programs(
+    config: Config, programs: Mapping[str, bytes], shape: tuple[int, ...], where: object
+) -> Config:
+    """A configuration whose network, somebody's own, is the programs that were saved with it."""
+    made = read_network(programs, shape, where)
+    described: Any = config.model
+    return _with(config, dataclasses.replace(described, network=made, kind="network"))
+
+
+def with_network(
+    folder: Path,
+    written: Mapping[str, Any],
+    config: Config,
+    shape: tuple[int, ...],
+    network: Any,
+) -> Config:
+    """The configuration of a saved detector, with what its network computes.
+
+    Args:
+        folder: of the detector.
+        written: its description.
+        config: as described: a network of somebody's own is a description there.
+        shape: of one row.
+        network: the network itself, or None for the saved programs.
+
+    Raises:
+        InputError: if a network is given for a built-in one, or there are neither.
+    """
+    where = folder / artifact.JSON_NAME
+    if not isinstance(config.model, OwnNetwork):
+        if network is not None:
+            raise InputError(
+                f"network is given, and {where} describes {type(config.model).__name__}, "
+                "a built-in network; allowed: without"
+            )
+        return config
+    if network is not None:
+        return _with(config, own_network(network))
+    programs = artifact.read_programs(folder, written)
+    if not programs:
+        raise InputError(
+            f"{where}: its network {config.model.name} was saved without programs; "
+            "allowed: load(folder, network=...) with the network itself"
+        )
+    return with_programs(config, programs, shape, where)
+
+
+def check_same_network(detector: Detector, programs: Mapping[str, bytes], folder: Path) -> None:
+    """Refuse a network that computes something else than the programs saved with a detector."""
+    if not programs:
+        return
+    schema: Schema = detector.schema
+    saved = read_network(programs, schema.shape, folder)
+    given = build(detector.config.model, schema)
+    one = detector.variables
+    if detector.combine is not None:
+        one = jax.tree.map(lambda leaf: leaf[0], one)
+    rows = np.random.default_rng(0).normal(size=(COMPARED_ROWS, *schema.shape))
+    x: Any = rows.astype(np.float32)
+    name: str = detector.config.model.name  # type: ignore[union-attr]
+    theirs, ours = (
+        np.asarray(network.apply(variables, x))
+        for network, variables in ((saved, flat(one)), (given, one))
+    )
+    apart = float(np.max(np.abs(ours - theirs)) / max(float(np.max(np.abs(theirs))), 1e-12))
+    if not apart <= TOLERANCE:
+        raise InputError(
+            f"network is {name}, whose reconstructions differ by "
+            f"{apart:.1g} from those of the network that {folder} was trained with; "
+            "allowed: the same network"
+        )
+
+
+def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables as a network without its code has them: named in one level a collection."""
+    own = own_variables(variables)
+    beside = {name: tree for name, tree in variables.items() if name not in own}
+    return {**{name: artifact.named(tree) for name, tree in own.items()}, **beside}
+
+
+def _with(config: Config, model: OwnNetwork) -> Config:
+    return dataclasses.replace(config, model=model)
