@@ -36,6 +36,9 @@ from aejax.config import (
     Train,
     Vary,
 )
+from aejax.config.rules import default_rule, rule_text
+
+RULE = rule_text(default_rule())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class Training:
     rule: Annotated[
         str,
         arg(help="First threshold, on held-out rows: RULE:NUMBER, or package.module:Class."),
-    ] = "quantile:0.99"
+    ] = RULE
     precision: Annotated[
         PrecisionSetting, arg(help="Type of the products when scoring; fastest: measured.")
     ] = "float32"
@@ -169,8 +172,8 @@ class Calibrate:
     rule: Annotated[
         str,
         arg(
-            help=f"{', '.join(RULES)}, most with a number, as in quantile:0.99; or a rule of your "
-            "own, package.module:Class."
+            help=f"{', '.join(RULES)}, most with a number, as in {RULE}; or a rule of your own, "
+            "package.module:Class."
         ),
     ]
     input: Annotated[
