@@ -111,13 +111,14 @@ def _lowered(
 
 @contextlib.contextmanager
 def _without_locations() -> Iterator[None]:
-    """No names of source files in programs: they are a person's, and no part of what is computed."""
-    before = jax.config.jax_traceback_in_locations_limit
-    jax.config.update("jax_traceback_in_locations_limit", 0)
+    """No names of source files in programs: they say nothing of what is computed."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
     try:
         yield
     finally:
-        jax.config.update("jax_traceback_in_locations_limit", before)
+        jax.config.update(name, before)
 
 
 def lower_network(

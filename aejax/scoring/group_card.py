@@ -14,6 +14,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config.durable import write_file
+from aejax.config.own import shown
 from aejax.detection.group_limits import limits_of
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.export_folder import CARD
