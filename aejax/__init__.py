@@ -15,20 +15,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aejax.config import (
-    BestF1,
+    RULES,
     Classifier,
     Columns,
     Config,
-    Conformal,
-    Contamination,
     Context,
     Conv,
     Dense,
-    Fixed,
     InputError,
-    MeanStd,
-    PeaksOverThreshold,
-    Quantile,
+    Rule,
     Scale,
     SuperResolution,
     Train,
@@ -48,6 +43,14 @@ if TYPE_CHECKING:
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
     from aejax.detection.tuning import Tuning, tune
+    from aejax.rules.best_f1 import BestF1 as BestF1
+    from aejax.rules.conformal import Conformal as Conformal
+    from aejax.rules.contamination import Contamination as Contamination
+    from aejax.rules.fixed import Fixed as Fixed
+    from aejax.rules.mean_std import MeanStd as MeanStd
+    from aejax.rules.p_values import Calibration
+    from aejax.rules.peaks_over_threshold import PeaksOverThreshold as PeaksOverThreshold
+    from aejax.rules.quantile import Quantile as Quantile
     from aejax.scoring.stream import score_files
     from aejax.training.space_file import read_space
 
@@ -71,6 +74,8 @@ else:
         "tune": "aejax.detection.tuning",
         "read_space": "aejax.training.space_file",
         "score_files": "aejax.scoring.stream",
+        "Calibration": "aejax.rules.p_values",
+        **RULES.attributes,
     }
 
     def __getattr__(name: str) -> object:
@@ -91,23 +96,18 @@ else:
 
 
 __all__ = [
-    "BestF1",
+    "Calibration",
     "Classifier",
     "Columns",
     "Config",
-    "Conformal",
-    "Contamination",
     "Context",
     "Conv",
     "Dense",
     "Detector",
-    "Fixed",
     "GroupDetector",
     "InputError",
-    "MeanStd",
-    "PeaksOverThreshold",
     "Population",
-    "Quantile",
+    "Rule",
     "Scale",
     "Schema",
     "SuperResolution",
@@ -127,3 +127,5 @@ __all__ = [
     "score_files",
     "tune",
 ]
+# Type checkers know these from above.
+__all__.extend(RULES.attributes)

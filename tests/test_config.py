@@ -12,22 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aejax import BestF1, Conformal, Contamination, Fixed, MeanStd, PeaksOverThreshold, Quantile
 from aejax import config as settings
 from aejax.config import (
-    BestF1,
     Classifier,
     Columns,
     Config,
-    Conformal,
-    Contamination,
     Context,
     Conv,
     Dense,
-    Fixed,
     InputError,
-    MeanStd,
-    PeaksOverThreshold,
-    Quantile,
     Scale,
     SuperResolution,
     Train,

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "aejax"
 # From the ground up: a module imports its own floor and those below it.
 FLOORS = (
     "config",
+    "rules",
     "data",
     "models",
     "core",
@@ -121,8 +122,8 @@ def fault_of(use: Use, file: str) -> str | None:
         and not within(use.name, "aejax.config")
     ):
         return "config imports the standard library only"
-    if floor == "data" and top in JAX:
-        return "data runs on the host and imports no JAX"
+    if floor in ("rules", "data") and top in JAX:
+        return f"{floor} runs on the host and imports no JAX"
     if top != "aejax":
         return None
     target = use.name.partition(".")[2]
@@ -173,6 +174,17 @@ def write_module(package: Path, file: str, code: str) -> None:
     [
         ("config/rules.py", "import numpy", "config imports the standard library only"),
         ("config/rules.py", "from aejax.data import schema", "config imports the standard library"),
+        (
+            "config/rules.py",
+            "from aejax.rules import quantile",
+            "config imports the standard library",
+        ),
+        ("rules/quantile.py", "import jax.numpy as jnp", "rules runs on the host"),
+        (
+            "rules/quantile.py",
+            "from aejax.detection import threshold",
+            "rules lies below detection",
+        ),
         ("data/files.py", "import jax.numpy as jnp", "data runs on the host"),
         ("data/files.py", "from aejax.core.steps import score", "data lies below core"),
         ("data/files.py", "def f():\n    from ..core import steps", "data lies below core"),
@@ -211,6 +223,7 @@ def test_a_breach_is_found(tmp_path: Path, file: str, code: str, fault: str) -> 
     [
         ("__init__.py", "from aejax.config import Config\nfrom aejax.scoring import stream"),
         ("config/rules.py", "import json\nfrom aejax.config.checks import check"),
+        ("rules/quantile.py", "from aejax.config.checks import check"),
         ("core/steps.py", "import jax\nfrom aejax.models import build\nf = jax.jit(abs)"),
         ("data/files.py", "import numpy as np\nfrom aejax.config import InputError"),
         ("models/dense.py", "from aejax.data.schema import Schema\nfrom . import layers"),

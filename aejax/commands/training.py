@@ -25,6 +25,7 @@ from aejax.commands.shared import (
     selection,
 )
 from aejax.config import (
+    RULES,
     Columns,
     Combine,
     Config,
@@ -36,6 +37,9 @@ from aejax.config import (
     Train,
     Vary,
 )
+from aejax.config.rules import default_rule, rule_text
+
+RULE = rule_text(default_rule())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,9 +66,10 @@ class Training:
         ScoreName,
         arg(help="What a row's score is; the last two: with a variational model."),
     ] = "error"
-    rule: Annotated[str, arg(help="First threshold, on held-out rows: RULE:NUMBER.")] = (
-        "quantile:0.99"
-    )
+    rule: Annotated[
+        str,
+        arg(help="First threshold, on held-out rows: RULE:NUMBER, or package.module:Class."),
+    ] = RULE
     precision: Annotated[
         PrecisionSetting, arg(help="Type of the products when scoring; fastest: measured.")
     ] = "float32"
@@ -168,13 +173,16 @@ class Calibrate:
     run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
     rule: Annotated[
         str,
-        arg(help="Such as quantile:0.99, mean-std:3, conformal:0.01, best-f1 or fixed:0.05."),
+        arg(
+            help=f"{', '.join(RULES)}, most with a number, as in {RULE}; or a rule of your own, "
+            "package.module:Class."
+        ),
     ]
     input: Annotated[
         Path | None,
         arg(
-            help="File of calibration rows; with labels, only normal rows count (best-f1: all; "
-            "fixed: no file)."
+            help="File of calibration rows; with labels, only normal rows count, but all for a "
+            "rule that needs labels. None for a rule that needs no scores."
         ),
     ] = None
     label_column: LabelColumn = None

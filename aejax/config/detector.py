@@ -8,8 +8,9 @@ from typing import Any, Literal
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
 from aejax.config.models import MODELS, Dense, Model
+from aejax.config.own import check_part
 from aejax.config.own_network import OwnNetwork, own_network
-from aejax.config.rules import RULES, Quantile, Rule
+from aejax.config.rules import Rule, check_is_rule, default_rule
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
@@ -35,7 +36,8 @@ class Config:
             module, an Equinox module, or `aejax.network(init, apply)`; docs/extending.md).
         scale: how rows are scaled before the model.
         train: how it is trained.
-        error: error of a feature when scoring; a row's score is its mean over features.
+        error: error of a feature when scoring; a row's score is its mean over features. A name,
+            or a function of rows and reconstructions, float32 [B, ...], that gives [B, ...].
         score: what a row's score is. "error": its mean reconstruction error (a classifier
             and a context model have a score of their own). "residual-distance": squared
             Mahalanobis distance of its residual from those of normal rows, over the number
@@ -56,7 +58,8 @@ class Config:
             "reconstruction-probability" (its negative: mean of -log p(row | latent) over
             the posterior's samples; An and Cho, "Variational autoencoder based anomaly
             detection using reconstruction probability", 2015).
-        rule: how the first threshold is set, on validation rows where there are any.
+        rule: how the first threshold is set, on validation rows where there are any: a built-in
+            rule, or any object that is a `Rule`.
         precision: type of the inputs of products when scoring; all accumulate in float32.
             "float32" is float32 on every device, also on those whose own default is less.
             "tensorfloat32" rounds to 10 bits on devices that can (NVIDIA's since Ampere), and is
@@ -69,9 +72,10 @@ class Config:
     model: Model | OwnNetwork | Any = Dense()
     scale: Scale = Scale()
     train: Train = Train()
-    error: ErrorName = "squared"
+    error: ErrorName | Any = "squared"
     score: ScoreName = "error"
-    rule: Rule = Quantile()
+    # An object of a person's own need not be hashable.
+    rule: Rule = dataclasses.field(default_factory=default_rule, hash=False)
     precision: PrecisionSetting = "float32"
     columns: Columns = Columns()
 
@@ -84,16 +88,17 @@ class Config:
         if not isinstance(self.model, tuple(MODELS.values())):
             object.__setattr__(self, "model", own_network(self.model))
         check_choices(self)
+        check_part(self, "error", ErrorName, "a function of row and reconstruction", callable)
         for name, kinds in (
             ("scale", Scale),
             ("train", Train),
-            ("rule", tuple(RULES.values())),
             ("columns", Columns),
         ):
             allowed = " or ".join(
                 k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
             )
             check(self, name, allowed, isinstance(getattr(self, name), kinds))
+        check_is_rule(self.rule, "Config.rule")
         self._check_bernoulli()
         if self.columns.kinds == "mixed":
             self._check_mixed()
@@ -108,7 +113,7 @@ class Config:
 
     def _check_bernoulli(self) -> None:
         """Refuse a likelihood of values in [0, 1] where scaling puts them anywhere."""
-        named: dict[str, str] = {"error": self.error, "train.loss": self.train.loss}
+        named: dict[str, Any] = {"error": self.error, "train.loss": self.train.loss}
         if self.model.likelihood is not None:
             named["model.likelihood"] = self.model.likelihood
         for name, value in named.items():

@@ -1,142 +1,216 @@
-"""How a threshold is set, as objects and as text."""
+"""How a threshold is set: what a rule is, the built-in ones by name, and their text."""
 
 from __future__ import annotations
 
 import dataclasses
-import typing
+import inspect
+from typing import Any, Protocol
 
-from aejax.config.checks import InputError, check, is_number, suggest
+from aejax.config.checks import InputError, is_number, suggest
+from aejax.config.own import Own, accepts, import_named, in_one_line, text_of
+from aejax.config.registry import Registry
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MeanStd:
-    """Threshold at the mean plus `k` standard deviations of the calibration scores."""
-
-    k: float = 3.0
-
-    def __post_init__(self) -> None:
-        check(self, "k", "a number, at least 0", is_number(self.k) and self.k >= 0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Quantile:
-    """Threshold at the `q` quantile of the calibration scores (linear interpolation)."""
-
-    q: float = 0.99
-
-    def __post_init__(self) -> None:
-        check(self, "q", "a number in (0, 1]", is_number(self.q) and 0 < self.q <= 1)
+RULES = Registry(
+    {
+        "mean-std": "aejax.rules.mean_std:MeanStd",
+        "quantile": "aejax.rules.quantile:Quantile",
+        "contamination": "aejax.rules.contamination:Contamination",
+        "peaks-over-threshold": "aejax.rules.peaks_over_threshold:PeaksOverThreshold",
+        "conformal": "aejax.rules.conformal:Conformal",
+        "best-f1": "aejax.rules.best_f1:BestF1",
+        "fixed": "aejax.rules.fixed:Fixed",
+    }
+)
+DEFAULT = "quantile"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Contamination:
-    """Threshold that flags the `rate` share of the calibration scores; 0 flags none of them.
+class Rule(Protocol):
+    """How a threshold is found on the scores of calibration rows: any object with `fit`.
 
-    It is the (1 - rate) quantile that scikit-learn's and PyOD's `contamination` stands for.
+    `fit(scores)` or `fit(scores, is_anomaly)` gives the threshold, one finite number; or it and
+    the `aejax.rules.p_values.Calibration` that p-values are computed from, as a pair.
+
+        scores: float64 [n], finite, in the order of the rows; a copy that `fit` may change.
+        is_anomaly: bool [n], or None where there are no labels; passed by this name.
+
+    What else a rule may have:
+
+        needs_labels: True if it can't be fitted without labels. False if there is none.
+        normal_rows: whether its scores are of rows taken to be normal, so that their deciles are
+            kept to measure drift by. True if there is none, but for rules that need labels.
+        least: fewest scores that it can be fitted on, 1 if there is none. At 0 it needs none, and
+            `aejax calibrate` takes no file.
+        share: of the calibration scores that the threshold is meant to leave above it. A report
+            names groups whose scores are too few for it.
+        text: one line that shows it in reports. Its `repr` if there is none.
+        fit_blocks(blocks): the same as `fit`, in one pass over more scores than memory holds,
+            which come as float64 [n] each. Passed where it takes them: `kept_scores`, the most
+            scores to hold, and `seed`, of a sample. A rule without it is refused
+            for more scores on disk than `aejax.detection.threshold.KEPT_SCORES`.
+
+    Built-in rules are frozen dataclasses: their fields are what they are saved as, and the numbers
+    after their name on the command line. Another rule is saved as the line that shows it.
+
+    Example:
+        >>> import dataclasses
+        >>> import numpy as np
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class MedianMad:
+        ...     k: float = 3.0
+        ...
+        ...     def fit(self, scores):
+        ...         median = np.median(scores)
+        ...         return median + self.k * np.median(np.abs(scores - median))
+        >>> from aejax.detection.threshold import fit_threshold
+        >>> fit_threshold(MedianMad(k=2.0), [1.0, 2.0, 3.0, 9.0]).value
+        4.5
     """
 
-    rate: float = 0.1
-
-    def __post_init__(self) -> None:
-        valid = is_number(self.rate) and 0 <= self.rate < 1
-        check(self, "rate", "a number in [0, 1)", valid)
+    def fit(self, *arguments: Any, **optional: Any) -> Any:
+        """The threshold, or a pair of it and a `Calibration`."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PeaksOverThreshold:
-    """Threshold that a normal score passes with probability `risk`, by extreme value theory.
+def default_rule() -> Rule:
+    """The rule of a configuration that names none."""
+    rule: Rule = RULES[DEFAULT]()
+    return rule
 
-    A generalised Pareto tail is fitted to the calibration scores above their `level`
-    quantile, so `risk` may be smaller than one over the number of scores (Siffer et al.,
-    "Anomaly detection in streams with extreme value theory", KDD 2017).
+
+def is_built_in(rule: Any) -> bool:
+    """Whether a rule is one that a name stands for."""
+    return RULES.name_of(type(rule)) is not None
+
+
+def needs_labels(rule: Any) -> bool:
+    """Whether a rule can't be fitted without labels."""
+    return bool(getattr(rule, "needs_labels", False))
+
+
+def is_of_normal_rows(rule: Any) -> bool:
+    """Whether a rule's scores are of rows taken to be normal."""
+    return bool(getattr(rule, "normal_rows", not needs_labels(rule)))
+
+
+def least_scores(rule: Any) -> int:
+    """Fewest scores that a rule can be fitted on."""
+    return int(getattr(rule, "least", 1))
+
+
+def share_above(rule: Any) -> float | None:
+    """The share of the calibration scores that a rule's threshold leaves above it, or None."""
+    share = getattr(rule, "share", None)
+    return share if is_number(share) else None
+
+
+def check_scores_for(rule: Any, scores: int) -> None:
+    """Raise InputError where a rule can't be fitted on so few scores."""
+    if scores < (least := least_scores(rule)):
+        raise InputError(
+            f"calibration scores: found {scores}; "
+            f"allowed: at least {least} for rule {rule_text(rule)}"
+        )
+
+
+def check_is_rule(value: Any, field: str) -> None:
+    """Raise InputError where a value is no rule; a placeholder of one is a rule.
 
     Args:
-        risk: probability that a normal score is flagged.
-        level: quantile above which scores count as peaks.
+        value: what a person gave.
+        field: what it was given as, for messages.
     """
-
-    risk: float = 1e-3
-    level: float = 0.98
-
-    def __post_init__(self) -> None:
-        valid = is_number(self.level) and 0.5 <= self.level < 1
-        check(self, "level", "a number in [0.5, 1)", valid)
-        valid = is_number(self.risk) and 0 < self.risk < 1 - self.level
-        check(self, "risk", f"a number above 0 and below 1 - level = {1 - self.level:g}", valid)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Conformal:
-    """Threshold that a normal score passes with probability at most `alpha`, guaranteed.
-
-    The guarantee holds for any distribution and any number of calibration scores, on
-    average over calibration sets; 1 / alpha - 1 scores are the fewest that can give it.
-    Keeps what p-values need (Bates et al., "Testing for outliers with conformal p-values",
-    Annals of Statistics 51, 2023).
-    """
-
-    alpha: float = 0.01
-
-    def __post_init__(self) -> None:
-        valid = is_number(self.alpha) and 0 < self.alpha < 1
-        check(self, "alpha", "a number in (0, 1)", valid)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BestF1:
-    """Threshold with the best F1 on calibration scores whose labels are known."""
+    if is_built_in(value) or isinstance(value, Own):
+        return
+    fit = getattr(value, "fit", None)
+    if not callable(fit):
+        raise InputError(
+            f"{field} is {in_one_line(value)}; "
+            f"allowed: {', '.join(RULES.attributes)}, or an object with fit(scores)"
+        )
+    try:
+        signature = inspect.signature(fit)
+    except (TypeError, ValueError):  # Of some compiled functions nothing is known.
+        signature = None
+    if signature is not None:
+        labels = {"is_anomaly": None} if accepts(fit, "is_anomaly") else {}
+        try:
+            signature.bind(None, **labels)
+        except TypeError:
+            raise InputError(
+                f"{field} is {in_one_line(value)}, which has fit{signature}; "
+                "allowed: an object with fit(scores) or fit(scores, is_anomaly)"
+            ) from None
+    for name, default, allowed, valid in (
+        ("needs_labels", False, "True, False", lambda found: isinstance(found, bool)),
+        ("normal_rows", True, "True, False", lambda found: isinstance(found, bool)),
+        ("least", 1, "a whole number, at least 0", _is_whole),
+    ):
+        found = getattr(value, name, default)
+        if not valid(found):
+            raise InputError(f"{field}.{name} is {in_one_line(found)}; allowed: {allowed}")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Fixed:
-    """Threshold at a value that a person chose, as in a report's slider."""
-
-    value: float = 0.0
-
-    def __post_init__(self) -> None:
-        check(self, "value", "a finite number", is_number(self.value))
-
-
-Rule = Fixed | MeanStd | Quantile | Contamination | PeaksOverThreshold | Conformal | BestF1
-RULES: dict[str, type] = {
-    "mean-std": MeanStd,
-    "quantile": Quantile,
-    "contamination": Contamination,
-    "peaks-over-threshold": PeaksOverThreshold,
-    "conformal": Conformal,
-    "best-f1": BestF1,
-    "fixed": Fixed,
-}
-_NAMES = {kind: name for name, kind in RULES.items()}
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def parse_rule(text: str) -> Rule:
     """A threshold rule from text such as "quantile:0.99", "mean-std:3" or "best-f1".
 
     A rule's first number has to be there; those after it may be left out, as in
-    "peaks-over-threshold:0.001" for "peaks-over-threshold:0.001:0.98".
+    "peaks-over-threshold:0.001" for "peaks-over-threshold:0.001:0.98". "package.module:Class"
+    makes a rule of a person's own, and runs that code: only for text of a command line.
 
     Raises:
-        InputError: if the rule is unknown or a number is missing, too many or out of range.
+        InputError: if the rule is unknown, can't be imported or made, or a number is missing, too
+            many or out of range.
     """
     name, *numbers = text.split(":")
     if name not in RULES:
+        if numbers and numbers[0].isidentifier():
+            return _own_rule(text, f"{name}:{numbers[0]}", numbers[1:])
         raise InputError(
-            f"rule is {text!r}; {suggest(name, RULES)}, most with a number, as in quantile:0.99"
+            f"rule is {text!r}; {suggest(name, RULES)}, most with a number, as in quantile:0.99, "
+            "or package.module:Class"
         )
     fields = [field.name for field in dataclasses.fields(RULES[name])]
     form = name + ":NUMBER" * min(1, len(fields)) + "[:NUMBER]" * (len(fields) - 1)
-    try:
-        values = [float(number) for number in numbers]
-    except ValueError:
-        values = []
-    if len(values) != len(numbers) or not min(1, len(fields)) <= len(values) <= len(fields):
+    values = _numbers(numbers)
+    if values is None or not min(1, len(fields)) <= len(values) <= len(fields):
         example = f", as in {rule_text(RULES[name]())}" if fields else ""
         raise InputError(f"rule is {text!r}; allowed: {form}{example}")
-    return typing.cast(Rule, RULES[name](**dict(zip(fields, values, strict=False))))
+    rule: Rule = RULES[name](**dict(zip(fields, values, strict=False)))
+    return rule
 
 
-def rule_text(rule: Rule) -> str:
-    """The text from which `parse_rule` reads this rule."""
-    values = [getattr(rule, field.name) for field in dataclasses.fields(rule)]
-    return ":".join([_NAMES[type(rule)], *map(repr, values)])
+def _own_rule(text: str, place: str, numbers: list[str]) -> Rule:
+    make, values = import_named(place, "rule"), _numbers(numbers)
+    try:
+        if values is None:
+            raise ValueError("allowed: numbers after its name")
+        # By name, so that fields which are keywords only can be given, too.
+        names = list(inspect.signature(make).parameters) if values else []
+        if len(values) > len(names):
+            raise ValueError(f"allowed: at most {len(names)} numbers after its name")
+        rule: Rule = make(**dict(zip(names, values, strict=False))) if callable(make) else make
+    except Exception as error:
+        reason = in_one_line(error, str)
+        raise InputError(f"rule is {text!r}, which can't be made: {reason}") from error
+    check_is_rule(rule, "rule")
+    return rule
+
+
+def _numbers(texts: list[str]) -> list[float] | None:
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        return None
+
+
+def rule_text(rule: Any) -> str:
+    """One line that shows a rule; of a built-in one that from which `parse_rule` reads it."""
+    name = RULES.name_of(type(rule))
+    if name is not None:
+        values = [getattr(rule, field.name) for field in dataclasses.fields(rule)]
+        return ":".join([name, *map(repr, values)])
+    text = getattr(rule, "text", None)
+    return in_one_line(text, str) if isinstance(text, str) else text_of(rule)

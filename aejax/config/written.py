@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,30 +15,96 @@ from aejax.config.checks import InputError, suggest
 from aejax.config.detector import Config
 from aejax.config.durable import write_file
 from aejax.config.models import MODELS
+from aejax.config.own import Own, describe
 from aejax.config.own_network import OwnNetwork, described
-from aejax.config.rules import RULES
+from aejax.config.registry import Registry
+from aejax.config.rules import RULES, Rule, rule_text
 
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 1 << 20
 
-_KINDS: dict[str, type] = {**MODELS, **RULES}
-_KIND_NAMES = {kind: name for name, kind in _KINDS.items()}
+_KIND_NAMES = {kind: name for name, kind in MODELS.items()}
+# Fields of these types hold a built-in part, or any object of the protocol, which the second says
+# in one line.
+_PARTS: dict[Any, tuple[Registry, Callable[[Any], str]]] = {Rule: (RULES, rule_text)}
+_SETTINGS = "aejax.config."
+# What is written as it is.
+_PLAIN = (str, int, float, bool, tuple, type(None))
 Settings = TypeVar("Settings")
 
 
-def to_dict(settings: Any) -> dict[str, Any]:
-    """Settings as a JSON-ready dict; a choice among classes is told apart by its "kind"."""
-    written: dict[str, Any] = {}
+def to_dict(settings: Any, *, keep_own: bool = False) -> dict[str, Any]:
+    """Settings as a JSON-ready dict; a choice among classes is told apart by its "kind_name".
+
+    Args:
+        settings: a configuration, or a part of one.
+        keep_own: leave objects of a person's own as they are, so that `from_dict` gives them back;
+            their descriptions are JSON-ready.
+    """
     if isinstance(settings, OwnNetwork):
         return settings.to_dict()
+    written: dict[str, Any] = {}
     if type(settings) in _KIND_NAMES:
         written["kind_name"] = _KIND_NAMES[type(settings)]
+    hints = _hints(type(settings))  # type: ignore[arg-type]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            value = to_dict(value)
+        if hints[field.name] in _PARTS:
+            value = part_to_dict(value, hints[field.name], keep_own=keep_own)
+        elif isinstance(value, OwnNetwork):
+            value = value if keep_own else value.to_dict()
+        elif dataclasses.is_dataclass(value) and type(value).__module__.startswith(_SETTINGS):
+            value = to_dict(value, keep_own=keep_own)
+        # An optax.GradientTransformation is a tuple, too.
+        elif not keep_own and (not isinstance(value, _PLAIN) or hasattr(value, "_fields")):
+            value = describe(value).to_dict()
         written[field.name] = list(value) if isinstance(value, tuple) else value
     return written
+
+
+def part_to_dict(part: Any, kind: Any, *, keep_own: bool = False) -> Any:
+    """A part of a configuration, such as a rule, as a JSON-ready dict.
+
+    A built-in part is its name and settings; an object of a person's own is its description.
+
+    Args:
+        part: the object.
+        kind: its protocol, as `Rule`.
+        keep_own: give an object of a person's own as it is.
+    """
+    registry, text = _PARTS[kind]
+    name = registry.name_of(type(part))
+    if name is not None:
+        return {"kind_name": name, **to_dict(part)}
+    return part if keep_own else describe(part, text(part)).to_dict()
+
+
+def part_from_dict(written: Any, kind: Any, field: str) -> Any:
+    """The part that `part_to_dict` wrote; a placeholder where an own object was described.
+
+    Args:
+        written: read from JSON.
+        kind: the part's protocol, as `Rule`.
+        field: what it is read for, for messages.
+
+    Raises:
+        InputError: naming the field, if it is none.
+    """
+    if not isinstance(written, Mapping):
+        raise InputError(f"{field} is {written!r}; allowed: a JSON object")
+    if "own" in written:
+        return Own.from_dict(written, field)
+    name, (registry, _) = written.get("kind_name"), _PARTS[kind]
+    if not isinstance(name, str) or name not in registry:
+        raise InputError(
+            f"{field}.kind_name is {name!r}; allowed: {', '.join(map(repr, registry))}"
+        )
+    return from_dict(written, registry[name])
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
@@ -48,7 +115,7 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
     """
     if not isinstance(written, Mapping):
         raise InputError(f"{kind.__name__} is {written!r}; allowed: a JSON object")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     given = {name: value for name, value in written.items() if name != "kind_name"}
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in given:
@@ -63,8 +130,15 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
 
 
 def _read(value: Any, hint: Any, field: str) -> Any:
+    if hint in _PARTS:
+        # The owner of the field says what is allowed beside a description.
+        return part_from_dict(value, hint, field) if isinstance(value, Mapping) else value
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if is_union else (hint,)
+    if OwnNetwork in options and isinstance(value, OwnNetwork):
+        return value
+    if Any in options and isinstance(value, Mapping) and "own" in value:
+        return Own.from_dict(value, field)
     if value is None and type(None) in options:
         return None
     classes = [option for option in options if dataclasses.is_dataclass(option)]

@@ -12,20 +12,22 @@ and the arrays stay in a file that NumPy reads.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jax import export
 
 from aejax.config import InputError
+from aejax.config.own import Own
 from aejax.core import steps
 from aejax.core.scaling import Scaler
-from aejax.data.schema import Schema
 from aejax.models.backend import check_own_process, default_settings, shapes_of
 from aejax.models.network import KEPT_BESIDE, Network, Variables
 
@@ -54,7 +56,8 @@ def lower_score(
     scorer: steps.Scorer,
     scaler: Scaler,
     variables: Mapping[str, Any],
-    schema: Schema,
+    shape: tuple[int, ...],
+    dtype: str,
     *,
     top: int | None = None,
     platforms: tuple[str, ...] = PLATFORMS,
@@ -65,7 +68,8 @@ def lower_score(
         scorer: the static part of the detector's program.
         scaler: of the detector.
         variables: of the detector.
-        schema: of the rows.
+        shape: of one row.
+        dtype: of the rows.
         top: None for scores alone. Otherwise the program gives scores, flat positions of this
             many features int32 [rows, top], and their errors float32 [rows, top].
         platforms: that it is lowered for.
@@ -79,9 +83,7 @@ def lower_score(
 
     arrays = arrays_of(scaler, variables)
     structure = jax.tree.structure((scaler, dict(variables)))
-    return _lowered(
-        program, scorer, arrays, structure, schema.shape, schema.device_dtype, platforms
-    )
+    return _lowered(program, scorer, arrays, structure, shape, dtype, platforms)
 
 
 def _lowered(
@@ -102,9 +104,21 @@ def _lowered(
 
     like = {n: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for n, leaf in arrays.items()}
     rows = jax.ShapeDtypeStruct((symbolic_rows(), *shape), dtype)
-    with default_settings():
+    with default_settings(), _without_locations():
         lowered = export.export(steps.Compiled(program).jitted(scorer), platforms=platforms)
         return bytes(lowered(like, rows).serialize())
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """No names of source files in programs: they say nothing of what is computed."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def lower_network(
@@ -151,6 +165,67 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
+def lower_error(error: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
+    """The program of an error of somebody's own: of rows and reconstructions, stacked.
+
+    Args:
+        error: of rows and reconstructions float32 [B, *shape].
+        shape: of one row.
+
+    Returns:
+        A program of (no arrays, float32 [rows, 2, *shape]), which gives float32 [rows, *shape].
+    """
+
+    def function(_: Any, pairs: jax.Array) -> Any:
+        return error(pairs[:, 0], pairs[:, 1])
+
+    return _lowered(function, None, {}, jax.tree.structure({}), (2, *shape), "float32", PLATFORMS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProgramError:
+    """An error of somebody's own without its code: the program that was saved with a detector.
+
+    Attributes:
+        content: as it is saved.
+        run: the program.
+        own: of the error, "module.function".
+        text: one line that shows it.
+    """
+
+    content: bytes = dataclasses.field(repr=False)
+    run: Callable[..., Any] = dataclasses.field(repr=False)
+    own: str
+    text: str
+
+    def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Error of every feature of rows and their reconstructions, float32 [B, ...]."""
+        found: jax.Array = self.run({}, jnp.stack([x, y], axis=1))
+        return found
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProgramError) and other.content == self.content
+
+
+def read_error(content: bytes, shape: tuple[int, ...], described: Own, where: object) -> Any:
+    """The error that `lower_error` gave the program of.
+
+    Args:
+        content: the program.
+        shape: of one row.
+        described: what is known of the error.
+        where: the file, for messages.
+
+    Raises:
+        InputError: as `read` does.
+    """
+    run, _ = _read(content, (2, *shape), "float32", 1, f"{where}: program error")
+    return ProgramError(content, run, described.own, described.text)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ProgramNetwork(Network):
     """A network of somebody's own without its code: the programs that were saved with it.
@@ -167,9 +242,9 @@ class ProgramNetwork(Network):
 
     is_own: ClassVar[bool] = True
     maps: ClassVar[bool] = False
-    contents: dict[str, bytes]
-    calls: dict[str, Callable[..., Any]]
-    like: Variables
+    contents: dict[str, bytes] = dataclasses.field(repr=False)
+    calls: dict[str, Callable[..., Any]] = dataclasses.field(repr=False)
+    like: Variables = dataclasses.field(repr=False)
     digest: str
 
     def __hash__(self) -> int:
@@ -244,7 +319,7 @@ def read_network(
 
 
 def read(
-    content: bytes, schema: Schema, *, outputs: int, where: object
+    content: bytes, shape: tuple[int, ...], dtype: str, *, outputs: int, where: object
 ) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
     """A serialised program of rows as they are stored, and the arrays that it takes.
 
@@ -253,7 +328,8 @@ def read(
 
     Args:
         content: what `lower` gave.
-        schema: of the rows that it has to take.
+        shape: of one of the rows that it has to take.
+        dtype: of the rows.
         outputs: 1, or 3 for a program that explains.
         where: the file, for messages.
 
@@ -265,7 +341,7 @@ def read(
     """
     # Reading waits for threads, too.
     check_own_process()
-    return _read(content, schema.shape, schema.device_dtype, outputs, where)
+    return _read(content, shape, dtype, outputs, where)
 
 
 def _read(

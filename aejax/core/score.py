@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from aejax import config
-from aejax.config import Combine, ErrorName
+from aejax.config import Combine
 from aejax.core import errors, masks, neighbours, scaling
+from aejax.core.errors import Error
 from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
 from aejax.models.heads import Head
@@ -45,7 +46,7 @@ class Scorer:
     """
 
     model: Network
-    error: ErrorName
+    error: Error
     kind: ScoreKind = "error"
     combine: Combine | None = None
 
@@ -53,6 +54,11 @@ class Scorer:
     def reconstructs(self) -> bool:
         """Whether the model gives reconstructions, and so an error for every feature."""
         return self.model.reconstructs
+
+    @property
+    def maps(self) -> bool:
+        """Whether `jax.vmap` over members works: programs read from files have no rule for it."""
+        return self.model.maps and not isinstance(getattr(self.error, "content", None), bytes)
 
     @property
     def heads(self) -> tuple[Head, ...] | None:

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from aejax.config import BestF1, Contamination
+from aejax.config import rules
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
 from aejax.detection.stability import record, score_alarms
-from aejax.detection.streaming import KEPT_SCORES, fit_threshold_streaming
-from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.detection.threshold import (
+    KEPT_SCORES,
+    Threshold,
+    deciles_of,
+    fit_threshold,
+    fit_threshold_streaming,
+)
 
 BLOCK_BYTES = 1 << 24
 
@@ -49,9 +54,8 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
 
     threshold = fit_threshold_streaming(rule, passing(), kept_scores=kept_scores)
     evenly_spread = np.concatenate(few)
-    if not isinstance(rule, BestF1 | Contamination):
-        deciles = np.quantile(evenly_spread.astype(np.float64), np.arange(1, 10) / 10)
-        threshold = dataclasses.replace(threshold, deciles=tuple(deciles.tolist()))
+    if rules.is_of_normal_rows(rule):
+        threshold = dataclasses.replace(threshold, deciles=deciles_of(evenly_spread))
     return _with(detector, threshold, evenly_spread)
 
 

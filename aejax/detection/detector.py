@@ -13,11 +13,12 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule
+from aejax.config.own import describe
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.frames import as_table
 from aejax.data.schema import Schema
-from aejax.detection import artifact, conformal, inside
+from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
 from aejax.detection.neighbours import describe_normal
@@ -28,6 +29,7 @@ from aejax.detection.rows import as_rows, check_scores, finite_rows, prepared_ro
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import in_words
+from aejax.rules import p_values
 from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
@@ -89,9 +91,11 @@ class Detector:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
-        described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
+        error = self.config.error
+        error = error if isinstance(error, str) else describe(error).own
+        described = f"{settings.to_dict(self.config.model)} {error} {self.schema}"
         tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
-        if self.scorer.model.is_own:
+        if self.programs:
             # Of the same names whether the network's code is here or not.
             tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
         arrays = digest(tree)
@@ -335,7 +339,7 @@ class Detector:
 
         Raises:
             InputError: as `predict` does, and if the threshold's rule gives no p-values;
-                `Conformal` does.
+                a conformal one does.
         """
         return self._required_threshold().p_values(self.score(x, batch_size=batch_size))
 
@@ -351,7 +355,7 @@ class Detector:
         Raises:
             InputError: as `p_values` does, and if `rate` is not in (0, 1).
         """
-        return conformal.discoveries(self.p_values(x, batch_size=batch_size), rate)
+        return p_values.discoveries(self.p_values(x, batch_size=batch_size), rate)
 
     def calibrate(
         self,
@@ -368,8 +372,9 @@ class Detector:
 
         Args:
             x: rows taken to be normal, best not seen in training.
-            rule: how; None takes the configuration's.
-            is_anomaly: labels of the rows, [n] of 0 and 1, for the rule `BestF1` only.
+            rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
+                the configuration's.
+            is_anomaly: labels of the rows, [n] of 0 and 1, for a rule that takes labels only.
             name: also keeps the threshold under this name, for `use`.
 
         Raises:
@@ -387,7 +392,8 @@ class Detector:
         name: str | None = None,
     ) -> Detector:
         """As `calibrate`, with the rows' scores, float32 [n]."""
-        found = fit_threshold(rule or self.config.rule, scores, is_anomaly)
+        rule = self.config.rule if rule is None else rule
+        found = fit_threshold(rule, scores, is_anomaly)
         kept = self.thresholds if name is None else {**self.thresholds, name: found}
         provenance = self.provenance
         if is_anomaly is None:
@@ -447,7 +453,7 @@ class Detector:
         one = self.variables
         if self.combine is not None:
             one = jax.tree.map(lambda leaf: leaf[0], one)
-        return own_programs(self.scorer.model, one, self.schema.shape, self.config.model)
+        return own_programs(self.scorer.model, one, self.schema.shape, self.config)
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:

@@ -149,7 +149,7 @@ def fit(
     looked_at = calibrating
     if x_calibrate is not None:
         calibrating = stored_rows(x_calibrate, schema)
-    check_rule(config.rule, len(calibrating))
+    check_rule(config.rule, len(calibrating), on_disk=isinstance(calibrating, DiskRows))
     scale_rows = rows if x_scale is None else stored_rows(x_scale, schema)
     blocks = batches.in_blocks(scale_rows)
     scaler = scaling.fit(config.scale, blocks, scale_rows.dtype, heads_of(schema))

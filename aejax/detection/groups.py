@@ -265,7 +265,8 @@ class GroupDetector:
         Args:
             x: rows taken to be normal, best not seen in training.
             groups: each row's group, [n].
-            rule: how; None takes the configuration's.
+            rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
+                the configuration's.
         """
         return self.calibrate_members(*self._rows(x, groups), rule=rule)
 
@@ -273,6 +274,7 @@ class GroupDetector:
         self, rows: np.ndarray, members: np.ndarray, *, rule: Rule | None = None
     ) -> GroupDetector:
         """As `calibrate`, with the position of each row's group."""
+        rule = self.config.rule if rule is None else rule
         scores = self.score_members(rows, members)
         order = np.argsort(members, kind="stable")
         bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
@@ -280,7 +282,7 @@ class GroupDetector:
         for at, group in enumerate(self.groups):
             own = scores[order[bounds[at] : bounds[at + 1]]]
             if len(own):
-                changed[at] = calibrated(group, own, rule or self.config.rule)
+                changed[at] = calibrated(group, own, rule)
                 new[group.name] = [a for a in changed[at].alarms if a.kind in OF_SCORES]
         tell(in_sentences(new, len(changed)))
         return self.with_groups(changed)
@@ -317,7 +319,7 @@ class GroupDetector:
             raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
 
         def one(x: Any, of: Any) -> Any:
-            wide = jax.default_backend() != "cpu"
+            wide = jax.default_backend() != "cpu" and self.scorer.maps
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
         size = batch_size or batch_size_for(len(rows), self.schema, self.config)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Combine, Config, InputError
+from aejax.config import Combine, Config, InputError, OwnNetwork
 from aejax.core import scaling, steps
 from aejax.core.programs import ProgramNetwork
 from aejax.core.scaling import Scaler
@@ -128,7 +128,8 @@ def from_parts(described: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detec
         fields["config"] = with_programs(
             fields["config"], programs, fields["schema"].shape, "detector"
         )
-        arrays["variables"] = flat(arrays["variables"])
+        if isinstance(fields["config"].model, OwnNetwork):
+            arrays["variables"] = flat(arrays["variables"])
     return _detector(fields, arrays)
 
 

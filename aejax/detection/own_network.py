@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,17 @@ import jax
 import numpy as np
 
 from aejax.config import Config, InputError, OwnNetwork
+from aejax.config.own import Own, describe
 from aejax.config.own_network import own_network
-from aejax.core.programs import ProgramNetwork, lower_network, own_variables, read_network
+from aejax.core.programs import (
+    ProgramError,
+    ProgramNetwork,
+    lower_error,
+    lower_network,
+    own_variables,
+    read_error,
+    read_network,
+)
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.models.build import build
@@ -27,34 +36,48 @@ logger = logging.getLogger(__name__)
 
 # Rows on which a network is compared with the programs that were saved with a detector.
 COMPARED_ROWS, TOLERANCE = 8, 1e-3
+ERROR = "error"
 
 
 def own_programs(
-    network: Network, variables: Mapping[str, Any], shape: tuple[int, ...], settings: Any
+    network: Network, variables: Mapping[str, Any], shape: tuple[int, ...], config: Config
 ) -> dict[str, bytes]:
-    """What a network of somebody's own computes, as programs by name; {} of built-in ones.
+    """What a network and an error of somebody's own compute, as programs by name.
 
-    A network that can't be exported has none, which is said: its detector scores only where
-    `load` is given the network.
+    What can't be exported has none, which is said: its detector scores only where its code is.
 
     Args:
         network: of a detector.
         variables: of one member.
         shape: of one row.
-        settings: of the network, for its name.
+        config: of the detector.
+
+    Returns:
+        "apply", "encode" and "decode" of a network, "error"; {} of built-in ones.
     """
+    found: dict[str, bytes] = {}
     if isinstance(network, ProgramNetwork):
-        return network.contents
-    if not network.is_own:
-        return {}
+        found |= network.contents
+    elif network.is_own:
+        settings: Any = config.model
+        found |= _tried(settings.name, lambda: lower_network(network, variables, shape))
+    error: Any = config.error
+    if isinstance(error, ProgramError):
+        found[ERROR] = error.content
+    elif not isinstance(error, str | Own):
+        found |= _tried(describe(error).own, lambda: {ERROR: lower_error(error, shape)})
+    return found
+
+
+def _tried(name: str, lower: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
     try:
-        return lower_network(network, variables, shape)
+        return lower()
     except Exception as error:  # What JAX can't export has no common type.
         reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
         logger.warning(
             "aejax: warning: %s can't be exported (%s): what is saved holds its arrays, and scores "
-            "only where load is given the network",
-            settings.name,
+            "only where its code is",
+            name,
             reason,
         )
         return {}
@@ -71,10 +94,19 @@ def code_digest(programs: Mapping[str, bytes]) -> str:
 def with_programs(
     config: Config, programs: Mapping[str, bytes], shape: tuple[int, ...], where: object
 ) -> Config:
-    """A configuration whose network, somebody's own, is the programs that were saved with it."""
-    made = read_network(programs, shape, where)
+    """A configuration whose own network and own error are the programs saved with a detector."""
     described: Any = config.model
-    return _with(config, dataclasses.replace(described, network=made, kind="network"))
+    if isinstance(described, OwnNetwork) and described.network is None:
+        made = read_network(_of_network(programs), shape, where)
+        described = dataclasses.replace(described, network=made, kind="network")
+    error: Any = config.error
+    if isinstance(error, Own) and ERROR in programs:
+        error = read_error(programs[ERROR], shape, error, where)
+    return dataclasses.replace(config, model=described, error=error)
+
+
+def _of_network(programs: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name: content for name, content in programs.items() if name != ERROR}
 
 
 def with_network(
@@ -103,13 +135,14 @@ def with_network(
                 f"network is given, and {where} describes {type(config.model).__name__}, "
                 "a built-in network; allowed: without"
             )
-        return config
-    if network is not None:
-        return _with(config, own_network(network))
+    elif network is not None:
+        config = dataclasses.replace(config, model=own_network(network))
     programs = artifact.read_programs(folder, written)
-    if not programs:
+    described: Any = config.model
+    missing = isinstance(described, OwnNetwork) and described.network is None
+    if missing and not _of_network(programs):
         raise InputError(
-            f"{where}: its network {config.model.name} was saved without programs; "
+            f"{where}: its network {described.name} was saved without programs; "
             "allowed: load(folder, network=...) with the network itself"
         )
     return with_programs(config, programs, shape, where)
@@ -117,10 +150,10 @@ def with_network(
 
 def check_same_network(detector: Detector, programs: Mapping[str, bytes], folder: Path) -> None:
     """Refuse a network that computes something else than the programs saved with a detector."""
-    if not programs:
+    if not _of_network(programs):
         return
     schema: Schema = detector.schema
-    saved = read_network(programs, schema.shape, folder)
+    saved = read_network(_of_network(programs), schema.shape, folder)
     given = build(detector.config.model, schema)
     one = detector.variables
     if detector.combine is not None:
@@ -146,7 +179,3 @@ def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
     own = own_variables(variables)
     beside = {name: tree for name, tree in variables.items() if name not in own}
     return {**{name: artifact.named(tree) for name, tree in own.items()}, **beside}
-
-
-def _with(config: Config, model: OwnNetwork) -> Config:
-    return dataclasses.replace(config, model=model)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, cast
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aejax import config
-from aejax.config import InputError, Rule
-from aejax.detection import conformal, tails
-from aejax.detection.conformal import Calibration
+from aejax.config import InputError, Rule, own, rules
+from aejax.rules.p_values import Calibration
 
 Floats = npt.NDArray[np.float64]
 
-NO_LABELS = "rule is 'best-f1' but there are no labels; allowed: with labels only, each 0 or 1"
+# Scores of rows on disk that are kept in memory: up to here, and often beyond, results are exact.
+KEPT_SCORES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class Threshold:
 
     Attributes:
         value: in units of the score.
-        rule: how it was found.
+        rule: how it was found; read back, a placeholder where that was an object of one's own.
         rows: scores that it was found on.
         calibration: what p-values are computed from, where the rule keeps it.
         deciles: the nine deciles of those scores, where they were of normal rows; what drift
@@ -47,7 +49,7 @@ class Threshold:
         """How rare each score is among normal rows: float64 of the same shape, in (0, 1].
 
         Raises:
-            InputError: if the rule keeps no calibration scores; `Conformal` does.
+            InputError: if the rule keeps no calibration scores; a conformal one does.
         """
         if self.calibration is None:
             raise InputError(
@@ -58,7 +60,8 @@ class Threshold:
 
     def to_dict(self) -> dict[str, Any]:
         """The threshold as a JSON-ready dict; bounded, however many scores it was found on."""
-        written = {"value": self.value, "rule": config.to_dict(self.rule), "rows": self.rows}
+        rule = config.part_to_dict(self.rule, Rule)
+        written = {"value": self.value, "rule": rule, "rows": self.rows}
         if self.calibration is not None:
             written["calibration"] = self.calibration.to_dict()
         if self.deciles is not None:
@@ -70,7 +73,6 @@ class Threshold:
         """The threshold that `to_dict` wrote; raises InputError where it isn't one."""
         try:
             value, rows, rule = float(written["value"]), int(written["rows"]), written["rule"]
-            kind = config.RULES[rule["kind_name"]]
             calibration = written.get("calibration")
             # Thresholds written before drift was measured have no such field.
             deciles = written.get("deciles")
@@ -86,100 +88,225 @@ class Threshold:
         return Threshold(
             deciles=deciles,
             value=value,
-            rule=cast(Rule, config.from_dict(rule, kind)),
+            rule=config.part_from_dict(rule, Rule, "threshold.rule"),
             rows=rows,
             calibration=None if calibration is None else Calibration.from_dict(calibration),
         )
 
 
-def check_rule(rule: Rule, rows: int) -> None:
+def check_rule(rule: Rule, scores: int, *, on_disk: bool = False) -> None:
     """Refuse a rule that scores without labels can't fit, before anything is trained for it.
 
     Args:
         rule: how a threshold is to be found.
-        rows: how many scores there will be.
+        scores: how many there will be.
+        on_disk: whether they are of rows on disk, so that memory may not hold all.
 
     Raises:
-        InputError: if the rule needs labels, or more scores.
+        InputError: if the rule needs labels, other code, or more or fewer scores.
     """
-    if isinstance(rule, config.BestF1):
-        raise InputError(NO_LABELS)
-    if isinstance(rule, config.Conformal):
-        conformal.check_rows(rows, rule.alpha)
+    _check_labels(rule, None)
+    rules.check_scores_for(rule, scores)
+    if on_disk and scores > KEPT_SCORES and not hasattr(rule, "fit_blocks"):
+        raise _too_many(rule, f"{scores:,}", KEPT_SCORES)
 
 
 def fit_threshold(
     rule: Rule, scores: npt.ArrayLike, is_anomaly: npt.ArrayLike | None = None
 ) -> Threshold:
-    """Find a threshold on the scores of calibration rows.
+    """A threshold by a rule, on the scores of calibration rows.
 
     Args:
-        rule: `Fixed(value)`: that value; `MeanStd(k)`: mean plus k population standard
-            deviations; `Quantile(q)`: the q quantile, linearly interpolated;
-            `Contamination(rate)`: the 1 - rate quantile, so that ceil(rate * (n - 1)) of n
-            distinct scores are flagged; `rate * n` where that is whole;
-            `PeaksOverThreshold(risk, level)`: see `tails`; `Conformal(alpha)`: see
-            `conformal`; `BestF1()`: the best F1 with anomalies as positives, halfway between
-            two scores.
-        scores: float [n]; of rows taken to be normal, except for `Contamination` (which says
-            how many are not) and `BestF1`.
-        is_anomaly: [n] booleans or 0 and 1, for `BestF1` only.
+        rule: built in, or any object that is an `aejax.config.Rule`.
+        scores: float [n]; of rows taken to be normal, unless the rule says otherwise.
+        is_anomaly: [n] booleans or 0 and 1, for a rule that takes labels only.
 
     Raises:
-        InputError: if there are no or too few scores, one is not finite, or labels are
-            missing or given to a rule that takes none.
+        InputError: if there are no or too few scores, one is not finite, labels are
+            missing or given to a rule that takes none, or the rule fails.
 
     Example:
-        >>> fit_threshold(config.Contamination(rate=0.25), [1.0, 2.0, 3.0, 9.0]).flags([4.0, 5.0])
+        >>> from aejax.rules.contamination import Contamination
+        >>> fit_threshold(Contamination(rate=0.25), [1.0, 2.0, 3.0, 9.0]).flags([4.0, 5.0])
         array([False,  True])
     """
     values = finite_scores(scores)
-    if not len(values):
-        raise InputError("calibration scores: found 0; allowed: at least 1")
-    calibration = None
-    if isinstance(rule, config.BestF1):
-        if is_anomaly is None:
-            raise InputError(NO_LABELS)
-        value = _best_f1(values, np.asarray(is_anomaly).ravel())
-    elif is_anomaly is not None:
-        raise InputError(
-            f"is_anomaly is given but the rule is {config.rule_text(rule)!r}; allowed: "
-            "labels with best-f1 only (give other rules the scores of normal rows)"
-        )
-    elif isinstance(rule, config.Fixed):
-        value = rule.value
-    elif isinstance(rule, config.MeanStd):
-        value = values.mean() + rule.k * values.std()
-    elif isinstance(rule, config.Quantile):
-        value = np.quantile(values, rule.q)
-    elif isinstance(rule, config.Contamination):
-        value = upper_quantile(np.sort(values)[::-1], len(values), rule.rate)
-    elif isinstance(rule, config.PeaksOverThreshold):
-        value = tails.tail_threshold(
-            np.sort(values)[::-1], len(values), risk=rule.risk, level=rule.level
-        )
-    else:
-        value, calibration = conformal.calibrate(values, rule.alpha)
-    deciles = None
-    if not isinstance(rule, config.BestF1 | config.Contamination):
-        deciles = tuple(np.quantile(values, np.arange(1, 10) / 10).tolist())
+    labels = _check_labels(rule, is_anomaly, len(values))
+    rules.check_scores_for(rule, len(values))
+    # First, because a rule may sort its scores.
+    deciles = deciles_of(values) if rules.is_of_normal_rows(rule) and len(values) else None
+    value, calibration = _fitted(rule, rule.fit, values, is_anomaly=labels)
     return Threshold(
-        value=float(value),
-        rule=rule,
-        rows=len(values),
-        calibration=calibration,
-        deciles=deciles,
+        value=value, rule=rule, rows=len(values), calibration=calibration, deciles=deciles
+    )
+
+
+def fit_threshold_streaming(
+    rule: Rule,
+    blocks: Iterable[npt.ArrayLike],
+    *,
+    kept_scores: int = KEPT_SCORES,
+    seed: int = 0,
+) -> Threshold:
+    """A threshold by a rule, in one pass over scores that come in blocks.
+
+    Up to `kept_scores` scores it is that of `fit_threshold`, but for the deciles. What is exact
+    beyond is said by the `fit_blocks` of a rule; one without it is refused.
+
+    Args:
+        rule: as in `fit_threshold`, but for those that need labels.
+        blocks: scores, float [n] each.
+        kept_scores: how many are kept in memory, up to 64 bytes each.
+        seed: of a sample, where the rule takes one.
+
+    Raises:
+        InputError: if there are no, too few or too many scores, one is not finite, or the rule
+            needs labels or fails.
+
+    Example:
+        >>> from aejax.rules.quantile import Quantile
+        >>> blocks = (np.arange(1000.0) + 1000 * block for block in range(3))
+        >>> fit_threshold_streaming(Quantile(q=1.0), blocks).value
+        2999.0
+    """
+    _check_labels(rule, None)
+    if kept_scores < 2:
+        raise InputError(f"kept_scores is {kept_scores}; allowed: at least 2")
+    counted = _Counted(blocks)
+    fit_blocks = getattr(rule, "fit_blocks", None)
+    if fit_blocks is None:
+        kept: list[Floats] = []
+        for values in counted:
+            if counted.rows > kept_scores:
+                raise _too_many(rule, f"more than {kept_scores:,}", kept_scores)
+            kept.append(values)
+        return fit_threshold(rule, np.concatenate([np.zeros(0), *kept]))
+    first = next(counted, None)
+    if first is None:
+        rules.check_scores_for(rule, 0)
+    joined = counted if first is None else itertools.chain([first], counted)
+    try:
+        value, calibration = _fitted(rule, fit_blocks, joined, kept_scores=kept_scores, seed=seed)
+    except InputError:
+        if counted.failed is None:
+            raise
+    if counted.failed is not None:  # Reading or scoring failed, and not the rule.
+        raise counted.failed
+    for _ in counted:  # What the rule didn't look at counts, too.
+        pass
+    rules.check_scores_for(rule, counted.rows)
+    return Threshold(value=value, rule=rule, rows=counted.rows, calibration=calibration)
+
+
+def deciles_of(scores: npt.ArrayLike) -> tuple[float, ...]:
+    """The nine deciles of scores, float [n], n at least 1."""
+    deciles = np.quantile(np.asarray(scores, np.float64), np.arange(1, 10) / 10)
+    return tuple(deciles.tolist())
+
+
+class _Counted(Iterator[Floats]):
+    """Blocks of scores that are checked and counted as they pass.
+
+    Attributes:
+        rows: that have passed.
+        failed: what the blocks raised, if they did.
+    """
+
+    def __init__(self, blocks: Iterable[npt.ArrayLike]) -> None:
+        self._blocks = iter(blocks)
+        self.rows = 0
+        self.failed: Exception | None = None
+
+    def __next__(self) -> Floats:
+        try:
+            while True:
+                values = finite_scores(next(self._blocks), before=self.rows)
+                if len(values):
+                    self.rows += len(values)
+                    return values
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.failed = error
+            raise
+
+
+def _fitted(
+    rule: Rule, fit: Callable[..., Any], scores: Any, **optional: Any
+) -> tuple[float, Calibration | None]:
+    """What a rule finds, checked."""
+    try:
+        found = own.call(fit, scores, **optional)
+    except Exception as error:
+        if rules.is_built_in(rule):
+            raise
+        reason = f"{type(error).__name__}: {own.in_one_line(error, str)}"
+        raise InputError(f"rule {config.rule_text(rule)} failed ({reason})") from error
+    value, calibration = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    number = _as_number(value)
+    if not math.isfinite(number) or not (
+        calibration is None or isinstance(calibration, Calibration)
+    ):
+        raise InputError(
+            f"rule {config.rule_text(rule)} gives {own.in_one_line(found)}; "
+            "allowed: one finite number, or a pair of it and a Calibration"
+        )
+    return number, calibration
+
+
+def _as_number(value: Any) -> float:
+    """A Python or NumPy number, or an array of no axes that holds one, as a float; else NaN."""
+    if isinstance(value, float):
+        return float(value)
+    try:
+        number = np.asarray(value)
+        return float(number) if number.shape == () and number.dtype.kind in "iuf" else math.nan
+    except Exception:
+        return math.nan
+
+
+def _check_labels(
+    rule: Rule, is_anomaly: npt.ArrayLike | None, scores: int | None = None
+) -> npt.NDArray[np.bool_] | None:
+    """Labels as bool [n]; raises InputError where they or the rule can't be used."""
+    rules.check_is_rule(rule, "rule")
+    own.require_here(rule, "rule", "calibrate with rule=...")
+    if is_anomaly is None:
+        if rules.needs_labels(rule):
+            raise InputError(
+                f"rule is {config.rule_text(rule)!r} but there are no labels; "
+                "allowed: with labels only, each 0 or 1"
+            )
+        return None
+    if not own.accepts(rule.fit, "is_anomaly"):
+        raise InputError(
+            f"is_anomaly is given but the rule is {config.rule_text(rule)!r}; allowed: with a "
+            "rule that takes labels (give this one the scores of normal rows)"
+        )
+    labels = np.asarray(is_anomaly).ravel()
+    if labels.shape != (scores,) or not np.isin(labels, (0, 1)).all():
+        raise InputError(
+            f"is_anomaly has {len(labels)} values, {np.unique(labels)[:4]!s}; "
+            f"allowed: {scores} values, each 0 or 1"
+        )
+    return labels.astype(bool)
+
+
+def _too_many(rule: Rule, scores: str, most: int) -> InputError:
+    return InputError(
+        f"rule {config.rule_text(rule)} is fitted on all scores at once and there are {scores}; "
+        f"allowed: at most {most:,} of rows on disk, or a rule with fit_blocks(blocks)"
     )
 
 
 def finite_scores(scores: npt.ArrayLike, before: int = 0) -> Floats:
-    """Scores as float64 [n]; raises InputError where one is not finite.
+    """Scores as float64 [n], a copy; raises InputError where one is not finite.
 
     Args:
         scores: float [...].
         before: scores that came before these, to name the row that is wrong.
     """
-    values = np.asarray(scores, np.float64).ravel()
+    values = np.array(scores, np.float64).ravel()
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise InputError(
@@ -187,42 +314,3 @@ def finite_scores(scores: npt.ArrayLike, before: int = 0) -> Floats:
             "allowed: finite numbers"
         )
     return values
-
-
-def upper_quantile(largest: Floats, rows: int, share: float) -> float:
-    """The quantile with a share of scores above it, linearly interpolated.
-
-    Args:
-        largest: the largest of the scores, largest first; more than `share * (rows - 1)`.
-        rows: how many scores there are in all.
-        share: in [0, 1).
-    """
-    place = share * (rows - 1)
-    # Rounding must not flag one more: 0.07 * 100 is a little more than 7.
-    if abs(place - round(place)) < 1e-9 * max(place, 1):
-        return float(largest[round(place)])
-    above = int(place)
-    upper, lower = largest[above], largest[above + 1]
-    value = upper + (place - above) * (lower - upper)
-    return float(value if value < upper else lower)
-
-
-def _best_f1(values: Floats, labels: np.ndarray) -> float:
-    from sklearn.metrics import precision_recall_curve
-
-    if labels.shape != values.shape or not np.isin(labels, (0, 1)).all():
-        raise InputError(
-            f"is_anomaly has {len(labels)} values, {np.unique(labels)[:4]!s}; "
-            f"allowed: {len(values)} values, each 0 or 1"
-        )
-    if labels.all() or not labels.any():
-        raise InputError(f"is_anomaly holds {int(labels[0])} only; allowed: both classes")
-    precision, recall, cuts = precision_recall_curve(labels.astype(bool), values)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
-    # The highest of the best cuts: of two equal choices, the one with fewer alarms.
-    best = len(cuts) - 1 - int(np.argmax(f1[-2::-1]))
-    if best == 0:
-        return float(np.nextafter(cuts[0], -np.inf))
-    upper, lower = cuts[best], cuts[best - 1]
-    halfway = lower + (upper - lower) / 2
-    return float(halfway if halfway < upper else lower)

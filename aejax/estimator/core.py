@@ -15,11 +15,11 @@ from aejax.config import (
     Activation,
     Columns,
     Config,
-    Contamination,
     Dense,
     ErrorName,
     InputError,
     Precision,
+    Rule,
     Scale,
     ScoreName,
     Train,
@@ -27,6 +27,7 @@ from aejax.config import (
 from aejax.data.frames import as_table
 from aejax.data.schema import Schema, check_once
 from aejax.detection import fitting, loading
+from aejax.rules.contamination import Contamination
 
 # More than most tables have of anomalies: leaving out normal rows too costs little.
 USUAL_TRIM = 0.3
@@ -42,6 +43,7 @@ class EstimatorCore(BaseEstimator):
         self,
         *,
         contamination: float = 0.1,
+        rule: Rule | None = None,
         hidden: tuple[int, ...] = (128, 64),
         activation: Activation = "relu",
         batch_norm: bool = False,
@@ -63,6 +65,7 @@ class EstimatorCore(BaseEstimator):
         random_state: Any = 0,
     ) -> None:
         self.contamination = contamination
+        self.rule = rule
         self.hidden = hidden
         self.activation = activation
         self.batch_norm = batch_norm
@@ -84,7 +87,7 @@ class EstimatorCore(BaseEstimator):
         self.random_state = random_state
 
     def _fit(self, X: Any) -> Floats:
-        """Train, set the threshold that `contamination` of the rows pass, and score the rows."""
+        """Train, set the threshold on the rows by `contamination` or `rule`, and score the rows."""
         x = self._validated(X, reset=True)
         schema = None if self._mixed else self._named(x)
         named = x if schema is None else self._features(x, schema)
@@ -142,7 +145,8 @@ class EstimatorCore(BaseEstimator):
     def _config(self, rows: int) -> Config:
         if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
             raise InputError(f"steps is {self.steps!r}; allowed: a whole number, at least 1")
-        rule = Contamination(rate=self.contamination)
+        # It is checked, whether it sets the threshold or not.
+        share = Contamination(rate=self.contamination)
         train = Train(
             batch_size=self.batch_size,
             loss=self.error,
@@ -167,7 +171,7 @@ class EstimatorCore(BaseEstimator):
             train=dataclasses.replace(train, epochs=-(-int(self.steps) // per_epoch)),
             error=self.error,
             score=self.row_score,
-            rule=rule,
+            rule=share if self.rule is None else self.rule,
             precision=self.precision,
             columns=self._columns,
         )

@@ -143,20 +143,25 @@ class PyODAutoEncoder(EstimatorCore):
         check_is_fitted(self)
         found = probability.rejection_statistics(
             len(self.decision_scores_),
-            self.contamination,
+            self._share,
             strictness=T,
             delta=delta,
             cost_false_alarm=c_fp,
             cost_miss=c_fn,
-            cost_rejection=self.contamination if c_r < 0 else c_r,
+            cost_rejection=self._share if c_r < 0 else c_r,
         )
         return list(found)
+
+    @property
+    def _share(self) -> float:
+        """Of the training rows that are taken to be anomalies."""
+        return self.contamination if self.rule is None else float(self.labels_.mean())
 
     def _flagged(self, scores: Floats) -> Whole:
         return (scores > self.threshold_).astype(np.int64)
 
     def _confidence(self, scores: Floats) -> Floats:
-        found = probability.outlier_confidence(self.decision_scores_, scores, self.contamination)
+        found = probability.outlier_confidence(self.decision_scores_, scores, self._share)
         return np.where(self._flagged(scores) == 1, found, 1 - found)
 
     def __sklearn_tags__(self) -> Any:

@@ -26,6 +26,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     Args:
         contamination: share of the training rows that the threshold flags, in [0, 1); 0 flags
             only what is beyond all of them.
+        rule: how the threshold is found on the training rows' scores instead: an `aejax` rule,
+            as `aejax.MeanStd(k=3)`, or an object of your own with `fit(scores)`.
         hidden: widths of the layers from the input to the latent one; mirrored going back.
         activation: after every hidden layer.
         batch_norm: whether hidden layers are normalised over the batch.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, Quantile, Scale, Train, Variational
+from aejax.config import Config, Scale, Train, Variational
 from aejax.data import datasets
 from aejax.recipes.recipe import Experiment, Figures, Recipe
+from aejax.rules.quantile import Quantile
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, Dense, Quantile, Scale, Train
+from aejax.config import Config, Dense, Scale, Train
 from aejax.data import datasets
 from aejax.recipes.recipe import Experiment, Recipe
+from aejax.rules.quantile import Quantile
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, Conv, Quantile, Scale, Train
+from aejax.config import Config, Conv, Scale, Train
 from aejax.data import batches, datasets
 from aejax.recipes.recipe import Experiment, Figures, Recipe, final_losses
+from aejax.rules.quantile import Quantile
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector

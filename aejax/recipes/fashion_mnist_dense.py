@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aejax.config import Config, Dense, Quantile, Scale, Train
+from aejax.config import Config, Dense, Scale, Train
 from aejax.data import datasets
 from aejax.recipes.recipe import Experiment, Recipe, final_losses
+from aejax.rules.quantile import Quantile
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector

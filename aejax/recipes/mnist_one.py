@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, MeanStd, Model, Scale, Train
+from aejax.config import Config, Model, Scale, Train
 from aejax.data import datasets
 from aejax.recipes.recipe import Experiment, Figures, Recipe
+from aejax.rules.mean_std import MeanStd
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector

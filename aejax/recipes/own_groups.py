@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import BestF1, Config, Fixed, InputError, Rule, rule_text
+from aejax.config import Config, InputError, Rule, rule_text
+from aejax.config.rules import least_scores, needs_labels
 from aejax.data import files
 from aejax.data.batches import data_fingerprint
 from aejax.data.groups import group_positions, read_groups
@@ -140,9 +141,9 @@ def calibrate_groups_on_file(
     Groups without rows there keep the threshold that they have.
 
     Raises:
-        InputError: if there is no file, rows don't fit, or the rule needs labels or has a value.
+        InputError: if there is no file, rows don't fit, or the rule needs labels or no scores.
     """
-    if isinstance(rule, BestF1 | Fixed) or path is None:
+    if needs_labels(rule) or least_scores(rule) == 0 or path is None:
         raise InputError(
             f"rule is {rule_text(rule)!r} and --input is {path}; "
             "allowed with groups: a rule on normal rows, and a file of them"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import BestF1, Config, Fixed, InputError, Rule, rule_text
+from aejax.config import Config, InputError, Rule, rule_text
+from aejax.config.rules import least_scores, needs_labels
 from aejax.data import files
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, split_rows
@@ -21,13 +22,12 @@ from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
-from aejax.detection.threshold import Threshold
+from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import run_experiment
 from aejax.training.run_folder import check_free
 
-FIXED = "fixed:VALUE"
 # Of test rows in memory, where the training rows are on disk.
 MOST_JUDGED_BYTES = 1 << 26
 
@@ -157,39 +157,34 @@ def calibrate_on_file(
 ) -> dict[str, Any]:
     """Set a saved detector's threshold anew on the normal rows of a file.
 
-    The rule `BestF1` takes all rows, with their labels; `Fixed` takes no file.
+    A rule that needs labels takes all rows; one that needs no scores takes no file.
 
     Raises:
-        InputError: if the folder holds no detector, the rows don't fit it, or labels are
-            missing that the rule needs.
+        InputError: if the folder holds no detector, the rows don't fit it, labels are
+            missing that the rule needs, or the rule fails.
     """
     if is_groups(folder):
         from aejax.recipes.own_groups import calibrate_groups_on_file
 
         return calibrate_groups_on_file(folder, path, rule, selection=selection)
     detector = load(folder)
-    if isinstance(rule, Fixed):
+    if least_scores(rule) == 0:
         if path is not None:
             raise InputError(f"a file is given but the rule is {rule_text(rule)!r}; allowed: none")
-        return _keep(detector.with_threshold(fit_fixed(rule)), folder, detector.threshold)
+        return _keep(detector.with_threshold(fit_threshold(rule, ())), folder, detector.threshold)
     if path is None:
-        raise InputError(f"--input is missing; allowed: without it only the rule {FIXED!r}")
+        raise InputError("--input is missing; allowed: without it a rule that needs no scores")
     x, y, schema = files.read(path, selection, expected=detector.schema)
     if schema.columns is not None:
         kept = ~np.isnan(x).all(axis=1)
         x, y = x[kept], None if y is None else y[kept]
     files.check_finite(x, schema, path)
     before = detector.threshold
-    if isinstance(rule, BestF1):
+    if needs_labels(rule):
         detector = detector.calibrate(x, rule=rule, is_anomaly=y)
     else:
         detector = detector.calibrate(x if y is None else x[y == 0], rule=rule)
     return _keep(detector, folder, before)
-
-
-def fit_fixed(rule: Fixed) -> Threshold:
-    """The threshold that a person chose; no row had a say in it."""
-    return Threshold(value=rule.value, rule=rule, rows=0)
 
 
 def _keep(detector: Detector, folder: Path, before: Threshold | None) -> dict[str, Any]:
@@ -200,6 +195,6 @@ def _keep(detector: Detector, folder: Path, before: Threshold | None) -> dict[st
         "detector": str(home),
         "threshold": detector.threshold.value,
         "before": None if before is None else before.value,
-        "rule": str(detector.threshold.rule),
+        "rule": rule_text(detector.threshold.rule),
         "rows": detector.threshold.rows,
     }

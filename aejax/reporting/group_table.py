@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from aejax.config.rules import share_above
 from aejax.detection.group import Group
 from aejax.reporting.group_plots import in_percent
 from aejax.reporting.groups_contents import Floats, GroupsReport
@@ -70,8 +71,8 @@ def notable_groups(report: GroupsReport) -> list[Notable]:
 
 def _least(group: Group) -> float:
     """Rows below which a quantile as far out as the rule's is the largest score, or beyond."""
-    q = getattr(group.threshold.rule, "q", None)
-    return 1 / (1 - q) if isinstance(q, float) and q < 1 else 10.0
+    share = share_above(group.threshold.rule)
+    return 1 / share if share else 10.0
 
 
 def _beyond(values: Floats) -> list[int]:

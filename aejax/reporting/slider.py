@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from aejax.config import RULES
 from aejax.reporting.markup import Markup, element, join
 from aejax.reporting.sections import Section
+from aejax.rules.fixed import Fixed
 
 if TYPE_CHECKING:
     from aejax.reporting.contents import Report
@@ -110,7 +112,7 @@ def above(scores: npt.NDArray[np.float64], stops: npt.NDArray[np.float64]) -> np
 
 def calibrate_command(folder: str) -> str:
     """The command that sets a run's threshold, up to the value."""
-    return f"aejax calibrate {shlex.quote(folder)} --rule fixed:"
+    return f"aejax calibrate {shlex.quote(folder)} --rule {RULES.name_of(Fixed)}:"
 
 
 def _controls(report: Report) -> Markup:

@@ -181,7 +181,11 @@ def load_export(folder: str | Path) -> ExportedScorer:
         if name not in names:
             continue
         call, needed = lowered.read(
-            contents[name], fields["schema"], outputs=outputs, where=folder / name
+            contents[name],
+            fields["schema"].shape,
+            fields["schema"].device_dtype,
+            outputs=outputs,
+            where=folder / name,
         )
         if like is not None and needed != like:
             raise InputError(f"{folder / name} takes other arrays than {export_folder.SCORE}")

@@ -172,7 +172,8 @@ def _listed(dimension: Dimension) -> tuple[Any, ...] | None:
 
 def with_settings(base: Config, settings: Mapping[str, Any]) -> Config:
     """A configuration with some settings replaced, by dotted name."""
-    described = to_dict(base)
+    # Objects of a person's own stay what they are.
+    described = to_dict(base, keep_own=True)
     for name, value in settings.items():
         *groups, field = name.split(".")
         owner = described

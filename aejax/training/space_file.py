@@ -24,12 +24,15 @@ from typing import Any
 import numpy as np
 
 from aejax.config import Config, InputError, from_dict, suggest, to_dict
+from aejax.config.own import describe
 from aejax.training.search_space import Choices, Dimension, Range, SearchSpace, with_settings
 
 MAX_BYTES = 1 << 20
 TRIES = 50
 # They decide nothing that a search could compare; a file may fix them.
 FIXED_ONLY = ("rule", "precision", "train.feed")
+# What settings are written as; whatever else stands for itself is an object of a person's own.
+JSON_VALUES = (list, str, int, float, type(None))
 ALLOWED = "a value, { low, high, log } or { choices }"
 
 
@@ -117,24 +120,32 @@ def _nested(written: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_kinds(base: Config, nested: Mapping[str, Any]) -> Config:
     """The base with the classes of model and rule that the file names, at their defaults."""
-    described = to_dict(base)
+    described = to_dict(base, keep_own=True)
     while _choose_kind(described, nested, ""):
-        described = to_dict(from_dict(described))
+        described = to_dict(from_dict(described), keep_own=True)
     return from_dict(described)
 
 
 def _choose_kind(described: dict[str, Any], nested: Mapping[str, Any], above: str) -> bool:
     """Replace the first group that is of another class than is asked for; whether there was one."""
     for group, part in nested.items():
-        if not isinstance(part, Mapping) or not isinstance(described.get(group), dict):
+        inner = described.get(group)
+        if not isinstance(part, Mapping) or isinstance(inner, JSON_VALUES):
             continue
-        given, found = part.get("kind_name"), described[group].get("kind_name")
+        given = part.get("kind_name")
+        found = inner.get("kind_name") if isinstance(inner, dict) else describe(inner).own
         if isinstance(given, Mapping):
             raise InputError(f"{above}{group}.kind_name is searched; allowed: one value")
         if given not in (None, found) and found is not None:
             described[group] = {"kind_name": given}
             return True
-        if _choose_kind(described[group], part, f"{above}{group}."):
+        if not isinstance(inner, dict):
+            setting = next(iter(part), "kind_name")
+            raise InputError(
+                f"{above}{group}.{setting} is set but {above}{group} is {found}; "
+                f"allowed: {above}{group}.kind_name, of a built-in one"
+            )
+        if _choose_kind(inner, part, f"{above}{group}."):
             return True
     return False
 
@@ -158,7 +169,7 @@ def _leaves(nested: Mapping[str, Any], owner: Any, above: str = "") -> Iterator[
             if not isinstance(value, Mapping):
                 raise InputError(
                     f"{name} is {value!r}; allowed: its settings, as in "
-                    f"{next(iter(_fields(inner, name + '.')))[0]}"
+                    f"{next(_fields(inner, name + '.'), (name + '.kind_name',))[0]}"
                 )
             yield from _leaves(value, inner, name + ".")
             continue

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aejax
-from aejax.config import BestF1, Config, Dense, Scale, ScoreName, Train
+from aejax import BestF1
+from aejax.config import Config, Dense, Scale, ScoreName, Train
 from aejax.detection import alarms, stability
 from aejax.detection.group_fitting import fit_groups
 from aejax.scoring.stream import score_files

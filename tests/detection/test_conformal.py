@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from aejax.config import Conformal, InputError, Quantile
-from aejax.detection.conformal import RELATIVE_ERROR, Calibration, calibrate, discoveries
+from aejax import Conformal, Quantile
+from aejax.config import InputError
 from aejax.detection.threshold import Threshold, check_rule, fit_threshold
+from aejax.rules.p_values import RELATIVE_ERROR, Calibration, discoveries
 
 # Few distinct values, so that ties are common.
 TIED = hnp.arrays(np.float64, st.integers(19, 60), elements=st.integers(-6, 6).map(float))
@@ -36,7 +37,7 @@ def test_p_values_of_few_scores_are_exact(calibration: np.ndarray, scores: np.nd
 def test_flags_are_p_values_of_at_most_alpha(percent: int, n: int) -> None:
     calibration = np.random.default_rng(n).normal(size=n)
     if percent * (n + 1) < 100:
-        with pytest.raises(InputError, match=rf"found {n}; allowed: at least \d+ for Conformal"):
+        with pytest.raises(InputError, match=rf"found {n}; allowed: at least \d+ for rule"):
             fit_threshold(Conformal(alpha=percent / 100), calibration)
         return
     threshold = fit_threshold(Conformal(alpha=percent / 100), calibration)
@@ -58,7 +59,7 @@ def test_p_values_of_many_scores_are_valid_and_near() -> None:
     random = np.random.default_rng(0)
     calibration = random.gamma(2, size=200_000)
     scores = np.concatenate([random.gamma(2, size=5000), calibration[:5000], [-1, 0, 1e9]])
-    _, kept = calibrate(calibration, 0.01)
+    _, kept = Conformal(alpha=0.01).fit(calibration)
     assert len(kept.scores) < 1000
     exact = (1 + len(calibration) - np.searchsorted(np.sort(calibration), scores)) / 200_001
     found = kept.p_values(scores)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import aejax
+from aejax import Quantile
 from aejax.cli import main
-from aejax.config import Config, Dense, InputError, Quantile, Scale, Train
+from aejax.config import Config, Dense, InputError, Scale, Train
 from aejax.detection.ensemble import fit_ensemble, seeds
 
 CONFIG = Config(

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aejax import cli
-from aejax.config import Config, Dense, InputError, Quantile, Scale, Train
+from aejax import Quantile, cli
+from aejax.config import Config, Dense, InputError, Scale, Train
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
 from aejax.detection.group_parts import programs_together

@@ -11,7 +11,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 import aejax
-from aejax.config import Config, Dense, Quantile, Scale, Train
+from aejax import Quantile
+from aejax.config import Config, Dense, Scale, Train
 from aejax.core import steps
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups

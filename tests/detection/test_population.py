@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Config, Dense, Quantile, Scale, Train
+from aejax import Quantile
+from aejax.config import Config, Dense, Scale, Train
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
 

@@ -16,15 +16,8 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 import aejax
-from aejax.config import (
-    BestF1,
-    Conformal,
-    Contamination,
-    InputError,
-    PeaksOverThreshold,
-    Quantile,
-    Rule,
-)
+from aejax import BestF1, Conformal, Contamination, PeaksOverThreshold, Quantile
+from aejax.config import InputError, Rule
 from aejax.detection.detector import Detector
 from aejax.detection.loading import from_parts
 from aejax.detection.threshold import Threshold, fit_threshold
@@ -159,7 +152,7 @@ def test_best_f1_calibrates_a_detector(detector: Detector) -> None:
     ("rule", "message"),
     [
         (BestF1(), "rule is 'best-f1' but there are no labels"),
-        (Conformal(alpha=0.01), "found 20; allowed: at least 99 for Conformal.alpha 0.01"),
+        (Conformal(alpha=0.01), r"found 20; allowed: at least 99 for rule conformal:0\.01"),
     ],
 )
 def test_a_rule_that_cannot_be_fitted_is_refused_before_training(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Config, Conformal, Dense, InputError, Train
+from aejax import Conformal
+from aejax.config import Config, Dense, InputError, Train
 from aejax.detection.seeds import fit_seeds
 
 CONFIG = Config(model=Dense(hidden=(8, 2)), train=Train(epochs=3, batch_size=64))

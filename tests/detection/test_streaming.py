@@ -8,18 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aejax.config import (
-    BestF1,
-    Conformal,
-    Contamination,
-    InputError,
-    MeanStd,
-    PeaksOverThreshold,
-    Quantile,
-    Rule,
-)
-from aejax.detection.streaming import fit_threshold_streaming
-from aejax.detection.threshold import fit_threshold
+from aejax import BestF1, Conformal, Contamination, MeanStd, PeaksOverThreshold, Quantile
+from aejax.config import InputError, Rule
+from aejax.detection.threshold import fit_threshold, fit_threshold_streaming
 
 SCORES = np.random.default_rng(0).gamma(2, size=200_000).astype(np.float32)
 RULES = [

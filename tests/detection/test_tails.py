@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aejax.config import InputError, PeaksOverThreshold
-from aejax.detection.tails import fit_tail, tail_threshold
+from aejax import PeaksOverThreshold
+from aejax.config import InputError
 from aejax.detection.threshold import fit_threshold
+from aejax.rules.tails import fit_tail, tail_threshold
 
 TAILS = {
     "heavy": stats.t(3),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aejax.config import InputError, MeanStd, Quantile
+from aejax import MeanStd, Quantile
+from aejax.config import InputError
 from aejax.detection.threshold import Threshold, fit_threshold
 
 SCORES = np.random.default_rng(0).gamma(2, size=501).astype(np.float32)

@@ -42,7 +42,7 @@ def test_a_checkpoint_that_was_not_finished_does_not_count(tmp_path: Path) -> No
     found = []
     for folder in folders:
         with Checkpoints(folder) as checkpoints:
-            latest = checkpoints.latest(ARRAYS)
+            latest = checkpoints.latest(ARRAYS, lambda notes: None)
         assert latest is not None
         arrays, notes = latest
         assert arrays["a"][0] == notes["step"]
@@ -71,6 +71,6 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(
         checkpoints.save(2, LARGE, {"step": 2})
     assert "\n" not in str(raised.value)
     with Checkpoints(tmp_path) as checkpoints:
-        latest = checkpoints.latest(ARRAYS)
+        latest = checkpoints.latest(ARRAYS, lambda notes: None)
     assert latest is not None
     assert latest[1]["step"] == 1

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aejax.config import Config, InputError, Quantile, to_dict
+from aejax import Quantile
+from aejax.config import Config, InputError, to_dict
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection.group import Group

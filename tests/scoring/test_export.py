@@ -18,8 +18,8 @@ import pytest
 from jax import export
 
 import aejax
-from aejax import cli
-from aejax.config import Classifier, InputError, Quantile, Scale, Variational
+from aejax import Quantile, cli
+from aejax.config import Classifier, InputError, Scale, Variational
 from aejax.core import programs, steps
 from aejax.data import packed as arrays_file
 from aejax.detection.detector import Detector
@@ -142,7 +142,7 @@ def test_a_model_of_every_kind_scores_as_before(
 
 def test_a_program_for_all_platforms_keeps_both_forms_of_a_convolution() -> None:
     live = images()
-    how = (live.scorer, live.scaler, live.variables, live.schema)
+    how = (live.scorer, live.scaler, live.variables, live.schema.shape, live.schema.device_dtype)
     one, all_three = programs.lower_score(*how, platforms=("cpu",)), programs.lower_score(*how)
     # The native convolution, for GPUs and TPUs, is an operation that the CPU's form lacks.
     assert b"convolution_v1" not in one.replace(b"\0", b"")
@@ -172,7 +172,7 @@ def test_the_scorer_is_short_and_says_what_it_needs(exported_folder: Path) -> No
     code = (exported_folder / "scorer.py").read_text()
     assert len(code.splitlines()) < 60
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
-    assert imported <= {"hashlib", "json", "sys", "pathlib", "jax", "numpy"}
+    assert imported <= {"hashlib", "json", "os", "sys", "pathlib", "jax", "numpy"}
 
 
 def test_files_are_scored_by_an_export_as_by_the_run(

@@ -13,8 +13,8 @@ import pytest
 from scipy.stats import binomtest
 
 import aejax
+from aejax import Quantile
 from aejax.commands.scoring import Score
-from aejax.config import Quantile
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.group_totals import MOST_UNKNOWN, Groups, GroupTotals

@@ -12,8 +12,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import aejax
+from aejax import Conformal
 from aejax.cli import main
-from aejax.config import Conformal, InputError
+from aejax.config import InputError
 from aejax.data.rows import Selection
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.groups import GroupDetector

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import aejax
-from aejax.config import Conformal
+from aejax import Conformal
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.detection.population import fit_population

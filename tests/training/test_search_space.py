@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aejax.config import Config, Dense, InputError, MeanStd, Scale, Train
+from aejax import MeanStd
+from aejax.config import Config, Dense, InputError, Scale, Train
 from aejax.training.search_space import Choices, Range, draw
 from aejax.training.space_file import parse_space, read_space
 

@@ -1,4 +1,4 @@
-"""Conformal p-values: how rare a score is among calibration scores, with a guarantee.
+"""p-values of a threshold: how rare a score is among calibration scores, with a guarantee.
 
 For a row exchangeable with the calibration rows, P(p-value <= a) <= a for every a, whatever
 the scores' distribution (Vovk, Gammerman and Shafer 2005; for outliers: Bates, Candès, Lei,
@@ -40,6 +40,18 @@ class Calibration:
 
     scores: tuple[float, ...]
     ranks: tuple[int, ...]
+
+    @staticmethod
+    def of(scores: npt.ArrayLike, *ranks: int) -> Calibration:
+        """What p-values are computed from, of calibration scores.
+
+        Args:
+            scores: float [n], finite, n at least 1; of rows taken to be normal.
+            ranks: whose scores are kept, too, each from 1 to n.
+        """
+        falling = np.sort(np.asarray(scores, np.float64).ravel())[::-1]
+        kept = np.unique([*_kept_ranks(len(falling)), *ranks])
+        return Calibration(scores=tuple(falling[kept - 1].tolist()), ranks=tuple(kept.tolist()))
 
     @property
     def rows(self) -> int:
@@ -87,37 +99,6 @@ class Calibration:
         return Calibration(scores=scores, ranks=ranks)
 
 
-def calibrate(scores: Floats, alpha: float) -> tuple[float, Calibration]:
-    """The value above which p-values are at most `alpha`, and what p-values are computed from.
-
-    Args:
-        scores: float64 [n], finite, of rows taken to be normal.
-        alpha: highest false alarm rate.
-
-    Raises:
-        InputError: if there are too few scores for a p-value as small as `alpha`.
-    """
-    check_rows(len(scores), alpha)
-    rank = _rank(alpha, len(scores))
-    falling = np.sort(scores)[::-1]
-    ranks = np.unique([*_kept_ranks(len(scores)), rank])
-    kept = Calibration(
-        scores=tuple(falling[ranks - 1].tolist()),
-        ranks=tuple(ranks.tolist()),
-    )
-    return float(falling[rank - 1]), kept
-
-
-def check_rows(rows: int, alpha: float) -> None:
-    """Raise InputError where no p-value from so few calibration scores is as small as `alpha`."""
-    if _rank(alpha, rows) < 1:
-        fewest = math.ceil(1 / alpha - 1)
-        raise InputError(
-            f"calibration scores: found {rows}; "
-            f"allowed: at least {fewest} for Conformal.alpha {alpha}"
-        )
-
-
 def discoveries(p_values: npt.ArrayLike, rate: float) -> npt.NDArray[np.bool_]:
     """Which rows of a batch to flag so that at most `rate` of the flagged are normal, on average.
 
@@ -146,11 +127,6 @@ def discoveries(p_values: npt.ArrayLike, rate: float) -> npt.NDArray[np.bool_]:
     if known.any():
         flagged[known] = false_discovery_control(values[known], method="bh") <= rate
     return flagged
-
-
-def _rank(alpha: float, rows: int) -> int:
-    # Rounding must not lose a rank: 0.29 * 100 is a little less than 29.
-    return math.floor(alpha * (rows + 1) * (1 + 1e-12))
 
 
 def _kept_ranks(rows: int) -> list[int]:

@@ -1,0 +1,1 @@
+"""Rules by which thresholds are set, one file each; their names are in `aejax.config.rules`."""

@@ -1,0 +1,28 @@
+"""A threshold that a person chose."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from aejax.config.checks import check, is_number
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """Threshold at a value that a person chose, as in a report's slider."""
+
+    value: float = 0.0
+
+    least = 0
+
+    def __post_init__(self) -> None:
+        check(self, "value", "a finite number", is_number(self.value))
+
+    def fit(self, scores: Any) -> float:
+        """The value, whatever the scores."""
+        return self.value
+
+    def fit_blocks(self, blocks: Any) -> float:
+        """The value, whatever the scores."""
+        return self.value
