@@ -66,6 +66,53 @@ class Detector:
     members: int = 1
     devices: int | None = dataclasses.field(default=None, compare=False)
 
+    @staticmethod
+    def of(
+        network: Any,
+        variables: Any,
+        *,
+        x_normal: Any,
+        scaler: Scaler | settings.Scale | None = None,
+        config: Config | None = None,
+        schema: Schema | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> Detector:
+        """A detector of a network that was trained elsewhere, with a threshold and reasons.
+
+        Args:
+            network: as in `Config(model=...)`.
+            variables: what it was trained to, {"params": ..., and others that it has}.
+            x_normal: normal rows, best not trained on, as `fit` takes them: the threshold, what
+                reasons are measured by, and what a score has to learn come from them.
+            scaler: a `Scaler`, or `Scale` settings to be fitted on `x_normal`; None scales as
+                `config` says, and without one not at all: the network takes rows as they are.
+            config: error, score, rule and more; its network is replaced.
+            schema: of the rows; None infers it.
+            provenance: facts to keep with the detector.
+
+        Raises:
+            InputError: if rows don't fit, or the rule needs more of them.
+
+        Example:
+            >>> import aejax, jax, numpy as np
+            >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+            >>> network = aejax.network(lambda key, shape: {"a": 0.5}, lambda v, x: x * v["a"])
+            >>> detector = Detector.of(network, {"params": {"a": np.float32(0.9)}}, x_normal=x)
+            >>> detector.predict(10 * x[:2])
+            array([ True,  True])
+        """
+        from aejax.detection.assembling import assemble
+
+        return assemble(
+            network,
+            variables,
+            x_normal=x_normal,
+            scaler=scaler,
+            config=config,
+            schema=schema,
+            provenance=provenance,
+        )
+
     @functools.cached_property
     def _model(self) -> PlacedModel:
         return PlacedModel(
@@ -431,3 +478,36 @@ class Detector:
         if self.threshold is None:
             raise InputError("the detector has no threshold; allowed: calibrate it first")
         return self.threshold
+
+
+class _Rest:
+    """What a detector carries through JAX's trees without being part of a program: equal to all."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Rest)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+# What programs are made for; a rule of a person's own need not be hashable, and is no part of it.
+_STATIC = ("model", "error", "score", "precision")
+
+
+def _flatten(detector: Detector) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    config = detector.config
+    named = {field.name: getattr(detector, field.name) for field in dataclasses.fields(detector)}
+    leaves = (named.pop("scaler"), named.pop("variables"))
+    static = (*(getattr(config, name) for name in _STATIC), detector.schema, detector.combine)
+    return leaves, (static, _Rest(named))
+
+
+def _unflatten(aux: tuple[Any, _Rest], leaves: tuple[Any, ...]) -> Detector:
+    scaler, variables = leaves
+    return Detector(scaler=scaler, variables=variables, **aux[1].fields)
+
+
+jax.tree_util.register_pytree_node(Detector, _flatten, _unflatten)
