@@ -21,7 +21,7 @@ from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
 from aejax.detection.neighbours import describe_normal
-from aejax.detection.own_network import code_digest, own_programs
+from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_scores, finite_rows
@@ -29,7 +29,6 @@ from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import Words, in_words
 from aejax.rules import p_values
-from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
 
@@ -141,10 +140,7 @@ class Detector:
         error = error if isinstance(error, str) else describe(error).own
         described = f"{settings.to_dict(self.config.model)} {error} {self.schema}"
         tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
-        if self.programs:
-            # Of the same names whether the network's code is here or not.
-            tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
-        arrays = digest(tree)
+        arrays = content_digest(tree, self.programs)
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"
@@ -460,11 +456,7 @@ class Detector:
             "weighted": "weights" in self.variables,
         }
         arrays = jax.device_get(arrays_of(self.scaler, self.variables))
-        if self.programs:
-            arrays["programs"] = {
-                name: np.frombuffer(content, np.uint8) for name, content in self.programs.items()
-            }
-        return described, arrays
+        return described, with_saved_programs(arrays, self.programs)
 
     @functools.cached_property
     def programs(self) -> dict[str, bytes]:
