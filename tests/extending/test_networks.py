@@ -280,7 +280,7 @@ def test_more_that_is_refused() -> None:
     with pytest.raises(InputError, match="two functions, or make"):
         aejax.network(own_networks.init)
     network = aejax.network(own_networks.init, lambda v, x: x * v["up"][0, 0] / 0)
-    with pytest.raises(Diverged, match="the loss became (inf|nan) at step 1"):
+    with pytest.raises(Diverged, match=r"the loss became (inf|nan) at step 1"):
         aejax.fit(Config(model=network), rows())
 
 
