@@ -14,6 +14,7 @@ from aejax.commands.shared import (
     Ensemble,
     HasHeader,
     Json,
+    Keys,
     LabelColumn,
     NormalLabel,
     Out,
@@ -90,6 +91,7 @@ class Training:
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
+    key: Keys = ()
     header: HasHeader = True
     memory_limit: Annotated[
         str,

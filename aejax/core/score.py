@@ -217,6 +217,13 @@ def member_scores(
     return ranked(scorer, variables, scores)
 
 
+def scores_by_row(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
+) -> jax.Array:
+    """What `member_scores` gives, by row: [B, members]."""
+    return member_scores(scorer, variables, scaler, x).T
+
+
 def ranked(scorer: Scorer, variables: dict[str, Any], scores: jax.Array) -> jax.Array:
     """Members' scores [members, B] as they are combined: with "rank", as `rank_among` has them."""
     if scorer.combine != "rank":

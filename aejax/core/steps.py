@@ -46,7 +46,7 @@ from aejax.core.optimizers import Numbers
 from aejax.core.reasons import explain_rows
 from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
-from aejax.core.score import Scorer, kind_of, member_scores, score_rows
+from aejax.core.score import Scorer, kind_of, score_rows, scores_by_row
 from aejax.core.tiles import tiled
 from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
 
@@ -92,7 +92,6 @@ __all__ = [
     "kind_of",
     "layer_state",
     "learning_rates",
-    "member_scores",
     "new_best",
     "new_members",
     "new_state",
@@ -102,6 +101,7 @@ __all__ = [
     "program_text",
     "reconstruct_rows",
     "score_rows",
+    "scores_by_row",
     "state_rows",
     "train_epochs",
     "train_members",
@@ -196,7 +196,7 @@ compiled_train_members = Compiled(
     static_argnames=("program", "shared_order", "ragged"),
     donate_argnames=("states", "best"),
 )
-compiled_member_scores = Compiled(member_scores, static_argnames="scorer")
+compiled_member_scores = Compiled(scores_by_row, static_argnames="scorer")
 compiled_any = Compiled(jnp.any, static_argnames="axis")
 compiled_scale = Compiled(scale_rows)
 compiled_feature_error = Compiled(feature_error, static_argnames="name")

@@ -16,7 +16,7 @@ from aejax.data.schema import Schema
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
-from aejax.detection.rows import stored_array
+from aejax.detection.rows import as_stored, check_finite, training_rows
 from aejax.models.build import build
 
 
@@ -39,7 +39,10 @@ def assemble(
         scale = Scale(kind="none")
     base = config or Config()
     config = dataclasses.replace(base, model=network, scale=scale)
-    rows, schema = stored_array(x_normal, schema)
+    given = training_rows(x_normal, schema, config.columns)
+    schema = given.schema
+    rows = as_stored(given.rows, schema)
+    check_finite(rows, schema)
     if not len(rows):
         raise InputError("x_normal has 0 rows; allowed: at least 1")
     made = build(config.model, schema)

@@ -16,6 +16,7 @@ from aejax.config import Combine, Config, InputError, Rule
 from aejax.config.own import describe
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
+from aejax.data.frames import as_table
 from aejax.data.schema import Schema
 from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
@@ -24,10 +25,10 @@ from aejax.detection.neighbours import describe_normal
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
-from aejax.detection.rows import as_rows, check_scores, finite_rows
+from aejax.detection.rows import as_rows, check_scores, finite_rows, prepared_rows
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
-from aejax.detection.wording import Words, in_words
+from aejax.detection.wording import in_words
 from aejax.rules import p_values
 
 __all__ = ["Detector", "Reason", "arrays_of"]
@@ -146,13 +147,28 @@ class Detector:
             described += f" {self.config.score}"
         if self.schema.columns is not None:
             described += f" {self.schema.columns}"
+        if self.schema.offset is not None:
+            described += f" {self.schema.offset}"
         return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()
+
+    def prepare(self, x: Any) -> np.ndarray:
+        """Rows as compiled programs take them: float32 (uint8 of bytes) [n, ...], less the offset.
+
+        Args:
+            x: rows, as in `score`.
+
+        Raises:
+            InputError: as `score` does.
+        """
+        return prepared_rows(x, self.schema)
 
     def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Score rows; larger is more anomalous.
 
         Args:
-            x: rows [n, ...] as the schema says, or a data frame with its columns.
+            x: rows [n, ...] as the schema says; or whatever has its columns, which are taken by
+                name: a data frame, an Arrow table or stream, a dict of columns, a structured
+                array.
             batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
 
         Returns:
@@ -169,7 +185,7 @@ class Detector:
     def score_rows(
         self, rows: np.ndarray, *, batch_size: int | None = None, check: bool = False
     ) -> np.ndarray:
-        """Score rows that have the schema's type and shape; rows with NaN get NaN."""
+        """Score rows that were prepared (see `prepare`); those with NaN get NaN."""
         (scores,) = self._model.run(steps.compiled_score, rows, batch_size)
         if check:
             check_scores(scores, rows, self.schema, self.config)
@@ -201,12 +217,11 @@ class Detector:
             InputError: if the detector is a single model, or rows don't fit the schema.
         """
         self._model.require_ensemble("member_scores", wanted=True)
-        rows, _ = as_rows(x, self.schema)
+        return self.member_score_rows(as_rows(x, self.schema)[0], batch_size=batch_size)
 
-        def by_row(*given: Any) -> Any:
-            return steps.compiled_member_scores(*given).T
-
-        (scores,) = self._model.run(by_row, rows, batch_size)
+    def member_score_rows(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """As `member_scores`, of rows that were prepared."""
+        (scores,) = self._model.run(steps.compiled_member_scores, rows, batch_size)
         return scores
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
@@ -216,17 +231,15 @@ class Detector:
             InputError: if rows don't fit the schema, the model gives no reconstructions, or
                 `top` is not from 1 to the number of features.
         """
-        rows = finite_rows(x, self.schema)
+        words = table = None
+        if self.schema.columns is not None:
+            # Once: a stream has its rows only once.
+            table = as_table(x, self.schema.sources)
+        rows = finite_rows(x if table is None else table, self.schema)
         _, features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)
-        words = self._words(rows, x)
+        if self.schema.columns is not None:
+            words = in_words(self, rows, table)
         return named_reasons(self.schema, features, errors, self.usual_errors, words)
-
-    def _words(self, rows: np.ndarray, x: Any) -> Words | None:
-        if self.schema.columns is None:
-            return None
-        from aejax.data.frames import as_table
-
-        return in_words(self, rows, as_table(x, self.schema.sources))
 
     @property
     def usual_errors(self) -> np.ndarray | None:
@@ -238,7 +251,7 @@ class Detector:
         return usual if self.combine is None else usual.mean(axis=0)
 
     def errors_of(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Every feature's error, float32 [n, features], of rows that fit the schema.
+        """Every feature's error, float32 [n, features], of rows that were prepared.
 
         Their mean is the row's error: a member that doesn't see some features
         (`Vary.features`) counts the others more. A missing cell of a mixed table has 0.
@@ -262,7 +275,7 @@ class Detector:
         """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top].
 
         Raises:
-            InputError: as `explain` does, but for rows: they have to fit the schema.
+            InputError: as `explain` does, but for rows: they have to be prepared.
         """
         self._model.require_reconstructions("explain")
         if not 1 <= top <= self.schema.features:
@@ -281,7 +294,12 @@ class Detector:
             InputError: if the model gives no reconstructions, or rows don't fit the schema.
         """
         self._model.require_reconstructions("reconstruct")
-        rows, _ = as_rows(x, self.schema)
+        return self.reconstruct_rows(as_rows(x, self.schema)[0], batch_size=batch_size)
+
+    def reconstruct_rows(
+        self, rows: np.ndarray, *, batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `reconstruct`, of rows that were prepared."""
         scaled, found = self._model.run(steps.compiled_reconstruct, rows, batch_size)
         return scaled, found
 
@@ -356,7 +374,7 @@ class Detector:
     def state_rows(
         self, rows: np.ndarray, layer: str, *, batch_size: int | None = None
     ) -> np.ndarray:
-        """States of a layer, or of "latent" what `encode` gives, of rows that fit the schema."""
+        """States of a layer, or of "latent" what `encode` gives, of rows that were prepared."""
         return inside.state_rows(self._model, rows, layer, batch_size)
 
     def p_values(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -406,7 +424,17 @@ class Detector:
             InputError: as `score` does, and if the rule can't be fitted: too few rows, or labels
                 that are missing or not asked for.
         """
-        scores = self.score(x)
+        return self.calibrate_by(self.score(x), rule=rule, is_anomaly=is_anomaly, name=name)
+
+    def calibrate_by(
+        self,
+        scores: np.ndarray,
+        *,
+        rule: Rule | None = None,
+        is_anomaly: Any = None,
+        name: str | None = None,
+    ) -> Detector:
+        """As `calibrate`, with the rows' scores, float32 [n]."""
         rule = self.config.rule if rule is None else rule
         found = fit_threshold(rule, scores, is_anomaly)
         kept = self.thresholds if name is None else {**self.thresholds, name: found}

@@ -51,6 +51,12 @@ def load_groups(folder: str | Path, *, network: Any = None) -> GroupDetector:
         raise InputError(f"{place}: {error}") from None
     if not 1 <= len(groups) <= MOST_GROUPS:
         raise InputError(f"{place}: groups are {len(groups)}; allowed: 1 to {MOST_GROUPS}")
+    for group in groups:
+        if group.offset is not None and len(group.offset) != schema.features:
+            raise InputError(
+                f"{place}: the offset of group {group.name!r} has {len(group.offset)} numbers; "
+                f"allowed: {schema.features}"
+            )
     config = with_network(folder, written, config, schema.shape, network)
     variables = read_variables_like(folder, written, config, schema)
     like = arrays_of(scaling.like(config.scale, schema.shape), variables)

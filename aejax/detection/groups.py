@@ -19,6 +19,7 @@ from aejax.config.own import shown
 from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
+from aejax.data.offsets import less_each
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.batch_sizes import batch_size_for
@@ -88,6 +89,7 @@ class GroupDetector:
                 self.config.precision,
                 self.schema.to_dict(),
                 self.names,
+                *([] if self.offsets is None else [self.offsets.tolist()]),
             ]
         )
         arrays = content_digest(arrays_of(self.scaler, self.variables), self.programs)
@@ -103,6 +105,21 @@ class GroupDetector:
         """Of the scores that each threshold was set on, float64 [groups, 9]; NaN where unknown."""
         unknown = (np.nan,) * (BINS - 1)
         return np.array([group.threshold.deciles or unknown for group in self.groups])
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray | None:
+        """What is subtracted of each group's rows, float64 [groups, ...]; None where nothing is."""
+        if all(group.offset is None for group in self.groups):
+            return None
+        none = (0.0,) * self.schema.features
+        found = np.array([group.offset or none for group in self.groups])
+        return found.reshape(-1, *self.schema.shape)
+
+    def prepare_members(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        """Rows [n, ...] less their groups' offsets, by position of the group; -1 stands for any."""
+        if self.offsets is None:
+            return rows
+        return less_each(rows, self.offsets, np.maximum(members, 0))
 
     def places(self, groups: Any, rows: int) -> np.ndarray:
         """The position of each row's group among those that have a detector, or -1, int32."""
@@ -136,7 +153,7 @@ class GroupDetector:
         Scores of different groups are comparable only beside their thresholds.
 
         Args:
-            x: rows [n, ...] as the schema says, or a data frame with its columns.
+            x: rows, as in `Detector.score`.
             groups: each row's group, [n].
             batch_size: rows in a compiled batch, about; scores agree to 1e-6 between sizes.
 
@@ -147,9 +164,15 @@ class GroupDetector:
             InputError: if rows don't fit the schema, one holds NaN or infinity, or a group has
                 no detector.
         """
+        rows, members = self._rows(x, groups)
+        return self.score_members(rows, members, batch_size=batch_size)
+
+    def _rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Rows as they are scored, and the position of each one's group."""
         rows, _ = as_rows(x, self.schema)
         check_finite(rows, self.schema)
-        return self.score_members(rows, self.members(groups, len(rows)), batch_size=batch_size)
+        members = self.members(groups, len(rows))
+        return self.prepare_members(rows, members), members
 
     def predict(self, x: Any, groups: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Which rows are flagged: bool [n], True where the score is above the group's threshold."""
@@ -168,9 +191,7 @@ class GroupDetector:
             top: how many features to name for every row.
             batch_size: rows in a compiled batch, about.
         """
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        members = self.members(groups, len(rows))
+        rows, members = self._rows(x, groups)
         _, features, errors = self.explain_members(rows, members, top=top, batch_size=batch_size)
         known = self.variables.get("normal", {}).get("error")
         usual = (
@@ -187,7 +208,7 @@ class GroupDetector:
     def score_members(
         self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
     ) -> np.ndarray:
-        """Score rows of the schema's shape by position of their group; -1 and NaN give NaN."""
+        """Score rows that were prepared by position of their group; -1 and NaN give NaN."""
         (scores,) = self._run(steps.compiled_score_tiles, rows, members, batch_size)
         return scores
 
@@ -230,7 +251,7 @@ class GroupDetector:
         group = self.groups[at]
         return Detector(
             config=self.config,
-            schema=self.schema,
+            schema=self.schema.with_offset(group.offset),
             scaler=own(self.scaler),
             variables=own(self.variables),
             threshold=group.threshold,
@@ -248,9 +269,7 @@ class GroupDetector:
             rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
                 the configuration's.
         """
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        return self.calibrate_members(rows, self.members(groups, len(rows)), rule=rule)
+        return self.calibrate_members(*self._rows(x, groups), rule=rule)
 
     def calibrate_members(
         self, rows: np.ndarray, members: np.ndarray, *, rule: Rule | None = None
@@ -310,4 +329,4 @@ class GroupDetector:
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
         size = batch_size or batch_size_for(len(rows), self.schema, self.config)
-        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.dtype)
+        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.device_dtype)

@@ -15,6 +15,7 @@ from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.feature_drift import BINS, MOST_ROWS, UsualValues, usual_values
+from aejax.detection.inside import LATENT
 from aejax.detection.neighbours import MOST_NEIGHBOURS, needs_neighbours, neighbours_of
 from aejax.models.backend import shapes_of
 from aejax.models.build import build
@@ -54,13 +55,15 @@ def learn_normal(detector: Detector, rows: Stored, trained_on: Stored) -> Detect
     kinds = wanted(detector.config)
     few = rows[reconstructed(kinds, len(rows))]
     if detector.schema.columns is None:
-        x, y = detector.reconstruct(few)
+        x, y = detector.reconstruct_rows(few)
         errors, residual = detector.feature_errors(x, y), (x - y).reshape(len(few), -1)
     else:
         # A column's mean is over the rows that have it.
         present = np.maximum((~np.isnan(few)).sum(axis=0), 1)
         errors, residual = detector.errors_of(few) * (len(few) / present), None
-    latent = detector.encode(few).reshape(len(few), -1) if "latent" in kinds else None
+    latent = None
+    if "latent" in kinds:
+        latent = detector.state_rows(few, LATENT).reshape(len(few), -1)
     learnt = normal_of(kinds, errors, residual, latent)
     if needs_neighbours(detector.config):
         learnt["neighbours"] = neighbours_of(detector.scaler, trained_on)

@@ -12,7 +12,7 @@ from aejax.detection.detector import Detector
 
 
 def score_fn(detector: Detector) -> Callable[[jax.Array], jax.Array]:
-    """A pure function of rows as `Detector.score` takes them, float32 or uint8 [B, ...] -> [B].
+    """A pure function of rows as `Detector.prepare` gives them, [B, ...] -> float32 [B].
 
     It holds the detector's arrays as constants; `scores` takes the detector as an argument.
     It composes with `jax.jit`, `jax.vmap`, `jax.grad` (of built-in networks and those whose code
@@ -44,6 +44,6 @@ def scores(detector: Detector, x: Any) -> jax.Array:
 
     Args:
         detector: a single model or an ensemble.
-        x: rows as `Detector.score` takes them, float32 or uint8 [B, ...].
+        x: rows as `Detector.prepare` gives them, [B, ...].
     """
     return steps.score_rows(detector.scorer, detector.variables, detector.scaler, x)
