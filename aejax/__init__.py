@@ -29,6 +29,7 @@ from aejax.config import (
     Train,
     Variational,
     Vary,
+    network,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from aejax.detection.groups import GroupDetector
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
+    from aejax.detection.score_functions import score_fn, scores
     from aejax.detection.tuning import Tuning, tune
     from aejax.rules.best_f1 import BestF1 as BestF1
     from aejax.rules.conformal import Conformal as Conformal
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from aejax.rules.peaks_over_threshold import PeaksOverThreshold as PeaksOverThreshold
     from aejax.rules.quantile import Quantile as Quantile
     from aejax.scoring.stream import score_files
+    from aejax.training.functions import TrainingState, train_state, train_step
     from aejax.training.space_file import read_space
 
     __version__: str
@@ -74,6 +77,11 @@ else:
         "tune": "aejax.detection.tuning",
         "read_space": "aejax.training.space_file",
         "score_files": "aejax.scoring.stream",
+        "score_fn": "aejax.detection.score_functions",
+        "scores": "aejax.detection.score_functions",
+        "TrainingState": "aejax.training.functions",
+        "train_state": "aejax.training.functions",
+        "train_step": "aejax.training.functions",
         "Calibration": "aejax.rules.p_values",
         **RULES.attributes,
     }
@@ -112,6 +120,7 @@ __all__ = [
     "Schema",
     "SuperResolution",
     "Train",
+    "TrainingState",
     "Tuning",
     "Variational",
     "Vary",
@@ -123,8 +132,13 @@ __all__ = [
     "fit_population",
     "load",
     "load_groups",
+    "network",
     "read_space",
     "score_files",
+    "score_fn",
+    "scores",
+    "train_state",
+    "train_step",
     "tune",
 ]
 # Type checkers know these from above.

@@ -22,7 +22,7 @@ from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.memory import BatchLimit
 from aejax.detection.neighbours import describe_normal
-from aejax.detection.own_network import code_digest, own_programs
+from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_scores, finite_rows, prepared_rows
@@ -30,7 +30,6 @@ from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import in_words
 from aejax.rules import p_values
-from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
 
@@ -67,6 +66,53 @@ class Detector:
     members: int = 1
     devices: int | None = dataclasses.field(default=None, compare=False)
 
+    @staticmethod
+    def of(
+        network: Any,
+        variables: Any,
+        *,
+        x_normal: Any,
+        scaler: Scaler | settings.Scale | None = None,
+        config: Config | None = None,
+        schema: Schema | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> Detector:
+        """A detector of a network that was trained elsewhere, with a threshold and reasons.
+
+        Args:
+            network: as in `Config(model=...)`.
+            variables: what it was trained to, {"params": ..., and others that it has}.
+            x_normal: normal rows, best not trained on, as `fit` takes them: the threshold, what
+                reasons are measured by, and what a score has to learn come from them.
+            scaler: a `Scaler`, or `Scale` settings to be fitted on `x_normal`; None scales as
+                `config` says, and without one not at all: the network takes rows as they are.
+            config: error, score, rule and more; its network is replaced.
+            schema: of the rows; None infers it.
+            provenance: facts to keep with the detector.
+
+        Raises:
+            InputError: if rows don't fit, or the rule needs more of them.
+
+        Example:
+            >>> import aejax, jax, numpy as np
+            >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+            >>> network = aejax.network(lambda key, shape: {"a": 0.5}, lambda v, x: x * v["a"])
+            >>> detector = Detector.of(network, {"params": {"a": np.float32(0.9)}}, x_normal=x)
+            >>> detector.predict(10 * x[:2])
+            array([ True,  True])
+        """
+        from aejax.detection.assembling import assemble
+
+        return assemble(
+            network,
+            variables,
+            x_normal=x_normal,
+            scaler=scaler,
+            config=config,
+            schema=schema,
+            provenance=provenance,
+        )
+
     @functools.cached_property
     def _model(self) -> PlacedModel:
         return PlacedModel(
@@ -95,10 +141,7 @@ class Detector:
         error = error if isinstance(error, str) else describe(error).own
         described = f"{settings.to_dict(self.config.model)} {error} {self.schema}"
         tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
-        if self.programs:
-            # Of the same names whether the network's code is here or not.
-            tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
-        arrays = digest(tree)
+        arrays = content_digest(tree, self.programs)
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != "error":
             described += f" {self.config.score}"
@@ -441,11 +484,7 @@ class Detector:
             "weighted": "weights" in self.variables,
         }
         arrays = jax.device_get(arrays_of(self.scaler, self.variables))
-        if self.programs:
-            arrays["programs"] = {
-                name: np.frombuffer(content, np.uint8) for name, content in self.programs.items()
-            }
-        return described, arrays
+        return described, with_saved_programs(arrays, self.programs)
 
     @functools.cached_property
     def programs(self) -> dict[str, bytes]:
@@ -459,3 +498,36 @@ class Detector:
         if self.threshold is None:
             raise InputError("the detector has no threshold; allowed: calibrate it first")
         return self.threshold
+
+
+class _Rest:
+    """What a detector carries through JAX's trees without being part of a program: equal to all."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Rest)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+# What programs are made for; a rule of a person's own need not be hashable, and is no part of it.
+_STATIC = ("model", "error", "score", "precision")
+
+
+def _flatten(detector: Detector) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    config = detector.config
+    named = {field.name: getattr(detector, field.name) for field in dataclasses.fields(detector)}
+    leaves = (named.pop("scaler"), named.pop("variables"))
+    static = (*(getattr(config, name) for name in _STATIC), detector.schema, detector.combine)
+    return leaves, (static, _Rest(named))
+
+
+def _unflatten(aux: tuple[Any, _Rest], leaves: tuple[Any, ...]) -> Detector:
+    scaler, variables = leaves
+    return Detector(scaler=scaler, variables=variables, **aux[1].fields)
+
+
+jax.tree_util.register_pytree_node(Detector, _flatten, _unflatten)

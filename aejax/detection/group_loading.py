@@ -17,15 +17,17 @@ from aejax.detection.detector import arrays_of
 from aejax.detection.group import Group
 from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import read_variables_like
+from aejax.detection.own_network import with_network
 
 MOST_GROUPS = 1 << 20
 
 
-def load_groups(folder: str | Path) -> GroupDetector:
+def load_groups(folder: str | Path, *, network: Any = None) -> GroupDetector:
     """The detectors that `GroupDetector.save` or `aejax train --group-column` wrote.
 
     Args:
         folder: theirs, or a run's folder that holds it in `detector/`.
+        network: as in `load`.
 
     Raises:
         InputError: if there is none, or it is damaged or of a newer format.
@@ -55,6 +57,7 @@ def load_groups(folder: str | Path) -> GroupDetector:
                 f"{place}: the offset of group {group.name!r} has {len(group.offset)} numbers; "
                 f"allowed: {schema.features}"
             )
+    config = with_network(folder, written, config, schema.shape, network)
     variables = read_variables_like(folder, written, config, schema)
     like = arrays_of(scaling.like(config.scale, schema.shape), variables)
     like = jax.tree.map(

@@ -15,6 +15,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError, Rule
+from aejax.config.own import shown
 from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
@@ -28,10 +29,10 @@ from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_drift import BINS
 from aejax.detection.group_rows import map_tiles
 from aejax.detection.neighbours import describe_normal
+from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
 from aejax.models.build import build
-from aejax.training.identity import digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class GroupDetector:
         described = json.dumps(
             [
                 settings.to_dict(self.config.model),
-                self.config.error,
+                shown(self.config.error),
                 self.config.score,
                 self.config.precision,
                 self.schema.to_dict(),
@@ -91,7 +92,7 @@ class GroupDetector:
                 *([] if self.offsets is None else [self.offsets.tolist()]),
             ]
         )
-        arrays = digest(arrays_of(self.scaler, self.variables))
+        arrays = content_digest(arrays_of(self.scaler, self.variables), self.programs)
         return hashlib.sha256(f"groups {described} {arrays}".encode()).hexdigest()
 
     @functools.cached_property
@@ -307,9 +308,14 @@ class GroupDetector:
             "provenance": self.provenance,
             **describe_normal(self.variables),
         }
-        artifact.write(
-            Path(folder), described, jax.device_get(arrays_of(self.scaler, self.variables))
-        )
+        arrays = jax.device_get(arrays_of(self.scaler, self.variables))
+        artifact.write(Path(folder), described, with_saved_programs(arrays, self.programs))
+
+    @functools.cached_property
+    def programs(self) -> dict[str, bytes]:
+        """As of a `Detector`: those of one group are those of all."""
+        one = jax.tree.map(lambda leaf: leaf[0], self.variables)
+        return own_programs(self.scorer.model, one, self.schema.shape, self.config)
 
     def _run(
         self, program: Any, rows: np.ndarray, members: np.ndarray, batch_size: int | None

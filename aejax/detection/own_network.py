@@ -28,6 +28,7 @@ from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.models.build import build
 from aejax.models.network import Network
+from aejax.training.identity import digest
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
@@ -81,6 +82,21 @@ def _tried(name: str, lower: Callable[[], dict[str, bytes]]) -> dict[str, bytes]
             reason,
         )
         return {}
+
+
+def with_saved_programs(arrays: dict[str, Any], programs: Mapping[str, bytes]) -> dict[str, Any]:
+    """Arrays as they are saved, with programs as uint8 beside them, if there are any."""
+    if not programs:
+        return arrays
+    packed = {name: np.frombuffer(content, np.uint8) for name, content in programs.items()}
+    return {**arrays, "programs": packed}
+
+
+def content_digest(arrays: Mapping[str, Any], programs: Mapping[str, bytes]) -> str:
+    """SHA-256 of a detector's arrays and programs, whether its network's code is here or not."""
+    if not programs:
+        return digest(arrays)
+    return digest(artifact.named(arrays)) + code_digest(programs)
 
 
 def code_digest(programs: Mapping[str, bytes]) -> str:
