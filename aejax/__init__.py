@@ -33,6 +33,7 @@ from aejax.config import (
 )
 
 if TYPE_CHECKING:
+    from aejax.core.functions import TrainingState, train_state, train_step
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
     from aejax.detection.ensemble import fit_ensemble
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from aejax.rules.peaks_over_threshold import PeaksOverThreshold as PeaksOverThreshold
     from aejax.rules.quantile import Quantile as Quantile
     from aejax.scoring.stream import score_files
-    from aejax.training.functions import TrainingState, train_state, train_step
     from aejax.training.space_file import read_space
 
     __version__: str
@@ -79,9 +79,9 @@ else:
         "score_files": "aejax.scoring.stream",
         "score_fn": "aejax.detection.score_functions",
         "scores": "aejax.detection.score_functions",
-        "TrainingState": "aejax.training.functions",
-        "train_state": "aejax.training.functions",
-        "train_step": "aejax.training.functions",
+        "TrainingState": "aejax.core.functions",
+        "train_state": "aejax.core.functions",
+        "train_step": "aejax.core.functions",
         "Calibration": "aejax.rules.p_values",
         **RULES.attributes,
     }

@@ -10,12 +10,9 @@ import jax.numpy as jnp
 
 from aejax import config
 from aejax.config import InputError
-from aejax.config.own_network import own_network
 from aejax.config.training import is_optimizer
 from aejax.core import errors
-from aejax.data.schema import Schema
-from aejax.models.build import build
-from aejax.models.network import Network
+from aejax.models.build import network_for
 
 Metrics = dict[str, jax.Array]
 
@@ -34,22 +31,6 @@ class TrainingState(NamedTuple):
     variables: dict[str, Any]
     optimizer: Any
     key: jax.Array
-
-
-def network_for(network: Any, shape: tuple[int, ...]) -> Network:
-    """The network of settings or of an object, as `Config(model=...)` takes them.
-
-    Args:
-        network: settings of a built-in one, a module, or `aejax.network(...)`.
-        shape: of one row.
-
-    Raises:
-        InputError: if it is none, or can't take rows of this shape.
-    """
-    if not isinstance(network, config.NetworkSettings):
-        network = own_network(network)
-    kind: Any = "image" if len(shape) == 3 else "table"
-    return build(network, Schema(shape=shape, kind=kind))
 
 
 def train_state(
