@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 import traceback
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,6 +64,20 @@ def _shown(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
+_FLAGS = tyro.constructors.ConstructorRegistry()
+
+
+@_FLAGS.primitive_rule
+def _names_alone(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """What a flag takes for a field of names or objects: names, as objects can't be typed."""
+    options = typing.get_args(info.type)
+    if Any not in options:
+        return None
+    (names,) = (option for option in options if option is not Any)
+    known = tyro.constructors.PrimitiveTypeInfo.make(names, set())
+    return tyro.constructors.ConstructorRegistry.get_primitive_spec(known)
+
+
 def parse(arguments: Sequence[str]) -> Any:
     """The command that a command line asks for."""
     name = arguments[0] if arguments else "--help"
@@ -85,6 +100,7 @@ def parse(arguments: Sequence[str]) -> Any:
                 description="Train autoencoders and score data by reconstruction error.",
                 args=list(arguments),
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+                registry=_FLAGS,
             )
     except SystemExit as stop:
         if not stop.code:  # --help
