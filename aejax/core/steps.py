@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import Precision
-from aejax.core.backend import compiler_options, default_settings
+from aejax.core.backend import compiler_options, default_settings, shapes_of
 from aejax.core.errors import feature_error
 from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
@@ -131,7 +131,7 @@ def program_text(program: Program, scaler: Scaler, values: Numbers, shape: tuple
         return (x, like(np.int32, *sizes)) if program.objective.name == "classify" else x
 
     with default_settings():
-        state = jax.eval_shape(partial(new_state, program, shape[1:]), values)
+        state = shapes_of(partial(new_state, program, shape[1:]), values)
         lowered = (
             compiled_new_state.jitted(program).lower(program, shape[1:], values),
             compiled_train_step.jitted(program).lower(
