@@ -186,6 +186,10 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line; prints what it says, and returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("aejax").setLevel(logging.INFO)
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be Unicode, nor every terminal know all of it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Orbax logs the stacks of all its threads for what it raises anyway, and what is said here.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -197,13 +201,15 @@ def run(arguments: Sequence[str]) -> int:
         keep_compiled()
         with joined(command) as speaks, profiled(getattr(command, "profile", None)):
             result = command.run()
-    except InputError as error:
-        print(f"aejax: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except OSError as error:
-        # A disk that is full, a folder that is read-only or gone.
-        name = f"{error.filename}: " if error.filename else ""
-        print(f"aejax: {name}{error.strerror or error}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        said = str(error)
+        if isinstance(error, OSError):
+            # A disk that is full, a folder that is read-only or gone.
+            name = f"{error.filename}: " if error.filename else ""
+            said = f"{name}{error.strerror or error}"
+        # A file's name may have a line end in it, and the message is still one line.
+        said = "\\n".join(said.splitlines())
+        print(f"aejax: {said}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt:
         print("aejax: interrupted", file=sys.stderr)

@@ -170,6 +170,7 @@ def _open(
     source: Source, constants: Mapping[str, Any], selection: Selection, expected: Schema | None
 ) -> Part:
     path = source.path
+    check_unicode(path)
     try:
         if not path.is_file():
             raise InputError(f"{path} does not exist or is no file")
@@ -181,6 +182,14 @@ def _open(
         return opener(path, selection, expected)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror or error}") from error
+
+
+def check_unicode(path: Path) -> None:
+    """Refuse a path that pyarrow doesn't take, and no column of text can hold."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path} is not in Unicode; allowed: paths in UTF-8") from None
 
 
 def read(

@@ -108,6 +108,7 @@ def score_files(
         >>> score_files(detector, "readings/2024-*.parquet", "scores")  # doctest: +SKIP
     """
     out = Path(out)
+    files.check_unicode(out)
     schema = detector.schema
     detector, shared_by = on_devices(detector, devices)
     part_rows = default_part_rows(schema) if part_rows is None else part_rows
