@@ -27,6 +27,7 @@ from tyro.conf import arg
 from aejax import __version__
 from aejax.commands import COMMANDS, Training
 from aejax.config import MODELS, InputError, suggest
+from aejax.config.checks import check_unicode
 from aejax.data.datasets import cache_folder
 
 # Those that learn from rows alone; the others need labels, or windows of numbers.
@@ -133,6 +134,7 @@ def profiled(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
+    check_unicode(folder)
     import jax
 
     options = jax.profiler.ProfileOptions()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.checks import check_unicode
 from aejax.data.blocks import Block, Part, Run, regrouped
 from aejax.data.missing import check_cells
 from aejax.data.rows import Selection, fingerprint
@@ -182,14 +183,6 @@ def _open(
         return opener(path, selection, expected)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror or error}") from error
-
-
-def check_unicode(path: Path) -> None:
-    """Refuse a path that pyarrow doesn't take, and no column of text can hold."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{path} is not in Unicode; allowed: paths in UTF-8") from None
 
 
 def read(
