@@ -171,7 +171,7 @@ def test_the_scorer_is_short_and_says_what_it_needs(exported_folder: Path) -> No
     code = (exported_folder / "scorer.py").read_text()
     assert len(code.splitlines()) < 60
     imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
-    assert imported <= {"hashlib", "json", "sys", "pathlib", "jax", "numpy"}
+    assert imported <= {"hashlib", "json", "os", "sys", "pathlib", "jax", "numpy"}
 
 
 def test_files_are_scored_by_an_export_as_by_the_run(
