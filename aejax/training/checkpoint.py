@@ -72,7 +72,7 @@ class Checkpoints:
                 self._orbax.save(step, copy, custom_metadata=notes)
 
     def latest(
-        self, like: Any, why_not: Callable[[dict[str, Any]], str | None]
+        self, like: Any, why_not: Callable[[dict[str, Any]], str | None] = lambda notes: None
     ) -> tuple[Any, dict[str, Any]] | None:
         """The newest readable checkpoint and its notes, or None where there is none.
 
