@@ -106,9 +106,8 @@ def test_a_reconstruction_of_any_precision_is_taken(make: Callable[[jax.Array], 
 def test_losses_that_are_none_of_each_row_are_refused() -> None:
     """A context model gives its rows' losses itself: [B, 1] would meet the mask as [B, B]."""
     config = Config(model=Context(vocabulary=9, window=2), train=Train(epochs=1, batch_size=B))
-    with pytest.raises(
-        InputError, match=r"losses of a batch are float32\[8, 1\]; allowed: .*\[8\]"
-    ):
-        scaler = scaling.fit(config.scale, [X], np.dtype(np.float32))
-        network = ContextNetwork(module=Gives(lambda y: y[:, :1]), reconstructs=False)
+    scaler = scaling.fit(config.scale, [X], np.dtype(np.float32))
+    network = ContextNetwork(module=Gives(lambda y: y[:, :1]), reconstructs=False)
+    said = r"losses of a batch are float32\[8, 1\]; allowed: .*\[8\]"
+    with pytest.raises(InputError, match=said):
         train(config, network, scaler, X, shape=(6,))
