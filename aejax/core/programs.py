@@ -1,8 +1,8 @@
 """Programs that outlive this package: lowered to StableHLO, and read back with suspicion.
 
 The only file that uses `jax.export`. What it lowers is `core.steps.score_rows`, the function
-that a detector compiles, and what a network of somebody's own computes, with one symbol for the
-number of rows and both forms of what differs by platform.
+that a detector compiles, and what a network or a score of somebody's own computes, with one
+symbol for the number of rows and both forms of what differs by platform.
 
 Parameters and scaler are arguments of the program, not constants in it: the compiler sees
 what it sees in a live detector and makes the same instructions of it (constants would be
@@ -23,8 +23,10 @@ import jax
 from jax import export
 
 from aejax.config import InputError
+from aejax.config.own import Own
 from aejax.core import steps
 from aejax.core.scaling import Scaler
+from aejax.core.score import learnt_of, score_scaled
 from aejax.models.backend import check_own_process, default_settings, shapes_of
 from aejax.models.network import KEPT_BESIDE, Network, Variables
 
@@ -138,6 +140,80 @@ def lower_network(
         decode = functools.partial(network.call, "decode")
         found["decode"] = lowered(decode, latent.shape[1:])
     return found
+
+
+def lower_own_score(
+    scorer: steps.Scorer, variables: Mapping[str, Any], shape: tuple[int, ...]
+) -> bytes:
+    """What a score of somebody's own computes, as a program.
+
+    It takes (arrays by name, scaled rows float32 [rows, ...]) and gives float32 [rows]; among the
+    arrays are the network's variables and what the score learnt.
+
+    Args:
+        scorer: with the score.
+        variables: one member's.
+        shape: of one row.
+
+    Raises:
+        Exception: whatever JAX says of a score that can't be exported.
+    """
+    tree = _of_score(variables, learnt_of(variables))
+
+    def function(tree: dict[str, Any], x: jax.Array) -> jax.Array:
+        return score_scaled(scorer, {**tree["variables"], "normal": tree["learnt"]}, x)
+
+    return _lowered(
+        function, scorer, _named(tree), jax.tree.structure(tree), shape, "float32", PLATFORMS
+    )
+
+
+def _of_score(variables: Mapping[str, Any], learnt: Mapping[str, Any]) -> dict[str, Any]:
+    return {"variables": own_variables(variables), "learnt": dict(learnt)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ProgramScore(Own):
+    """A score of somebody's own without its code: the program that was saved with it.
+
+    Attributes:
+        content: the program as it is saved.
+        run: what runs it.
+    """
+
+    maps: ClassVar[bool] = False
+    content: bytes
+    run: Callable[..., Any]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProgramScore) and other.content == self.content
+
+    def to_dict(self) -> dict[str, str]:
+        """The description; the program is saved beside it."""
+        return {"own": self.own, "text": self.text}
+
+    def apply(self, variables: Variables, x: jax.Array, learnt: Mapping[str, Any]) -> Any:
+        """Scores float32 [B]."""
+        return self.run(_named(_of_score(variables, learnt)), x)
+
+
+def read_own_score(
+    described: Own, content: bytes, shape: tuple[int, ...], where: object
+) -> ProgramScore:
+    """The score that `lower_own_score` gave the program of.
+
+    Raises:
+        InputError: as `read` does.
+    """
+    run, _ = _read(content, shape, "float32", 1, f"{where}: program score")
+    return ProgramScore(own=described.own, text=described.text, content=content, run=run)
 
 
 def own_variables(variables: Mapping[str, Any]) -> Variables:

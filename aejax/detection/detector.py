@@ -12,15 +12,16 @@ import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Combine, Config, InputError, Rule
+from aejax.config import Combine, Config, InputError, Rule, score_text
+from aejax.config.scores import DEFAULT
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
+from aejax.detection.kept_normal import describe_normal
 from aejax.detection.memory import BatchLimit
-from aejax.detection.neighbours import describe_normal
-from aejax.detection.own_network import code_digest, own_programs
+from aejax.detection.own_network import code_digest, own_programs, own_score_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_scores, finite_rows
@@ -91,13 +92,13 @@ class Detector:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
         described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
         tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
-        if self.scorer.model.is_own:
+        if self.scorer.model.is_own or not isinstance(self.config.score, str):
             # Of the same names whether the network's code is here or not.
             tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
         arrays = digest(tree)
         described += f" {self.config.products} {self.combine or ''}"
-        if self.config.score != "error":
-            described += f" {self.config.score}"
+        if self.config.score != DEFAULT:
+            described += f" {score_text(self.config.score)}"
         if self.schema.columns is not None:
             described += f" {self.schema.columns}"
         return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()
@@ -405,7 +406,7 @@ class Detector:
             "history": self.history,
             "combine": self.combine,
             "members": self.members,
-            **describe_normal(self.variables),
+            **describe_normal(self.variables, stacked=self.combine is not None),
             # Whether some features' errors count less than others', or not at all.
             "weighted": "weights" in self.variables,
         }
@@ -418,11 +419,15 @@ class Detector:
 
     @functools.cached_property
     def programs(self) -> dict[str, bytes]:
-        """What a network of somebody's own computes, as programs; {} of built-in networks."""
+        """What a network and a score of somebody's own compute, by name; {} of built-in ones."""
         one = self.variables
         if self.combine is not None:
             one = jax.tree.map(lambda leaf: leaf[0], one)
-        return own_programs(self.scorer.model, one, self.schema.shape, self.config.model)
+        shape = self.schema.shape
+        return {
+            **own_programs(self.scorer.model, one, shape, self.config.model),
+            **own_score_programs(self.scorer, one, shape),
+        }
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:

@@ -17,6 +17,7 @@ from aejax.detection.detector import arrays_of
 from aejax.detection.group import Group
 from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import read_variables_like
+from aejax.detection.own_network import with_programs
 
 MOST_GROUPS = 1 << 20
 
@@ -49,6 +50,9 @@ def load_groups(folder: str | Path) -> GroupDetector:
         raise InputError(f"{place}: {error}") from None
     if not 1 <= len(groups) <= MOST_GROUPS:
         raise InputError(f"{place}: groups are {len(groups)}; allowed: 1 to {MOST_GROUPS}")
+    config = with_programs(
+        config, artifact.read_programs(folder, written), schema.shape, folder / artifact.JSON_NAME
+    )
     variables = read_variables_like(folder, written, config, schema)
     like = arrays_of(scaling.like(config.scale, schema.shape), variables)
     like = jax.tree.map(

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Config, InputError, Rule
+from aejax.config import Config, InputError, Rule, score_text
+from aejax.config.scores import score_object
 from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
@@ -26,7 +27,8 @@ from aejax.detection.group import Group, calibrated, provenance_of
 from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_drift import BINS
 from aejax.detection.group_rows import map_tiles
-from aejax.detection.neighbours import describe_normal
+from aejax.detection.kept_normal import describe_normal
+from aejax.detection.own_network import code_digest, own_score_programs
 from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
 from aejax.models.build import build
@@ -70,7 +72,7 @@ class GroupDetector:
     def scorer(self) -> steps.Scorer:
         """The static part of the scoring program, of one group."""
         model = build(self.config.model, self.schema, precision=self.config.products)
-        return steps.Scorer(model=model, error=self.config.error, kind=steps.kind_of(self.config))
+        return steps.Scorer(model=model, error=self.config.error, score=score_object(self.config))
 
     @functools.cached_property
     def _placed(self) -> tuple[dict[str, Any], Scaler]:
@@ -83,14 +85,22 @@ class GroupDetector:
             [
                 settings.to_dict(self.config.model),
                 self.config.error,
-                self.config.score,
+                score_text(self.config.score),
                 self.config.precision,
                 self.schema.to_dict(),
                 self.names,
             ]
         )
+        if self.programs:
+            described = f"{described} {code_digest(self.programs)}"
         arrays = digest(arrays_of(self.scaler, self.variables))
         return hashlib.sha256(f"groups {described} {arrays}".encode()).hexdigest()
+
+    @functools.cached_property
+    def programs(self) -> dict[str, bytes]:
+        """What a score of somebody's own computes, as a program; {} of built-in ones."""
+        one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], self.variables)
+        return own_score_programs(self.scorer, one, self.schema.shape)
 
     @functools.cached_property
     def thresholds(self) -> np.ndarray:
@@ -286,11 +296,14 @@ class GroupDetector:
             "skipped": self.skipped,
             "history": self.history,
             "provenance": self.provenance,
-            **describe_normal(self.variables),
+            **describe_normal(self.variables, stacked=True),
         }
-        artifact.write(
-            Path(folder), described, jax.device_get(arrays_of(self.scaler, self.variables))
-        )
+        arrays = jax.device_get(arrays_of(self.scaler, self.variables))
+        if self.programs:
+            arrays["programs"] = {
+                name: np.frombuffer(content, np.uint8) for name, content in self.programs.items()
+            }
+        artifact.write(Path(folder), described, arrays)
 
     def _run(
         self, program: Any, rows: np.ndarray, members: np.ndarray, batch_size: int | None
@@ -300,7 +313,7 @@ class GroupDetector:
             raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
 
         def one(x: Any, of: Any) -> Any:
-            wide = jax.default_backend() != "cpu"
+            wide = jax.default_backend() != "cpu" and self.scorer.maps
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
         size = batch_size or batch_size_for(len(rows), self.schema, self.config)

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Combine, Config, InputError
+from aejax.config import Combine, Config, InputError, OwnNetwork
 from aejax.core import scaling, steps
 from aejax.core.programs import ProgramNetwork
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
-from aejax.detection.normal import like as like_normal
+from aejax.detection.kept_normal import check_learnt, read_normal_like
 from aejax.detection.own_network import check_same_network, flat, with_network, with_programs
 from aejax.detection.threshold import Threshold
 from aejax.models.backend import shapes_of
@@ -96,20 +96,18 @@ def read_variables_like(
         schema: likewise.
 
     Raises:
-        InputError: if the description's names of what is known of normal rows are none.
+        InputError: if the description of what is known of normal rows is none, or not of what
+            the score learns.
     """
     model = build(config.model, schema)
     if isinstance(model, ProgramNetwork):
         variables = dict(model.like)
     else:
         variables = shapes_of(lambda: steps.new_variables(model, schema.shape, 0))
-    # Detectors written before reasons were measured by usual errors have no such field.
-    names = written.get("normal", [])
-    if names:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
-        kept = like_normal(config, schema, variables, written)
-        variables = {**variables, "normal": kept}
+    normal = read_normal_like(folder, written, schema)
+    if normal:
+        variables = {**variables, "normal": normal}
+    check_learnt(folder, config, schema, model, variables)
     if written.get("weighted", False):
         shape = jax.ShapeDtypeStruct(schema.shape, np.float32)
         variables = {**variables, "weights": {"features": shape}}
@@ -128,7 +126,8 @@ def from_parts(described: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detec
         fields["config"] = with_programs(
             fields["config"], programs, fields["schema"].shape, "detector"
         )
-        arrays["variables"] = flat(arrays["variables"])
+        if isinstance(fields["config"].model, OwnNetwork):
+            arrays["variables"] = flat(arrays["variables"])
     return _detector(fields, arrays)
 
 

@@ -1,4 +1,4 @@
-"""A network of somebody's own in a saved detector: its programs, and the network itself."""
+"""A network or a score of somebody's own in a saved detector: its programs, and the network."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from aejax.config import Config, InputError, OwnNetwork
+from aejax.config import Config, InputError, OwnNetwork, score_text
+from aejax.config.own import Own
 from aejax.config.own_network import own_network
-from aejax.core.programs import ProgramNetwork, lower_network, own_variables, read_network
+from aejax.config.scores import is_built_in
+from aejax.core.programs import (
+    ProgramNetwork,
+    ProgramScore,
+    lower_network,
+    lower_own_score,
+    own_variables,
+    read_network,
+    read_own_score,
+)
+from aejax.core.score import Scorer
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.models.build import build
@@ -27,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Rows on which a network is compared with the programs that were saved with a detector.
 COMPARED_ROWS, TOLERANCE = 8, 1e-3
+# The name of a score's program among a network's.
+SCORE = "score"
 
 
 def own_programs(
@@ -50,14 +63,47 @@ def own_programs(
     try:
         return lower_network(network, variables, shape)
     except Exception as error:  # What JAX can't export has no common type.
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
         logger.warning(
             "aejax: warning: %s can't be exported (%s): what is saved holds its arrays, and scores "
             "only where load is given the network",
             settings.name,
-            reason,
+            _reason(error),
         )
         return {}
+
+
+def own_score_programs(
+    scorer: Scorer, variables: Mapping[str, Any], shape: tuple[int, ...]
+) -> dict[str, bytes]:
+    """What a score of somebody's own computes, as {"score": program}; {} of built-in ones.
+
+    A score that can't be exported has none, which is said.
+
+    Args:
+        scorer: of a detector.
+        variables: of one member.
+        shape: of one row.
+    """
+    if isinstance(scorer.score, ProgramScore):
+        return {SCORE: scorer.score.content}
+    if is_built_in(scorer.score) or isinstance(scorer.score, Own):
+        return {}
+    try:
+        if hasattr(scorer.score, "shared"):
+            raise ValueError("members share a part of it")
+        return {SCORE: lower_own_score(scorer, variables, shape)}
+    except Exception as error:  # What JAX can't export has no common type.
+        logger.warning(
+            "aejax: warning: score %s can't be exported (%s): what is saved scores only after it "
+            "was fitted anew with the score",
+            score_text(scorer.score),
+            _reason(error),
+        )
+        return {}
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0][:200]
 
 
 def code_digest(programs: Mapping[str, bytes]) -> str:
@@ -71,10 +117,16 @@ def code_digest(programs: Mapping[str, bytes]) -> str:
 def with_programs(
     config: Config, programs: Mapping[str, bytes], shape: tuple[int, ...], where: object
 ) -> Config:
-    """A configuration whose network, somebody's own, is the programs that were saved with it."""
-    made = read_network(programs, shape, where)
+    """A configuration whose own network and score are the programs that were saved with it."""
+    of_network = {name: content for name, content in programs.items() if name != SCORE}
     described: Any = config.model
-    return _with(config, dataclasses.replace(described, network=made, kind="network"))
+    if isinstance(described, OwnNetwork) and of_network:
+        made = read_network(of_network, shape, where)
+        config = _with(config, dataclasses.replace(described, network=made, kind="network"))
+    if isinstance(config.score, Own) and SCORE in programs:
+        score = read_own_score(config.score, programs[SCORE], shape, where)
+        config = dataclasses.replace(config, score=score)
+    return config
 
 
 def with_network(
@@ -97,19 +149,19 @@ def with_network(
         InputError: if a network is given for a built-in one, or there are neither.
     """
     where = folder / artifact.JSON_NAME
-    if not isinstance(config.model, OwnNetwork):
+    programs, described = artifact.read_programs(folder, written), config.model
+    if not isinstance(described, OwnNetwork):
         if network is not None:
             raise InputError(
-                f"network is given, and {where} describes {type(config.model).__name__}, "
+                f"network is given, and {where} describes {type(described).__name__}, "
                 "a built-in network; allowed: without"
             )
-        return config
-    if network is not None:
-        return _with(config, own_network(network))
-    programs = artifact.read_programs(folder, written)
-    if not programs:
+    elif network is not None:
+        config = _with(config, own_network(network))
+        programs = {name: content for name, content in programs.items() if name == SCORE}
+    elif not set(programs) - {SCORE}:
         raise InputError(
-            f"{where}: its network {config.model.name} was saved without programs; "
+            f"{where}: its network {described.name} was saved without programs; "
             "allowed: load(folder, network=...) with the network itself"
         )
     return with_programs(config, programs, shape, where)
@@ -117,6 +169,7 @@ def with_network(
 
 def check_same_network(detector: Detector, programs: Mapping[str, bytes], folder: Path) -> None:
     """Refuse a network that computes something else than the programs saved with a detector."""
+    programs = {name: content for name, content in programs.items() if name != SCORE}
     if not programs:
         return
     schema: Schema = detector.schema

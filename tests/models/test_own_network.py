@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.config import Classifier, Config, Context, Dense, InputError, Train
+from aejax.config import SCORES, Classifier, Config, Context, Dense, InputError, Train
 from aejax.core import scaling, steps
 from aejax.training.loop import train
 from aejax.training.members import Member
@@ -84,7 +84,7 @@ def test_what_is_no_reconstruction_is_refused(make: Callable[[jax.Array], Any], 
     ):
         with pytest.raises(InputError, match=message):
             program(scorer, variables, scaler, X[:B], **more)
-    by_distance = dataclasses.replace(scorer, kind="residual-distance")
+    by_distance = dataclasses.replace(scorer, score=SCORES["residual-distance"]())
     with pytest.raises(InputError, match=message):
         steps.compiled_score(by_distance, variables, scaler, X[:B])
 
