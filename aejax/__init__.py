@@ -30,9 +30,11 @@ from aejax.config import (
     Train,
     Variational,
     Vary,
+    network,
 )
 
 if TYPE_CHECKING:
+    from aejax.core.functions import TrainingState, train_state, train_step
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
     from aejax.detection.ensemble import fit_ensemble
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from aejax.detection.groups import GroupDetector
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
+    from aejax.detection.score_functions import score_fn, scores
     from aejax.detection.tuning import Tuning, tune
     from aejax.rules.best_f1 import BestF1 as BestF1
     from aejax.rules.conformal import Conformal as Conformal
@@ -75,6 +78,11 @@ else:
         "tune": "aejax.detection.tuning",
         "read_space": "aejax.training.space_file",
         "score_files": "aejax.scoring.stream",
+        "score_fn": "aejax.detection.score_functions",
+        "scores": "aejax.detection.score_functions",
+        "TrainingState": "aejax.core.functions",
+        "train_state": "aejax.core.functions",
+        "train_step": "aejax.core.functions",
         "Calibration": "aejax.rules.p_values",
         **RULES.attributes,
     }
@@ -114,6 +122,7 @@ __all__ = [
     "Score",
     "SuperResolution",
     "Train",
+    "TrainingState",
     "Tuning",
     "Variational",
     "Vary",
@@ -125,8 +134,13 @@ __all__ = [
     "fit_population",
     "load",
     "load_groups",
+    "network",
     "read_space",
     "score_files",
+    "score_fn",
+    "scores",
+    "train_state",
+    "train_step",
     "tune",
 ]
 # Type checkers know these from above.

@@ -43,6 +43,7 @@ def as_text(result: Any, indent: str = "") -> str:
     """Nested results as indented lines."""
     lines = []
     for name, value in result.items():
+        name = name or "''"
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
         elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):

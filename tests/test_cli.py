@@ -195,7 +195,7 @@ BAD_TRAINING = {
     "infinity": ("a,b\n1,2\ninf,4\n5,6\n", ["--on-bad-row", "error"], "'a'"),
     "bad rows only": ("a,b\n1,\n,4\n", [], "none of 2 rows is usable"),
     "a size without a unit": ("a,b\n1,2\n3,4\n", ["--memory-limit", "1 gig"], "'1 gig'"),
-    "a constant column": ("a,b\n1,2\n1,4\n1,6\n", [], "'a' is 1 in every normal row"),
+    "only constant columns": ("a,b\n1,2\n1,2\n1,2\n", [], "0 columns that vary"),
     "no label column": ("a,b\n1,2\n3,4\n", ["--label-column", "lable"], "'lable'"),
     "labels of other kinds": ("a,l\n1,good\n3,bad\n", ["--label-column", "l"], "--normal-label"),
     "unknown column to drop": ("a,b\n1,2\n3,4\n", ["--drop-columns", "c"], "'c'"),

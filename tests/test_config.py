@@ -220,6 +220,8 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Columns, "categories", bad) for bad in ("shop", ["shop"], (1,), None)),
     *((Columns, "most_categories", bad) for bad in (1, 4097, 8.0, None)),
     *((Columns, "dates", bad) for bad in ("circle", None)),
+    *((Columns, "date_parts", bad) for bad in ((), ("day",), ["hour"], "hour", None)),
+    *((Columns, "keep", bad) for bad in ("id", ["id"], (1,), None)),
     *((Columns, "embedding", bad) for bad in (-1, 2.0, True, None)),
     *((Columns, "indicator", bad) for bad in (1, None)),
     *((Dense, "batch_norm", bad) for bad in ("no", 1, None)),

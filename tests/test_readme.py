@@ -36,8 +36,8 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     random = np.random.default_rng(0)
     for name in ("train.csv", "holdout.csv", "today.parquet"):
         table = pd.DataFrame(random.normal(size=(300, 4)), columns=list("abcd"))
+        table.insert(0, "pump_id", np.arange(300))
         if name.endswith("parquet"):
-            table.insert(0, "pump_id", np.arange(300))
             table.to_parquet(name, index=False)
         else:
             table.to_csv(name, index=False)

@@ -28,6 +28,7 @@ NormalLabel = Annotated[
     arg(help="Label of normal rows; all others are anomalies. Default: labels are 0 or 1."),
 ]
 DropColumns = Annotated[Names, arg(help="Columns that are not features.")]
+Keys = Annotated[Names, arg(help="Columns that identify rows; never features.")]
 HasHeader = Annotated[bool, arg(help="Whether a CSV file's first line names its columns.")]
 
 
@@ -39,6 +40,7 @@ def selection(command: Any) -> Any:
         label_column=command.label_column,
         normal_label=command.normal_label,
         drop_columns=getattr(command, "drop_columns", ()),
+        key_columns=getattr(command, "key", ()),
         header=command.header,
     )
 

@@ -14,6 +14,7 @@ from aejax.commands.shared import (
     Ensemble,
     HasHeader,
     Json,
+    Keys,
     LabelColumn,
     NormalLabel,
     Out,
@@ -35,7 +36,10 @@ from aejax.config import (
     Train,
     Vary,
 )
+from aejax.config.rules import default_rule, rule_text
 from aejax.config.scores import CHOICES, DEFAULT
+
+RULE = rule_text(default_rule())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class Training:
     rule: Annotated[
         str,
         arg(help="First threshold, on held-out rows: RULE:NUMBER, or package.module:Class."),
-    ] = "quantile:0.99"
+    ] = RULE
     precision: Annotated[
         PrecisionSetting, arg(help="Type of the products when scoring; fastest: measured.")
     ] = "float32"
@@ -87,6 +91,7 @@ class Training:
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
+    key: Keys = ()
     header: HasHeader = True
     memory_limit: Annotated[
         str,
@@ -169,8 +174,8 @@ class Calibrate:
     rule: Annotated[
         str,
         arg(
-            help=f"{', '.join(RULES)}, most with a number, as in quantile:0.99; or a rule of your "
-            "own, package.module:Class."
+            help=f"{', '.join(RULES)}, most with a number, as in {RULE}; or a rule of your own, "
+            "package.module:Class."
         ),
     ]
     input: Annotated[

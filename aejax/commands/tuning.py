@@ -12,7 +12,9 @@ from aejax.commands.shared import (
     DropColumns,
     HasHeader,
     Json,
+    Keys,
     LabelColumn,
+    Names,
     NormalLabel,
     Out,
     Overwrite,
@@ -50,6 +52,10 @@ class Tune:
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
+    key: Keys = ()
+    keep: Annotated[
+        Names, arg(name="columns.keep", help="Columns to take as features that would be left out.")
+    ] = ()
     header: HasHeader = True
     seed: Annotated[int, arg(help="Seed of split, search and trainings.")] = 0
     overwrite: Overwrite = False
@@ -71,6 +77,7 @@ class Tune:
             search=self.search,
             objective=self.objective,
             selection=selection(self),
+            keep=self.keep,
             test_fraction=self.test_fraction,
             seed=self.seed,
             overwrite=self.overwrite,

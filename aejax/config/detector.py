@@ -8,6 +8,7 @@ from typing import Any, Literal
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
 from aejax.config.models import MODELS, Dense, Model
+from aejax.config.own import check_part
 from aejax.config.own_network import OwnNetwork, own_network
 from aejax.config.rules import Rule, check_is_rule, default_rule
 from aejax.config.scores import DEFAULT as DEFAULT_SCORE
@@ -28,7 +29,8 @@ class Config:
             module, an Equinox module, or `aejax.network(init, apply)`; docs/extending.md).
         scale: how rows are scaled before the model.
         train: how it is trained.
-        error: error of a feature when scoring; a row's score is its mean over features.
+        error: error of a feature when scoring; a row's score is its mean over features. A name,
+            or a function of rows and reconstructions, float32 [B, ...], that gives [B, ...].
         score: what a row's score is. "error": its mean reconstruction error (a classifier
             and a context model have a score of their own). "residual-distance": squared
             Mahalanobis distance of its residual from those of normal rows, over the number
@@ -64,7 +66,7 @@ class Config:
     model: Model | OwnNetwork | Any = Dense()
     scale: Scale = Scale()
     train: Train = Train()
-    error: ErrorName = "squared"
+    error: ErrorName | Any = "squared"
     score: Score | str = DEFAULT_SCORE
     # An object of a person's own need not be hashable.
     rule: Rule = dataclasses.field(default_factory=default_rule, hash=False)
@@ -80,6 +82,7 @@ class Config:
         if not isinstance(self.model, tuple(MODELS.values())):
             object.__setattr__(self, "model", own_network(self.model))
         check_choices(self)
+        check_part(self, "error", ErrorName, "a function of row and reconstruction", callable)
         for name, kinds in (
             ("scale", Scale),
             ("train", Train),
@@ -97,7 +100,7 @@ class Config:
 
     def _check_bernoulli(self) -> None:
         """Refuse a likelihood of values in [0, 1] where scaling puts them anywhere."""
-        named: dict[str, str] = {"error": self.error, "train.loss": self.train.loss}
+        named: dict[str, Any] = {"error": self.error, "train.loss": self.train.loss}
         if self.model.likelihood is not None:
             named["model.likelihood"] = self.model.likelihood
         for name, value in named.items():

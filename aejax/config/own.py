@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,8 +57,16 @@ def describe(value: Any, text: str | None = None) -> Own:
     """
     if isinstance(value, Own):
         return value
+    if isinstance(getattr(value, "own", None), str) and isinstance(value.text, str):
+        # What stands for an object that was saved describes that object.
+        return Own(own=value.own, text=value.text)
     named = value if hasattr(value, "__qualname__") else type(value)
     return Own(own=f"{named.__module__}.{named.__qualname__}", text=text or text_of(value))
+
+
+def shown(value: Any) -> str:
+    """The name of a built-in part, or of somebody's own object."""
+    return value if isinstance(value, str) else describe(value).own
 
 
 def text_of(value: Any) -> str:
@@ -86,6 +95,37 @@ def require_here(value: Any, field: str, allowed: str) -> None:
         raise InputError(
             f"{field} is {value.own}, which this process doesn't have; allowed: {allowed}"
         )
+
+
+def check_part(
+    owner: object, field: str, names: Any, own: str, is_one: Callable[[Any], bool]
+) -> None:
+    """Check a field that takes a name, or an object of a person's own.
+
+    Args:
+        owner: of the field.
+        field: its name.
+        names: a `Literal` of the names.
+        own: what an object has to be, in words.
+        is_one: whether an object is.
+
+    Raises:
+        InputError: naming the field, if it holds neither, or an object that isn't hashable: it
+            is part of what programs are compiled for.
+    """
+    value, known = getattr(owner, field), typing.get_args(names)
+    if isinstance(value, Own) or (isinstance(value, str) and value in known):
+        return
+    name = f"{type(owner).__name__}.{field}"
+    allowed = f"{', '.join(map(repr, known))}, or {own}"
+    if isinstance(value, str | type(None)) or not is_one(value):
+        raise InputError(f"{name} is {in_one_line(value)}; allowed: {allowed}")
+    try:
+        hash(value)
+    except TypeError as error:
+        raise InputError(
+            f"{name} is {in_one_line(value)}, which is not hashable ({error}); allowed: {allowed}"
+        ) from None
 
 
 def accepts(function: Callable[..., Any], keyword: str) -> bool:

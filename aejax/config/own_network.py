@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from aejax.config.checks import InputError
 from aejax.config.models import NetworkSettings
+from aejax.config.own import in_one_line
 
 Kind = Literal["linen", "nnx", "equinox", "functions", "factory", "network", "absent"]
 ALLOWED = (
     "settings of a built-in network, a Flax Linen or NNX module, an Equinox module, "
     "or aejax.network(init, apply)"
 )
-MOST_TEXT = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class OwnNetwork(NetworkSettings):
             a network loaded without its code becomes; None where only its description is known.
         kind: what it is.
         name: of its class or function, with its module.
-        text: what it calls itself, at most 500 characters.
+        text: what it calls itself, in one line.
     """
 
     network: Any
@@ -162,17 +162,18 @@ def own_network(value: Any) -> OwnNetwork:
         return _wrapped(value, kind, name)
     found = _kind_of_module(value)
     if found is None:
-        raise InputError(f"Config.model is {_short(value)}; allowed: {ALLOWED}")
+        raise InputError(f"Config.model is {in_one_line(value)}; allowed: {ALLOWED}")
     return _wrapped(value, found, _name(type(value)))
 
 
 def _wrapped(value: Any, kind: Kind, name: str) -> OwnNetwork:
-    wrapped = OwnNetwork(network=value, kind=kind, name=name, text=_short(value))
+    wrapped = OwnNetwork(network=value, kind=kind, name=name, text=in_one_line(value))
     try:
         hash(wrapped)
     except TypeError as error:
         raise InputError(
-            f"Config.model is {name}, which is not hashable ({error}); allowed: fields that are "
+            f"Config.model is {name}, which is not hashable "
+            f"({in_one_line(error, str)}); allowed: fields that are "
             "numbers, text, functions or tuples of these"
         ) from None
     return wrapped
@@ -195,8 +196,3 @@ def _kind_of_module(value: Any) -> Kind | None:
 
 def _name(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '?')}.{getattr(thing, '__qualname__', repr(thing))}"
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."

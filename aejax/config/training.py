@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
-from aejax.config.checks import check, check_choices, is_count, is_number
+from aejax.config.checks import InputError, check, check_choices, is_count, is_number
+from aejax.config.own import check_part
 
 ErrorName = Literal["squared", "absolute", "bernoulli"]
+OptimizerName = Literal["adam", "adamw", "sgd"]
+ScheduleName = Literal["constant", "cosine", "warmup-cosine", "linear", "rise-and-fall"]
 # Scales that treat every column by itself.
 SCALES_OF_COLUMNS = ("none", "min-max", "standard", "robust", "quantile")
 
@@ -46,7 +49,8 @@ class Train:
         epochs: passes over the training rows.
         batch_size: rows in one step; a ragged last batch is padded and masked.
         loss: error minimised, averaged over features and rows; a variational, classifier
-            or context model has its own loss.
+            or context model has its own loss. A name, or a function of target and output,
+            both float32 [B, ...], that gives [B, ...] or [B].
         noise: standard deviation of normal noise added to the (scaled) input while the
             clean row stays the target; 0 trains a plain autoencoder.
         noise_range: lowest and highest value of the noisy rows, or None for no bounds.
@@ -62,12 +66,15 @@ class Train:
             trimmed loss minimization", 2019). Choose it at least as large as their share.
         beta: weight of a variational autoencoder's divergence from the prior (Higgins et
             al., "beta-VAE", 2017).
-        optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
+        optimizer: "adam", "adamw" or "sgd" (momentum 0.9); or an
+            `optax.GradientTransformation`, which brings its learning rate, schedule, weight
+            decay and clipping itself.
         learning_rate: the schedule's highest value.
         schedule: "constant"; "cosine" (down to 0 at the last step); "warmup-cosine"
             (up from 0 over the first 10 % of the steps, then cosine); "linear" (down to 0);
             "rise-and-fall" (linearly from a hundredth up to the highest value over the first
-            eighth of the steps, then linearly down to a tenth).
+            eighth of the steps, then linearly down to a tenth). Or a function of the step
+            (int32, from 0) that gives the learning rate, as optax's schedules are.
         weight_decay: decoupled (AdamW's); must be 0 with "adam".
         clip_norm: largest global norm of a gradient, or None.
         validation_fraction: share of the training rows held out when no validation rows are given.
@@ -82,16 +89,16 @@ class Train:
 
     epochs: int = 50
     batch_size: int = 128
-    loss: ErrorName = "squared"
+    loss: ErrorName | Any = "squared"
     noise: float = 0.0
     noise_range: tuple[float, float] | None = None
     noise_on: Literal["input", "target"] = "input"
     hide: float = 0.0
     trim: float = 0.0
     beta: float = 1.0
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: OptimizerName | Any = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "warmup-cosine", "linear", "rise-and-fall"] = "constant"
+    schedule: ScheduleName | Any = "constant"
     weight_decay: float = 0.0
     clip_norm: float | None = None
     validation_fraction: float = 0.1
@@ -102,6 +109,12 @@ class Train:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_part(self, "loss", ErrorName, "a function of target and output", callable)
+        check_part(
+            self, "optimizer", OptimizerName, "an optax.GradientTransformation", is_optimizer
+        )
+        check_part(self, "schedule", ScheduleName, "a function of the step", callable)
+        self._check_brought()
         for name in ("epochs", "batch_size"):
             check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
         for name in ("noise", "weight_decay", "beta"):
@@ -163,3 +176,24 @@ class Train:
             "0 with optimizer 'adam' (use 'adamw')",
             self.weight_decay == 0 or self.optimizer != "adam",
         )
+
+    def _check_brought(self) -> None:
+        """Refuse what an optimizer or a schedule of a person's own brings itself."""
+        brought: tuple[str, ...] = ()
+        if not isinstance(self.optimizer, str):
+            brought = ("learning_rate", "schedule", "weight_decay", "clip_norm")
+        elif not isinstance(self.schedule, str):
+            brought = ("learning_rate",)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in brought and value != field.default:
+                owner = "a schedule" if len(brought) == 1 else "an optimizer"
+                raise InputError(
+                    f"Train.{field.name} is {value!r} beside {owner} of your own, which brings its "
+                    f"own; allowed: {field.default!r}"
+                )
+
+
+def is_optimizer(value: Any) -> bool:
+    """Whether an object has what an `optax.GradientTransformation` has."""
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))

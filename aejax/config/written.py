@@ -31,6 +31,9 @@ _PARTS: dict[Any, tuple[Registry, Callable[[Any], str]]] = {
     Rule: (RULES, rule_text),
     Score | str: (SCORES, score_text),
 }
+_SETTINGS = "aejax.config."
+# What is written as it is.
+_PLAIN = (str, int, float, bool, tuple, type(None))
 Settings = TypeVar("Settings")
 
 
@@ -54,8 +57,11 @@ def to_dict(settings: Any, *, keep_own: bool = False) -> dict[str, Any]:
             value = part_to_dict(value, hints[field.name], keep_own=keep_own)
         elif isinstance(value, OwnNetwork):
             value = value if keep_own else value.to_dict()
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and type(value).__module__.startswith(_SETTINGS):
             value = to_dict(value, keep_own=keep_own)
+        # An optax.GradientTransformation is a tuple, too.
+        elif not keep_own and (not isinstance(value, _PLAIN) or hasattr(value, "_fields")):
+            value = describe(value).to_dict()
         written[field.name] = list(value) if isinstance(value, tuple) else value
     return written
 
@@ -138,6 +144,8 @@ def _read(value: Any, hint: Any, field: str) -> Any:
     options = typing.get_args(hint) if is_union else (hint,)
     if OwnNetwork in options and isinstance(value, OwnNetwork):
         return value
+    if Any in options and isinstance(value, Mapping) and "own" in value:
+        return Own.from_dict(value, field)
     if value is None and type(None) in options:
         return None
     classes = [option for option in options if dataclasses.is_dataclass(option)]

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import ErrorName, InputError
-from aejax.core import mixed
+from aejax.config.own import require_here
+from aejax.core import masks, mixed
 from aejax.models.heads import Head, outputs_of
+from aejax.models.network import Variables
 
 # Float32's sigmoid reaches 1 exactly, and one such pixel would make a row's score infinite.
 LEAST_PROBABILITY = 1e-6
@@ -32,6 +34,8 @@ def bernoulli(x: jax.Array, y: jax.Array) -> jax.Array:
     return -(x * jnp.log(y) + (1 - x) * jnp.log1p(-y))
 
 
+# A name of `ERRORS`, or a function of rows and reconstructions.
+Error = ErrorName | Callable[[jax.Array, jax.Array], jax.Array]
 ERRORS: dict[ErrorName, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "squared": squared,
     "absolute": absolute,
@@ -69,12 +73,12 @@ def of_shape(found: Any, shape: tuple[Any, ...], what: str = "the network gives"
 
 
 def feature_error(
-    name: ErrorName, x: jax.Array, y: jax.Array, heads: tuple[Head, ...] | None = None
+    name: Error, x: jax.Array, y: jax.Array, heads: tuple[Head, ...] | None = None
 ) -> jax.Array:
     """Error of every feature.
 
     Args:
-        name: which error.
+        name: which error, or a function of row and reconstruction.
         x: the row, scaled, float32 [...].
         y: its reconstruction, float32 of the same shape.
         heads: of the columns, where x is rows of a mixed table, [B, columns], and y is what
@@ -88,16 +92,44 @@ def feature_error(
     """
     if heads is not None:
         return mixed.feature_error(heads, name, x, of_shape(y, (x.shape[0], outputs_of(heads))))
-    return ERRORS[name](x, of_shape(y, x.shape))
+    if isinstance(name, str):
+        return ERRORS[name](x, of_shape(y, x.shape))  # type: ignore[index]
+    require_here(name, "Config.error", "load it where its code is")
+    return of_shape(name(x, of_shape(y, x.shape)), x.shape, "Config.error gives")
+
+
+def row_losses(name: Error, variables: Variables, x: jax.Array, y: jax.Array) -> jax.Array:
+    """What training minimises of every row, float32 [B], by a loss that `Train.loss` may name.
+
+    Args:
+        name: which, or a function of target and output that gives [B, ...] or [B].
+        variables: of a member; those that lack features hold "weights".
+        x: the target, scaled, float32 [B, ...].
+        y: the output, of the same shape.
+
+    Raises:
+        InputError: if the loss gives another shape.
+    """
+    if isinstance(name, str):
+        return row_mean(masks.weighted(variables, feature_error(name, x, y)))
+    require_here(name, "Train.loss", "a loss that is here")
+    found = name(x, of_shape(y, x.shape))
+    if getattr(found, "shape", None) == x.shape:
+        return row_mean(masks.weighted(variables, of_shape(found, x.shape, "Train.loss gives")))
+    if "weights" in variables:
+        raise InputError(
+            "Train.loss gives one value a row; allowed with Vary.features: one a feature"
+        )
+    return of_shape(found, x.shape[:1], "Train.loss gives")
 
 
 def row_error(
-    name: ErrorName, x: jax.Array, y: jax.Array, heads: tuple[Head, ...] | None = None
+    name: Error, x: jax.Array, y: jax.Array, heads: tuple[Head, ...] | None = None
 ) -> jax.Array:
     """Error of every row: the mean over its features.
 
     Args:
-        name: which error.
+        name: which error, or a function of row and reconstruction.
         x: rows, scaled, float32 [B, ...].
         y: their reconstructions, float32 of the same shape.
         heads: as in `feature_error`; only present cells count then.

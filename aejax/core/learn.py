@@ -35,8 +35,8 @@ class Program:
     Attributes:
         model: the network.
         objective: what is minimised.
-        optimizer: its name.
-        schedule: name of the learning-rate schedule.
+        optimizer: its name, or an optax.GradientTransformation.
+        schedule: name of the learning-rate schedule, or a function of the step.
         clips: whether gradients are clipped.
         frozen: beginnings of the paths of parameters that stay as they are.
         trim: share of a batch's rows, with the largest losses, that its loss leaves out.
@@ -44,8 +44,8 @@ class Program:
 
     model: Network
     objective: Objective
-    optimizer: str
-    schedule: str
+    optimizer: Any
+    schedule: Any
     clips: bool
     frozen: tuple[str, ...] = ()
     trim: float = 0.0
@@ -295,6 +295,6 @@ def new_best(state: TrainState) -> Best:
     return Best(copied, jnp.float32(jnp.inf), jnp.int32(-1), jnp.int32(0), jnp.bool_(False))
 
 
-def learning_rates(schedule: str, values: Numbers, steps: jax.Array) -> jax.Array:
+def learning_rates(schedule: Any, values: Numbers, steps: jax.Array) -> jax.Array:
     """The learning rate at each of some steps, float32 [n]."""
     return jax.vmap(optimizers.learning_rate(schedule, values))(steps)

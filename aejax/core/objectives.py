@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import config
-from aejax.config import ErrorName
-from aejax.core import errors, masks
+from aejax.core import errors
+from aejax.core.errors import Error
 from aejax.core.optimizers import Numbers
 from aejax.models.heads import Head
 from aejax.models.network import Network, Variables
@@ -29,7 +29,7 @@ class Objective:
         drops: whether hidden units are dropped; `Numbers.dropout` says how many.
     """
 
-    loss: ErrorName = "squared"
+    loss: Error = "squared"
     noise_on: Literal["input", "target"] | None = None
     bounds: tuple[float, float] | None = None
     hide: float = 0.0
@@ -102,8 +102,7 @@ def row_losses(
         if heads is not None:
             losses = errors.row_error(objective.loss, target, y, heads)
         else:
-            error = masks.weighted(variables, errors.feature_error(objective.loss, target, y))
-            losses = errors.row_mean(error)
+            losses = errors.row_losses(objective.loss, variables, target, y)
     return errors.of_shape(losses, fed.mask.shape, "the losses of a batch are"), changed
 
 

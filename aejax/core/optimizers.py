@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import Config
+from aejax.config.own import require_here
 
 if TYPE_CHECKING:
     import optax
@@ -65,8 +66,12 @@ def numbers(config: Config, steps: int) -> Numbers:
     return Numbers(np.uint32(train.seed), *map(np.float32, values))
 
 
-def learning_rate(schedule: str, values: Numbers) -> Schedule:
+def learning_rate(schedule: Any, values: Numbers) -> Schedule:
     """The schedule `schedule`, as a function of the step (from 0)."""
+    if not isinstance(schedule, str):
+        require_here(schedule, "Train.schedule", "a schedule that is here")
+        own: Schedule = schedule
+        return lambda step: jnp.asarray(own(step), jnp.float32)
     peak, steps = jnp.asarray(values.learning_rate), jnp.asarray(values.steps)
 
     def constant(step: jax.Array) -> jax.Array:
@@ -100,8 +105,8 @@ def learning_rate(schedule: str, values: Numbers) -> Schedule:
 
 
 def optimizer(
-    name: str,
-    schedule: str,
+    name: Any,
+    schedule: Any,
     clips: bool,
     values: Numbers,
     frozen: Callable[[Any], Any] | None = None,
@@ -109,8 +114,8 @@ def optimizer(
     """The optimiser `name`; called inside the compiled step, where `values` may be traced.
 
     Args:
-        name: "adam", "adamw" or "sgd".
-        schedule: name of the learning-rate schedule.
+        name: "adam", "adamw" or "sgd"; or an optax.GradientTransformation, taken as it is.
+        schedule: name of the learning-rate schedule, or a function of the step.
         clips: whether gradients are clipped to `values.clip_norm`; kept out of programs that don't.
         values: the run's numbers.
         frozen: parameters -> which of them stay as they are, a tree of bool; or None.
@@ -118,15 +123,24 @@ def optimizer(
     # Scoring needs this file's types and not optax, which takes a third of a second to import.
     import optax
 
-    rate = learning_rate(schedule, values)
-    direction = optax.trace(MOMENTUM) if name == "sgd" else optax.scale_by_adam(eps=ADAM_EPSILON)
-    stages = [optax.clip_by_global_norm(values.clip_norm)] if clips else []
-    stages.append(direction)
-    if name != "adam":
-        stages.append(optax.add_decayed_weights(values.weight_decay))
-    descent = optax.chain(*stages, optax.scale_by_learning_rate(rate))
+    if isinstance(name, str):
+        descent = _named(name, learning_rate(schedule, values), clips, values)
+    else:
+        require_here(name, "Train.optimizer", "an optimizer that is here")
+        descent = name
     if frozen is None:
         return descent
     return optax.multi_transform(
         {True: optax.set_to_zero(), False: descent}, lambda params: frozen(params)
     )
+
+
+def _named(name: str, rate: Schedule, clips: bool, values: Numbers) -> optax.GradientTransformation:
+    import optax
+
+    direction = optax.trace(MOMENTUM) if name == "sgd" else optax.scale_by_adam(eps=ADAM_EPSILON)
+    stages = [optax.clip_by_global_norm(values.clip_norm)] if clips else []
+    stages.append(direction)
+    if name != "adam":
+        stages.append(optax.add_decayed_weights(values.weight_decay))
+    return optax.chain(*stages, optax.scale_by_learning_rate(rate))

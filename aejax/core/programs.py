@@ -12,14 +12,16 @@ and the arrays stay in a file that NumPy reads.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jax import export
 
 from aejax.config import InputError
@@ -103,9 +105,21 @@ def _lowered(
 
     like = {n: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for n, leaf in arrays.items()}
     rows = jax.ShapeDtypeStruct((symbolic_rows(), *shape), dtype)
-    with default_settings():
+    with default_settings(), _without_locations():
         lowered = export.export(steps.Compiled(program).jitted(scorer), platforms=platforms)
         return bytes(lowered(like, rows).serialize())
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """No names of source files in programs: they say nothing of what is computed."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def lower_network(
@@ -158,6 +172,8 @@ def lower_own_score(
     Raises:
         Exception: whatever JAX says of a score that can't be exported.
     """
+    if hasattr(scorer.score, "shared"):
+        raise ValueError("members share a part of it")
     tree = _of_score(variables, learnt_of(variables))
 
     def function(tree: dict[str, Any], x: jax.Array) -> jax.Array:
@@ -172,48 +188,49 @@ def _of_score(variables: Mapping[str, Any], learnt: Mapping[str, Any]) -> dict[s
     return {"variables": own_variables(variables), "learnt": dict(learnt)}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ProgramScore(Own):
-    """A score of somebody's own without its code: the program that was saved with it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProgramScore:
+    """A score of somebody's own without its code: the program that was saved with a detector.
 
     Attributes:
-        content: the program as it is saved.
-        run: what runs it.
+        content: as it is saved.
+        run: the program.
+        own: of the score, "module.Class".
+        text: one line that shows it.
     """
 
-    maps: ClassVar[bool] = False
-    content: bytes
-    run: Callable[..., Any]
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash(self.content)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ProgramScore) and other.content == self.content
-
-    def to_dict(self) -> dict[str, str]:
-        """The description; the program is saved beside it."""
-        return {"own": self.own, "text": self.text}
+    content: bytes = dataclasses.field(repr=False)
+    run: Callable[..., Any] = dataclasses.field(repr=False)
+    own: str
+    text: str
 
     def apply(self, variables: Variables, x: jax.Array, learnt: Mapping[str, Any]) -> Any:
         """Scores float32 [B]."""
         return self.run(_named(_of_score(variables, learnt)), x)
 
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProgramScore) and other.content == self.content
+
 
 def read_own_score(
-    described: Own, content: bytes, shape: tuple[int, ...], where: object
+    content: bytes, shape: tuple[int, ...], described: Own, where: object
 ) -> ProgramScore:
     """The score that `lower_own_score` gave the program of.
+
+    Args:
+        content: the program.
+        shape: of one row.
+        described: what is known of the score.
+        where: the file, for messages.
 
     Raises:
         InputError: as `read` does.
     """
     run, _ = _read(content, shape, "float32", 1, f"{where}: program score")
-    return ProgramScore(own=described.own, text=described.text, content=content, run=run)
+    return ProgramScore(content, run, described.own, described.text)
 
 
 def own_variables(variables: Mapping[str, Any]) -> Variables:
@@ -224,6 +241,67 @@ def own_variables(variables: Mapping[str, Any]) -> Variables:
 def _named(tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def lower_error(error: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
+    """The program of an error of somebody's own: of rows and reconstructions, stacked.
+
+    Args:
+        error: of rows and reconstructions float32 [B, *shape].
+        shape: of one row.
+
+    Returns:
+        A program of (no arrays, float32 [rows, 2, *shape]), which gives float32 [rows, *shape].
+    """
+
+    def function(_: Any, pairs: jax.Array) -> Any:
+        return error(pairs[:, 0], pairs[:, 1])
+
+    return _lowered(function, None, {}, jax.tree.structure({}), (2, *shape), "float32", PLATFORMS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProgramError:
+    """An error of somebody's own without its code: the program that was saved with a detector.
+
+    Attributes:
+        content: as it is saved.
+        run: the program.
+        own: of the error, "module.function".
+        text: one line that shows it.
+    """
+
+    content: bytes = dataclasses.field(repr=False)
+    run: Callable[..., Any] = dataclasses.field(repr=False)
+    own: str
+    text: str
+
+    def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Error of every feature of rows and their reconstructions, float32 [B, ...]."""
+        found: jax.Array = self.run({}, jnp.stack([x, y], axis=1))
+        return found
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProgramError) and other.content == self.content
+
+
+def read_error(content: bytes, shape: tuple[int, ...], described: Own, where: object) -> Any:
+    """The error that `lower_error` gave the program of.
+
+    Args:
+        content: the program.
+        shape: of one row.
+        described: what is known of the error.
+        where: the file, for messages.
+
+    Raises:
+        InputError: as `read` does.
+    """
+    run, _ = _read(content, (2, *shape), "float32", 1, f"{where}: program error")
+    return ProgramError(content, run, described.own, described.text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,9 +320,9 @@ class ProgramNetwork(Network):
 
     is_own: ClassVar[bool] = True
     maps: ClassVar[bool] = False
-    contents: dict[str, bytes]
-    calls: dict[str, Callable[..., Any]]
-    like: Variables
+    contents: dict[str, bytes] = dataclasses.field(repr=False)
+    calls: dict[str, Callable[..., Any]] = dataclasses.field(repr=False)
+    like: Variables = dataclasses.field(repr=False)
     digest: str
 
     def __hash__(self) -> int:

@@ -130,11 +130,6 @@ def _merge(a: Moments, b: Moments) -> Moments:
     )
 
 
-def constant_features(moments: Moments) -> np.ndarray:
-    """Flat positions of the features that never change."""
-    return np.flatnonzero(np.ravel(moments.low == moments.high))
-
-
 def fit(
     scale: Scale,
     blocks: Iterable[np.ndarray],

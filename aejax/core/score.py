@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aejax.config import SCORES, Combine, Config, ErrorName, InputError, score_text
-from aejax.config.own import call, in_one_line, require_here
+from aejax.config import SCORES, Combine, Config, InputError, score_text
+from aejax.config.own import call, describe, in_one_line, require_here
 from aejax.config.scores import DEFAULT, is_built_in, score_object
 from aejax.core import errors, masks, scaling
+from aejax.core.errors import Error
 from aejax.core.scaling import Scaler
 from aejax.models.heads import Head
 from aejax.models.network import Network
@@ -39,7 +40,7 @@ class Scorer:
     """
 
     model: Network
-    error: ErrorName
+    error: Error
     score: Any = dataclasses.field(default_factory=default_score)
     combine: Combine | None = None
 
@@ -50,8 +51,10 @@ class Scorer:
 
     @property
     def maps(self) -> bool:
-        """Whether `jax.vmap` over variables works; programs read from files have no rule."""
-        return self.model.maps and getattr(self.score, "maps", True)
+        """Whether `jax.vmap` over members works: programs read from files have no rule for it."""
+        parts = (self.error, self.score)
+        programs = any(isinstance(getattr(part, "content", None), bytes) for part in parts)
+        return self.model.maps and not programs
 
     @property
     def heads(self) -> tuple[Head, ...] | None:
@@ -90,10 +93,9 @@ def check_score(config: Config, network: Network) -> None:
     Raises:
         InputError: if the network lacks what the score needs, or the score's code isn't here.
     """
-    require_here(
-        config.score, "Config.score", "another score, or the object itself in a new configuration"
-    )
     score = score_object(config)
+    described = describe(score) if isinstance(getattr(score, "content", None), bytes) else score
+    require_here(described, "Config.score", "to fit with, the object itself, or another score")
     missing = [name for name in getattr(score, "needs", ()) if not network.has(name)]
     if missing:
         raise InputError(
@@ -186,6 +188,13 @@ def member_scores(
     )
     scores = _joined(scorer, scores, shared)
     return ranked(scorer, variables, scores)
+
+
+def scores_by_row(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
+) -> jax.Array:
+    """What `member_scores` gives, by row: [B, members]."""
+    return member_scores(scorer, variables, scaler, x).T
 
 
 def ranked(scorer: Scorer, variables: dict[str, Any], scores: jax.Array) -> jax.Array:

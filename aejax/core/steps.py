@@ -46,7 +46,7 @@ from aejax.core.optimizers import Numbers
 from aejax.core.reasons import explain_rows
 from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
-from aejax.core.score import Scorer, member_scores, score_rows
+from aejax.core.score import Scorer, score_rows, scores_by_row
 from aejax.core.tiles import tiled
 from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
 
@@ -91,7 +91,6 @@ __all__ = [
     "keep_best",
     "layer_state",
     "learning_rates",
-    "member_scores",
     "new_best",
     "new_members",
     "new_state",
@@ -101,6 +100,7 @@ __all__ = [
     "program_text",
     "reconstruct_rows",
     "score_rows",
+    "scores_by_row",
     "state_rows",
     "train_epochs",
     "train_members",
@@ -195,7 +195,7 @@ compiled_train_members = Compiled(
     static_argnames=("program", "shared_order", "ragged"),
     donate_argnames=("states", "best"),
 )
-compiled_member_scores = Compiled(member_scores, static_argnames="scorer")
+compiled_member_scores = Compiled(scores_by_row, static_argnames="scorer")
 compiled_any = Compiled(jnp.any, static_argnames="axis")
 compiled_scale = Compiled(scale_rows)
 compiled_feature_error = Compiled(feature_error, static_argnames="name")

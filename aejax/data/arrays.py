@@ -13,6 +13,7 @@ import numpy as np
 
 from aejax.config import InputError, suggest
 from aejax.data.blocks import Block, Part
+from aejax.data.offsets import is_wide
 from aejax.data.rows import (
     UNREADABLE,
     Selection,
@@ -59,6 +60,7 @@ def open_npy(path: Path, selection: Selection, expected: Schema | None) -> Part:
         schema=schema,
         rows=shape[0],
         chunks=lambda start, size: guarded(chunks(start, size), path, "npy"),
+        wide=is_wide(dtype),
     )
 
 
@@ -156,6 +158,7 @@ def open_npz(path: Path, selection: Selection, expected: Schema | None) -> Part:
         schema=schema,
         rows=shape[0],
         chunks=lambda start, size: guarded(chunks(start, size), path, "npz"),
+        wide=is_wide(dtype),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -159,7 +159,7 @@ def tiles(x: np.ndarray, size: int) -> Batch:
     return Batch(padded.x.reshape(count, size, *x.shape[1:]), padded.mask.reshape(count, size))
 
 
-def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Iterator[Batch]:
+def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Generator[Batch]:
     """Batches in the given order, gathered ahead of their use by Grain's prefetching threads.
 
     Args:
@@ -172,7 +172,11 @@ def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Iterato
         return Batch(rows[np.maximum(picked, ~picked)], picked >= 0)
 
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
-    return iter(grain.MapDataset.source(order).map(gather).to_iter_dataset(ahead))
+    iterator = iter(grain.MapDataset.source(order).map(gather).to_iter_dataset(ahead))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
 
 
 def evenly(rows: int, most: int) -> slice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -77,6 +77,7 @@ class Part:
             `first_row` is the number of rows.
         name: what the file is called among those that were opened with it.
         digest: SHA-256 of the rows where there is no file to take it of.
+        wide: whether features are of a type that holds numbers that float32 doesn't.
     """
 
     path: Path
@@ -85,9 +86,10 @@ class Part:
     chunks: Callable[[int, int], Iterator[Block]]
     name: str = ""
     digest: Callable[[], str] | None = None
+    wide: bool = False
 
 
-def regrouped(chunks: Iterable[Block], size: int, cut: int | None = None) -> Iterator[Block]:
+def regrouped(chunks: Iterable[Block], size: int, cut: int | None = None) -> Generator[Block]:
     """The same rows in blocks of exactly `size`, and one smaller last block where rows are left.
 
     Args:

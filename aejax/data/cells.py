@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from aejax.config import InputError
-from aejax.data.columns import Column, DatePart
+from aejax.config.columns import DatePart
+from aejax.data.columns import Column
 
 _SHOWN = 40
 _TRUE, _FALSE = pa.array(["true", "1"]), pa.array(["false", "0"])
@@ -40,6 +41,7 @@ def read_cells(
     columns: Sequence[Column],
     place: Callable[[int], str],
     bad: dict[int, str] | None,
+    dtype: str = "float32",
 ) -> np.ndarray:
     """A batch's cells as numbers.
 
@@ -48,15 +50,16 @@ def read_cells(
         columns: what each is.
         place: says where a row of the batch is from, for messages.
         bad: takes what is wrong, by row, instead of it being refused; the cell is NaN then.
+        dtype: of the numbers: "float32" or "float64".
 
     Returns:
-        float32 [n, columns].
+        [n, columns] of that type.
 
     Raises:
         InputError: at the first cell that is not of its column's kind, where `bad` is None.
     """
     wrong: dict[int, str] = {}
-    x = np.empty((batch.num_rows, len(columns)), np.float32)
+    x = np.empty((batch.num_rows, len(columns)), dtype)
     dates: dict[str, pa.Array] = {}
     for index, column in enumerate(columns):
         cells = batch.column(column.source)
@@ -107,6 +110,13 @@ def part_of(dates: pa.Array, part: DatePart) -> np.ndarray:
         case "month":
             value = pc.month(dates)
     return _floats(value)
+
+
+def days_of(cells: pa.Array, column: Column) -> np.ndarray:
+    """The different days of dates, int64 [n] counted from 1970, in the column's time zone."""
+    dates = _dates(cells.drop_null(), column, {})
+    days = pc.floor_temporal(dates, unit="day").cast(pa.date32()).cast(pa.int32())
+    return days.unique().drop_null().cast(pa.int64()).to_numpy(zero_copy_only=False)
 
 
 def _floats(cells: pa.Array) -> np.ndarray:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from aejax.config import InputError
+from aejax.config.columns import DatePart
 
 ColumnKind = Literal["number", "boolean", "category", "cycle"]
-DatePart = Literal["hour", "weekday", "month"]
 # After how much a part of a date is where it was.
 PERIODS: Mapping[DatePart, int] = {"hour": 24, "weekday": 7, "month": 12}
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -6,9 +6,10 @@ with too few cells. Here such a row keeps its place, with NaN and what is wrong 
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,19 @@ from aejax.data.tables import Layout, to_block
 
 _SHOWN = 40
 _DEFAULTS = pyarrow.csv.ConvertOptions()
+# A thread of Arrow's may let go of a handler after its reader is closed, and aborts the process
+# where Python has ended by then. So the last ones stay here, and this stays for ever.
+_KEPT: deque[pyarrow.csv.ParseOptions] = deque(maxlen=64)
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_KEPT))
+
+
+def parse_options(invalid_row_handler: Callable[[Any], str]) -> pyarrow.csv.ParseOptions:
+    """How to parse a file, with a function for rows that have too few or too many cells."""
+    options = pyarrow.csv.ParseOptions(
+        newlines_in_values=True, invalid_row_handler=invalid_row_handler
+    )
+    _KEPT.append(options)
+    return options
 
 
 def blocks(
@@ -56,7 +70,7 @@ def blocks(
         pyarrow.csv.ReadOptions(
             use_threads=False, block_size=block_bytes, column_names=None if header else names
         ),
-        pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+        parse_options(note),
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys([*numbers, *texts], pa.string()),
             include_columns=layout.columns,

@@ -25,9 +25,6 @@ CSV_LINE_BYTES = 1 << 26
 _CSV_COLUMN = re.compile(r"In CSV column #(\d+): (.*)", re.DOTALL)
 # A quoted cell may hold a line break; without this, one at the edge of a block splits its row.
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
-_PARSE_WHOLE_ROWS = pyarrow.csv.ParseOptions(
-    newlines_in_values=True, invalid_row_handler=lambda row: "skip"
-)
 
 
 def open_csv(
@@ -93,7 +90,7 @@ def open_csv(
             return
         yield csv_bad_cells.end_of(layout, first)
 
-    return Part(path=path, schema=layout.schema, rows=None, chunks=chunks)
+    return Part(path=path, schema=layout.schema, rows=None, chunks=chunks, wide=True)
 
 
 def _from(batch: pa.RecordBatch, layout: Layout, first: int, start: int) -> Block | None:
@@ -120,7 +117,7 @@ def csv_columns(path: Path, selection: Selection) -> tuple[list[str], list[pa.Da
         autogenerate_column_names=not selection.header,
     )
     tolerant = selection.bad_cells == "null"
-    parse = _PARSE_WHOLE_ROWS if tolerant else _PARSE
+    parse = csv_bad_cells.parse_options(lambda row: "skip") if tolerant else _PARSE
     with pyarrow.csv.open_csv(path, read, parse) as reader:
         schema = reader.schema
         batch = next((batch for batch in reader if batch.num_rows), None)
@@ -134,7 +131,7 @@ def csv_columns(path: Path, selection: Selection) -> tuple[list[str], list[pa.Da
     if selection.header and _is_numbers(names):
         raise InputError(
             f"{path}: its first line holds numbers ({names[0]}, ...); "
-            "allowed: column names, or header=False"
+            "allowed: column names, or header=False (--no-header)"
         )
     types = list(schema.types)
     if tolerant:

@@ -14,6 +14,7 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data import batches
+from aejax.data.offsets import centred
 from aejax.data.schema import Schema
 
 # Of numbers that are filled in or looked through at once.
@@ -38,6 +39,8 @@ class DiskRows:
             whole numbers [held-out rows] in rising order; None where all rows are meant.
         held: whether the held-out rows of a split file are meant, or the others.
         beside: other rows of the same file, whose map serves for these as well.
+        less_offset: whether rows are given as compiled programs take them, less the schema's
+            offset, or as they are in the file.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class DiskRows:
     gaps: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
     held: bool = False
     beside: DiskRows | None = dataclasses.field(default=None, compare=False, repr=False)
+    less_offset: bool = False
 
     def __len__(self) -> int:
         if self.gaps is None:
@@ -56,8 +60,8 @@ class DiskRows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values."""
-        return np.dtype(self.schema.dtype)
+        """Of the values that are given."""
+        return np.dtype(self.schema.device_dtype if self.less_offset else self.schema.dtype)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,7 +71,11 @@ class DiskRows:
     @property
     def nbytes(self) -> int:
         """Bytes of the values, on disk."""
-        return len(self) * self.schema.features * self.dtype.itemsize
+        return len(self) * self.schema.features * self._kept.itemsize
+
+    @property
+    def _kept(self) -> np.dtype[Any]:
+        return np.dtype(self.schema.dtype)
 
     def __getitem__(self, rows: np.ndarray | slice, /) -> np.ndarray:
         if isinstance(rows, slice):
@@ -75,8 +83,10 @@ class DiskRows:
             if step == 1 and not self.held and stop > start:
                 return self._read(start, stop)
             rows = np.arange(start, stop, step)
-        picked: np.ndarray = self._mapped[self._places(rows)]
-        return picked
+        return self._given(self._mapped[self._places(rows)])
+
+    def _given(self, rows: np.ndarray) -> np.ndarray:
+        return centred(rows, self.schema) if self.less_offset else rows
 
     def split(self, fraction: float, seed: int) -> tuple[DiskRows, DiskRows]:
         """Training and held-out rows: those of `batches.validation_split`, in the same order."""
@@ -109,14 +119,14 @@ class DiskRows:
         places = self._places(np.arange(start, stop))
         first, count = int(places[0]), int(places[-1] - places[0]) + 1
         with self.path.open("rb") as file:
-            file.seek(self.offset + first * self.schema.features * self.dtype.itemsize)
-            values = np.fromfile(file, self.dtype, count * self.schema.features)
+            file.seek(self.offset + first * self.schema.features * self._kept.itemsize)
+            values = np.fromfile(file, self._kept, count * self.schema.features)
         if values.size != count * self.schema.features:
             raise InputError(
                 f"{self.path} ends before row {first + count}; allowed: a file that stays as it is"
             )
         rows = values.reshape(count, *self.schema.shape)
-        return rows if count == stop - start else rows[places - first]
+        return self._given(rows if count == stop - start else rows[places - first])
 
     @functools.cached_property
     def _mapped(self) -> np.ndarray:
@@ -128,7 +138,7 @@ class DiskRows:
             # Rows are picked in random order: what lies behind one is not wanted next.
             mapped.madvise(mmap.MADV_RANDOM)
         values = np.frombuffer(
-            mapped, self.dtype, self.stored * self.schema.features, offset=self.offset
+            mapped, self._kept, self.stored * self.schema.features, offset=self.offset
         )
         return values.reshape(self.stored, *self.schema.shape)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from aejax.config import InputError
 from aejax.data.blocks import Block, Part, Run, regrouped
 from aejax.data.missing import check_cells
+from aejax.data.offsets import head_rows, with_offset
 from aejax.data.rows import Selection, check_normal, fingerprint
 from aejax.data.schema import Schema
 from aejax.data.sources import SUFFIXES, Input, Source, find_sources, partition_values
@@ -56,7 +57,7 @@ class Rows:
         file: int = 0,
         first_row: int | None = None,
         cut: int | None = None,
-    ) -> Iterator[Block]:
+    ) -> Generator[Block]:
         """Blocks of exactly `size` rows, the last one smaller where rows are left, in file order.
 
         Args:
@@ -163,6 +164,45 @@ def open_rows(
         parts.append(dataclasses.replace(part, name=source.name))
     label = path if isinstance(path, (str, os.PathLike)) else f"{len(parts)} files"
     return Rows(path=Path(label), parts=tuple(parts), many=many)
+
+
+def schema_with_offset(
+    path: Input, selection: Selection | None = None, expected: Schema | None = None
+) -> Schema | None:
+    """The schema of rows to train on, where the first ones need an offset; else the expected one.
+
+    Of files whose numbers fit float32 no row is looked at.
+
+    Args:
+        path: as in `open_rows`.
+        selection: as in `open_rows`; anomalous rows are passed over.
+        expected: what is known of the rows; None for nothing.
+
+    Raises:
+        InputError: as `open_rows`.
+    """
+    # What is wrong with rows is said by who reads them all.
+    selection = dataclasses.replace(selection or Selection(), bad_cells="null")
+    if isinstance(path, (str, os.PathLike)) and not Path(path).exists():
+        from aejax.data import named_rows
+
+        if named_rows.is_name(os.fspath(path)):
+            return expected
+    sources, _ = find_sources(path)
+    constants = partition_values(sources)
+    part = _open(sources[0], constants[0], selection, expected)
+    if not part.wide or part.schema.dtype != "float32":
+        return expected
+    exact = dataclasses.replace(part.schema, dtype="float64")
+    size = head_rows(exact.features)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for source, values in zip(sources, constants, strict=True):
+            for block in regrouped(_open(source, values, selection, exact).chunks(0, size), size):
+                yield block.x if block.y is None else block.x[block.y == 0]
+
+    schema, _ = with_offset(part.schema, blocks())
+    return expected if schema.offset is None else schema
 
 
 def _open(

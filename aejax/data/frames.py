@@ -1,73 +1,253 @@
-"""Data frames as tables of Arrow: of pandas, Polars and PyArrow, without importing any."""
+"""Whatever has named columns: data frames, Arrow tables and streams, dicts, structured arrays.
+
+The one place where these become rows: columns are taken by name, and converted one by one as
+those of files are. pandas, Polars and others are known by what they offer; none is imported.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from aejax.config import Columns, InputError
-from aejax.data.cells import read_cells
-from aejax.data.inference import infer_schema
+from aejax.data.column_checks import check_array
 from aejax.data.schema import Schema, check_once
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def as_table(frame: Any, needed: Collection[str] | None = None) -> pa.Table | None:
-    """A data frame as an Arrow table; None for what is no data frame.
+_TABLES = "a data frame of pandas or Polars, or a pyarrow.Table"
+
+
+def as_table(x: Any, needed: Collection[str] | None = None) -> pa.Table | None:
+    """A table with named columns as an Arrow table; None for what has no names.
+
+    A stream is read to its end.
 
     Args:
-        frame: anything.
-        needed: the columns that matter; of others that share a name none is kept. None for all.
+        x: anything.
+        needed: the columns that matter, of which none may be there twice; None for all.
 
     Raises:
-        InputError: if a column that matters is there twice, or holds cells of several types.
+        InputError: if a column that matters is there twice, one can't be converted, or columns
+            have to be computed first.
     """
-    if isinstance(frame, pa.RecordBatch):
-        frame = pa.Table.from_batches([frame])
-    if not hasattr(frame, "columns"):
+    table = _as_arrow(x, needed)
+    if table is not None:
+        check_once(table.column_names, "rows have", needed)
+    return table
+
+
+def _as_arrow(x: Any, needed: Collection[str] | None) -> pa.Table | None:
+    # Asked of the type: an attribute of a lazy frame may begin to compute it.
+    kind = type(x)
+    streams, single = hasattr(kind, "__arrow_c_stream__"), hasattr(kind, "__arrow_c_array__")
+    named = isinstance(x, np.ndarray) and x.dtype.names is not None
+    # A sparse matrix may be a dict, of its cells.
+    columns = isinstance(x, Mapping) and not hasattr(kind, "shape")
+    if not (named or columns or hasattr(kind, "columns") or streams or single):
         return None
-    is_arrow = isinstance(frame, pa.Table)
-    names = list(map(str, frame.column_names if is_arrow else frame.columns))
-    check_once(names, "rows have", needed)
-    if len(count := Counter(names)) < len(names):
-        once = [at for at, name in enumerate(names) if count[name] == 1]
-        frame = frame.select(once) if is_arrow else frame.iloc[:, once]
-    if is_arrow:
-        return frame
+    import pyarrow as pa
+
+    if isinstance(x, pa.Table):
+        return x
+    if isinstance(x, pa.RecordBatch):
+        return pa.Table.from_batches([x])
+    if named or columns:
+        found = [(name, x[name]) for name in x.dtype.names] if named else list(x.items())
+        arrays = [_column(str(name), cells) for name, cells in found]
+        return _converted(lambda: pa.table(arrays, [str(name) for name, _ in found]))
+    if hasattr(kind, "columns") and hasattr(kind, "to_arrow"):
+        return _converted(x.to_arrow)
+    if hasattr(kind, "columns") and hasattr(kind, "to_numpy"):
+        labels = list(map(str, x.columns))
+        check_once(labels, "rows have", needed)
+        # Others of one name don't matter, and Arrow would refuse them.
+        count = Counter(labels)
+        once = [place for place, name in enumerate(labels) if count[name] == 1]
+        x = x if len(once) == len(labels) else x.iloc[:, once]
+        return _converted(lambda: pa.Table.from_pandas(x, preserve_index=False))
+    if streams or single:
+        return _of_structs(_converted(lambda: pa.chunked_array(x if streams else [pa.array(x)])))
+    raise InputError(f"rows are a {kind.__name__}; allowed: {_TABLES} (collect or compute it)")
+
+
+def _converted(make: Callable[[], Any], column: str = "") -> Any:
+    """What a conversion to Arrow gives; what it raises in one line."""
+    import pyarrow as pa
+
     try:
-        if hasattr(frame, "to_arrow"):
-            table: pa.Table = frame.to_arrow()
-            return table
-        if hasattr(frame, "to_numpy"):
-            return pa.Table.from_pandas(frame, preserve_index=False)
-    except pa.ArrowException as error:
-        raise InputError(f"rows: {' '.join(str(error).split())[:200]}") from None
-    return None
+        return make()
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        where = f"rows: column {column!r}" if column else "rows"
+        raise InputError(f"{where}: {' '.join(str(error).split())[:200]}") from None
 
 
-def schema_of_frame(frame: Any, settings: Columns) -> Schema:
-    """The schema of a data frame as a mixed table; raises InputError for what is none."""
-    table = as_table(frame)
+def _column(name: str, cells: Any) -> Any:
+    """One column of a dict or a structured array, for Arrow."""
+    import pyarrow as pa
+
+    if isinstance(cells, pa.Array | pa.ChunkedArray):
+        return cells
+    if isinstance(cells, list | tuple):
+        return _converted(lambda: pa.array(cells, from_pandas=True), name)
+    array = np.asarray(cells)
+    if array.ndim != 1:
+        raise InputError(f"rows: column {name!r} has shape {list(array.shape)}; allowed: [rows]")
+    hidden = np.ma.getmaskarray(cells) if isinstance(cells, np.ma.MaskedArray) else None
+    # Arrow takes numbers in this machine's order of bytes only.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return _converted(lambda: pa.array(array, mask=hidden, from_pandas=True), name)
+
+
+def _of_structs(cells: pa.ChunkedArray) -> pa.Table | None:
+    """Rows that came as structs; None for a single column, which has no names."""
+    import pyarrow as pa
+
+    kind = cells.type
+    if not pa.types.is_struct(kind):
+        return None
+    schema = pa.schema([kind.field(number) for number in range(kind.num_fields)])
+    batches = [pa.RecordBatch.from_struct_array(chunk) for chunk in cells.chunks]
+    return pa.Table.from_batches(batches, schema)
+
+
+def rows_by_name(x: Any, names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """Columns of numbers as rows, and their names; None for what has no named columns.
+
+    Args:
+        x: the table.
+        names: of the columns wanted, in order; None takes all.
+
+    Returns:
+        Numbers [n, columns], NaN where one is missing, of a type that holds those of all columns
+        or float64.
+
+    Raises:
+        InputError: naming the column that isn't there, is there twice, or holds no numbers.
+    """
+    kind = type(x)
+    if hasattr(kind, "columns") and hasattr(kind, "to_numpy"):
+        labels = list(x.columns)
+        wanted, places = _places(tuple(map(str, labels)), names)
+        x = x[[labels[place] for place in places]]
+        rows: np.ndarray = x.to_numpy()
+        if rows.dtype.kind in "biuf":
+            return rows, wanted
+    table = as_table(x, names)
     if table is None:
-        raise InputError(
-            f"rows are {type(frame).__name__}; "
-            "allowed with mixed columns: a data frame of pandas or Polars, or a pyarrow.Table"
-        )
-    return infer_schema(table.to_batches(), settings, "rows")
+        return None
+    import pyarrow as pa
+
+    from aejax.data.tables import fits_float32, is_numeric, numbers_of
+
+    wanted, places = _places(tuple(table.column_names), names)
+    columns = []
+    for name, place in zip(wanted, places, strict=True):
+        cells = table.column(place)
+        if pa.types.is_dictionary(cells.type):
+            cells = cells.cast(cells.type.value_type)
+        if not is_numeric(cells.type):
+            raise InputError(
+                f"rows: column {name!r} is of type {cells.type}; "
+                "allowed: numbers, or Config.columns of kinds 'mixed'"
+            )
+        columns.append(cells)
+    fits = all(fits_float32(cells.type) for cells in columns)
+    dtype = np.float32 if fits else np.float64
+    batches = pa.table(columns, list(wanted)).combine_chunks().to_batches()
+    parts = [numbers_of(batch, wanted, dtype) for batch in batches]
+    return np.concatenate([np.empty((0, len(wanted)), dtype), *parts]), wanted
+
+
+def _places(
+    found: tuple[str, ...], names: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[int]]:
+    """The names of the columns wanted, and where these are."""
+    wanted = tuple(found if names is None else names)
+    check_once(found, "rows have", wanted)
+    for name in wanted:
+        if name not in found:
+            raise InputError(f"rows have no column {name!r}; found: {', '.join(found)}")
+    return wanted, [found.index(name) for name in wanted]
+
+
+def schema_of_frame(frame: Any, settings: Columns) -> Schema | None:
+    """The schema of a table's features; None for numbers without names.
+
+    Raises:
+        InputError: as `infer_schema`, or if mixed columns are to be read from something else.
+    """
+    table = as_table(frame)
+    if table is None and settings.kinds == "numbers":
+        return None
+    if table is None:
+        raise InputError(f"rows are {type(frame).__name__}; allowed with mixed columns: {_TABLES}")
+    import pyarrow as pa
+
+    from aejax.data.inference import infer_schema
+    from aejax.data.training_tables import BATCH_ROWS
+
+    def read(names: Sequence[str] | None) -> Generator[pa.RecordBatch]:
+        yield from (table if names is None else table.select(list(names))).to_batches(BATCH_ROWS)
+
+    schema = infer_schema(read, settings, "rows", advice="frame")
+    if schema is not None and schema.columns is None and set(table.schema.types) == {pa.uint8()}:
+        return dataclasses.replace(schema, dtype="uint8")
+    return schema
+
+
+def schema_of_arrays(x: np.ndarray, names: Sequence[str], settings: Columns) -> Schema | None:
+    """The schema of numbers [n, columns] whose columns have names; see `schema_of_frame`."""
+    return schema_of_frame(dict(zip(names, np.ascontiguousarray(x.T), strict=True)), settings)
+
+
+def named_features(x: Any, columns: Columns) -> tuple[Any, Schema | None]:
+    """Rows to train on and the schema of their features, None where they have no names.
+
+    Columns of a table are left out that never change or identify rows, see
+    `aejax.data.column_checks`. An array's features have no names to leave any out by: its shape
+    is its schema, and a feature that never changes is shifted by the scaler and not stretched.
+
+    Args:
+        x: as in `aejax.detection.rows.as_rows`; a stream is read, and its table returned.
+        columns: how they are read.
+
+    Raises:
+        InputError: if mixed rows have no names, no column of a table is a feature, or all rows of
+            an array are the same.
+    """
+    try:
+        table = as_table(x)
+    except InputError:
+        # Of columns that Arrow doesn't take, who makes numbers of them says which.
+        if columns.kinds == "mixed":
+            raise
+        return x, None
+    if table is not None:
+        return (x if hasattr(type(x), "to_numpy") else table), schema_of_frame(table, columns)
+    schema = schema_of_frame(x, columns)
+    given = np.asarray(x)
+    if given.dtype.kind in "biuf":
+        check_array(given)
+    return x, schema
 
 
 def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:
-    """Rows of a mixed table as the device takes them.
+    """Rows of a mixed table as they are kept, [n, columns] of the schema's type.
 
     Args:
-        frame: a data frame with the schema's columns, or such rows already, float [n, columns].
+        frame: a table with the schema's columns, or such rows already, float [n, columns].
         schema: of a mixed table.
 
     Returns:
-        float32 [n, columns]; NaN is a missing cell.
+        Cells as numbers; NaN is a missing one.
 
     Raises:
         InputError: if a column is missing, or a cell is not of its column's kind.
@@ -77,20 +257,19 @@ def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:
     table = as_table(frame, schema.sources)
     if table is None:
         return _codes(np.asarray(frame), schema)
-    if missing := [name for name in schema.sources if name not in table.column_names]:
-        raise InputError(
-            f"rows have no column {missing[0]!r}; found: {', '.join(table.column_names)}"
-        )
-    table = table.select(list(schema.sources)).combine_chunks()
-    parts, first = [], 0
+    from aejax.data.cells import read_cells
+
+    wanted, places = _places(tuple(table.column_names), schema.sources)
+    table = table.select(places).rename_columns(list(wanted)).combine_chunks()
+    parts, first = [np.empty((0, *schema.shape), schema.dtype)], 0
     for batch in table.to_batches():
 
         def place(row: int, first: int = first) -> str:
             return f"row {first + row}"
 
-        parts.append(read_cells(batch, schema.columns, place, None))
+        parts.append(read_cells(batch, schema.columns, place, None, schema.dtype))
         first += batch.num_rows
-    return np.concatenate(parts) if parts else np.empty((0, *schema.shape), np.float32)
+    return np.concatenate(parts)
 
 
 def _codes(rows: np.ndarray, schema: Schema) -> np.ndarray:
@@ -113,4 +292,4 @@ def _codes(rows: np.ndarray, schema: Schema) -> np.ndarray:
                 f"allowed: whole numbers from 0 to {most}, or NaN"
             )
     with np.errstate(over="ignore"):
-        return rows.astype(np.float32)
+        return rows.astype(schema.dtype)

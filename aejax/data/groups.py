@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data import files
+from aejax.data.offsets import offsets_of_groups
 from aejax.data.rows import Selection, check_normal
 from aejax.data.schema import Schema
 
@@ -48,6 +50,17 @@ def group_positions(groups: Any, rows: int) -> tuple[tuple[str, ...], np.ndarray
     return tuple(map(str, names)), merged.reshape(-1)[positions].astype(np.int32)
 
 
+def rows_of_groups(positions: np.ndarray, groups: int) -> list[np.ndarray]:
+    """Positions of each group's rows, in order.
+
+    Args:
+        positions: of each row's group, as `group_positions` gives them.
+        groups: how many there are.
+    """
+    order = np.argsort(positions, kind="stable")
+    return np.split(order, np.searchsorted(positions[order], np.arange(1, groups)))
+
+
 def positions_of(keys: pyarrow.Table, column: str, known: Sequence[str]) -> tuple[Any, np.ndarray]:
     """The group of every row as text, and its position among those that are known.
 
@@ -71,7 +84,11 @@ def positions_of(keys: pyarrow.Table, column: str, known: Sequence[str]) -> tupl
 
 
 def read_groups(
-    path: Path, selection: Selection, column: str, expected: Schema | None = None
+    path: Path,
+    selection: Selection,
+    column: str,
+    expected: Schema | None = None,
+    features: Schema | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Schema]:
     """All rows of a table, with their labels and groups.
 
@@ -80,23 +97,33 @@ def read_groups(
         selection: which columns are labels and features.
         column: that names each row's group; no feature.
         expected: the rows that detectors were trained on, if there are any.
+        features: what is known of rows to train on.
 
     Returns:
-        Rows [n, features]; labels int8 [n] or None; groups, text [n]; the schema.
+        Rows [n, features]; labels int8 [n] or None; groups, text [n]; the schema. Rows and
+        schema are of float64 where float32 would lose digits of a group's first rows.
 
     Raises:
         InputError: if the file can't be read, has no such column, or a row has no group.
     """
-    if column == selection.label_column or column in selection.drop_columns:
-        raise InputError(f"group column {column!r} is also a label or dropped; allowed: one use")
+    if column == selection.label_column or column in (
+        *selection.drop_columns,
+        *selection.key_columns,
+    ):
+        raise InputError(
+            f"group column {column!r} is also a label, a key or dropped; allowed: one use"
+        )
     chosen = Selection(
         label_column=selection.label_column,
         normal_label=selection.normal_label,
-        drop_columns=selection.drop_columns,
+        drop_columns=(*selection.drop_columns, *selection.key_columns),
         key_columns=(column,),
         header=selection.header,
     )
-    opened = files.open_rows(path, chosen, expected)
+    opened = files.open_rows(path, chosen, expected or features)
+    if expected is None and any(part.wide for part in opened.parts):
+        exact = files.open_rows(path, chosen, dataclasses.replace(opened.schema, dtype="float64"))
+        opened = exact if _loses_digits(exact, column) else opened
     x, labels, names = [], [], []
     for block in opened.blocks(READ_ROWS):
         if block.keys is None:
@@ -116,3 +143,15 @@ def read_groups(
     if y is not None:
         check_normal(y, selection, path)
     return np.concatenate(x), y, np.concatenate(names), opened.schema
+
+
+def _loses_digits(opened: files.Rows, column: str) -> bool:
+    """Whether a group among the first rows needs an offset."""
+    block = next(opened.blocks(READ_ROWS), None)
+    if block is None or block.keys is None:
+        return False
+    texts, _ = positions_of(block.keys, column, ())
+    given = texts.fill_null("").to_numpy(zero_copy_only=False)
+    names, positions = group_positions(given, len(block.x))
+    offsets, _ = offsets_of_groups(block.x, rows_of_groups(positions, len(names)))
+    return bool(offsets.any())

@@ -1,301 +1,241 @@
-"""What the columns of a mixed table are, found in one pass over its rows."""
+"""What the columns of a training table are, and which of them are features; see `column_checks`."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-import pyarrow.types as types
 
 from aejax.config import Columns, InputError, suggest
-from aejax.data import cells
-from aejax.data.columns import PERIODS, Column, ColumnKind, DatePart
-from aejax.data.csv_tables import csv_columns, csv_error
+from aejax.config.columns import DATE_PARTS, DatePart
+from aejax.data import training_tables
+from aejax.data.column_checks import NAMED_AT_MOST, uncovered
+from aejax.data.columns import Column, ColumnKind
 from aejax.data.files import Input
-from aejax.data.rows import UNREADABLE, Selection, unreadable
-from aejax.data.schema import Schema, check_once
-from aejax.data.sources import find_sources, partition_values
-from aejax.data.tables import PANDAS_INDEX, Layout, labels_of_batch
+from aejax.data.rows import Selection
+from aejax.data.schema import Schema
+from aejax.data.seen_columns import ALWAYS, Seen, kind_of
+from aejax.data.sources import TABLES, is_table
+from aejax.data.tables import Advice, no_numbers
 
-# Different values of a column that are counted; later ones are only known to be more.
-MOST_COUNTED = 1 << 16
-# A column of text with more different values than this share of its rows names rows.
-MOST_DIFFERENT = 0.5
-BATCH_ROWS = 1 << 16
+# Batches of the columns that are named, or of all.
+Read = Callable[[Sequence[str] | None], Generator[pa.RecordBatch]]
+NEVER = "the same in all rows"
 
-
-@dataclasses.dataclass
-class Tally:
-    """What is known so far of a column, or of a part of a column of dates."""
-
-    rows: int = 0
-    missing: int = 0
-    low: float = np.inf
-    high: float = -np.inf
-    values: Counter[str] = dataclasses.field(default_factory=Counter)
-    more: int = 0
-
-    def add_numbers(self, found: np.ndarray) -> None:
-        """Count numbers, NaN where missing."""
-        there = found[~np.isnan(found)]
-        self.rows, self.missing = self.rows + len(found), self.missing + len(found) - len(there)
-        if len(there):
-            self.low, self.high = min(self.low, there.min()), max(self.high, there.max())
-
-    def add_text(self, found: pa.Array) -> None:
-        """Count values, null where missing."""
-        self.rows, self.missing = self.rows + len(found), self.missing + found.null_count
-        counted = found.drop_null().value_counts()
-        for value, count in zip(*counted.flatten(), strict=True):
-            word = value.as_py()
-            if word in self.values or len(self.values) < MOST_COUNTED:
-                self.values[word] += count.as_py()
-            else:
-                self.more += count.as_py()
+logger = logging.getLogger("aejax")
 
 
 def infer_schema(
-    batches: Iterable[pa.RecordBatch],
+    read: Read,
     settings: Columns,
     where: object,
+    *,
+    labels: Collection[str] = (),
+    advice: Advice = "mixed",
     normal_label: str | None = None,
-) -> Schema:
-    """The schema of a mixed table.
+) -> Schema | None:
+    """The schema of a table's features, and a line in the log on columns that are none.
 
-    A column of numbers or booleans is what it is, one of text is one of categories, one of
-    dates becomes its parts. Left out are columns without a value, those that never change,
-    and those of text that name rows: their values differ in more than half of the rows.
+    Of a mixed table a column of numbers or booleans is what it is, one of text is one of
+    categories, one of dates becomes its parts. Left out are columns without a value, those that
+    never change, those that identify rows, and parts of dates that the rows don't cover.
 
     Args:
-        batches: all training rows, features only; every batch has the same columns.
+        read: gives the batches of all training rows, features only, of the columns that it is
+            given or of all. Of a table of numbers columns are read to the end only where the
+            first rows leave a doubt.
         settings: how columns are read.
         where: the rows are from, for messages.
+        labels: columns that are known to be row labels.
+        advice: what a person can do about a column that is no number.
         normal_label: that the rows were chosen by, for messages.
 
+    Returns:
+        The schema; of a table of numbers without a row, None.
+
     Raises:
-        InputError: if there are no rows, a column is of another type, or none is left.
+        InputError: if a mixed table has no rows, a column is of another type, or none is left.
     """
-    tallies: dict[tuple[str, DatePart | None], Tally] = {}
-    kinds: dict[str, str] = {}
-    zones: dict[str, str] = {}
-    rows = 0
-    for batch in batches:
-        rows += batch.num_rows
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            kind = _kind(name, column.type, settings, where)
-            if kinds.setdefault(name, kind) in ("missing", kind):
-                kinds[name] = kind
-            elif kind != "missing":
-                raise InputError(
-                    f"{where}: column {name!r} is of type {column.type} in some files; "
-                    f"allowed: {kinds[name]} in all"
-                )
-            parts: tuple[DatePart | None, ...] = (None,)
-            if kind == "date":
-                parts = tuple(PERIODS)
-                zones.setdefault(name, cells.zone_of(column.type))
-            for part in parts:
-                read = Column(
-                    name=name,
-                    kind="boolean" if kind == "boolean" else "number",
-                    source=name,
-                    part=part,
-                    zone=zones.get(name, ""),
-                )
-                _count(tallies.setdefault((name, part), Tally()), column, kind, read)
+    mixed = settings.kinds == "mixed"
+    seen = _look(read, settings, where)
+    rows = max((one.rows for one in seen.values()), default=0)
+    if not rows and not mixed:
+        return None
     if not rows and normal_label is not None:
         raise InputError(
             f"{where}: no row has the normal label {normal_label!r}; allowed: at least 1"
         )
     if not rows:
         raise InputError(f"{where} has 0 normal rows; allowed: at least 1")
-    for name in settings.categories:
-        if name not in kinds:
-            raise InputError(f"Columns.categories names {name!r}; {suggest(name, kinds)}")
+    dates = [name for name, one in seen.items() if one.kind == "date"]
+    parts = [f"{name}.{part}" for name in dates for part in settings.date_parts]
+    for field, given, known in (
+        ("categories", settings.categories if mixed else (), list(seen)),
+        ("keep", settings.keep, [*seen, *parts]),
+    ):
+        for name in given:
+            if name not in known:
+                raise InputError(f"Columns.{field} names {name!r}; {suggest(name, known)}")
     columns: list[Column] = []
     dropped: dict[str, str] = {}
-    for (name, part), tally in tallies.items():
-        feature = name if part is None else f"{name}.{part}"
-        if kinds[name] == "date" and settings.dates == "none":
-            dropped[name] = "dates are left out"
-        elif reason := _useless(tally, kinds[name]):
-            dropped[feature] = reason
+    wrong: dict[str, pa.DataType] = {}
+    for name, one in seen.items():
+        if reason := one.left_out(settings, labels):
+            dropped[name] = reason
+        elif one.kind == "other" or (one.kind == "category" and not mixed):
+            wrong[name] = one.dtype
+        elif one.kind == "date":
+            found, out = _parts_of(one, settings)
+            columns, dropped = [*columns, *found], {**dropped, **out}
         else:
-            column = _column(feature, name, part, kinds[name], tally, settings)
-            columns.append(dataclasses.replace(column, zone=zones.get(name, "")))
+            columns.append(_column(one, settings))
+    if wrong:
+        raise no_numbers(where, wrong, advice)
     if not columns:
-        reasons = ", ".join(f"{name}: {why}" for name, why in dropped.items())
-        raise InputError(f"{where} has 0 columns that vary ({reasons}); allowed: at least 1")
+        few = [f"{name}: {why}" for name, why in list(dropped.items())[:NAMED_AT_MOST]]
+        more = f" and {len(dropped) - len(few)} more" if len(dropped) > len(few) else ""
+        raise InputError(
+            f"{where} has 0 columns that vary and tell more than which row it is "
+            f"({', '.join(few)}{more}); allowed: at least 1 (--columns.keep takes one as it is)"
+        )
+    names = tuple(column.name for column in columns)
+    # That of a table of numbers is found by who reads it, from rows that can be used.
+    offset = tuple(0.0 if c.part else seen[c.source].offset for c in columns) if mixed else ()
+    _say(dropped, {name: one.question(settings) for name, one in seen.items() if name in names})
     return Schema(
         shape=(len(columns),),
-        names=tuple(column.name for column in columns),
-        columns=tuple(columns),
+        names=names,
+        columns=tuple(columns) if mixed else None,
         dropped=tuple(dropped.items()),
+        dtype="float64" if any(offset) else "float32",
+        offset=offset if any(offset) else None,
     )
 
 
-def infer_schema_of_files(path: Input, selection: Selection, settings: Columns) -> Schema:
-    """The schema of the normal rows of .csv, .csv.gz and .parquet files.
+def infer_schema_of_files(
+    path: Input, selection: Selection, settings: Columns, *, advice: Advice = "mixed"
+) -> Schema | None:
+    """The schema of the normal rows of files.
 
     Args:
         path: as in `files.open_rows`.
         selection: which columns are labels and features.
         settings: how columns are read.
+        advice: what a person can do about a column that is no number.
+
+    Returns:
+        The schema; of rows of numbers without names None, whose shape is all that there is.
 
     Raises:
         InputError: as `infer_schema`, or if a file can't be read.
     """
-    batches = _batches(path, selection, settings)
-    return infer_schema(batches, settings, path, selection.normal_label)
+    if not is_table(path):
+        if settings.kinds == "numbers":
+            return None
+        raise InputError(f"{path} is no table; allowed with mixed columns: {', '.join(TABLES)}")
 
+    def read(names: Sequence[str] | None) -> Generator[pa.RecordBatch]:
+        return training_tables.normal_rows(path, selection, settings, names)
 
-def _kind(name: str, dtype: pa.DataType, settings: Columns, where: object) -> str:
-    if types.is_null(dtype):
-        return "missing"
-    if name in settings.categories and not cells.is_date(dtype):
-        return "category"
-    for kind, test in (
-        ("boolean", types.is_boolean),
-        ("number", cells.is_number),
-        ("category", cells.is_text),
-        ("date", cells.is_date),
-    ):
-        if test(dtype):
-            return kind
-    raise InputError(
-        f"{where}: column {name!r} is of type {dtype}; "
-        f"allowed: numbers, text, booleans, dates, or --drop-columns {name}"
+    labels = training_tables.row_labels(path)
+    normal_label = selection.normal_label
+    return infer_schema(
+        read, settings, path, labels=labels, advice=advice, normal_label=normal_label
     )
 
 
-def _count(tally: Tally, column: pa.Array, kind: str, read: Column) -> None:
-    if kind == "category":
-        tally.add_text(cells.text_of(column))
-        return
-    batch = pa.record_batch([column], names=[read.source])
-    tally.add_numbers(cells.read_cells(batch, [read], str, None)[:, 0])
+def _look(read: Read, settings: Columns, where: object) -> dict[str, Seen]:
+    seen: dict[str, Seen] = {}
+    with contextlib.closing(read(None)) as batches:
+        for batch in batches:
+            _add(seen, batch, settings, where)
+            if settings.kinds == "numbers" and batch.num_rows:
+                break
+    if settings.kinds == "mixed":
+        return seen
+    # Most columns of numbers vary and repeat within a batch.
+    left = [name for name, one in seen.items() if not one.settled]
+    again: dict[str, Seen] = {}
+    if left:
+        with contextlib.closing(read(left)) as batches:
+            for batch in batches:
+                _add(again, batch, settings, where)
+                if batch.num_rows and all(one.settled for one in again.values()):
+                    break
+    return seen | again
 
 
-def _useless(tally: Tally, kind: str) -> str | None:
-    """Why nothing can be learnt from a column, or None."""
-    there = tally.rows - tally.missing
-    if not there:
-        return "no cell has a value"
-    if kind == "category":
-        if len(tally.values) == 1 and not tally.more:
-            return f"always {next(iter(tally.values))!r}"
-        different = len(tally.values) + tally.more
-        if there > 2 and different > MOST_DIFFERENT * there:
-            return f"text that names rows: {different} values in {there} rows"
-    elif tally.low == tally.high:
-        return f"always {tally.low:g}"
-    return None
+def _add(seen: dict[str, Seen], batch: pa.RecordBatch, settings: Columns, where: object) -> None:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        kind = kind_of(name, column.type, settings)
+        one = seen.setdefault(name, Seen(name, kind, column.type))
+        if one.kind == "missing":
+            one.kind, one.dtype = kind, column.type
+        elif kind not in ("missing", one.kind):
+            raise InputError(
+                f"{where}: column {name!r} is of type {column.type} in some files; "
+                f"allowed: {one.kind} in all"
+            )
+        one.add(column)
 
 
-def _column(
-    feature: str, name: str, part: DatePart | None, kind: str, tally: Tally, settings: Columns
-) -> Column:
-    indicator = settings.indicator and tally.missing > 0
-    if kind == "category":
+def _parts_of(one: Seen, settings: Columns) -> tuple[list[Column], dict[str, str]]:
+    """The parts of a column of dates that are features, and why others aren't."""
+    if settings.dates == "none":
+        return [], {one.name: "dates are left out"}
+    columns, dropped = [], {}
+    for part in (part for part in DATE_PARTS if part in settings.date_parts):
+        feature, numbers = f"{one.name}.{part}", one.parts[part]
+        reason = f"{ALWAYS}{numbers.low:g}" if numbers.constant else uncovered(part, one.days)
+        if reason and not {one.name, feature} & set(settings.keep):
+            dropped[feature] = reason
+        else:
+            columns.append(_column(one, settings, part))
+    return columns, dropped
+
+
+def _column(one: Seen, settings: Columns, part: DatePart | None = None) -> Column:
+    kind: ColumnKind = "boolean" if one.kind == "boolean" else "number"
+    kept: tuple[str, ...] = ()
+    rare = 0
+    if one.kind == "category":
+        kind = "category"
         # By count, then by name: the same for any order of the rows.
-        ordered = sorted(tally.values.items(), key=lambda entry: (-entry[1], entry[0]))
+        ordered = sorted(one.texts.values.items(), key=lambda entry: (-entry[1], entry[0]))
         kept = tuple(value for value, _ in ordered[: settings.most_categories])
-        return Column(
-            name=feature,
-            kind="category",
-            source=name,
-            categories=kept,
-            rare=len(ordered) - len(kept) + tally.more,
-            embedding=settings.embedding,
-            indicator=indicator,
-        )
-    read: ColumnKind = "boolean" if kind == "boolean" else "number"
-    if part is not None and settings.dates == "cycle":
-        read = "cycle"
-    return Column(name=feature, kind=read, source=name, part=part, indicator=indicator)
-
-
-def _batches(path: Input, selection: Selection, settings: Columns) -> Iterator[pa.RecordBatch]:
-    """The features of the normal rows of files."""
-    sources, _ = find_sources(path)
-    for source, constants in zip(sources, partition_values(sources), strict=True):
-        if not source.path.is_file():
-            raise InputError(f"{source.path} does not exist or is no file")
-        first = 0
-        for batch in _read(source.path, selection, settings):
-            for name, value in constants.items():
-                if name not in batch.schema.names:
-                    batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
-            kept = _features(batch, selection, source.path, first)
-            first += batch.num_rows
-            yield kept
-
-
-def _features(
-    batch: pa.RecordBatch, selection: Selection, path: Path, first_row: int
-) -> pa.RecordBatch:
-    names = batch.schema.names
-    check_once(names, f"{path} has")
-    label = selection.label_column
-    for name in ({label} if label else set()) | set(selection.drop_columns):
-        if name not in names:
-            raise InputError(f"{path} has no column {name!r}; {suggest(name, names)}")
-    others = {label, *selection.drop_columns, *selection.key_columns}
-    features = tuple(
-        name for name in names if name not in others and not PANDAS_INDEX.fullmatch(name)
+        rare = len(ordered) - len(kept) + one.texts.more
+    elif part is not None and settings.dates == "cycle":
+        kind = "cycle"
+    return Column(
+        name=one.name if part is None else f"{one.name}.{part}",
+        kind=kind,
+        source=one.name,
+        part=part,
+        zone=one.zone if part is not None else "",
+        categories=kept,
+        rare=rare,
+        embedding=settings.embedding if kind == "category" else 0,
+        indicator=settings.indicator and one.missing > 0,
     )
-    if not features:
-        raise InputError(f"{path} has 0 feature columns of {len(names)}; allowed: at least 1")
-    if label is not None:
-        schema = Schema(shape=(len(features),), names=features)
-        layout = Layout(path=path, features=features, schema=schema, selection=selection)
-        is_anomaly = labels_of_batch(batch, layout, first_row)
-        assert is_anomaly is not None
-        batch = batch.filter(pa.array(is_anomaly == 0))
-    return batch.select(list(features))
 
 
-def _read(path: Path, selection: Selection, settings: Columns) -> Iterator[pa.RecordBatch]:
-    names: list[str] = []
-    is_csv = path.name.lower().endswith((".csv", ".csv.gz"))
-    if not is_csv and path.suffix.lower() != ".parquet":
-        raise InputError(f"{path} is no table; allowed with mixed columns: .csv, .csv.gz, .parquet")
-    try:
-        if not is_csv:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                yield from file.iter_batches(BATCH_ROWS)
-            return
-        names, found, block_bytes = csv_columns(path, selection)
-        wanted = {
-            name: _csv_type(dtype, name == selection.label_column or name in settings.categories)
-            for name, dtype in zip(names, found, strict=True)
-        }
-        read = pyarrow.csv.ReadOptions(
-            block_size=block_bytes, column_names=None if selection.header else names
-        )
-        with pyarrow.csv.open_csv(
-            path,
-            read,
-            pyarrow.csv.ParseOptions(newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(column_types=wanted),
-        ) as reader:
-            yield from reader
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise (
-            csv_error(path, names, error) if is_csv else unreadable(path, "Parquet", error)
-        ) from error
+def _say(dropped: Mapping[str, str], questions: Mapping[str, str | None]) -> None:
+    """Tell in one line each which columns are left out, and which may have to be."""
+    for what, reasons, advice in (
+        ("left out of training", dropped, "--columns.keep (Columns.keep) takes them as features"),
+        ("look at", questions, "--drop-columns leaves them out, --columns.keep keeps them"),
+    ):
+        alike: dict[str, list[str]] = {}
+        for name, why in reasons.items():
+            if why is not None:
+                alike.setdefault(NEVER if why.startswith(ALWAYS) else why, []).append(name)
+        if alike:
+            listed = "; ".join(f"{_listed(names)} ({why})" for why, names in alike.items())
+            logger.warning("aejax: %s: %s. %s", what, listed, advice)
 
 
-def _csv_type(dtype: pa.DataType, as_text: bool) -> pa.DataType:
-    """A type that holds whatever later rows of a column bring."""
-    if as_text or types.is_null(dtype) or cells.is_text(dtype):
-        return pa.string()
-    return pa.float64() if cells.is_number(dtype) else dtype
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:NAMED_AT_MOST]))
+    return shown + (f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else "")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,45 +12,27 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Iterator[Item], depth: int) -> Generator[Item]:
-    """The same items, read by a thread that stays at most `depth` items ahead."""
-    ready: queue.Queue[Any] = queue.Queue(depth)
-    stop = threading.Event()
+    """The same items, read by a thread while at most `depth` wait to be used; closed at the end.
+
+    The thread ends before this generator does, and before the process where nobody closes it.
+    """
     end = object()
-
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def read() -> None:
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
         try:
-            for item in items:
-                if not put((item, None)):
-                    return
+            for _ in range(depth + 1):
+                waiting.append(pool.submit(next, items, end))
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(pool.submit(next, items, end))
+                yield item
                 # Not kept while the next one is made: that would be one more in memory.
                 del item
-            put((end, None))
-        except BaseException as error:  # Raised again where the items are used.
-            put((end, error))
-
-    thread = threading.Thread(target=read, name="reader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is end:
-                return
-            yield item
-            del item
-    finally:
-        stop.set()
-        thread.join()
+        finally:
+            for future in waiting:
+                future.cancel()
+            pool.shutdown()
+            if isinstance(items, Generator):
+                items.close()
 
 
 class Behind(Generic[Item]):

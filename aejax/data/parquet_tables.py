@@ -15,7 +15,7 @@ from aejax.data.blocks import Block, Part
 from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
-from aejax.data.tables import NO_CONSTANTS, choose_columns, to_block
+from aejax.data.tables import NO_CONSTANTS, choose_columns, fits_float32, to_block
 
 # Of all the columns that are read together; each has a buffer of its own.
 PARQUET_BUFFERS_BYTES = 1 << 26
@@ -79,7 +79,10 @@ def open_parquet(
                         f"allowed: the {groups[group]} that it promises"
                     )
 
-    return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks)
+    types = {name: value.type for name, value in layout.constants.items()}
+    types |= dict(zip(columns.names, columns.types, strict=True))
+    wide = not all(fits_float32(types[name]) for name in layout.features)
+    return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks, wide=wide)
 
 
 def _parquet(path: Path, columns: int = 1) -> pyarrow.parquet.ParquetFile:

@@ -186,10 +186,12 @@ def cast_rows(
 
     Returns:
         [n, *schema.shape] of schema.dtype; a view of `x` where nothing changes. Values beyond
-        the range of a floating-point type become infinities.
+        the range of float32 become infinities.
     """
     x = x.reshape(len(x), *schema.shape)
     dtype = np.dtype(schema.dtype)
+    if dtype == np.float64:
+        return within_float32(x.astype(dtype, copy=False))
     if x.dtype == dtype:
         return x
     if dtype.kind in "iu":
@@ -209,6 +211,12 @@ def cast_rows(
             x = np.where(valid, x, 0)
     with np.errstate(over="ignore"):
         return x.astype(dtype)
+
+
+def within_float32(x: np.ndarray) -> np.ndarray:
+    """Numbers of float64, those beyond the range of float32 as infinities."""
+    beyond = np.abs(x) > np.finfo(np.float32).max
+    return np.where(beyond, np.copysign(np.inf, x), x) if beyond.any() else x
 
 
 def finite_rows(x: np.ndarray) -> np.ndarray:

@@ -39,12 +39,16 @@ class Schema:
 
     Args:
         shape: shape of one row, without the batch axis: (features,), or (height, width, channels).
-        dtype: NumPy name of the stored type: "float32" or "uint8".
+        dtype: NumPy name of the type in which rows are read and kept: "float32", "uint8", or
+            "float64" where float32 would lose digits until an offset is subtracted.
         names: a name for every feature of a table, in order; None for images and series.
         kind: "table" (named columns), "series" (samples in time) or "image".
         columns: what each column of a mixed table is; None for rows of numbers without
             missing cells.
-        dropped: of a mixed table, the columns that were left out, each with the reason.
+        dropped: of a table with names, the columns of the training rows that are no features,
+            each with the reason; scoring passes them by.
+        offset: what is subtracted of each feature, in float64, before rows become float32, flat;
+            None where nothing is. See `aejax.data.offsets`.
     """
 
     shape: tuple[int, ...]
@@ -54,6 +58,7 @@ class Schema:
     # Not in `repr`, which is part of the fingerprints of detectors that have no such columns.
     columns: tuple[Column, ...] | None = dataclasses.field(default=None, repr=False)
     dropped: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
+    offset: tuple[float, ...] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         sizes = all(isinstance(size, int) and size >= 1 for size in self.shape)
@@ -62,8 +67,10 @@ class Schema:
                 f"Schema.shape is {self.shape!r}; "
                 f"allowed: sizes of at least 1, at most {MAX_FEATURES} features"
             )
-        if self.dtype not in ("float32", "uint8"):
-            raise InputError(f"Schema.dtype is {self.dtype!r}; allowed: 'float32', 'uint8'")
+        if self.dtype not in ("float32", "uint8", "float64"):
+            raise InputError(
+                f"Schema.dtype is {self.dtype!r}; allowed: 'float32', 'uint8', 'float64'"
+            )
         if self.kind not in ("table", "series", "image"):
             raise InputError(f"Schema.kind is {self.kind!r}; allowed: 'table', 'series', 'image'")
         if self.kind == "image" and len(self.shape) != 3:
@@ -78,6 +85,19 @@ class Schema:
         check_once(self.names or (), "Schema.names has")
         if self.columns is not None:
             self._check_columns(self.columns)
+        if self.offset is not None:
+            self._check_offset(self.offset)
+
+    def _check_offset(self, offset: tuple[float, ...]) -> None:
+        if self.dtype != "float64":
+            raise InputError(
+                f"Schema.dtype is {self.dtype!r}; allowed with Schema.offset: 'float64'"
+            )
+        if len(offset) != self.features or not all(map(math.isfinite, offset)):
+            raise InputError(
+                f"Schema.offset has {len(offset)} numbers; "
+                f"allowed: a finite one for each of {self.features} features"
+            )
 
     def _check_columns(self, columns: tuple[Column, ...]) -> None:
         names = tuple(column.name for column in columns)
@@ -86,10 +106,10 @@ class Schema:
                 f"Schema.columns has {len(columns)} columns; "
                 f"allowed: those of Schema.names, {self.features}"
             )
-        if self.dtype != "float32" or self.kind != "table":
+        if self.dtype == "uint8" or self.kind != "table":
             raise InputError(
                 f"Schema.dtype is {self.dtype!r} and kind {self.kind!r}; "
-                "allowed with columns: 'float32', 'table'"
+                "allowed with columns: 'float32' or 'float64', 'table'"
             )
 
     @property
@@ -100,9 +120,19 @@ class Schema:
         return tuple(dict.fromkeys(column.source for column in self.columns))
 
     @property
+    def device_dtype(self) -> str:
+        """NumPy name of the type in which compiled programs take rows: "float32" or "uint8"."""
+        return "float32" if self.dtype == "float64" else self.dtype
+
+    @property
     def features(self) -> int:
         """Number of values in a row."""
         return math.prod(self.shape)
+
+    def with_offset(self, offset: tuple[float, ...] | None) -> Schema:
+        """The schema with another offset, and the type that goes with it."""
+        dtype = self.device_dtype if offset is None else "float64"
+        return dataclasses.replace(self, dtype=dtype, offset=offset)
 
     def feature_name(self, index: int) -> str:
         """Name of the feature at a flat index; positions stand in where there are no names."""
@@ -127,7 +157,10 @@ class Schema:
         }
         if self.columns is not None:
             written["columns"] = [column.to_dict() for column in self.columns]
+        if self.columns is not None or self.dropped:
             written["dropped"] = dict(self.dropped)
+        if self.offset is not None:
+            written["offset"] = list(self.offset)
         return written
 
     @staticmethod
@@ -135,6 +168,7 @@ class Schema:
         """The schema that `to_dict` wrote; raises InputError where it isn't one."""
         try:
             names, columns = written["names"], written.get("columns")
+            offset = written.get("offset")
             return Schema(
                 shape=tuple(written["shape"]),
                 dtype=str(written["dtype"]),
@@ -144,8 +178,11 @@ class Schema:
                 dropped=tuple(
                     (str(k), str(v)) for k, v in dict(written.get("dropped", {})).items()
                 ),
+                offset=None if offset is None else tuple(map(float, offset)),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(
                 f"schema is {str(written)[:80]!r}; allowed: shape, dtype, names, kind ({error!r})"
             ) from None

@@ -1,4 +1,4 @@
-"""What is wrong with an input's rows, and what never changes in them, as blocks go by."""
+"""What is wrong with an input's rows, as blocks go by."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ class SeenRows:
         self.opened, self.selection = opened, selection
         self.rows = self.bad = 0
         self.first = ""
-        self.same: np.ndarray | None = None
-        self.value = np.empty(0)
 
     def look(self, block: Block) -> np.ndarray | None:
         """Which rows of a block can be used: bool [n], or None for all of them.
@@ -51,9 +49,7 @@ class SeenRows:
         good = usable_rows(block.x, self.opened.schema)
         good[list(block.bad)] = False
         self.rows += len(good)
-        usable = block.x if block.y is None else block.x[good & (block.y == 0)]
         if good.all():
-            self._compare(usable)
             return None
         row = int(np.argmin(good))
         what = self._what(block, row)
@@ -64,7 +60,6 @@ class SeenRows:
             )
         self.first = self.first or what
         self.bad += len(good) - int(good.sum())
-        self._compare(block.x[good] if block.y is None else usable)
         return good
 
     def _what(self, block: Block, row: int) -> str:
@@ -78,18 +73,6 @@ class SeenRows:
             values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
         wrong = int(np.argmin(np.isfinite(values)))
         return f"{name}, {self.opened.schema.feature_name(wrong)!r} is {values[wrong]}"
-
-    def _compare(self, x: np.ndarray) -> None:
-        schema = self.opened.schema
-        # Of mixed tables, columns that never change were left out when they were inferred.
-        if not len(x) or schema.kind != "table" or schema.columns is not None:
-            return
-        flat = x.reshape(len(x), -1)
-        if self.same is None:
-            self.value, self.same = flat[0].copy(), np.ones(flat.shape[1], bool)
-        # Only columns that haven't changed yet are looked at: after a block, hardly any.
-        left = np.flatnonzero(self.same)
-        self.same[left] = (flat[:, left] == self.value[left]).all(axis=0)
 
     def check(self, normal: int) -> None:
         """Refuse an input of which nothing is left to train on.
@@ -112,10 +95,3 @@ class SeenRows:
     def left_out(self) -> LeftOut | None:
         """The rows that can't be trained on, if any."""
         return LeftOut(rows=self.bad, of=self.rows, first=self.first) if self.bad else None
-
-    def constant(self) -> tuple[int, float] | None:
-        """Position and value of the first feature that is the same in all normal rows."""
-        if self.same is None or not self.same.any():
-            return None
-        index = int(np.argmax(self.same))
-        return index, float(self.value[index])

@@ -14,6 +14,8 @@ from aejax.config import InputError
 
 Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet", ".array_record")
+# Those whose columns have names.
+TABLES = (".csv", ".csv.gz", ".parquet")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -59,6 +61,16 @@ def find_sources(inputs: Input) -> tuple[list[Source], bool]:
     if not path.exists() and glob.has_magic(str(path)):
         return _by_pattern(path), True
     return [Source(path=path, name=path.name)], False
+
+
+def is_table(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:
+    """Whether an input's files have columns with names; raises InputError where it has no file."""
+    if isinstance(inputs, (str, os.PathLike)) and not Path(inputs).exists():
+        from aejax.data import named_rows
+
+        if named_rows.is_name(os.fspath(inputs)):
+            return False
+    return find_sources(inputs)[0][0].path.name.lower().endswith(TABLES)
 
 
 def _in_folder(folder: Path) -> list[Source]:
@@ -131,7 +143,7 @@ def partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
                 f"{source.path} lies in folders for {[name for name, _ in source.partition]}; "
                 f"allowed: {names}, as {sources[0].path}"
             )
-        if not source.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
+        if not source.name.lower().endswith(TABLES):
             raise InputError(
                 f"{source.path} has no columns to add {names} to; allowed: CSV or Parquet files"
             )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ import pyarrow.types
 
 from aejax.config import InputError, suggest
 from aejax.data.blocks import Block
-from aejax.data.cells import read_cells
+from aejax.data.cells import is_date, is_number, is_text, read_cells
+from aejax.data.offsets import is_wide
 from aejax.data.rows import Selection, cast_rows, labels_to_flags
 from aejax.data.schema import Schema, check_once
 
@@ -26,6 +28,9 @@ BUFFER_VALUES = 1 << 19
 NO_CONSTANTS: Mapping[str, pa.Scalar] = MappingProxyType({})
 # The row labels that pandas writes beside a table's own columns.
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+
+Advice = Literal["none", "drop", "mixed", "frame"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,22 +81,10 @@ def choose_columns(
     Raises:
         InputError: if a column is missing, there twice or not numeric, or no feature is left.
     """
-    check_once(names, f"{path} has")
     constants = {name: value for name, value in constants.items() if name not in names}
+    features = feature_names(path, [*names, *constants], selection)
     types = dict(zip(names, found_types, strict=True))
     types |= {name: value.type for name, value in constants.items()}
-    names = list(types)
-    label = selection.label_column
-    chosen = {
-        "label_column": () if label is None else (label,),
-        "drop_columns": selection.drop_columns,
-    }
-    for field, columns in {**chosen, "key_columns": selection.key_columns}.items():
-        for column in columns:
-            if column not in types:
-                raise InputError(
-                    f"{path} has no column {column!r} ({field}); {suggest(column, names)}"
-                )
     if expected is not None and expected.sources is not None:
         if missing := [name for name in expected.sources if name not in types]:
             more = (
@@ -103,37 +96,95 @@ def choose_columns(
                 "allowed: every column of the training rows"
             )
         features = expected.sources
-    else:
-        others = {label, *selection.drop_columns, *selection.key_columns}
-        features = tuple(
-            name for name in names if name not in others and not PANDAS_INDEX.fullmatch(name)
-        )
     if not features:
         raise InputError(
-            f"{path} has 0 feature columns of {len(names)} columns; allowed: at least 1"
+            f"{path} has 0 feature columns of {len(types)} columns; allowed: at least 1"
         )
     mixed = expected is not None and expected.columns is not None
     if expected is not None and not mixed and len(features) != expected.features:
         raise InputError(
             f"{path} has {len(features)} feature columns; allowed: {expected.features}"
         )
-    for name in () if mixed else features:
-        if not _is_numeric(types[name]):
-            raise InputError(
-                f"{path}: column {name!r} is of type {types[name]}; "
-                f"allowed: numbers, or --drop-columns {name}"
-                + ("" if expected is not None else ", or aejax train --columns.kinds mixed")
-            )
+    if not mixed and (wrong := {n: types[n] for n in features if not is_numeric(types[n])}):
+        advice: Advice = "none" if expected is not None else "mixed"
+        raise no_numbers(path, wrong, advice)
     schema = expected or Schema(shape=(len(features),), names=features, kind="table")
     return Layout(
         path=path, features=features, schema=schema, selection=selection, constants=constants
     )
 
 
-def _is_numeric(dtype: pa.DataType) -> bool:
+def feature_names(path: Path, names: Sequence[str], selection: Selection) -> tuple[str, ...]:
+    """The columns of a table that a selection leaves as features.
+
+    Raises:
+        InputError: if a name is there twice, or a selected column is not there.
+    """
+    check_once(names, f"{path} has")
+    label = selection.label_column
+    chosen = {
+        "label_column": () if label is None else (label,),
+        "drop_columns": selection.drop_columns,
+        "key_columns": selection.key_columns,
+    }
+    for field, columns in chosen.items():
+        for column in columns:
+            if column not in names:
+                raise InputError(
+                    f"{path} has no column {column!r} ({field}); {suggest(column, names)}"
+                )
+    others = {column for columns in chosen.values() for column in columns}
+    return tuple(name for name in names if name not in others and not PANDAS_INDEX.fullmatch(name))
+
+
+def no_numbers(where: object, wrong: Mapping[str, pa.DataType], advice: Advice) -> InputError:
+    """The error for all columns of a table that hold something else than numbers.
+
+    Args:
+        where: they are.
+        wrong: their names and types.
+        advice: what a person can do about it: nothing ("none"), leave columns out ("drop"), or
+            that and read the table as a mixed one, where it takes them, at the shell ("mixed") or
+            in Python ("frame").
+    """
+    few = list(wrong.items())[:NAMED_AT_MOST]
+    if len(wrong) == 1:
+        said = f"{where}: column {few[0][0]!r} is of type {few[0][1]}; allowed: numbers"
+    else:
+        shown = ", ".join(f"{name!r} ({dtype})" for name, dtype in few)
+        more = f" and {len(wrong) - len(few)} more" if len(wrong) > len(few) else ""
+        said = f"{where}: columns {shown}{more} are no numbers; allowed: numbers"
+    others = [name for name, dtype in wrong.items() if not is_mixed(dtype)]
+    mixed = advice in ("mixed", "frame") and len(others) < len(wrong)
+    if advice == "frame":
+        said += f", or a frame without {', '.join(map(repr, wrong))}"
+        said += ", or Config.columns = Columns(kinds='mixed')" if mixed else ""
+        said += f" without {', '.join(map(repr, others))}" if mixed and others else ""
+    elif advice != "none":
+        said += f", or --drop-columns {shlex.join(wrong)}"
+        said += ", or aejax train --columns.kinds mixed" if mixed else ""
+        said += f" --drop-columns {shlex.join(others)}" if mixed and others else ""
+    return InputError(said)
+
+
+def is_mixed(dtype: pa.DataType) -> bool:
+    """Whether a mixed table may have such cells."""
+    tests = (is_text, is_date, is_number, pyarrow.types.is_boolean, pyarrow.types.is_null)
+    return any(test(dtype) for test in tests)
+
+
+def is_numeric(dtype: pa.DataType) -> bool:
+    """Whether a column can be taken for one of numbers: booleans and nothing at all can, too."""
     kinds = pyarrow.types
     tests = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal, kinds.is_null)
     return any(test(dtype) for test in tests)
+
+
+def fits_float32(dtype: pa.DataType) -> bool:
+    """Whether float32 holds every number of a type."""
+    if pyarrow.types.is_integer(dtype) or pyarrow.types.is_floating(dtype):
+        return not is_wide(np.dtype(dtype.to_pandas_dtype()))
+    return not pyarrow.types.is_decimal(dtype)
 
 
 def to_block(
@@ -152,15 +203,16 @@ def to_block(
         batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
     noted = bad if layout.selection.bad_cells == "null" else None
     if layout.schema.columns is None:
-        x = cast_rows(
-            _numbers(batch, layout.features), layout.schema, layout.path, first_row, noted
-        )
+        dtype = np.float64 if layout.schema.dtype == "float64" else np.float32
+        x = numbers_of(batch, layout.features, dtype)
+        x = cast_rows(x, layout.schema, layout.path, first_row, noted)
     else:
 
         def place(row: int) -> str:
             return f"{layout.path}: row {first_row + row}"
 
-        x = read_cells(batch, layout.schema.columns, place, noted)
+        x = read_cells(batch, layout.schema.columns, place, noted, layout.schema.dtype)
+        x = cast_rows(x, layout.schema, layout.path, first_row)
     return Block(
         first_row=first_row,
         x=x,
@@ -170,20 +222,20 @@ def to_block(
     )
 
 
-def _numbers(batch: pa.RecordBatch, features: Sequence[str]) -> np.ndarray:
-    """The features as float32 [n, features], NaN for nulls."""
-    rows = batch.num_rows
+def numbers_of(batch: pa.RecordBatch, features: Sequence[str], dtype: Any) -> np.ndarray:
+    """Columns of numbers as rows [n, features] of float32 or float64, NaN for nulls."""
+    rows, wanted = batch.num_rows, pa.from_numpy_dtype(dtype)
     columns = []
     for name in features:
         column = batch.column(name)
-        if column.type != pa.float32():
-            column = column.cast(pa.float32(), safe=False)
+        if column.type != wanted:
+            column = column.cast(wanted, safe=False)
         columns.append(column.to_numpy(zero_copy_only=False))
     # Through a buffer that stays in the cache, and turned square by square there: otherwise
     # every value would be fetched from memory by itself.
-    x = np.empty((rows, len(features)), np.float32)
+    x = np.empty((rows, len(features)), dtype)
     step = min(rows, max(TURNED_ROWS, BUFFER_VALUES // len(features)))
-    buffer = np.empty((len(features), step), np.float32)
+    buffer = np.empty((len(features), step), dtype)
     for start in range(0, rows, step):
         count = min(step, rows - start)
         for index, column in enumerate(columns):

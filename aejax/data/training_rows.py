@@ -38,14 +38,12 @@ class TrainingRows:
         anomalous: labelled anomalies; none where there are no labels.
         schema: of a row.
         left_out: rows with a missing, infinite or unreadable value, if any.
-        constant: position and value of the first feature that is the same in all normal rows.
     """
 
     normal: Stored
     anomalous: Stored
     schema: Schema
     left_out: LeftOut | None = None
-    constant: tuple[int, float] | None = None
 
 
 def read_training(
@@ -113,7 +111,6 @@ def read_training(
                 normal=there,
                 anomalous=np.empty((0, *schema.shape), schema.dtype),
                 schema=schema,
-                constant=seen.constant(),
             )
     seen = SeenRows(opened, selection)
     with _Sink(folder, opened, -1 if large else memory_limit) as sink:
@@ -166,7 +163,7 @@ class _Sink:
         self.held = []
 
     def finish(self, identity: Callable[[], dict[str, Any]], seen: SeenRows) -> TrainingRows:
-        schema, left_out, constant = self.opened.schema, seen.left_out(), seen.constant()
+        schema, left_out = self.opened.schema, seen.left_out()
         if self.writer is None:
             none = np.empty((0, *schema.shape), schema.dtype)
             try:
@@ -183,10 +180,9 @@ class _Sink:
                 anomalous=anomalous,
                 schema=schema,
                 left_out=left_out,
-                constant=constant,
             )
         told = None if left_out is None else dataclasses.asdict(left_out)
-        self.writer.commit({"identity": identity(), "left_out": told, "constant": constant})
+        self.writer.commit({"identity": identity(), "left_out": told})
         found = _reopened(self.folder, schema, identity())
         assert found is not None
         return found
@@ -206,13 +202,12 @@ def _reopened(folder: Path, schema: Schema, identity: dict[str, Any]) -> Trainin
     if found is None or found[0].get("identity") != identity:
         return None
     described, rows = found
-    left_out, constant = described.get("left_out"), described.get("constant")
+    left_out = described.get("left_out")
     return TrainingRows(
         normal=rows[NORMAL],
         anomalous=rows[ANOMALOUS],
         schema=schema,
         left_out=None if left_out is None else LeftOut(**left_out),
-        constant=None if constant is None else (int(constant[0]), float(constant[1])),
     )
 
 

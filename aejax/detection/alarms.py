@@ -11,8 +11,10 @@ import numpy as np
 from aejax.config import Config
 from aejax.config.scores import DEFAULT, is_mean_error, learns, score_object
 from aejax.core import optimizers, steps
+from aejax.core.scaling import Scaler
 from aejax.data.batches import evenly, in_blocks
 from aejax.data.disk_rows import Stored
+from aejax.data.offsets import MOST_WHOLE
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
@@ -26,6 +28,8 @@ LEAST_ROWS_FOR_WILD = 100
 # A trained network whose error is above this share of an untrained one's learnt nothing.
 LEAST_GAIN = 0.95
 HASHED_AT_ONCE = 1 << 12
+# Steps of float32 in a feature's spread.
+LEAST_STEPS = 64
 # Of a value's distance from the median, in distances that 99 % of the rows keep within.
 WILD = 100.0
 
@@ -51,6 +55,7 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
         size = batch_size_for(len(normal), detector.schema, detector.config)
         scores = [one.score_rows(rows, batch_size=size) for one in (trained, _untrained(trained))]
         found += no_better(*(mean_error(each, detector.config.train.trim) for each in scores))
+    found += few_steps(detector.scaler, detector.schema, scaled)
     return found + wild_values(detector.config, detector.schema, scaled)
 
 
@@ -113,6 +118,33 @@ def wild_values(config: Config, schema: Schema, rows: Stored) -> list[str]:
         f"{schema.feature_name(worst)} has a value {times[worst]:.0f} times as far from its median "
         "as 99 % of the training rows: it decides the scale; look at it, or set Scale.clip"
     ]
+
+
+def few_steps(scaler: Scaler, schema: Schema, rows: Stored) -> list[str]:
+    """An alarm if a feature is so far from 0 beside its spread that float32 rounds most of it away.
+
+    Rows that came as float64 have an offset then; these came as float32, or their first rows
+    didn't show it.
+    """
+    if schema.dtype == "uint8" or scaler.shift is None or scaler.factor is None:
+        return []
+    shift, factor = np.asarray(scaler.shift), np.asarray(scaler.factor)
+    if not shift.ndim:
+        return []
+    # Steps of float32 from one number to the next, in units of the spread.
+    step = np.abs(shift * factor).ravel() * np.finfo(np.float32).eps
+    for worst in np.flatnonzero(step > 1 / LEAST_STEPS).tolist():
+        few = rows[evenly(len(rows), MOST_SCALED_ROWS)].reshape(-1, schema.features)[:, worst]
+        few = few[np.isfinite(few)]
+        whole = (few == np.floor(few)).all() and np.abs(few).max(initial=0) <= MOST_WHOLE
+        if whole or len(different := np.unique(few)) < 2:
+            continue
+        return [
+            f"{schema.feature_name(worst)} lies around {shift.ravel()[worst]:.6g}, where "
+            f"float32 holds {len(different)} different values of its range: hand the rows over "
+            "as float64, or less a constant"
+        ]
+    return []
 
 
 def rows_seen_in_training(training: Stored, test: np.ndarray) -> list[str]:

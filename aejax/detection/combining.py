@@ -12,6 +12,7 @@ from aejax.config import Combine, Config, InputError
 from aejax.detection.detector import Detector
 from aejax.detection.loading import RANK_QUANTILES
 from aejax.detection.normal import stacked
+from aejax.detection.rows import as_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,20 @@ class Population:
         Raises:
             InputError: if no member is left, or members differ in what scoring needs.
         """
+        rows, _ = as_rows(x_calibrate, self._first.schema)
+        return self.ensemble_by(rows, combine=combine)
+
+    @property
+    def _first(self) -> Detector:
+        for detector in self.detectors:
+            if detector is not None:
+                return detector
+        raise InputError(f"ensemble of 0 members; all diverged: {self.problems}")
+
+    def ensemble_by(self, rows: np.ndarray, *, combine: Combine = "mean") -> Detector:
+        """As `ensemble`, by rows that were prepared."""
+        first = self._first
         kept = [detector for detector in self.detectors if detector is not None]
-        if not kept:
-            raise InputError(f"ensemble of 0 members; all diverged: {self.problems}")
-        first = kept[0]
         for detector in kept:
             if scoring_settings(detector.config) != scoring_settings(first.config):
                 raise InputError("members differ in model, error or scale; allowed: one of each")
@@ -76,13 +87,18 @@ class Population:
             },
         )
         if combine == "rank":
-            ensemble = with_ranks(ensemble, x_calibrate)
-        return ensemble.calibrate(x_calibrate)
+            ensemble = with_ranks(ensemble, rows)
+        return ensemble.calibrate_by(ensemble.score_rows(rows, check=True))
 
 
-def with_ranks(ensemble: Detector, x: Any) -> Detector:
-    """An ensemble with what ranks need: quantiles of every member's scores of normal rows."""
-    scores = dataclasses.replace(ensemble, combine="mean").member_scores(x)
+def with_ranks(ensemble: Detector, rows: np.ndarray) -> Detector:
+    """An ensemble with what ranks need: quantiles of every member's scores of normal rows.
+
+    Args:
+        ensemble: of members.
+        rows: normal rows that were prepared.
+    """
+    scores = dataclasses.replace(ensemble, combine="mean").member_score_rows(rows)
     grid = np.quantile(scores.astype(np.float64), np.linspace(0, 1, RANK_QUANTILES), axis=0)
     kept = {"calibration": {"scores": np.ascontiguousarray(grid.T, np.float32)}}
     return dataclasses.replace(ensemble, variables={**ensemble.variables, **kept})

@@ -161,7 +161,7 @@ def member_scores(
         )
         held = jax.device_put((detector.variables, detector.scaler))
         score = functools.partial(_by_row, detector.scorer, *held)
-        (scores,) = map_batches(score, rows, batch_size, schema.dtype)
+        (scores,) = map_batches(score, rows, batch_size, schema.device_dtype)
         found.append(scores.T[: len(chosen)])
     return np.concatenate(found)
 
@@ -184,7 +184,7 @@ def _scores_alone(
 
 
 def _by_row(scorer: steps.Scorer, variables: Any, scaler: Any, batch: jax.Array) -> Any:
-    return (steps.compiled_member_scores(scorer, variables, scaler, batch).T,)
+    return (steps.compiled_member_scores(scorer, variables, scaler, batch),)
 
 
 def _stack(trees: Sequence[Any]) -> Any:

@@ -13,23 +13,24 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule, score_text
+from aejax.config.own import describe
 from aejax.config.scores import DEFAULT
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
+from aejax.data.frames import as_table
 from aejax.data.schema import Schema
 from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
 from aejax.detection.kept_normal import describe_normal
 from aejax.detection.memory import BatchLimit
-from aejax.detection.own_network import code_digest, own_programs, own_score_programs
+from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
-from aejax.detection.rows import as_rows, check_scores, finite_rows
+from aejax.detection.rows import as_rows, check_scores, finite_rows, prepared_rows
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
-from aejax.detection.wording import Words, in_words
+from aejax.detection.wording import in_words
 from aejax.rules import p_values
-from aejax.training.identity import digest
 
 __all__ = ["Detector", "Reason", "arrays_of"]
 
@@ -66,6 +67,53 @@ class Detector:
     members: int = 1
     devices: int | None = dataclasses.field(default=None, compare=False)
 
+    @staticmethod
+    def of(
+        network: Any,
+        variables: Any,
+        *,
+        x_normal: Any,
+        scaler: Scaler | settings.Scale | None = None,
+        config: Config | None = None,
+        schema: Schema | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> Detector:
+        """A detector of a network that was trained elsewhere, with a threshold and reasons.
+
+        Args:
+            network: as in `Config(model=...)`.
+            variables: what it was trained to, {"params": ..., and others that it has}.
+            x_normal: normal rows, best not trained on, as `fit` takes them: the threshold, what
+                reasons are measured by, and what a score has to learn come from them.
+            scaler: a `Scaler`, or `Scale` settings to be fitted on `x_normal`; None scales as
+                `config` says, and without one not at all: the network takes rows as they are.
+            config: error, score, rule and more; its network is replaced.
+            schema: of the rows; None infers it.
+            provenance: facts to keep with the detector.
+
+        Raises:
+            InputError: if rows don't fit, or the rule needs more of them.
+
+        Example:
+            >>> import aejax, jax, numpy as np
+            >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+            >>> network = aejax.network(lambda key, shape: {"a": 0.5}, lambda v, x: x * v["a"])
+            >>> detector = Detector.of(network, {"params": {"a": np.float32(0.9)}}, x_normal=x)
+            >>> detector.predict(10 * x[:2])
+            array([ True,  True])
+        """
+        from aejax.detection.assembling import assemble
+
+        return assemble(
+            network,
+            variables,
+            x_normal=x_normal,
+            scaler=scaler,
+            config=config,
+            schema=schema,
+            provenance=provenance,
+        )
+
     @functools.cached_property
     def _model(self) -> PlacedModel:
         return PlacedModel(
@@ -90,24 +138,38 @@ class Detector:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a score: configuration, schema, scaler, parameters."""
-        described = f"{settings.to_dict(self.config.model)} {self.config.error} {self.schema}"
+        error = self.config.error
+        error = error if isinstance(error, str) else describe(error).own
+        described = f"{settings.to_dict(self.config.model)} {error} {self.schema}"
         tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
-        if self.scorer.model.is_own or not isinstance(self.config.score, str):
-            # Of the same names whether the network's code is here or not.
-            tree, described = artifact.named(tree), f"{described} {code_digest(self.programs)}"
-        arrays = digest(tree)
+        arrays = content_digest(tree, self.programs)
         described += f" {self.config.products} {self.combine or ''}"
         if self.config.score != DEFAULT:
             described += f" {score_text(self.config.score)}"
         if self.schema.columns is not None:
             described += f" {self.schema.columns}"
+        if self.schema.offset is not None:
+            described += f" {self.schema.offset}"
         return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()
+
+    def prepare(self, x: Any) -> np.ndarray:
+        """Rows as compiled programs take them: float32 (uint8 of bytes) [n, ...], less the offset.
+
+        Args:
+            x: rows, as in `score`.
+
+        Raises:
+            InputError: as `score` does.
+        """
+        return prepared_rows(x, self.schema)
 
     def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Score rows; larger is more anomalous.
 
         Args:
-            x: rows [n, ...] as the schema says, or a data frame with its columns.
+            x: rows [n, ...] as the schema says; or whatever has its columns, which are taken by
+                name: a data frame, an Arrow table or stream, a dict of columns, a structured
+                array.
             batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
 
         Returns:
@@ -124,7 +186,7 @@ class Detector:
     def score_rows(
         self, rows: np.ndarray, *, batch_size: int | None = None, check: bool = False
     ) -> np.ndarray:
-        """Score rows that have the schema's type and shape; rows with NaN get NaN."""
+        """Score rows that were prepared (see `prepare`); those with NaN get NaN."""
         (scores,) = self._model.run(steps.compiled_score, rows, batch_size)
         if check:
             check_scores(scores, rows, self.schema, self.config)
@@ -156,12 +218,11 @@ class Detector:
             InputError: if the detector is a single model, or rows don't fit the schema.
         """
         self._model.require_ensemble("member_scores", wanted=True)
-        rows, _ = as_rows(x, self.schema)
+        return self.member_score_rows(as_rows(x, self.schema)[0], batch_size=batch_size)
 
-        def by_row(*given: Any) -> Any:
-            return steps.compiled_member_scores(*given).T
-
-        (scores,) = self._model.run(by_row, rows, batch_size)
+    def member_score_rows(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """As `member_scores`, of rows that were prepared."""
+        (scores,) = self._model.run(steps.compiled_member_scores, rows, batch_size)
         return scores
 
     def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
@@ -171,17 +232,15 @@ class Detector:
             InputError: if rows don't fit the schema, the model gives no reconstructions, or
                 `top` is not from 1 to the number of features.
         """
-        rows = finite_rows(x, self.schema)
+        words = table = None
+        if self.schema.columns is not None:
+            # Once: a stream has its rows only once.
+            table = as_table(x, self.schema.sources)
+        rows = finite_rows(x if table is None else table, self.schema)
         _, features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)
-        words = self._words(rows, x)
+        if self.schema.columns is not None:
+            words = in_words(self, rows, table)
         return named_reasons(self.schema, features, errors, self.usual_errors, words)
-
-    def _words(self, rows: np.ndarray, x: Any) -> Words | None:
-        if self.schema.columns is None:
-            return None
-        from aejax.data.frames import as_table
-
-        return in_words(self, rows, as_table(x, self.schema.sources))
 
     @property
     def usual_errors(self) -> np.ndarray | None:
@@ -193,7 +252,7 @@ class Detector:
         return usual if self.combine is None else usual.mean(axis=0)
 
     def errors_of(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Every feature's error, float32 [n, features], of rows that fit the schema.
+        """Every feature's error, float32 [n, features], of rows that were prepared.
 
         Their mean is the row's error: a member that doesn't see some features
         (`Vary.features`) counts the others more. A missing cell of a mixed table has 0.
@@ -217,7 +276,7 @@ class Detector:
         """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top].
 
         Raises:
-            InputError: as `explain` does, but for rows: they have to fit the schema.
+            InputError: as `explain` does, but for rows: they have to be prepared.
         """
         self._model.require_reconstructions("explain")
         if not 1 <= top <= self.schema.features:
@@ -236,7 +295,12 @@ class Detector:
             InputError: if the model gives no reconstructions, or rows don't fit the schema.
         """
         self._model.require_reconstructions("reconstruct")
-        rows, _ = as_rows(x, self.schema)
+        return self.reconstruct_rows(as_rows(x, self.schema)[0], batch_size=batch_size)
+
+    def reconstruct_rows(
+        self, rows: np.ndarray, *, batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `reconstruct`, of rows that were prepared."""
         scaled, found = self._model.run(steps.compiled_reconstruct, rows, batch_size)
         return scaled, found
 
@@ -311,7 +375,7 @@ class Detector:
     def state_rows(
         self, rows: np.ndarray, layer: str, *, batch_size: int | None = None
     ) -> np.ndarray:
-        """States of a layer, or of "latent" what `encode` gives, of rows that fit the schema."""
+        """States of a layer, or of "latent" what `encode` gives, of rows that were prepared."""
         return inside.state_rows(self._model, rows, layer, batch_size)
 
     def p_values(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
@@ -361,7 +425,17 @@ class Detector:
             InputError: as `score` does, and if the rule can't be fitted: too few rows, or labels
                 that are missing or not asked for.
         """
-        scores = self.score(x)
+        return self.calibrate_by(self.score(x), rule=rule, is_anomaly=is_anomaly, name=name)
+
+    def calibrate_by(
+        self,
+        scores: np.ndarray,
+        *,
+        rule: Rule | None = None,
+        is_anomaly: Any = None,
+        name: str | None = None,
+    ) -> Detector:
+        """As `calibrate`, with the rows' scores, float32 [n]."""
         rule = self.config.rule if rule is None else rule
         found = fit_threshold(rule, scores, is_anomaly)
         kept = self.thresholds if name is None else {**self.thresholds, name: found}
@@ -411,25 +485,50 @@ class Detector:
             "weighted": "weights" in self.variables,
         }
         arrays = jax.device_get(arrays_of(self.scaler, self.variables))
-        if self.programs:
-            arrays["programs"] = {
-                name: np.frombuffer(content, np.uint8) for name, content in self.programs.items()
-            }
-        return described, arrays
+        return described, with_saved_programs(arrays, self.programs)
 
     @functools.cached_property
     def programs(self) -> dict[str, bytes]:
-        """What a network and a score of somebody's own compute, by name; {} of built-in ones."""
+        """What parts of somebody's own compute, as programs by name; {} of built-in ones."""
         one = self.variables
         if self.combine is not None:
             one = jax.tree.map(lambda leaf: leaf[0], one)
-        shape = self.schema.shape
-        return {
-            **own_programs(self.scorer.model, one, shape, self.config.model),
-            **own_score_programs(self.scorer, one, shape),
-        }
+        return own_programs(self.scorer, one, self.schema.shape, self.config)
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:
             raise InputError("the detector has no threshold; allowed: calibrate it first")
         return self.threshold
+
+
+class _Rest:
+    """What a detector carries through JAX's trees without being part of a program: equal to all."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Rest)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+# What programs are made for; a rule of a person's own need not be hashable, and is no part of it.
+_STATIC = ("model", "error", "score", "precision")
+
+
+def _flatten(detector: Detector) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    config = detector.config
+    named = {field.name: getattr(detector, field.name) for field in dataclasses.fields(detector)}
+    leaves = (named.pop("scaler"), named.pop("variables"))
+    static = (*(getattr(config, name) for name in _STATIC), detector.schema, detector.combine)
+    return leaves, (static, _Rest(named))
+
+
+def _unflatten(aux: tuple[Any, _Rest], leaves: tuple[Any, ...]) -> Detector:
+    scaler, variables = leaves
+    return Detector(scaler=scaler, variables=variables, **aux[1].fields)
+
+
+jax.tree_util.register_pytree_node(Detector, _flatten, _unflatten)

@@ -14,8 +14,8 @@ from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.population import Population, detector_of, give_parts, train_kinds
-from aejax.detection.rows import schema_for
 from aejax.detection.seeds import joined_rows
+from aejax.detection.stability import tell
 from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.threshold import check_rule
 from aejax.training.population import Member
@@ -69,8 +69,8 @@ def fit_ensemble(
     if not 1 <= members <= MOST_MEMBERS:
         raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
     started = time.monotonic()
-    schema = schema_for(config, x_train, schema)
-    x, ends, schema = joined_rows(x_train, x_validation, x_scale, schema)
+    given, ends = joined_rows(config, x_train, x_validation, x_scale, schema)
+    x, schema, lost = given
     rows = x[: ends[0]]
     train = config.train
     training, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
@@ -89,10 +89,12 @@ def fit_ensemble(
         parts = random_parts(vary, config.model, schema.features, members, train.seed)
         population = give_parts(population, parts, schema)
     trained = train_kinds(population, x, schema, devices=devices, progress=progress)
+    tell(lost)
     facts = {
         "data": data_fingerprint(rows[training]),
         "training_rows": len(training),
         **({} if vary == Vary() else {"vary": dataclasses.asdict(vary)}),
+        **({"alarms": lost} if lost else {}),
         **(provenance or {}),
     }
     detectors = [
@@ -102,7 +104,7 @@ def fit_ensemble(
     problems = {
         number: found.problem for number, found in enumerate(trained) if found.problem is not None
     }
-    ensemble = Population(detectors=tuple(detectors), problems=problems).ensemble(
+    ensemble = Population(detectors=tuple(detectors), problems=problems).ensemble_by(
         x[calibrating], combine=combine
     )
     took = {"train_seconds": round(time.monotonic() - started, 3)}

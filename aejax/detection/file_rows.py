@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from aejax.config import Config, InputError
+from aejax.data import files
+from aejax.data.column_checks import check_array
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.data.seen_rows import LeftOut
+from aejax.data.sources import is_table
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, TrainingRows, read_training
 from aejax.training.loop import Interrupted
@@ -55,22 +60,57 @@ def rows_of_files(
             folder=scratch,
             memory_limit=memory_limit,
             on_bad_row=on_bad_row,
-            expected=schema or schema_of_files(config, path, selection),
+            expected=schema_of_files(config, path, selection, schema),
             after_block=stopper(should_stop, path),
         )
-        check_enough(rows, path)
+        check_rows(rows, path)
         yield rows
         if not keep_rows:
             remove_spool(scratch)
 
 
-def schema_of_files(config: Config, path: Input, selection: Selection | None) -> Schema | None:
-    """What the columns of a mixed table are; None where tables hold numbers only."""
-    if config.columns.kinds == "numbers":
-        return None
-    from aejax.data.inference import infer_schema_of_files
+def schema_of_files(
+    config: Config,
+    path: Input,
+    selection: Selection | None,
+    schema: Schema | None = None,
+    *,
+    groups: bool = False,
+) -> Schema | None:
+    """What has to be known of rows before they are read: None where nothing has.
 
-    return infer_schema_of_files(path, selection or Selection(), config.columns)
+    Of tables, which columns are features and, if they are mixed, what each is; of numbers their
+    offset, where they need one.
+
+    Args:
+        config: all settings.
+        path: as in `fit_files`.
+        selection: which columns are labels and features.
+        schema: what is known already; None for nothing.
+        groups: whether the detectors are those of groups, which take numbers only, and have an
+            offset each.
+
+    Raises:
+        InputError: if files can't be read, a column is no feature, or none is left.
+    """
+    numbers = config.columns.kinds == "numbers"
+    if schema is None and not (numbers and not is_table(path)):
+        from aejax.data.inference import infer_schema_of_files
+
+        chosen = selection or Selection()
+        advice = _advice(config, groups)
+        schema = infer_schema_of_files(path, chosen, config.columns, advice=advice)
+    return files.schema_with_offset(path, selection, schema) if numbers and not groups else schema
+
+
+def _advice(config: Config, groups: bool) -> Literal["drop", "mixed"]:
+    """What a person can do about a column that is no number."""
+    try:
+        dataclasses.replace(config, columns=dataclasses.replace(config.columns, kinds="mixed"))
+    except InputError:
+        # Not with this network, score or scale.
+        return "drop"
+    return "drop" if groups else "mixed"
 
 
 def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[], None]:
@@ -83,13 +123,15 @@ def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[],
     return ask
 
 
-def check_enough(rows: TrainingRows, path: Input) -> None:
-    """Refuse an input with too few normal rows, and say so if rows were left out."""
+def check_rows(rows: TrainingRows, path: Input) -> None:
+    """Refuse an input with too few normal rows or that are all the same, and say what is odd."""
     if len(rows.normal) < 2:
         why = "".join(f" ({told})" for told in left_out_alarms(rows.left_out))
         raise InputError(
             f"{path} has {len(rows.normal)} normal rows{why}; allowed: at least 2 to train on"
         )
+    if rows.schema.names is None:
+        check_array(rows.normal)
 
 
 def left_out_alarms(left_out: LeftOut | None) -> list[str]:

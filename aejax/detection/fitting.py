@@ -18,6 +18,7 @@ from aejax.config.scores import check_training_rows, score_object
 from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
+from aejax.data.offsets import heads, with_offset
 from aejax.data.schema import Schema
 from aejax.detection import alarms
 from aejax.detection.calibration import calibrate
@@ -25,7 +26,13 @@ from aejax.detection.detector import Detector
 from aejax.detection.file_rows import left_out_alarms, rows_of_files
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
-from aejax.detection.rows import schema_for, stored_array
+from aejax.detection.rows import (
+    as_stored,
+    check_finite,
+    check_kind,
+    stored_array,
+    training_rows,
+)
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
 from aejax.models.backend import shapes_of
@@ -58,9 +65,9 @@ def fit(
 
     Args:
         config: all settings.
-        x_train: normal rows, [n, features], [n, height, width, channels] or a data frame (of
-            mixed columns where `config.columns` says so); or the path of files that hold
-            them, as in `fit_files`.
+        x_train: normal rows, [n, features], [n, height, width, channels], or a table with named
+            columns, as in `Detector.score` (of mixed columns where `config.columns` says so);
+            or the path of files that hold them, as in `fit_files`.
         x_validation: rows for the validation loss; None holds out
             `config.train.validation_fraction` of the training rows. Held-out rows are what
             the threshold is set on; where there are none, or rows were given (they may
@@ -124,8 +131,7 @@ def fit(
                 devices=devices,
             )
         return dataclasses.replace(detector, provenance=record(detector.provenance, told))
-    known = x_train.schema if isinstance(x_train, DiskRows) and schema is None else schema
-    rows, schema = stored_rows(x_train, schema_for(config, x_train, known))
+    rows, schema, lost = _training_rows(config, x_train, schema)
     least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
@@ -135,15 +141,15 @@ def fit(
         rows, classes, held, held_classes = _hold_out(config.train, rows, classes)
         validation = held
     else:
-        validation, _ = stored_rows(x_validation, schema)
+        validation = stored_rows(x_validation, schema)
         held_classes = as_labels(config, labels_validation, len(validation), "labels_validation")
     check_training_rows(score_object(config), len(rows))
     calibrating, of_class = (rows, classes) if held is None else (held, held_classes)
     looked_at = calibrating
     if x_calibrate is not None:
-        calibrating, _ = stored_rows(x_calibrate, schema)
+        calibrating = stored_rows(x_calibrate, schema)
     check_rule(config.rule, len(calibrating), on_disk=isinstance(calibrating, DiskRows))
-    scale_rows = rows if x_scale is None else stored_rows(x_scale, schema)[0]
+    scale_rows = rows if x_scale is None else stored_rows(x_scale, schema)
     blocks = batches.in_blocks(scale_rows)
     scaler = scaling.fit(config.scale, blocks, scale_rows.dtype, heads_of(schema))
     fingerprint = batches.data_fingerprint(rows)
@@ -192,7 +198,7 @@ def fit(
         calibrating = looked_at if x_calibrate is None else calibrating
     detector = learn_normal(detector, looked_at, rows)
     detector = choose_precision(detector, looked_at)
-    found = alarms.alarms_of(detector, looked_at, scale_rows)
+    found = [*lost, *alarms.alarms_of(detector, looked_at, scale_rows)]
     detector = dataclasses.replace(detector, provenance=record(detector.provenance, found))
     return calibrate(detector, calibrating)
 
@@ -211,17 +217,32 @@ def _hold_out(
     return rows, classes, held, held_classes
 
 
-def stored_rows(x: Any, schema: Schema | None) -> tuple[Stored, Schema]:
-    """Rows as they are stored, an array or on disk, and their schema.
+def _training_rows(
+    config: Config, x: Any, schema: Schema | None
+) -> tuple[Stored, Schema, list[str]]:
+    """Training rows as compiled programs take them, their schema, and what is lost of them."""
+    if not isinstance(x, DiskRows):
+        given = training_rows(x, schema, config.columns)
+        rows = as_stored(given.rows, given.schema)
+        check_finite(rows, given.schema)
+        return rows, given.schema, given.alarms
+    schema = schema or x.schema
+    check_kind(config.columns, schema)
+    lost = [] if schema.offset is None else with_offset(schema, heads(x))[1]
+    return stored_rows(x, schema), schema, lost
+
+
+def stored_rows(x: Any, schema: Schema) -> Stored:
+    """Rows as compiled programs take them, an array or on disk.
 
     Raises:
         InputError: if they don't fit the schema, or one holds NaN or infinity.
     """
-    if isinstance(x, DiskRows):
-        if schema is not None and x.schema != schema:
-            raise InputError(f"rows of {x.path} are {x.schema}; allowed: {schema}")
-        return x, x.schema
-    return stored_array(x, schema)
+    if not isinstance(x, DiskRows):
+        return stored_array(x, schema)
+    if x.schema != schema:
+        raise InputError(f"rows of {x.path} are {x.schema}; allowed: {schema}")
+    return dataclasses.replace(x, less_offset=True)
 
 
 def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.ndarray | None:

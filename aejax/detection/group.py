@@ -27,6 +27,7 @@ class Group:
         validation_loss: likewise, or None.
         error_left: mean error of its normal rows as a share of the untrained network's, or None.
         alarms: what would make its detector fail in silence.
+        offset: what is subtracted of its rows, as `Schema.offset`.
     """
 
     name: str
@@ -37,11 +38,14 @@ class Group:
     validation_loss: float | None = None
     error_left: float | None = None
     alarms: tuple[Alarm, ...] = ()
+    offset: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The group as a JSON-ready dict."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         alarms = [dataclasses.asdict(alarm) for alarm in self.alarms]
+        if self.offset is None:
+            del fields["offset"]
         return {**fields, "threshold": self.threshold.to_dict(), "alarms": alarms}
 
     @staticmethod
@@ -49,7 +53,9 @@ class Group:
         """The group that `to_dict` wrote."""
         alarms = tuple(map(Alarm.from_dict, written.get("alarms", ())))
         threshold = Threshold.from_dict(written["threshold"])
-        return Group(**{**written, "threshold": threshold, "alarms": alarms})
+        offset = written.get("offset")
+        shift = None if offset is None else tuple(map(float, offset))
+        return Group(**{**written, "threshold": threshold, "alarms": alarms, "offset": shift})
 
 
 def calibrated(group: Group, scores: np.ndarray, rule: Rule) -> Group:

@@ -23,6 +23,10 @@ KINDS = {
         "had a value so far out that it decided the scale",
         "look at it, or set Scale.clip",
     ),
+    "lost values": (
+        "have different values that are one in float32",
+        "they differ too little beside how far apart others lie",
+    ),
     "constant scores": (
         "had one score for all rows that the threshold is set on",
         "the model tells no row from another",

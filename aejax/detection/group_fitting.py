@@ -17,9 +17,12 @@ import numpy as np
 from aejax.config import Config, InputError
 from aejax.core import mesh, steps
 from aejax.data.batches import data_fingerprint
-from aejax.data.groups import group_positions
+from aejax.data.frames import named_features
+from aejax.data.groups import group_positions, rows_of_groups
+from aejax.data.offsets import is_wide, less_each, offsets_of_groups
 from aejax.data.schema import Schema
 from aejax.detection.group import Group
+from aejax.detection.group_alarms import Alarm
 from aejax.detection.group_checks import check_groups
 from aejax.detection.group_curves import spread_of_losses
 from aejax.detection.group_parts import groups_fingerprint, train_in_parts
@@ -45,6 +48,7 @@ MOST_TOGETHER = 64
 ACCELERATOR_VALUES, MOST_ON_ACCELERATOR = 1 << 28, 1 << 12
 # Rows that are reconstructed at once to learn what is normal.
 NORMAL_ROWS = 1 << 16
+LOST = Alarm(kind="lost values", size=1.0, text="a quarter or more of a feature's")
 
 
 def fit_groups(
@@ -98,22 +102,23 @@ def fit_groups(
         (2,)
     """
     started = time.monotonic()
-    if config.model.learns_classes:
-        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
-    if config.columns.kinds == "mixed":
-        raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
-    if config.precision == "fastest":
-        raise InputError(
-            "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
-        )
-    stored, schema = as_rows(x, schema)
-    stored = as_stored(stored, schema)
-    check_finite(stored, schema)
-    names, positions = group_positions(groups, len(stored))
+    check_config(config)
+    if schema is None:
+        x, schema = named_features(x, config.columns)
+    # Each group has an offset of its own.
+    given, schema = as_rows(x, None if schema is None else schema.with_offset(None))
+    names, positions = group_positions(groups, len(given))
     if not names:
         raise InputError("training rows: found 0; allowed: at least 1")
-    order = np.argsort(positions, kind="stable")
-    rows_of = np.split(order, np.searchsorted(positions[order], np.arange(1, len(names))))
+    rows_of = rows_of_groups(positions, len(names))
+    offsets, lost = None, np.zeros(len(names), bool)
+    if is_wide(given.dtype) and schema.dtype != "uint8":
+        found, lost = offsets_of_groups(given, rows_of)
+        if found.any():
+            offsets, schema = found, dataclasses.replace(schema, dtype="float64")
+            given = less_each(given, offsets, positions)
+    stored = as_stored(given, schema)
+    check_finite(stored, schema)
     members, chosen, skipped = _members(config, names, rows_of, least_rows)
     together = group_size or members_together(config, schema, len(members))
     fingerprint = data_fingerprint(stored)
@@ -146,6 +151,7 @@ def fit_groups(
     def stack(*leaves: Any) -> np.ndarray:
         return np.stack([np.asarray(leaf) for leaf in leaves])
 
+    place = {name: number for number, name in enumerate(names)}
     # Until rows were scored, no group has a threshold.
     none = Threshold(value=math.nan, rule=config.rule, rows=0)
     detector = GroupDetector(
@@ -153,7 +159,11 @@ def fit_groups(
         schema=schema,
         column=column,
         groups=tuple(
-            _group(chosen[at], len(rows), trained[at], none)
+            dataclasses.replace(
+                _group(chosen[at], len(rows), trained[at], none),
+                offset=_own(offsets, place[chosen[at]]),
+                alarms=(LOST,) if lost[place[chosen[at]]] else (),
+            )
             for at in kept
             for rows in [np.concatenate([members[at].training, members[at].validation])]
         ),
@@ -177,6 +187,18 @@ def fit_groups(
         **(provenance or {}),
     }
     return dataclasses.replace(detector, provenance=facts)
+
+
+def check_config(config: Config) -> None:
+    """Raise InputError for settings that detectors of groups can't have."""
+    if config.model.learns_classes:
+        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
+    if config.columns.kinds == "mixed":
+        raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
+    if config.precision == "fastest":
+        raise InputError(
+            "Config.precision is 'fastest'; allowed with groups: 'float32' or 'bfloat16'"
+        )
 
 
 def calibrating_rows(member: Member) -> np.ndarray:
@@ -245,6 +267,13 @@ def _group(name: str, rows: int, found: TrainedMember, threshold: Threshold) -> 
         loss=last.get("loss"),
         validation_loss=last.get("validation_loss"),
     )
+
+
+def _own(offsets: np.ndarray | None, group: int) -> tuple[float, ...] | None:
+    """One group's offset; None where nothing is subtracted of its rows."""
+    if offsets is None or not offsets[group].any():
+        return None
+    return tuple(offsets[group].ravel().tolist())
 
 
 def _learn_normal(

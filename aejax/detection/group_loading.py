@@ -17,16 +17,17 @@ from aejax.detection.detector import arrays_of
 from aejax.detection.group import Group
 from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import read_variables_like
-from aejax.detection.own_network import with_programs
+from aejax.detection.own_network import with_network
 
 MOST_GROUPS = 1 << 20
 
 
-def load_groups(folder: str | Path) -> GroupDetector:
+def load_groups(folder: str | Path, *, network: Any = None) -> GroupDetector:
     """The detectors that `GroupDetector.save` or `aejax train --group-column` wrote.
 
     Args:
         folder: theirs, or a run's folder that holds it in `detector/`.
+        network: as in `load`.
 
     Raises:
         InputError: if there is none, or it is damaged or of a newer format.
@@ -50,9 +51,13 @@ def load_groups(folder: str | Path) -> GroupDetector:
         raise InputError(f"{place}: {error}") from None
     if not 1 <= len(groups) <= MOST_GROUPS:
         raise InputError(f"{place}: groups are {len(groups)}; allowed: 1 to {MOST_GROUPS}")
-    config = with_programs(
-        config, artifact.read_programs(folder, written), schema.shape, folder / artifact.JSON_NAME
-    )
+    for group in groups:
+        if group.offset is not None and len(group.offset) != schema.features:
+            raise InputError(
+                f"{place}: the offset of group {group.name!r} has {len(group.offset)} numbers; "
+                f"allowed: {schema.features}"
+            )
+    config = with_network(folder, written, config, schema.shape, network)
     variables = read_variables_like(folder, written, config, schema)
     like = arrays_of(scaling.like(config.scale, schema.shape), variables)
     like = jax.tree.map(

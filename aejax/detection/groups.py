@@ -15,10 +15,12 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError, Rule, score_text
+from aejax.config.own import shown
 from aejax.config.scores import score_object
 from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
+from aejax.data.offsets import less_each
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.batch_sizes import batch_size_for
@@ -28,11 +30,10 @@ from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_drift import BINS
 from aejax.detection.group_rows import map_tiles
 from aejax.detection.kept_normal import describe_normal
-from aejax.detection.own_network import code_digest, own_score_programs
+from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
 from aejax.models.build import build
-from aejax.training.identity import digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,23 +85,16 @@ class GroupDetector:
         described = json.dumps(
             [
                 settings.to_dict(self.config.model),
-                self.config.error,
+                shown(self.config.error),
                 score_text(self.config.score),
                 self.config.precision,
                 self.schema.to_dict(),
                 self.names,
+                *([] if self.offsets is None else [self.offsets.tolist()]),
             ]
         )
-        if self.programs:
-            described = f"{described} {code_digest(self.programs)}"
-        arrays = digest(arrays_of(self.scaler, self.variables))
+        arrays = content_digest(arrays_of(self.scaler, self.variables), self.programs)
         return hashlib.sha256(f"groups {described} {arrays}".encode()).hexdigest()
-
-    @functools.cached_property
-    def programs(self) -> dict[str, bytes]:
-        """What a score of somebody's own computes, as a program; {} of built-in ones."""
-        one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], self.variables)
-        return own_score_programs(self.scorer, one, self.schema.shape)
 
     @functools.cached_property
     def thresholds(self) -> np.ndarray:
@@ -112,6 +106,21 @@ class GroupDetector:
         """Of the scores that each threshold was set on, float64 [groups, 9]; NaN where unknown."""
         unknown = (np.nan,) * (BINS - 1)
         return np.array([group.threshold.deciles or unknown for group in self.groups])
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray | None:
+        """What is subtracted of each group's rows, float64 [groups, ...]; None where nothing is."""
+        if all(group.offset is None for group in self.groups):
+            return None
+        none = (0.0,) * self.schema.features
+        found = np.array([group.offset or none for group in self.groups])
+        return found.reshape(-1, *self.schema.shape)
+
+    def prepare_members(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        """Rows [n, ...] less their groups' offsets, by position of the group; -1 stands for any."""
+        if self.offsets is None:
+            return rows
+        return less_each(rows, self.offsets, np.maximum(members, 0))
 
     def places(self, groups: Any, rows: int) -> np.ndarray:
         """The position of each row's group among those that have a detector, or -1, int32."""
@@ -145,7 +154,7 @@ class GroupDetector:
         Scores of different groups are comparable only beside their thresholds.
 
         Args:
-            x: rows [n, ...] as the schema says, or a data frame with its columns.
+            x: rows, as in `Detector.score`.
             groups: each row's group, [n].
             batch_size: rows in a compiled batch, about; scores agree to 1e-6 between sizes.
 
@@ -156,9 +165,15 @@ class GroupDetector:
             InputError: if rows don't fit the schema, one holds NaN or infinity, or a group has
                 no detector.
         """
+        rows, members = self._rows(x, groups)
+        return self.score_members(rows, members, batch_size=batch_size)
+
+    def _rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Rows as they are scored, and the position of each one's group."""
         rows, _ = as_rows(x, self.schema)
         check_finite(rows, self.schema)
-        return self.score_members(rows, self.members(groups, len(rows)), batch_size=batch_size)
+        members = self.members(groups, len(rows))
+        return self.prepare_members(rows, members), members
 
     def predict(self, x: Any, groups: Any, *, batch_size: int | None = None) -> np.ndarray:
         """Which rows are flagged: bool [n], True where the score is above the group's threshold."""
@@ -177,9 +192,7 @@ class GroupDetector:
             top: how many features to name for every row.
             batch_size: rows in a compiled batch, about.
         """
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        members = self.members(groups, len(rows))
+        rows, members = self._rows(x, groups)
         _, features, errors = self.explain_members(rows, members, top=top, batch_size=batch_size)
         known = self.variables.get("normal", {}).get("error")
         usual = (
@@ -196,7 +209,7 @@ class GroupDetector:
     def score_members(
         self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
     ) -> np.ndarray:
-        """Score rows of the schema's shape by position of their group; -1 and NaN give NaN."""
+        """Score rows that were prepared by position of their group; -1 and NaN give NaN."""
         (scores,) = self._run(steps.compiled_score_tiles, rows, members, batch_size)
         return scores
 
@@ -239,7 +252,7 @@ class GroupDetector:
         group = self.groups[at]
         return Detector(
             config=self.config,
-            schema=self.schema,
+            schema=self.schema.with_offset(group.offset),
             scaler=own(self.scaler),
             variables=own(self.variables),
             threshold=group.threshold,
@@ -257,9 +270,7 @@ class GroupDetector:
             rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
                 the configuration's.
         """
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        return self.calibrate_members(rows, self.members(groups, len(rows)), rule=rule)
+        return self.calibrate_members(*self._rows(x, groups), rule=rule)
 
     def calibrate_members(
         self, rows: np.ndarray, members: np.ndarray, *, rule: Rule | None = None
@@ -299,11 +310,13 @@ class GroupDetector:
             **describe_normal(self.variables, stacked=True),
         }
         arrays = jax.device_get(arrays_of(self.scaler, self.variables))
-        if self.programs:
-            arrays["programs"] = {
-                name: np.frombuffer(content, np.uint8) for name, content in self.programs.items()
-            }
-        artifact.write(Path(folder), described, arrays)
+        artifact.write(Path(folder), described, with_saved_programs(arrays, self.programs))
+
+    @functools.cached_property
+    def programs(self) -> dict[str, bytes]:
+        """As of a `Detector`: those of one group are those of all."""
+        one = jax.tree.map(lambda leaf: leaf[0], self.variables)
+        return own_programs(self.scorer, one, self.schema.shape, self.config)
 
     def _run(
         self, program: Any, rows: np.ndarray, members: np.ndarray, batch_size: int | None
@@ -317,4 +330,4 @@ class GroupDetector:
             return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
 
         size = batch_size or batch_size_for(len(rows), self.schema, self.config)
-        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.dtype)
+        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.device_dtype)

@@ -12,6 +12,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, OwnNetwork
+from aejax.config.own import in_one_line
 from aejax.core import scaling, steps
 from aejax.core.programs import ProgramNetwork
 from aejax.core.scaling import Scaler
@@ -75,7 +76,7 @@ def load(folder: str | Path, *, network: Any = None) -> Detector:
         if network is None:
             raise
         raise InputError(
-            f"network is {network!r:.200}; allowed: the one that {folder} was trained with "
+            f"network is {in_one_line(network)}; allowed: the one that {folder} was trained with "
             f"({error})"
         ) from None
     detector = _detector(fields, arrays)

@@ -20,6 +20,7 @@ from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.detection.detector import Detector
 from aejax.detection.feature_drift import MOST_ROWS, usual_values
+from aejax.detection.inside import LATENT
 
 # Rows that are reconstructed: enough for a mean error, and few enough to cost little beside
 # training.
@@ -86,13 +87,13 @@ def learn_normal(detector: Detector, rows: Stored, trained_on: Stored) -> Detect
     few = rows[most_rows(score, len(rows))]
     learnt: dict[str, Any] = {}
     if detector.schema.columns is None:
-        x, y = detector.reconstruct(few)
+        x, y = detector.reconstruct_rows(few)
         errors = detector.feature_errors(x, y)
         known = Known(
             rows=x,
             reconstructions=y,
             errors=errors,
-            encode=lambda: detector.encode(few),
+            encode=lambda: detector.state_rows(few, LATENT),
             scaled_training=lambda most: scaled(detector.scaler, trained_on, most),
         )
         learnt = what_is_learnt(score, known)

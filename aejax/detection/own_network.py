@@ -1,27 +1,30 @@
-"""A network or a score of somebody's own in a saved detector: its programs, and the network."""
+"""A network of somebody's own in a saved detector: its programs, and the network itself."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from aejax.config import Config, InputError, OwnNetwork, score_text
-from aejax.config.own import Own
+from aejax.config import Config, InputError, OwnNetwork
+from aejax.config.own import Own, describe
 from aejax.config.own_network import own_network
 from aejax.config.scores import is_built_in
 from aejax.core.programs import (
+    ProgramError,
     ProgramNetwork,
     ProgramScore,
+    lower_error,
     lower_network,
     lower_own_score,
     own_variables,
+    read_error,
     read_network,
     read_own_score,
 )
@@ -29,7 +32,7 @@ from aejax.core.score import Scorer
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.models.build import build
-from aejax.models.network import Network
+from aejax.training.identity import digest
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
@@ -38,72 +41,73 @@ logger = logging.getLogger(__name__)
 
 # Rows on which a network is compared with the programs that were saved with a detector.
 COMPARED_ROWS, TOLERANCE = 8, 1e-3
-# The name of a score's program among a network's.
-SCORE = "score"
+ERROR, SCORE = "error", "score"
 
 
 def own_programs(
-    network: Network, variables: Mapping[str, Any], shape: tuple[int, ...], settings: Any
+    scorer: Scorer, variables: Mapping[str, Any], shape: tuple[int, ...], config: Config
 ) -> dict[str, bytes]:
-    """What a network of somebody's own computes, as programs by name; {} of built-in ones.
+    """What a network, an error and a score of somebody's own compute, as programs by name.
 
-    A network that can't be exported has none, which is said: its detector scores only where
-    `load` is given the network.
-
-    Args:
-        network: of a detector.
-        variables: of one member.
-        shape: of one row.
-        settings: of the network, for its name.
-    """
-    if isinstance(network, ProgramNetwork):
-        return network.contents
-    if not network.is_own:
-        return {}
-    try:
-        return lower_network(network, variables, shape)
-    except Exception as error:  # What JAX can't export has no common type.
-        logger.warning(
-            "aejax: warning: %s can't be exported (%s): what is saved holds its arrays, and scores "
-            "only where load is given the network",
-            settings.name,
-            _reason(error),
-        )
-        return {}
-
-
-def own_score_programs(
-    scorer: Scorer, variables: Mapping[str, Any], shape: tuple[int, ...]
-) -> dict[str, bytes]:
-    """What a score of somebody's own computes, as {"score": program}; {} of built-in ones.
-
-    A score that can't be exported has none, which is said.
+    What can't be exported has none, which is said: its detector scores only where its code is.
 
     Args:
         scorer: of a detector.
         variables: of one member.
         shape: of one row.
+        config: of the detector.
+
+    Returns:
+        "apply", "encode" and "decode" of a network, "error", "score"; {} of built-in ones.
     """
-    if isinstance(scorer.score, ProgramScore):
-        return {SCORE: scorer.score.content}
-    if is_built_in(scorer.score) or isinstance(scorer.score, Own):
-        return {}
+    network, score = scorer.model, scorer.score
+    found: dict[str, bytes] = {}
+    if isinstance(network, ProgramNetwork):
+        found |= network.contents
+    elif network.is_own:
+        settings: Any = config.model
+        found |= _tried(settings.name, lambda: lower_network(network, variables, shape))
+    error: Any = config.error
+    if isinstance(error, ProgramError):
+        found[ERROR] = error.content
+    elif not isinstance(error, str | Own):
+        found |= _tried(describe(error).own, lambda: {ERROR: lower_error(error, shape)})
+    if isinstance(score, ProgramScore):
+        found[SCORE] = score.content
+    elif not (is_built_in(score) or isinstance(score, Own)):
+        found |= _tried(
+            describe(score).own, lambda: {SCORE: lower_own_score(scorer, variables, shape)}
+        )
+    return found
+
+
+def _tried(name: str, lower: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
     try:
-        if hasattr(scorer.score, "shared"):
-            raise ValueError("members share a part of it")
-        return {SCORE: lower_own_score(scorer, variables, shape)}
+        return lower()
     except Exception as error:  # What JAX can't export has no common type.
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
         logger.warning(
-            "aejax: warning: score %s can't be exported (%s): what is saved scores only after it "
-            "was fitted anew with the score",
-            score_text(scorer.score),
-            _reason(error),
+            "aejax: warning: %s can't be exported (%s): what is saved holds its arrays, and scores "
+            "only where its code is",
+            name,
+            reason,
         )
         return {}
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0][:200]
+def with_saved_programs(arrays: dict[str, Any], programs: Mapping[str, bytes]) -> dict[str, Any]:
+    """Arrays as they are saved, with programs as uint8 beside them, if there are any."""
+    if not programs:
+        return arrays
+    packed = {name: np.frombuffer(content, np.uint8) for name, content in programs.items()}
+    return {**arrays, "programs": packed}
+
+
+def content_digest(arrays: Mapping[str, Any], programs: Mapping[str, bytes]) -> str:
+    """SHA-256 of a detector's arrays and programs, whether its network's code is here or not."""
+    if not programs:
+        return digest(arrays)
+    return digest(artifact.named(arrays)) + code_digest(programs)
 
 
 def code_digest(programs: Mapping[str, bytes]) -> str:
@@ -117,16 +121,22 @@ def code_digest(programs: Mapping[str, bytes]) -> str:
 def with_programs(
     config: Config, programs: Mapping[str, bytes], shape: tuple[int, ...], where: object
 ) -> Config:
-    """A configuration whose own network and score are the programs that were saved with it."""
-    of_network = {name: content for name, content in programs.items() if name != SCORE}
+    """A configuration whose own network, error and score are the programs saved with a detector."""
     described: Any = config.model
-    if isinstance(described, OwnNetwork) and of_network:
-        made = read_network(of_network, shape, where)
-        config = _with(config, dataclasses.replace(described, network=made, kind="network"))
-    if isinstance(config.score, Own) and SCORE in programs:
-        score = read_own_score(config.score, programs[SCORE], shape, where)
-        config = dataclasses.replace(config, score=score)
-    return config
+    if isinstance(described, OwnNetwork) and described.network is None:
+        made = read_network(_of_network(programs), shape, where)
+        described = dataclasses.replace(described, network=made, kind="network")
+    error: Any = config.error
+    if isinstance(error, Own) and ERROR in programs:
+        error = read_error(programs[ERROR], shape, error, where)
+    score: Any = config.score
+    if isinstance(score, Own) and SCORE in programs:
+        score = read_own_score(programs[SCORE], shape, score, where)
+    return dataclasses.replace(config, model=described, error=error, score=score)
+
+
+def _of_network(programs: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name: content for name, content in programs.items() if name not in (ERROR, SCORE)}
 
 
 def with_network(
@@ -149,17 +159,18 @@ def with_network(
         InputError: if a network is given for a built-in one, or there are neither.
     """
     where = folder / artifact.JSON_NAME
-    programs, described = artifact.read_programs(folder, written), config.model
-    if not isinstance(described, OwnNetwork):
+    if not isinstance(config.model, OwnNetwork):
         if network is not None:
             raise InputError(
-                f"network is given, and {where} describes {type(described).__name__}, "
+                f"network is given, and {where} describes {type(config.model).__name__}, "
                 "a built-in network; allowed: without"
             )
     elif network is not None:
-        config = _with(config, own_network(network))
-        programs = {name: content for name, content in programs.items() if name == SCORE}
-    elif not set(programs) - {SCORE}:
+        config = dataclasses.replace(config, model=own_network(network))
+    programs = artifact.read_programs(folder, written)
+    described: Any = config.model
+    missing = isinstance(described, OwnNetwork) and described.network is None
+    if missing and not _of_network(programs):
         raise InputError(
             f"{where}: its network {described.name} was saved without programs; "
             "allowed: load(folder, network=...) with the network itself"
@@ -169,11 +180,10 @@ def with_network(
 
 def check_same_network(detector: Detector, programs: Mapping[str, bytes], folder: Path) -> None:
     """Refuse a network that computes something else than the programs saved with a detector."""
-    programs = {name: content for name, content in programs.items() if name != SCORE}
-    if not programs:
+    if not _of_network(programs):
         return
     schema: Schema = detector.schema
-    saved = read_network(programs, schema.shape, folder)
+    saved = read_network(_of_network(programs), schema.shape, folder)
     given = build(detector.config.model, schema)
     one = detector.variables
     if detector.combine is not None:
@@ -199,7 +209,3 @@ def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
     own = own_variables(variables)
     beside = {name: tree for name, tree in variables.items() if name not in own}
     return {**{name: artifact.named(tree) for name, tree in own.items()}, **beside}
-
-
-def _with(config: Config, model: OwnNetwork) -> Config:
-    return dataclasses.replace(config, model=model)

@@ -97,7 +97,7 @@ class PlacedModel:
             return found if isinstance(found, tuple) else (found,)
 
         return self.batch_limit.run(
-            lambda size: map_batches(one, rows, size, self.schema.dtype, place), batch_size
+            lambda size: map_batches(one, rows, size, self.schema.device_dtype, place), batch_size
         )
 
     def require_ensemble(self, method: str, *, wanted: bool) -> None:

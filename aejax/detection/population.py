@@ -13,10 +13,12 @@ from aejax.config.scores import DEFAULT, check_training_rows, is_mean_error, sco
 from aejax.data import batches
 from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
+from aejax.detection.calibration import calibrate
 from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal
-from aejax.detection.rows import as_rows, check_finite, schema_for
+from aejax.detection.rows import check_finite, training_rows
+from aejax.detection.stability import tell
 from aejax.models.build import build
 from aejax.training.masks import Parts, described, mask_of
 from aejax.training.population import Member, TrainedMember, train_populations
@@ -100,8 +102,9 @@ def fit_population(
             )
     if rows is not None and len(rows) != len(configs):
         raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
-    stored, schema = as_rows(x, schema_for(configs[0], x, schema))
-    stored = np.ascontiguousarray(stored, schema.dtype)
+    given, schema, lost = training_rows(x, schema, configs[0].columns)
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(given, schema.device_dtype)
     check_finite(stored, schema)
     everything = np.arange(len(stored))
     members = [
@@ -125,15 +128,17 @@ def fit_population(
         group_size=group_size,
         progress=progress,
     )
+    tell(lost)
     fingerprint = data_fingerprint(stored)
     detectors: list[Detector | None] = []
     for member, left in zip(members, trained, strict=True):
         normal = stored[member.validation if len(member.validation) else member.training]
-        facts = {"data": fingerprint, "training_rows": len(member.training)}
+        facts: dict[str, Any] = {"data": fingerprint, "training_rows": len(member.training)}
+        facts |= {"alarms": lost} if lost else {}
         if parts is not None:
             facts["parts"] = described(parts[len(detectors)])
         detector = detector_of(member, left, schema, facts, stored, normal)
-        detectors.append(None if detector is None else detector.calibrate(normal))
+        detectors.append(None if detector is None else calibrate(detector, normal))
     problems = {
         number: result.problem
         for number, result in enumerate(trained)

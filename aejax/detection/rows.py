@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from aejax.config import Config, InputError
+from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
+from aejax.data.frames import named_features, rows_by_name, rows_of_frame
 from aejax.data.missing import check_cells, with_values
-from aejax.data.schema import RowKind, Schema, check_once
+from aejax.data.offsets import centred, heads, is_wide, with_offset
+from aejax.data.schema import RowKind, Schema
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
+NAMED_AT_MOST = 3
 # Bytes; what XLA's CPU backend asks of memory that it uses without copying.
 ALIGNMENT = 64
 
@@ -37,43 +40,81 @@ def infer_schema(x: np.ndarray, names: tuple[str, ...] | None = None) -> Schema:
     return Schema(shape=x.shape[1:], dtype=dtype, names=names, kind=kinds[x.ndim])
 
 
+class Given(NamedTuple):
+    """Rows that people handed over to train on.
+
+    Attributes:
+        rows: of the schema's shape, less its offset, not yet of the type that programs take.
+        schema: of the rows.
+        alarms: sentences about values that float32 doesn't hold.
+    """
+
+    rows: np.ndarray
+    schema: Schema
+    alarms: list[str]
+
+
 def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
-    """Rows as an array of numbers of the schema's shape, not yet of its type.
+    """Rows as an array of numbers of the schema's shape, less its offset, not yet of its type.
 
     Args:
-        x: an array, or a data frame (anything with `columns` and `to_numpy`), whose columns
-            are matched to the schema by name.
-        schema: of the rows, or None to infer it.
+        x: an array; or a data frame, an Arrow table or stream, a dict of columns, a structured
+            array, whose columns are matched to the schema by name.
+        schema: of the rows, or None to infer it, but for an offset.
 
     Raises:
         InputError: naming the shape, type or column that doesn't fit.
     """
-    if schema is not None and schema.columns is not None:
-        from aejax.data.frames import rows_of_frame
+    rows, schema = _numbers(x, schema)
+    return centred(rows, schema), schema
 
+
+def training_rows(x: Any, schema: Schema | None, columns: Columns | None = None) -> Given:
+    """As `as_rows`, of rows to train on: what isn't known of the schema is found out.
+
+    Args:
+        x: as in `as_rows`; a stream is read once.
+        schema: of the rows, or None to infer it. It gets an offset where the rows need one.
+        columns: how they are read; None says that they hold numbers.
+
+    Raises:
+        InputError: as `as_rows`, or if `columns` and the schema contradict each other.
+    """
+    if schema is None:
+        x, schema = named_features(x, columns or Columns())
+    if schema is not None and columns is not None:
+        check_kind(columns, schema)
+    rows, schema = _numbers(x, schema)
+    alarms: list[str] = []
+    if is_wide(rows.dtype) and schema.dtype != "uint8":
+        schema, alarms = with_offset(schema, heads(rows))
+    return Given(centred(rows, schema), schema, alarms)
+
+
+def check_kind(columns: Columns, schema: Schema) -> None:
+    """Refuse a schema of numbers where columns are mixed, and the other way round."""
+    mixed = schema.columns is not None
+    if mixed != (columns.kinds == "mixed"):
+        raise InputError(
+            f"Config.columns.kinds is {columns.kinds!r} and the schema is of "
+            f"{'a mixed table' if mixed else 'numbers'}; allowed: both of the same"
+        )
+
+
+def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
+    """Rows as they were given, as numbers of the schema's shape, and the schema."""
+    if schema is not None and schema.columns is not None:
         return rows_of_frame(x, schema), schema
-    names = None
-    if hasattr(x, "columns") and hasattr(x, "to_numpy"):
-        names = tuple(map(str, x.columns))
-        if schema is not None and schema.names is not None:
-            check_once(names, "rows have", schema.names)
-            missing = [name for name in schema.names if name not in names]
-            if missing:
-                raise InputError(f"rows have no column {missing[0]!r}; found: {', '.join(names)}")
-            columns = list(x.columns)
-            x = x[[columns[names.index(name)] for name in schema.names]]
-            names = schema.names
-        x = x.to_numpy()
-    rows = np.asarray(x)
+    named = rows_by_name(x, None if schema is None else schema.names)
+    rows, names = (np.asarray(x), None) if named is None else named
     if rows.dtype.kind not in "biuf":
         raise InputError(f"rows are {rows.dtype}; allowed: numbers")
     if schema is None:
-        check_once(names or (), "rows have")
         schema = infer_schema(rows, names)
     if rows.shape[1:] != schema.shape:
         raise InputError(
             f"rows have shape {list(rows.shape)}; "
-            f"allowed: [rows, {', '.join(map(str, schema.shape))}]"
+            f"allowed: [rows, {', '.join(map(str, schema.shape))}]" + _without(schema)
         )
     wanted = np.dtype(schema.dtype)
     if wanted.kind in "iu" and not np.can_cast(rows.dtype, wanted):
@@ -85,38 +126,23 @@ def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     return rows, schema
 
 
-def schema_for(config: Config, x: Any, schema: Schema | None) -> Schema | None:
-    """The schema of training rows where the configuration says that they are mixed.
-
-    Args:
-        config: all settings.
-        x: training rows, a data frame.
-        schema: of the rows where it is known.
-
-    Raises:
-        InputError: if the rows are no data frame, or a given schema is not of a mixed table.
-    """
-    mixed = config.columns.kinds == "mixed"
-    if schema is None and mixed:
-        from aejax.data.frames import schema_of_frame
-
-        return schema_of_frame(x, config.columns)
-    if schema is not None and mixed != (schema.columns is not None):
-        found = "a mixed table" if schema.columns is not None else "numbers"
-        raise InputError(
-            f"Config.columns.kinds is {config.columns.kinds!r} and the schema is of {found}; "
-            "allowed: both of the same"
-        )
-    return schema
+def _without(schema: Schema) -> str:
+    """What to say of the columns of training rows that are no features, to who brings them all."""
+    left = [name for name, _ in schema.dropped]
+    if not left:
+        return ""
+    more = ", ..." if len(left) > NAMED_AT_MOST else ""
+    few = ", ".join(map(repr, left[:NAMED_AT_MOST]))
+    return f", without the columns that training left out ({few}{more}), or a data frame"
 
 
 def as_stored(rows: np.ndarray, schema: Schema) -> np.ndarray:
-    """Rows of the schema's type; what is beyond its range becomes infinite.
+    """Rows of the type that programs take; what is beyond its range becomes infinite.
 
     Rows of a mixed table that have no value in any column are left out.
     """
     with np.errstate(over="ignore"):
-        return with_values(np.ascontiguousarray(rows, schema.dtype), schema)
+        return with_values(np.ascontiguousarray(rows, schema.device_dtype), schema)
 
 
 def check_finite(x: np.ndarray, schema: Schema) -> None:
@@ -142,16 +168,28 @@ def check_finite(x: np.ndarray, schema: Schema) -> None:
         )
 
 
-def stored_array(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
-    """Rows as an array of the schema's shape and type, and their schema.
+def stored_array(x: Any, schema: Schema) -> np.ndarray:
+    """Rows as compiled programs take them, but for those of a mixed table that have no value.
 
     Raises:
         InputError: if they don't fit the schema, or one holds NaN or infinity.
     """
-    given, schema = as_rows(x, schema)
-    rows = as_stored(given, schema)
+    rows = as_stored(as_rows(x, schema)[0], schema)
     check_finite(rows, schema)
-    return rows, schema
+    return rows
+
+
+def prepared_rows(x: Any, schema: Schema) -> np.ndarray:
+    """Every row as compiled programs take it: of the type that they take, less the offset.
+
+    Raises:
+        InputError: if rows don't fit the schema, or one holds NaN or infinity (of a mixed
+            table: infinity, or no value at all).
+    """
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(as_rows(x, schema)[0], schema.device_dtype)
+    check_finite(rows, schema)
+    return rows
 
 
 def finite_rows(x: Any, schema: Schema) -> np.ndarray:

@@ -13,35 +13,37 @@ from aejax.config import Config, InputError
 from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection import alarms
+from aejax.detection.calibration import calibrate
 from aejax.detection.population import Population, detector_of, new_member, train_kinds
-from aejax.detection.rows import as_rows, as_stored, check_finite, schema_for
+from aejax.detection.rows import Given, as_rows, as_stored, check_finite, training_rows
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
 from aejax.training.population import Member
 
 
 def joined_rows(
-    x_train: Any, x_validation: Any, x_scale: Any, schema: Schema | None
-) -> tuple[np.ndarray, np.ndarray, Schema]:
+    config: Config, x_train: Any, x_validation: Any, x_scale: Any, schema: Schema | None
+) -> tuple[Given, np.ndarray]:
     """One array of all rows that members look at; they name theirs by position.
 
     Args:
+        config: of one member.
         x_train: as in `fit`.
         x_validation: likewise, or None.
         x_scale: likewise, or None.
         schema: of the rows; None infers it.
 
     Returns:
-        The rows, where each of the three ends in them, and the schema.
+        The rows, as compiled programs take them; and where each of the three ends in them.
     """
-    rows, schema = as_rows(x_train, schema)
-    given = [as_stored(rows, schema)]
+    rows, schema, lost = training_rows(x_train, schema, config.columns)
+    parts = [as_stored(rows, schema)]
     for more in (x_validation, x_scale):
-        given.append(given[0][:0] if more is None else as_stored(as_rows(more, schema)[0], schema))
-    for part in given:
+        parts.append(parts[0][:0] if more is None else as_stored(as_rows(more, schema)[0], schema))
+    for part in parts:
         check_finite(part, schema)
-    x = np.concatenate(given) if len(given[1]) or len(given[2]) else given[0]
-    return x, np.cumsum([len(part) for part in given]), schema
+    x = np.concatenate(parts) if len(parts[1]) or len(parts[2]) else parts[0]
+    return Given(x, schema, lost), np.cumsum([len(part) for part in parts])
 
 
 def fit_seeds(
@@ -75,8 +77,10 @@ def fit_seeds(
     if any(config.model.learns_classes for config in configs):
         raise InputError("Config.model is a Classifier; allowed together: autoencoders")
     started = time.monotonic()
-    schema = schema_for(configs[0], x_train, schema)
-    x, ends, schema = joined_rows(x_train, x_validation, x_scale, schema)
+    given, ends = joined_rows(configs[0], x_train, x_validation, x_scale, schema)
+    x, schema, lost = given
+    if x_calibrate is not None:
+        x_calibrate, _ = as_rows(x_calibrate, schema)
     everything = np.arange(ends[0])
     members, calibrating = [], []
     for number, config in enumerate(configs):
@@ -108,9 +112,9 @@ def fit_seeds(
             problems[number] = str(found.problem)
         else:
             scaled_on = member.training if member.scaling is None else member.scaling
-            told = alarms.alarms_of(detector, normal, x[scaled_on])
-            kept = record(detector.provenance, told)
+            raised = alarms.alarms_of(detector, normal, x[scaled_on])
+            kept = record(detector.provenance, [*lost, *raised])
             detector = dataclasses.replace(detector, provenance=kept)
-            detector = detector.calibrate(normal if x_calibrate is None else x_calibrate)
+            detector = calibrate(detector, normal if x_calibrate is None else x_calibrate)
         detectors.append(detector)
     return Population(detectors=tuple(detectors), problems=problems)

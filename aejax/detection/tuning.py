@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aejax.config import InputError
+from aejax.config import Columns, InputError
 from aejax.data.schema import Schema
 from aejax.detection.asking import ask_and_tell
 from aejax.detection.cross_validation import (
@@ -20,7 +20,8 @@ from aejax.detection.cross_validation import (
     split_folds,
 )
 from aejax.detection.population import kinds
-from aejax.detection.rows import stored_array
+from aejax.detection.rows import as_stored, check_finite, stored_array, training_rows
+from aejax.detection.stability import tell
 from aejax.detection.trials import Search, Trial, Tuning
 from aejax.training.search_space import SearchSpace, draw
 
@@ -91,7 +92,10 @@ def tune(
     _check_choice("search", search, SEARCHES)
     _check_choice("objective", objective, OBJECTIVES)
     _check_comparable(space, objective)
-    rows, schema = stored_array(x, schema)
+    rows, schema, alarms = training_rows(x, schema, Columns(keep=space.base.columns.keep))
+    tell(alarms)
+    rows = as_stored(rows, schema)
+    check_finite(rows, schema)
     anomalous = rows[:0]
     if objective != "reconstruction":
         if x_anomalous is None or not len(x_anomalous):
@@ -99,7 +103,7 @@ def tune(
                 f"objective is {objective!r} and there are no anomalies; "
                 "allowed: rows known to be anomalous, or objective 'reconstruction'"
             )
-        anomalous, _ = stored_array(x_anomalous, schema)
+        anomalous = stored_array(x_anomalous, schema)
     parts = split_folds(len(rows), folds, seed)
 
     def judge(trials: Sequence[Trial]) -> list[Trial]:

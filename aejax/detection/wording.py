@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+import math
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from aejax.config import Combine
 from aejax.core import scaling
 from aejax.core.scaling import Scaler
+from aejax.data.columns import Column
 from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Reconstructs(Protocol):
     def combine(self) -> Combine | None:
         """None for a single model."""
 
-    def reconstruct(self, x: Any, /) -> tuple[np.ndarray, np.ndarray]:
+    def reconstruct_rows(self, rows: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
         """Scaled rows and their reconstructions."""
 
 
@@ -54,12 +56,13 @@ def in_words(detector: Reconstructs, rows: np.ndarray, table: pyarrow.Table | No
 
     Args:
         detector: of a mixed table.
-        rows: float32 [n, columns].
+        rows: that were prepared, float32 [n, columns].
         table: the same rows as they were given, to quote values that training never saw.
     """
     columns = detector.schema.columns
     assert columns is not None
-    _, expected = detector.reconstruct(rows)
+    offset = detector.schema.offset or (0.0,) * len(columns)
+    _, expected = detector.reconstruct_rows(rows)
     scaler = detector.scaler
     if detector.combine is not None:
         scaler = jax.tree.map(lambda leaf: leaf[0], scaler)
@@ -67,8 +70,8 @@ def in_words(detector: Reconstructs, rows: np.ndarray, table: pyarrow.Table | No
     words = Words([], [])
     for row, (cells, wanted) in enumerate(zip(rows, restored, strict=True)):
         found = []
-        for column, value in zip(columns, cells, strict=True):
-            text = column.text(float(value))
+        for column, value, shift in zip(columns, cells, offset, strict=True):
+            text = _text(column, float(value), shift)
             unknown = column.kind == "category" and value == len(column.categories)
             if unknown and table is not None:
                 quoted = str(table.column(column.source)[row].as_py())[:_SHOWN]
@@ -76,6 +79,18 @@ def in_words(detector: Reconstructs, rows: np.ndarray, table: pyarrow.Table | No
             found.append(text)
         words.found.append(found)
         words.expected.append(
-            [column.text(float(value)) for column, value in zip(columns, wanted, strict=True)]
+            [
+                _text(column, float(value), shift)
+                for column, value, shift in zip(columns, wanted, offset, strict=True)
+            ]
         )
     return words
+
+
+def _text(column: Column, value: float, offset: float) -> str:
+    """A cell as a person would write it, of a value that is less the column's offset."""
+    if not offset or math.isnan(value):
+        return column.text(value)
+    # As many digits of the difference as other numbers get.
+    digits = 5 - math.floor(math.log10(abs(value))) if value else 5
+    return f"{round(offset + value, digits):.15g}"

@@ -24,6 +24,7 @@ from aejax.config import (
     Score,
     Train,
 )
+from aejax.data.frames import as_table
 from aejax.data.schema import Schema, check_once
 from aejax.detection import fitting, loading
 from aejax.rules.contamination import Contamination
@@ -88,11 +89,29 @@ class EstimatorCore(BaseEstimator):
     def _fit(self, X: Any) -> Floats:
         """Train, set the threshold on the rows by `contamination` or `rule`, and score the rows."""
         x = self._validated(X, reset=True)
-        names, schema = getattr(self, "feature_names_in_", None), None
-        if not self._mixed:
-            schema = Schema(shape=x.shape[1:], names=None if names is None else tuple(names))
-        self.detector_ = fitting.fit(self._config(len(x)), x, schema=schema)
-        return self.detector_.score(x).astype(np.float64)
+        schema = None if self._mixed else self._named(x)
+        named = x if schema is None else self._features(x, schema)
+        self.detector_ = fitting.fit(self._config(len(x)), named, schema=schema)
+        self.left_out_ = dict(self.detector_.schema.dropped)
+        return self.detector_.score(self._features(x)).astype(np.float64)
+
+    def _named(self, x: npt.NDArray[Any]) -> Schema | None:
+        """The schema of rows [n, features] whose columns have names, else None."""
+        if not hasattr(self, "feature_names_in_"):
+            return None
+        from aejax.data.frames import schema_of_arrays
+
+        return schema_of_arrays(x, tuple(map(str, self.feature_names_in_)), self._columns)
+
+    def _features(self, x: Any, schema: Schema | None = None) -> Any:
+        """Of validated rows the columns that are features."""
+        if self._mixed:
+            return x
+        schema = schema or self.detector_.schema
+        if not schema.dropped:
+            return x
+        names = list(map(str, self.feature_names_in_))
+        return x[:, [names.index(name) for name in schema.names or ()]]
 
     @property
     def _columns(self) -> Columns:
@@ -105,13 +124,23 @@ class EstimatorCore(BaseEstimator):
         return self._columns.kinds == "mixed"
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
-        """Rows as an array of float32; a mixed table as it is, but for the names of its columns."""
-        if hasattr(X, "columns"):
+        """Rows as an array of floats; a mixed table as it is, but for the names of its columns."""
+        if not hasattr(X, "to_numpy"):
+            # Of other tables with names scikit-learn sees those of Arrow's.
+            table = as_table(X)
+            X = X if table is None else table
+        elif hasattr(X, "columns"):
             check_once([str(name) for name in X.columns], "X has")
         if self._mixed:
             return validate_data(self, X, reset=reset, skip_check_array=True)
-        least = 2 if reset else 1
-        return validate_data(self, X, dtype=np.float32, ensure_min_samples=least, reset=reset)
+        # What float32 would round has to reach the detector, which subtracts its offset.
+        return validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=2 if reset else 1,
+            reset=reset,
+        )
 
     def _config(self, rows: int) -> Config:
         if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
@@ -161,7 +190,8 @@ class EstimatorCore(BaseEstimator):
     def _scores(self, X: Any) -> Floats:
         """Reconstruction errors, larger is more anomalous."""
         check_is_fitted(self)
-        return self.detector_.score(self._validated(X, reset=False)).astype(np.float64)
+        x = self._features(self._validated(X, reset=False))
+        return self.detector_.score(x).astype(np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

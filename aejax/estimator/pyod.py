@@ -22,6 +22,7 @@ class PyODAutoEncoder(EstimatorCore):
 
     Attributes:
         detector_: the trained `aejax.Detector`.
+        left_out_: columns of a data frame that are no features, each with the reason.
         decision_scores_: scores of the training rows, float64 [n].
         threshold_: scores above it are anomalies.
         labels_: of the training rows, 0 or 1, [n].

@@ -56,6 +56,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     Attributes:
         detector_: the trained `aejax.Detector`, which explains, calibrates and saves.
+        left_out_: columns of a data frame that are no features (they never change or identify
+            rows, see `aejax.Columns.keep`), each with the reason.
         offset_: `score_samples` below it are anomalies.
         n_features_in_: number of features.
         feature_names_in_: names of the features, where rows came as a data frame.
@@ -98,7 +100,7 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Latent values, float32 [n, width of the last hidden layer]."""
         check_is_fitted(self)
-        return self.detector_.encode(self._validated(X, reset=False))
+        return self.detector_.encode(self._features(self._validated(X, reset=False)))
 
     @property
     def _n_features_out(self) -> int:

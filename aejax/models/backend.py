@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, get_abstract_mesh
 
 from aejax.config import InputError, Precision
 
@@ -42,10 +44,12 @@ _SEED_OFFSET = "jax_random_seed_offset"
 _settings_of = operator.attrgetter(*_SETTINGS, _SEED_OFFSET)
 _DEFAULTS = (*(default for default, _ in _SETTINGS.values()), 0)
 _AS_IT_IS = contextlib.nullcontext()
+# A mesh of a person's own (`jax.set_mesh`) would cut arrays that are to lie on one device.
+_NO_MESH = Mesh(np.empty((), object), ())
 
 
 def default_settings() -> contextlib.AbstractContextManager[Any]:
-    """A context of JAX's default settings, whatever the rest of a person's program has set.
+    """A context of JAX's default settings, and without a mesh, whatever a person's program has set.
 
     Programs are traced, compiled and run in it, so that the same rows give the same bits in
     any program. It costs next to nothing where the settings are JAX's own.
@@ -54,11 +58,14 @@ def default_settings() -> contextlib.AbstractContextManager[Any]:
         InputError: if a setting is another one that no context can set back.
     """
     found = _settings_of(jax.config)
-    if found == _DEFAULTS:
+    no_mesh = get_abstract_mesh().empty
+    if found == _DEFAULTS and no_mesh:
         return _AS_IT_IS
     if found[-1] != 0:
         raise InputError(f"{_SEED_OFFSET} is {found[-1]}; allowed: 0, JAX's default")
     contexts = contextlib.ExitStack()
+    if not no_mesh:
+        contexts.enter_context(jax.set_mesh(_NO_MESH))
     for (default, context), value in zip(_SETTINGS.values(), found, strict=False):
         if value != default:
             contexts.enter_context(context(default))

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from aejax import config
+from aejax.config.own_network import own_network
 from aejax.data.schema import Schema
 from aejax.models.network import Network
 
@@ -43,6 +44,22 @@ def build(
     module, _, name = BUILDERS[type(settings)].partition(":")
     made: Network = getattr(importlib.import_module(module), name)(settings, schema, precision)
     return made
+
+
+def network_for(network: Any, shape: tuple[int, ...]) -> Network:
+    """The network of settings or of an object, as `Config(model=...)` takes them.
+
+    Args:
+        network: settings of a built-in one, a module, or `aejax.network(...)`.
+        shape: of one row.
+
+    Raises:
+        InputError: if it is none, or can't take rows of this shape.
+    """
+    if not isinstance(network, config.NetworkSettings):
+        network = own_network(network)
+    kind: Any = "image" if len(shape) == 3 else "table"
+    return build(network, Schema(shape=shape, kind=kind))
 
 
 def inner(

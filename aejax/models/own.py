@@ -121,7 +121,8 @@ class FunctionNetwork(Network):
 
     def apply(self, variables: Variables, x: jax.Array, **how: Any) -> Any:
         """As `Network.apply`."""
-        train = how.setdefault("train", False)
+        how = {"train": False, "mask": None, "key": None, **how}
+        train = how["train"]
         assert self.functions.apply is not None
         function = self.functions.apply
         return _pair(function(self._own(variables), x, **keywords(function, how)), train)
@@ -139,7 +140,7 @@ class FunctionNetwork(Network):
         function = self.functions.losses
         if function is None:
             return None
-        how = {"train": False, **how}
+        how = {"train": False, "mask": None, "key": None, **how}
         found = function(self._own(variables), x, target, **keywords(function, how))
         pair = _pair(found, True)
         return pair if how["train"] else (pair[0], {})
@@ -236,8 +237,9 @@ class NnxNetwork(ModuleNetwork):
     def _run(self, method: str, variables: Variables, *args: Any, how: dict[str, Any]) -> Any:
         from flax import nnx
 
-        train = how.setdefault("train", False)
-        module = self._module(variables, how.get("key"))
+        how = {"train": False, "mask": None, "key": None, **how}
+        train = how["train"]
+        module = self._module(variables, how["key"])
         (module.train if train else module.eval)()
         function = getattr(module, method)
         found = function(*args, **keywords(function, how))

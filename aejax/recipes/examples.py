@@ -14,13 +14,14 @@ def examples(
     detector: Detector, experiment: Experiment, scores: np.ndarray, rows: np.ndarray
 ) -> Examples:
     """Rows with their reconstructions and errors, to be drawn."""
-    scaled, found = detector.reconstruct(experiment.x_test[rows])
+    x = detector.prepare(experiment.x_test[rows])
+    scaled, found = detector.reconstruct_rows(x)
     words = None
     if detector.schema.columns is None:
         error = detector.feature_errors(scaled, found).reshape(scaled.shape)
     else:
-        error = detector.errors_of(experiment.x_test[rows])
-        words = in_words(detector, experiment.x_test[rows])
+        error = detector.errors_of(x)
+        words = in_words(detector, x)
         # Only numbers have a length; of other cells, and of missing ones, the words say enough.
         numbers = np.array([column.kind == "number" for column in detector.schema.columns])
         found = np.where(numbers, found, 0)

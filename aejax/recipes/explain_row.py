@@ -67,7 +67,8 @@ def explain_row(
     else:
         detector = load(folder)
         x, table = _row(detector.schema, path, row, selection)
-    scaled, expected = detector.reconstruct(x)
+    x = detector.prepare(x)
+    scaled, expected = detector.reconstruct_rows(x)
     top = min(top, detector.schema.features)
     scores, positions, errors = detector.explain_rows(x, top=top)
     usual = detector.usual_errors

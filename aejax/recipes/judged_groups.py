@@ -50,7 +50,7 @@ def judge_groups(
     known = places >= 0
     members, x = places[known], x[known]
     y = np.zeros(len(x), np.int8) if y is None else y[known]
-    scores = detector.score_members(x, members)
+    scores = detector.score_members(detector.prepare_members(x, members), members)
     count = len(detector.names)
     flags = (scores > detector.thresholds[members]) & (y == 0)
     order = np.argsort(members, kind="stable")

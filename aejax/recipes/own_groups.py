@@ -17,7 +17,8 @@ from aejax.data.batches import data_fingerprint
 from aejax.data.groups import group_positions, read_groups
 from aejax.data.rows import Selection
 from aejax.detection import artifact
-from aejax.detection.group_fitting import fit_groups
+from aejax.detection.file_rows import schema_of_files
+from aejax.detection.group_fitting import check_config, fit_groups
 from aejax.detection.group_loading import load_groups
 from aejax.detection.group_parts import groups_fingerprint
 from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
@@ -64,8 +65,11 @@ def train_groups_on_file(
     Raises:
         InputError: naming the file and the column, row or group that can't be used.
     """
+    check_config(config)
     clock = time.monotonic()
-    x, y, groups, schema = read_groups(path, selection, column)
+    others = dataclasses.replace(selection, key_columns=(*selection.key_columns, column))
+    features = schema_of_files(config, path, others, groups=True)
+    x, y, groups, schema = read_groups(path, selection, column, features=features)
     files.check_finite(x, schema, path)
     normal = np.ones(len(x), bool) if y is None else y == 0
     data = {
@@ -122,6 +126,7 @@ def train_groups_on_file(
         "run": str(out),
         "measured": measured,
         "skipped": dict(list(detector.skipped.items())[:SKIPPED_SHOWN]),
+        **({"left_out": dict(schema.dropped)} if schema.dropped else {}),
         "seconds": seconds,
         "table": str(out / TABLE),
         "report": str(page),

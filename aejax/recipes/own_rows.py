@@ -6,22 +6,20 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from aejax.config import Config, InputError, Rule, rule_text
 from aejax.config.rules import least_scores, needs_labels
-from aejax.core import scaling
 from aejax.data import files
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, split_rows
 from aejax.data.rows import Selection
-from aejax.data.schema import Schema
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
-from aejax.detection.file_rows import check_enough, left_out_alarms, schema_of_files, stopper
+from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.threshold import Threshold, fit_threshold
@@ -120,10 +118,8 @@ def prepare(
         expected=expected,
         after_block=after_block,
     )
-    check_enough(rows, path)
+    check_rows(rows, path)
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
-    if rows.constant is not None:
-        refuse_constant(*rows.constant, schema, path)
     train = config.train
     x_train, x_held = split_rows(normal, train.validation_fraction, train.seed)
     judged = x_held if len(x_held) else x_train
@@ -143,24 +139,6 @@ def prepare(
         x_calibrate=x_held if len(x_held) else None,
         schema=schema,
         alarms=tuple(left_out_alarms(rows.left_out)),
-    )
-
-
-def check_columns(x: np.ndarray, schema: Schema, path: Path) -> None:
-    """Refuse a table's column that never changes: nothing can be learned from it."""
-    if schema.kind != "table" or schema.columns is not None:
-        return
-    constant = scaling.constant_features(scaling.measure([x]))
-    if len(constant):
-        index = int(constant[0])
-        refuse_constant(index, float(x.reshape(len(x), -1)[0, index]), schema, path)
-
-
-def refuse_constant(index: int, value: float, schema: Schema, path: Path) -> NoReturn:
-    """Refuse a table for a column that never changes."""
-    raise InputError(
-        f"{path}: column {schema.feature_name(index)!r} is {value:g} in every normal row; "
-        "allowed: columns that vary (leave it out with --drop-columns)"
     )
 
 

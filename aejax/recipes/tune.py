@@ -52,6 +52,7 @@ def search_for(
     search: Search = "random",
     objective: Objective = "reconstruction",
     selection: Selection | None = None,
+    keep: tuple[str, ...] = (),
     test_fraction: float = TEST_FRACTION,
     seed: int = 0,
     overwrite: bool = False,
@@ -69,6 +70,7 @@ def search_for(
         search: "random", "halving" for successive halving, or "optuna".
         objective: "reconstruction", or with labels "auroc" or "average-precision".
         selection: which columns of a file are labels and features.
+        keep: columns that are features although they look like none, as in `aejax.Columns`.
         test_fraction: share of a file's rows that take no part in the search. Where the
             objective doesn't need the labelled anomalies, none of them do.
         seed: of the split, the search and the trainings.
@@ -82,7 +84,7 @@ def search_for(
     task = (
         recipe_task(source, selection)
         if is_recipe(source)
-        else file_task(Path(source), selection or Selection(), objective, test_fraction, seed)
+        else file_task(Path(source), selection or Selection(), objective, test_fraction, seed, keep)
     )
     space = read_space(space_file, task.base)
     identity = {

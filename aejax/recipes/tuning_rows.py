@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from aejax import recipes
-from aejax.config import Config, InputError, suggest
+from aejax.config import Columns, Config, InputError, suggest
 from aejax.data import batches, files, named_rows
+from aejax.data.column_checks import check_array
 from aejax.data.rows import Selection
+from aejax.detection.file_rows import schema_of_files
 from aejax.detection.tuning import Objective
 from aejax.recipes import own_rows
 from aejax.recipes.recipe import Experiment, Measure, Recipe
@@ -75,19 +77,27 @@ def recipe_task(name: str, selection: Selection | None) -> Task:
 
 
 def file_task(
-    path: Path, selection: Selection, objective: Objective, test_fraction: float, seed: int
+    path: Path,
+    selection: Selection,
+    objective: Objective,
+    test_fraction: float,
+    seed: int,
+    keep: tuple[str, ...] = (),
 ) -> Task:
     """A file's rows, a share of them kept from the search.
 
-    Where the objective doesn't need the labelled anomalies, all of them are kept from it.
+    Where the objective doesn't need the labelled anomalies, all of them are kept from it. `keep`
+    is as in `aejax.Columns`.
     """
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction is {test_fraction!r}; allowed: a number in (0, 1)")
-    x, y, schema = files.read(path, selection)
+    base = Config(columns=Columns(keep=keep))
+    x, y, schema = files.read(path, selection, schema_of_files(base, path, selection))
     files.check_finite(x, schema, path)
     normal = x if y is None else x[y == 0]
     anomalous = x[:0] if y is None else x[y == 1]
-    own_rows.check_columns(normal, schema, path)
+    if schema.names is None:
+        check_array(normal)
     if len(normal) < 2:
         raise InputError(f"{path} has {len(normal)} normal rows; allowed: at least 2")
     x_train, x_test = _split(normal, test_fraction, seed)
@@ -110,7 +120,7 @@ def file_task(
             schema=schema,
         ),
         x_anomalous=x_anomalous,
-        base=Config(),
+        base=base,
         measure=own_rows.measure,
         published={},
     )

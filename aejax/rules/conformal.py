@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aejax.config.checks import check, is_number
+from aejax.config.rules import check_scores_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,6 @@ class Conformal:
         """The same on a uniform sample of scores in blocks; the guarantee is the same."""
         import numpy as np
 
-        from aejax.config.rules import check_scores_for
         from aejax.rules.passes import sample_of
 
         sample = sample_of(blocks, kept_scores, np.random.default_rng(seed))

@@ -65,7 +65,7 @@ class ExportedScorer:
         threshold: above which a row is flagged, or None.
         thresholds: others that are kept by name.
         provenance: what made the detector.
-        fingerprint: SHA-256 of what decides a score: programs and arrays.
+        fingerprint: SHA-256 of what decides a score: programs, arrays and the schema's offset.
         described: all of `export.json`.
         arrays: scaler and parameters.
         programs: "score", and "explain" where the export has it.
@@ -116,7 +116,7 @@ class ExportedScorer:
         return self.threshold.flags(self.score(x, batch_size=batch_size))
 
     def score_rows(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Score rows that have the schema's type and shape; rows with NaN get NaN."""
+        """Score rows less the schema's offset, as programs take them; those with NaN get NaN."""
         (scores,) = self._map("score", rows, batch_size)
         return scores
 
@@ -141,7 +141,7 @@ class ExportedScorer:
 
         size = asked or batch_size_for(len(rows), self.schema, self.config)
         return self.batch_limit.run(
-            lambda size: map_batches(call, rows, size, self.schema.dtype), size
+            lambda size: map_batches(call, rows, size, self.schema.device_dtype), size
         )
 
 
@@ -183,7 +183,7 @@ def load_export(folder: str | Path) -> ExportedScorer:
         call, needed = lowered.read(
             contents[name],
             fields["schema"].shape,
-            fields["schema"].dtype,
+            fields["schema"].device_dtype,
             outputs=outputs,
             where=folder / name,
         )
@@ -195,6 +195,8 @@ def load_export(folder: str | Path) -> ExportedScorer:
     packed = io.BytesIO(contents[export_folder.ARRAYS])
     arrays = unpack(packed, like, folder / export_folder.ARRAYS)
     decides = [described["files"][name]["sha256"] for name in sorted(names)]
+    if fields["schema"].offset is not None:
+        decides.append(str(fields["schema"].offset))
     fingerprint = hashlib.sha256(" ".join(decides).encode()).hexdigest()
     return ExportedScorer(
         **fields, fingerprint=fingerprint, described=described, arrays=arrays, programs=programs

@@ -158,7 +158,7 @@ def _write_stablehlo(
 ) -> dict[str, Any]:
     scorer, schema = detector.scorer, detector.schema
     top = min(top_features, schema.features) if scorer.reconstructs else 0
-    how = (scorer, detector.scaler, detector.variables, schema.shape, schema.dtype)
+    how = (scorer, detector.scaler, detector.variables, schema.shape, schema.device_dtype)
     arrays = io.BytesIO()
     pack(arrays, jax.device_get(programs.arrays_of(detector.scaler, detector.variables)))
     files = {

@@ -15,6 +15,7 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import score_text
 from aejax.config.durable import write_file
+from aejax.config.own import shown
 from aejax.detection.group_limits import limits_of
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.export_folder import CARD
@@ -104,7 +105,7 @@ def _settings(detector: GroupDetector) -> str:
         ("model", settings.to_dict(config.model)),
         ("scaling, of each group by itself", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
-        ("error of a feature", config.error),
+        ("error of a feature", shown(config.error)),
         ("score", score_text(detector.scorer.score)),
         ("precision", config.precision),
     ]

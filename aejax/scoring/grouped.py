@@ -71,6 +71,7 @@ def score_block(
     if block.keys is None:
         raise InputError("rows without named columns; allowed with groups: CSV, Parquet")
     texts, members = positions_of(block.keys, column, detector.names)
+    block = dataclasses.replace(block, x=detector.prepare_members(block.x, members))
     thresholds = np.where(members >= 0, detector.thresholds[members], np.nan)
     refused: dict[int, tuple[str, str]] = {}
     for row in np.flatnonzero(members < 0).tolist():

@@ -14,6 +14,7 @@ from aejax.config import InputError, suggest
 from aejax.core import mesh
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
+from aejax.data.offsets import centred
 from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
 from aejax.detection.groups import GroupDetector
@@ -49,6 +50,7 @@ class Job:
 
     def score(self, block: Block) -> Scored:
         """Score a block, and explain its rows or write out their states where that was asked."""
+        block = dataclasses.replace(block, x=centred(block.x, self.detector.schema))
         if isinstance(self.detector, GroupDetector):
             return score_block(
                 self.detector,
@@ -113,6 +115,7 @@ def write_part(job: Job, judge: Judge, rows: Rows, place: Place, path: Path) -> 
 
     try:
         with (
+            contextlib.closing(blocks),
             Behind(write, BLOCKS_BEHIND) as writer,
             contextlib.closing(ahead(itertools.islice(blocks, count), BLOCKS_AHEAD)) as read,
         ):

@@ -120,6 +120,10 @@ def training_data(schema: Schema, provenance: Mapping[str, Any]) -> str:
         names = ", ".join(schema.names[:MOST_NAMES])
         more = len(schema.names) - MOST_NAMES
         lines.append(("features", names + (f" and {more} more" if more > 0 else "")))
+    if schema.offset is not None:
+        shifted = [(i, value) for i, value in enumerate(schema.offset) if value]
+        named = ", ".join(f"{schema.feature_name(i)} {x:.15g}" for i, x in shifted[:MOST_NAMES])
+        lines.append(("subtracted first, in float64", named))
     return f"## Training data\n\n{facts_table(lines)}"
 
 

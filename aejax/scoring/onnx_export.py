@@ -14,6 +14,7 @@ import numpy as np
 from aejax.config import InputError
 from aejax.core import steps
 from aejax.core.programs import symbolic_rows
+from aejax.data.offsets import centred
 from aejax.detection.detector import Detector
 from aejax.scoring import export_folder, parity
 from aejax.scoring.onnx_graph import OPSET, Graph
@@ -28,8 +29,9 @@ MOST_MEMBERS = 64
 def write_onnx(detector: Detector, folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
     """Write `model.onnx` and `export.json`, and check the scores in ONNX Runtime.
 
-    The model's input is "rows", [rows, ...] as stored. Its outputs are "score", float32
-    [rows], and "is_anomaly", bool [rows], where the detector has a threshold.
+    The model's input is "rows", [rows, ...]: float32 or uint8; float64 where the schema has an
+    offset, which the model subtracts. Its outputs are "score", float32 [rows], and
+    "is_anomaly", bool [rows], where the detector has a threshold.
 
     Args:
         detector: what to export.
@@ -81,7 +83,7 @@ def to_onnx(detector: Detector) -> Any:
 
     schema = detector.schema
     graph, size = Graph(ROWS, OPERATIONS), symbolic_rows()
-    rows = jax.ShapeDtypeStruct((size, *schema.shape), schema.dtype)
+    rows = jax.ShapeDtypeStruct((size, *schema.shape), schema.device_dtype)
     if detector.config.precision != "float32":
         # Another last digit before rounding to 8 bits is another 8th bit after it.
         raise InputError(
@@ -92,6 +94,9 @@ def to_onnx(detector: Detector) -> Any:
         raise InputError(
             f"the ensemble has {detector.members} members; allowed for ONNX: {MOST_MEMBERS}"
         )
+    if schema.offset is not None:
+        offset = graph.constant(np.array(schema.offset).reshape(schema.shape))
+        graph.rows = graph.node("Cast", [graph.node("Sub", [ROWS, offset])], to=TensorProto.FLOAT)
     score = _combined(detector, graph, rows)
     score = graph.node("Identity", [score])
     graph.nodes[-1].output[0] = SCORE
@@ -102,7 +107,8 @@ def to_onnx(detector: Detector) -> Any:
         graph.node("Greater", [exact, graph.constant(np.float64(detector.threshold.value))])
         graph.nodes[-1].output[0] = FLAG
         outputs.append(helper.make_tensor_value_info(FLAG, TensorProto.BOOL, [ROWS]))
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(schema.dtype))
+    given = schema.device_dtype if schema.offset is None else "float64"
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(given))
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -165,13 +171,17 @@ def check_parity(detector: Detector, session: Any) -> dict[str, Any]:
         InputError: at the first that differs.
     """
     rows, names = parity.edge_rows(detector)
+    offset, given = detector.schema.offset, rows
+    if offset is not None:
+        given = rows + np.array(offset).reshape(detector.schema.shape)
+        rows = centred(given, detector.schema)
     live = detector.score_rows(rows, batch_size=parity.BATCH_SIZE)
     slack = 10 * parity.rounding(detector, rows, live)
     largest = 0.0
     for count in (len(rows), 1, 7):
         for first in range(0, len(rows), count) if count == len(rows) else (0, len(rows) - count):
             part = slice(first, first + count)
-            found = session.run(None, {ROWS: rows[part]})
+            found = session.run(None, {ROWS: given[part]})
             difference = parity.check(
                 "the ONNX model",
                 live[part],

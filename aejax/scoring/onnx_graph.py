@@ -79,7 +79,7 @@ class Graph:
     """An ONNX graph that grows by traced functions.
 
     Args:
-        rows: name of its input.
+        rows: name of the rows in it that functions take: its input, or what is made of it.
         operations: those that take more than a name to say.
     """
 

@@ -28,10 +28,11 @@ def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
     at which arithmetic changes: zero, the smallest, the largest, and those that are no number.
 
     Returns:
-        Rows [n, ...] of the schema's type, n no multiple of a batch; and n descriptions.
+        Rows [n, ...] as programs take them, less the schema's offset, n no multiple of a batch;
+        and n descriptions.
     """
     schema, random = detector.schema, np.random.default_rng(0)
-    shape, dtype = schema.shape, np.dtype(schema.dtype)
+    shape, dtype = schema.shape, np.dtype(schema.device_dtype)
     if schema.columns is not None:
         return _mixed_rows(detector, schema.columns)
     groups: list[tuple[str, np.ndarray]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -230,8 +231,11 @@ class _InThisProcess:
             job.block_rows, start, file=file, first_row=manifest.rows, cut=job.part_rows
         )
         try:
-            with Behind(write, BLOCKS_BEHIND) as writer:
-                for block in ahead(blocks, BLOCKS_AHEAD):
+            with (
+                Behind(write, BLOCKS_BEHIND) as writer,
+                contextlib.closing(ahead(blocks, BLOCKS_AHEAD)) as read,
+            ):
+                for block in read:
                     writer.put(job.score(block))
                     segment.stop_if_asked()
             parts.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -82,12 +83,13 @@ class Feed:
             )
             return after, losses
         streamed = []
-        for batch in batches.stream(self.rows, own):
-            placed = place.rows(batch)
-            state, loss = steps.compiled_train_step(
-                run.program, state, placed.x, placed.mask, run.scaler, run.values
-            )
-            streamed.append(loss)
+        with contextlib.closing(batches.stream(self.rows, own)) as fed:
+            for batch in fed:
+                placed = place.rows(batch)
+                state, loss = steps.compiled_train_step(
+                    run.program, state, placed.x, placed.mask, run.scaler, run.values
+                )
+                streamed.append(loss)
         return state, streamed
 
 

@@ -99,7 +99,7 @@ class History:
     def end_epoch(
         self,
         epoch: int,
-        learning_rate: float,
+        learning_rate: float | None,
         loss: Any,
         stopped: Any,
         seen: Mapping[str, float] | None = None,
@@ -108,7 +108,7 @@ class History:
 
         Args:
             epoch: which, from 0.
-            learning_rate: at its end.
+            learning_rate: at its end; None where an optimizer keeps it to itself.
             loss: the validation loss, still on the device.
             stopped: bool, still on the device.
             seen: further numbers of this epoch.
@@ -144,7 +144,7 @@ class History:
     def _take_epoch(
         self,
         epoch: int,
-        learning_rate: float,
+        learning_rate: float | None,
         loss: Any,
         stopped: Any,
         seen: Mapping[str, float],

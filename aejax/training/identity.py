@@ -56,7 +56,8 @@ def training_identity(
         values: the run's numbers.
         shape: of one row.
     """
-    own = program.model.is_own
+    parts = (program.objective.loss, program.optimizer, program.schedule)
+    own = program.model.is_own or not all(isinstance(part, str) for part in parts)
     batch = (train.batch_size, *shape)
     step = steps.program_text(program, scaler, values, batch) if own else None
     return {
@@ -96,7 +97,9 @@ def members_identity(
 def _described(part: Any) -> Any:
     """Names and fields of a part of a program that is the package's, those within it too."""
     if not dataclasses.is_dataclass(part):
-        return repr(part)
+        plain = isinstance(part, str | int | float | tuple | type(None))
+        # An optax.GradientTransformation is a tuple, too.
+        return repr(part) if plain and not hasattr(part, "_fields") else "of one's own"
     if getattr(part, "is_own", False) or not type(part).__module__.startswith(HOUSE):
         return "of one's own"
     fields = (field.name for field in dataclasses.fields(part) if field.name not in _OF_LINEN)

@@ -138,18 +138,20 @@ def train(
         values=place.everywhere(numbers),
     )
     state = steps.compiled_new_state(run.program, shape, run.values)
+    if run.program.model.is_own and place.devices > 1:
+        # What doesn't depend on the seed, as an instance's values, lies on one device until now.
+        state = place.everywhere(jax.device_get(state))
     if initial is not None:
         # Copied: training donates its state, and the caller keeps these.
         kept = {name: initial[name] for name in state.variables}
         state = state._replace(variables=place.everywhere(jax.tree.map(np.array, kept)))
     best = steps.compiled_new_best(state) if settings.patience is not None else None
-    rates = jax.device_get(
-        steps.compiled_learning_rates(
-            settings.schedule,
-            run.values,
-            place.everywhere(np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1),
+    rates = None
+    if isinstance(settings.optimizer, str):
+        last = np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1
+        rates = jax.device_get(
+            steps.compiled_learning_rates(settings.schedule, run.values, place.everywhere(last))
         )
-    )
     validation = None
     if x_validation is not None:
         validation = Validation(
@@ -208,7 +210,8 @@ def train(
                     with jax.transfer_guard("allow"):
                         seen = watch(mesh.one_copy(state.variables))
                 stopped = None if best is None else best.stopped
-                history.end_epoch(epoch, float(rates[epoch]), loss, stopped, seen)
+                rate = None if rates is None else float(rates[epoch])
+                history.end_epoch(epoch, rate, loss, stopped, seen)
             # Several processes agree between segments only.
             if place.processes == 1 and saving.is_due():
                 saving.save(state, best)

@@ -81,17 +81,21 @@ def scored_by_export(detector: aejax.Detector) -> dict[str, np.ndarray]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = {
-        "exported": load_export(OUT / "export").score(x),
-        "scorer.py": module.Scorer(OUT / "export")(x),
-    }
+    found = {"exported": load_export(OUT / "export").score(x)}
+    # It uses JAX alone: what refuses transfers and jit is left to the program that it is part of.
+    with jax.disable_jit(False), jax.transfer_guard("allow"):
+        found["scorer.py"] = module.Scorer(OUT / "export")(x)
     export_detector(detector, OUT / "onnx", format="onnx")
     return found
 
 
 def main() -> None:
-    for setting, changed in json.loads(sys.argv[1]).items():
+    settings = json.loads(sys.argv[1])
+    for setting, changed in settings.items():
         jax.config.update(setting, changed)
+    if settings:
+        # What else belongs to the whole program, in a training script of one's own.
+        jax.set_mesh(jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,)))
     found: dict[str, Any] = {}
     for name, (detector, x) in detectors().items():
         found[name] = detector.score(x)

@@ -168,14 +168,6 @@ def test_a_constant_column_is_shifted_not_stretched(kind: str, value: float) -> 
     scaler = scaling.fit(Scale(kind=kind), np.array_split(x, 7), x.dtype)
     assert np.asarray(scaler.factor)[-1] == 1
     np.testing.assert_allclose(scaled(scaler, x)[:, -1], 0, atol=abs(value) * 1e-7)
-    assert list(scaling.constant_features(scaling.measure([x]))) == [5]
-
-
-def test_constant_features_are_flat_positions() -> None:
-    x = np.random.default_rng(0).normal(size=(10, 2, 3, 1))
-    x[:, 1, 2, 0] = 4
-    x[:, 0, 1, 0] = 0
-    assert list(scaling.constant_features(scaling.measure([x]))) == [1, 5]
 
 
 @pytest.mark.parametrize("kind", ["min-max", "min-max-all", "standard"])

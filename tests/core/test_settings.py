@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,20 @@ CHANGED = {
     "jax_disable_jit": True,
     "jax_transfer_guard": "disallow",
 }
+# A mesh of the program's own matters where there are devices to cut arrays over.
+TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 
 
 def run(settings: dict[str, Any], *folders: Path) -> dict[str, np.ndarray]:
     """What `settings_program.py` leaves in the first folder."""
     folders[0].mkdir()
+    flags = os.environ.get("XLA_FLAGS", "")
     done = subprocess.run(
         [sys.executable, str(PROGRAM), json.dumps(settings), *map(str, folders)],
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags} {TWO_DEVICES}"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(folders[0] / "found.npz") as file:
@@ -76,29 +80,39 @@ def detector(x: np.ndarray) -> aejax.Detector:
 @pytest.mark.parametrize(
     "context",
     [
-        jax.enable_x64(True),
-        jax.numpy_dtype_promotion("strict"),
-        jax.numpy_rank_promotion("raise"),
-        jax.default_matmul_precision("bfloat16"),
-        jax.debug_nans(True),
-        jax.disable_jit(),
-        jax.transfer_guard("disallow"),
+        lambda: jax.enable_x64(True),
+        lambda: jax.numpy_dtype_promotion("strict"),
+        lambda: jax.numpy_rank_promotion("raise"),
+        lambda: jax.default_matmul_precision("bfloat16"),
+        lambda: jax.debug_nans(True),
+        lambda: jax.disable_jit(),
+        lambda: jax.transfer_guard("disallow"),
+        lambda: jax.set_mesh(mesh("Auto")),
+        lambda: jax.set_mesh(mesh("Explicit")),
     ],
 )
 def test_a_thread_that_sets_one_for_a_while_gets_the_same(
-    detector: aejax.Detector, x: np.ndarray, context: contextlib.AbstractContextManager[Any]
+    detector: aejax.Detector,
+    x: np.ndarray,
+    context: Callable[[], contextlib.AbstractContextManager[Any]],
 ) -> None:
     found = []
 
     def score() -> None:
-        with context:
+        with context():
             found.append(detector.score(x))
+            found.append(aejax.fit(detector.config, x).score(x))
 
-    thread = threading.Thread(target=score)
-    thread.start()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(score).result()
     assert found[0].dtype == np.float32
     np.testing.assert_array_equal(found[0], detector.score(x))
+    np.testing.assert_array_equal(found[1], found[0])
+
+
+def mesh(kind: str) -> jax.sharding.Mesh:
+    """A mesh of a training script's own."""
+    return jax.make_mesh((1,), ("x",), axis_types=(getattr(jax.sharding.AxisType, kind),))
 
 
 class Doubled(nn.Module):

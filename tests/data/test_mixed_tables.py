@@ -233,6 +233,6 @@ def test_what_is_no_column_is_refused(broken: object) -> None:
 
 def test_without_mixed_columns_a_table_of_text_says_how(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"--drop-columns country, or aejax train --columns.kinds mixed"
+        InputError, match=r"--drop-columns country when id, or aejax train --columns.kinds mixed"
     ):
         files.open_rows(written(table(), tmp_path, "csv"))

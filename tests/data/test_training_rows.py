@@ -60,7 +60,6 @@ def test_rows_are_those_that_pandas_reads(
         np.testing.assert_allclose(rows[:], expected, rtol=1e-6)
     assert found.schema.names == ("a", "b", "c")
     assert found.left_out is None
-    assert found.constant is None
     assert (tmp_path / "run" / "rows").exists() == (limit < 1 << 30)
     assert not (tmp_path / "run" / spool.ASIDE).exists()
 
@@ -102,16 +101,6 @@ def test_no_usable_row_is_refused(tmp_path: Path, limit: int) -> None:
     with pytest.raises(InputError, match="none of 9 rows is usable, the first being row 0"):
         read_training(tmp_path / "x.npy", folder=tmp_path / "run", memory_limit=limit)
     assert not list((tmp_path / "run").glob("*"))
-
-
-@pytest.mark.parametrize("limit", [1 << 30, 0])
-def test_the_first_column_that_never_changes_is_named(
-    table: pd.DataFrame, tmp_path: Path, limit: int
-) -> None:
-    table["b"] = np.where(table.label == 1, table.b, 2.5)
-    path = write(table, tmp_path, "parquet")
-    found = read_training(path, LABELLED, folder=tmp_path, memory_limit=limit)
-    assert found.constant == (1, 2.5)
 
 
 def test_npy_rows_are_used_where_they_are(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from aejax.data.batches import validation_split
 from aejax.scoring.exported import load_export
 
 PIXELS = [f"pixel_{i}" for i in range(64)]
+# Of the digits 0 to 4 these are 0 in all images; others only in all images of some digits.
+BLANK = ["pixel_0", "pixel_32", "pixel_39"]
+KEPT = [name for name in PIXELS if name not in BLANK]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,21 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) 
     return out if code == 0 else err
 
 
+def test_columns_that_change_in_no_group_are_left_out(run: Path, rows: pd.DataFrame) -> None:
+    trained = rows[rows["digit"] != "digit 9"]
+    blank = [name for name in PIXELS if rows[name].nunique() == 1]
+    assert blank == BLANK
+    detectors = aejax.load_groups(run)
+    assert dict(detectors.schema.dropped) == dict.fromkeys(BLANK, "always 0")
+    assert detectors.schema.names == tuple(KEPT)
+    # Constant in one group: it stays for the others, and does no harm.
+    assert (trained[KEPT].groupby(trained["digit"]).nunique() == 1).to_numpy().any()
+    other = trained.assign(**dict.fromkeys(BLANK, 1e6))
+    scores = detectors.score(trained[PIXELS], trained["digit"])
+    np.testing.assert_array_equal(detectors.score(other[PIXELS], other["digit"]), scores)
+    assert np.isfinite(scores).all()
+
+
 def test_report_and_table_agree_with_the_detectors(run: Path, rows: pd.DataFrame) -> None:
     page = (run / "report.html").read_text()
     assert "5 groups of &#x27;digit&#x27; have a detector each" in page
@@ -63,7 +81,7 @@ def test_report_and_table_agree_with_the_detectors(run: Path, rows: pd.DataFrame
     expected = pd.Series(flags, index=known["digit"]).groupby(level=0).sum()
     assert table["normal_rows_flagged"].dropna().to_dict() == expected.to_dict()
     # A network that was hardly moved stands for the untrained one.
-    own = known.loc[known["digit"] == "digit 3", PIXELS].to_numpy(np.float32)
+    own = known.loc[known["digit"] == "digit 3", KEPT].to_numpy(np.float32)
     idle = aejax.Train(epochs=1, learning_rate=1e-12)
     before = aejax.fit(dataclasses.replace(detectors.config, train=idle), own)
     _, held = validation_split(len(own), 0.1, seed=0)
@@ -77,7 +95,7 @@ def test_card_and_inspection(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     card = (run / "MODEL_CARD.md").read_text()
     detectors = aejax.load_groups(run)
     low, high = detectors.thresholds.min(), detectors.thresholds.max()
-    assert "# Model card: 5 detectors of groups, each a dense autoencoder of 64 features" in card
+    assert "# Model card: 5 detectors of groups, each a dense autoencoder of 61 features" in card
     assert f"lowest: {low:.4g}" in card
     assert f"highest: {high:.4g}" in card
     assert "The thresholds of 5 of 5 groups rest on fewer than 100 scores each" in card
@@ -107,11 +125,15 @@ def test_a_row_is_explained_by_its_own_group(
     assert told["is_anomaly"] is True
     assert told["features"][0]["feature"] == "pixel_20"
     single = aejax.load_groups(run).member(told["group"])
-    x = wrong.loc[[17], PIXELS].to_numpy(np.float32)
+    x = wrong.loc[[17], KEPT].to_numpy(np.float32)
     scaled, expected = single.reconstruct(x)
     assert told["score"] == pytest.approx(float(single.score(x)[0]), rel=1e-5)
-    assert told["features"][0]["found"] == pytest.approx(float(scaled[0, 20]), rel=1e-5)
-    assert told["features"][0]["expected"] == pytest.approx(float(expected[0, 20]), rel=1e-4)
+    assert told["features"][0]["found"] == pytest.approx(
+        float(scaled[0, KEPT.index("pixel_20")]), rel=1e-5
+    )
+    assert told["features"][0]["expected"] == pytest.approx(
+        float(expected[0, KEPT.index("pixel_20")]), rel=1e-4
+    )
     assert single.threshold is not None
     assert told["threshold"] == single.threshold.value
     assert picture.is_file()
@@ -149,7 +171,7 @@ def test_one_group_is_exported_by_itself(
     call(capsys, "export", run, "--out", out, "--group", "digit 3")
     own = rows[rows["digit"] == "digit 3"]
     exported = load_export(out)
-    scores = exported.score_rows(own[PIXELS].to_numpy(np.float32))
+    scores = exported.score_rows(own[KEPT].to_numpy(np.float32))
     detectors = aejax.load_groups(run)
     np.testing.assert_allclose(scores, detectors.score(own[PIXELS], own["digit"]), rtol=1e-5)
     assert exported.threshold is not None

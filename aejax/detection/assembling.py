@@ -1,0 +1,56 @@
+"""A detector of a network that was trained elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.config import Config, InputError, Scale
+from aejax.core import scaling
+from aejax.core.scaling import Scaler
+from aejax.data import batches
+from aejax.data.schema import Schema
+from aejax.detection.calibration import calibrate
+from aejax.detection.detector import Detector
+from aejax.detection.normal import learn_normal
+from aejax.detection.rows import as_stored, check_finite, training_rows
+from aejax.models.build import build
+
+
+def assemble(
+    network: Any,
+    variables: Any,
+    *,
+    x_normal: Any,
+    scaler: Scaler | Scale | None = None,
+    config: Config | None = None,
+    schema: Schema | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> Detector:
+    """What `Detector.of` gives; see there."""
+    if isinstance(scaler, Scale):
+        scale = scaler
+    elif config is not None and scaler is None:
+        scale = config.scale
+    else:
+        scale = Scale(kind="none")
+    base = config or Config()
+    config = dataclasses.replace(base, model=network, scale=scale)
+    given = training_rows(x_normal, schema, config.columns)
+    schema = given.schema
+    rows = as_stored(given.rows, schema)
+    check_finite(rows, schema)
+    if not len(rows):
+        raise InputError("x_normal has 0 rows; allowed: at least 1")
+    made = build(config.model, schema)
+    if not isinstance(scaler, Scaler):
+        scaler = scaling.fit(scale, batches.in_blocks(rows), rows.dtype, made.heads)
+    kept = {name: jax.tree.map(np.asarray, tree) for name, tree in dict(variables).items()}
+    facts = {"data": batches.data_fingerprint(rows), **(provenance or {})}
+    detector = Detector(
+        config=config, schema=schema, scaler=scaler, variables=kept, provenance=facts
+    )
+    return calibrate(learn_normal(detector, rows, rows), rows)
