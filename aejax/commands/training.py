@@ -33,11 +33,11 @@ from aejax.config import (
     InputError,
     PrecisionSetting,
     Scale,
-    ScoreName,
     Train,
     Vary,
 )
 from aejax.config.rules import default_rule, rule_text
+from aejax.config.scores import CHOICES, DEFAULT
 
 RULE = rule_text(default_rule())
 
@@ -63,9 +63,9 @@ class Training:
         Literal["squared", "absolute", "bernoulli"], arg(help="Error of a feature when scoring.")
     ] = "squared"
     score: Annotated[
-        ScoreName,
-        arg(help="What a row's score is; the last two: with a variational model."),
-    ] = "error"
+        str,
+        arg(help=f"What a row's score is: {', '.join(CHOICES)}, or package.module:Class."),
+    ] = DEFAULT
     rule: Annotated[
         str,
         arg(help="First threshold, on held-out rows: RULE:NUMBER, or package.module:Class."),
@@ -112,7 +112,7 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Read, train, calibrate, save."""
-        from aejax.config import parse_rule
+        from aejax.config import parse_rule, parse_score
         from aejax.config.sizes import parse_bytes
         from aejax.recipes.own_rows import train_on_file
 
@@ -121,7 +121,7 @@ class Training:
             scale=self.scale,
             train=self.train,
             error=self.error,
-            score=self.score,
+            score=parse_score(self.score),
             rule=parse_rule(self.rule),
             precision=self.precision,
             columns=self.columns,

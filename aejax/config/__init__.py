@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from aejax.config.checks import InputError, suggest
 from aejax.config.columns import Columns
-from aejax.config.detector import Combine, Config, Precision, PrecisionSetting, ScoreName
+from aejax.config.detector import Combine, Config, Precision, PrecisionSetting
 from aejax.config.models import (
     MODELS,
     Activation,
@@ -28,6 +28,7 @@ from aejax.config.models import (
 )
 from aejax.config.own_network import Functions, OwnNetwork, network
 from aejax.config.rules import RULES, Rule, parse_rule, rule_text
+from aejax.config.scores import SCORES, Score, parse_score, score_text
 from aejax.config.training import ErrorName, Scale, Train
 from aejax.config.vary import Vary
 from aejax.config.written import (
@@ -47,6 +48,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "MODELS",
     "RULES",
+    "SCORES",
     "Activation",
     "Classifier",
     "Columns",
@@ -65,7 +67,7 @@ __all__ = [
     "PrecisionSetting",
     "Rule",
     "Scale",
-    "ScoreName",
+    "Score",
     "SuperResolution",
     "Train",
     "Variational",
@@ -73,11 +75,13 @@ __all__ = [
     "from_dict",
     "network",
     "parse_rule",
+    "parse_score",
     "part_from_dict",
     "part_to_dict",
     "read_config",
     "read_json",
     "rule_text",
+    "score_text",
     "suggest",
     "to_dict",
     "write_config",

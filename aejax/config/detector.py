@@ -11,20 +11,13 @@ from aejax.config.models import MODELS, Dense, Model
 from aejax.config.own import check_part
 from aejax.config.own_network import OwnNetwork, own_network
 from aejax.config.rules import Rule, check_is_rule, default_rule
+from aejax.config.scores import DEFAULT as DEFAULT_SCORE
+from aejax.config.scores import Score, checked_score
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
 Combine = Literal["mean", "median", "rank"]
-ScoreName = Literal[
-    "error",
-    "residual-distance",
-    "latent-distance",
-    "residual-and-latent-distance",
-    "error-and-neighbours",
-    "negative-elbo",
-    "reconstruction-probability",
-]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +51,7 @@ class Config:
             "reconstruction-probability" (its negative: mean of -log p(row | latent) over
             the posterior's samples; An and Cho, "Variational autoencoder based anomaly
             detection using reconstruction probability", 2015).
+            Any object that is a `Score` is one, too (docs/extending.md).
         rule: how the first threshold is set, on validation rows where there are any: a built-in
             rule, or any object that is a `Rule`.
         precision: type of the inputs of products when scoring; all accumulate in float32.
@@ -73,7 +67,7 @@ class Config:
     scale: Scale = Scale()
     train: Train = Train()
     error: ErrorName | Any = "squared"
-    score: ScoreName = "error"
+    score: Score | str = DEFAULT_SCORE
     # An object of a person's own need not be hashable.
     rule: Rule = dataclasses.field(default_factory=default_rule, hash=False)
     precision: PrecisionSetting = "float32"
@@ -98,18 +92,11 @@ class Config:
                 k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
             )
             check(self, name, allowed, isinstance(getattr(self, name), kinds))
+        object.__setattr__(self, "score", checked_score(self.score, self.model))
         check_is_rule(self.rule, "Config.rule")
         self._check_bernoulli()
         if self.columns.kinds == "mixed":
             self._check_mixed()
-        of_some = {score for kind in MODELS.values() for score in kind.scores}
-        if self.score in of_some and self.score not in self.model.scores:
-            raise InputError(f"Config.score is {self.score!r}; allowed: with a variational model")
-        if self.score != "error" and not self.model.reconstructs:
-            raise InputError(
-                f"Config.score is {self.score!r}; allowed: 'error' with a model that "
-                "reconstructs nothing"
-            )
 
     def _check_bernoulli(self) -> None:
         """Refuse a likelihood of values in [0, 1] where scaling puts them anywhere."""
@@ -129,7 +116,7 @@ class Config:
         allowed = {
             "model": (type(self.model).__name__, ("Dense",)),
             "model.output": (getattr(self.model, "output", "linear"), ("linear",)),
-            "score": (self.score, ("error",)),
+            "score": (self.score, (DEFAULT_SCORE,)),
             "error": (self.error, ("squared", "absolute")),
             "train.loss": (self.train.loss, ("squared", "absolute")),
             "train.noise_on": (self.train.noise_on, ("input",)),

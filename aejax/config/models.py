@@ -33,7 +33,6 @@ class NetworkSettings:
     Attributes:
         reconstructs: whether it gives rows of the shape that it takes.
         own_score: name of the score of a network that reconstructs nothing.
-        scores: names of scores that only such a network has.
         learns_classes: whether it is trained on each row's class.
         dropout: share of hidden units that are dropped while it trains.
         likelihood: of a feature given its reconstruction, of models of one.
@@ -42,7 +41,6 @@ class NetworkSettings:
     """
 
     reconstructs: ClassVar[bool] = True
-    scores: ClassVar[tuple[str, ...]] = ()
     learns_classes: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     dropout = 0.0
@@ -251,7 +249,6 @@ class Variational(_AroundNetwork):
             so a row's score depends on nothing but the row.
     """
 
-    scores: ClassVar[tuple[str, ...]] = ("negative-elbo", "reconstruction-probability")
     generates: ClassVar[bool] = True
 
     network: Dense | Conv = Dense(hidden=(500,), output="sigmoid")

@@ -176,3 +176,37 @@ def import_named(place: str, field: str) -> Any:
             f"{field} is {place!r}, which can't be imported ({in_one_line(error, str)}); "
             "allowed: package.module:Class"
         ) from error
+
+
+def make_named(text: str, place: str, numbers: list[str], field: str) -> Any:
+    """An object of a person's own from text of a command line; it runs that code.
+
+    Args:
+        text: all of it, for messages.
+        place: "package.module:name" of its class, a function that makes it, or the object.
+        numbers: its first arguments, as text.
+        field: what it is made for, for messages.
+
+    Raises:
+        InputError: if it can't be imported or made.
+    """
+    make, values = import_named(place, field), as_numbers(numbers)
+    try:
+        if values is None:
+            raise ValueError("allowed: numbers after its name")
+        # By name, so that fields which are keywords only can be given, too.
+        names = list(inspect.signature(make).parameters) if values else []
+        if len(values) > len(names):
+            raise ValueError(f"allowed: at most {len(names)} numbers after its name")
+        return make(**dict(zip(names, values, strict=False))) if callable(make) else make
+    except Exception as error:
+        reason = in_one_line(error, str)
+        raise InputError(f"{field} is {text!r}, which can't be made: {reason}") from error
+
+
+def as_numbers(texts: list[str]) -> list[float] | None:
+    """Numbers from their text; None where one is none."""
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        return None

@@ -7,7 +7,7 @@ import inspect
 from typing import Any, Protocol
 
 from aejax.config.checks import InputError, is_number, suggest
-from aejax.config.own import Own, accepts, import_named, in_one_line, text_of
+from aejax.config.own import Own, accepts, as_numbers, in_one_line, make_named, text_of
 from aejax.config.registry import Registry
 
 RULES = Registry(
@@ -174,7 +174,7 @@ def parse_rule(text: str) -> Rule:
         )
     fields = [field.name for field in dataclasses.fields(RULES[name])]
     form = name + ":NUMBER" * min(1, len(fields)) + "[:NUMBER]" * (len(fields) - 1)
-    values = _numbers(numbers)
+    values = as_numbers(numbers)
     if values is None or not min(1, len(fields)) <= len(values) <= len(fields):
         example = f", as in {rule_text(RULES[name]())}" if fields else ""
         raise InputError(f"rule is {text!r}; allowed: {form}{example}")
@@ -183,27 +183,9 @@ def parse_rule(text: str) -> Rule:
 
 
 def _own_rule(text: str, place: str, numbers: list[str]) -> Rule:
-    make, values = import_named(place, "rule"), _numbers(numbers)
-    try:
-        if values is None:
-            raise ValueError("allowed: numbers after its name")
-        # By name, so that fields which are keywords only can be given, too.
-        names = list(inspect.signature(make).parameters) if values else []
-        if len(values) > len(names):
-            raise ValueError(f"allowed: at most {len(names)} numbers after its name")
-        rule: Rule = make(**dict(zip(names, values, strict=False))) if callable(make) else make
-    except Exception as error:
-        reason = in_one_line(error, str)
-        raise InputError(f"rule is {text!r}, which can't be made: {reason}") from error
+    rule: Rule = make_named(text, place, numbers, "rule")
     check_is_rule(rule, "rule")
     return rule
-
-
-def _numbers(texts: list[str]) -> list[float] | None:
-    try:
-        return [float(text) for text in texts]
-    except ValueError:
-        return None
 
 
 def rule_text(rule: Any) -> str:

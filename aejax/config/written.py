@@ -19,6 +19,7 @@ from aejax.config.own import Own, describe
 from aejax.config.own_network import OwnNetwork, described
 from aejax.config.registry import Registry
 from aejax.config.rules import RULES, Rule, rule_text
+from aejax.config.scores import SCORES, Score, score_text
 
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 1 << 20
@@ -26,7 +27,10 @@ MAX_JSON_BYTES = 1 << 20
 _KIND_NAMES = {kind: name for name, kind in MODELS.items()}
 # Fields of these types hold a built-in part, or any object of the protocol, which the second says
 # in one line.
-_PARTS: dict[Any, tuple[Registry, Callable[[Any], str]]] = {Rule: (RULES, rule_text)}
+_PARTS: dict[Any, tuple[Registry, Callable[[Any], str]]] = {
+    Rule: (RULES, rule_text),
+    Score | str: (SCORES, score_text),
+}
 _SETTINGS = "aejax.config."
 # What is written as it is.
 _PLAIN = (str, int, float, bool, tuple, type(None))
@@ -65,13 +69,16 @@ def to_dict(settings: Any, *, keep_own: bool = False) -> dict[str, Any]:
 def part_to_dict(part: Any, kind: Any, *, keep_own: bool = False) -> Any:
     """A part of a configuration, such as a rule, as a JSON-ready dict.
 
-    A built-in part is its name and settings; an object of a person's own is its description.
+    A built-in part is its name, or its name and settings; an object of a person's own is its
+    description.
 
     Args:
         part: the object.
         kind: its protocol, as `Rule`.
         keep_own: give an object of a person's own as it is.
     """
+    if isinstance(part, str):
+        return part
     registry, text = _PARTS[kind]
     name = registry.name_of(type(part))
     if name is not None:

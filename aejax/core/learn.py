@@ -21,6 +21,7 @@ from aejax.core.keys import named_key
 from aejax.core.objectives import Fed, Objective
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
+from aejax.core.score import check_score
 from aejax.models.network import Network
 
 # Rows as stored, [..., B, *shape], and with labels beside them where a model learns those.
@@ -83,7 +84,12 @@ class Best(NamedTuple):
 
 
 def program_of(config: Config, model: Network) -> Program:
-    """The static part of a configuration."""
+    """The static part of a configuration.
+
+    Raises:
+        InputError: if its score is none of such a network.
+    """
+    check_score(config, model)
     train = config.train
     return Program(
         model=model,

@@ -1,8 +1,8 @@
 """Programs that outlive this package: lowered to StableHLO, and read back with suspicion.
 
 The only file that uses `jax.export`. What it lowers is `core.steps.score_rows`, the function
-that a detector compiles, and what a network of somebody's own computes, with one symbol for the
-number of rows and both forms of what differs by platform.
+that a detector compiles, and what a network or a score of somebody's own computes, with one
+symbol for the number of rows and both forms of what differs by platform.
 
 Parameters and scaler are arguments of the program, not constants in it: the compiler sees
 what it sees in a live detector and makes the same instructions of it (constants would be
@@ -28,6 +28,7 @@ from aejax.config import InputError
 from aejax.config.own import Own
 from aejax.core import steps
 from aejax.core.scaling import Scaler
+from aejax.core.score import learnt_of, score_scaled
 from aejax.models.backend import check_own_process, default_settings, shapes_of
 from aejax.models.network import KEPT_BESIDE, Network, Variables
 
@@ -153,6 +154,83 @@ def lower_network(
         decode = functools.partial(network.call, "decode")
         found["decode"] = lowered(decode, latent.shape[1:])
     return found
+
+
+def lower_own_score(
+    scorer: steps.Scorer, variables: Mapping[str, Any], shape: tuple[int, ...]
+) -> bytes:
+    """What a score of somebody's own computes, as a program.
+
+    It takes (arrays by name, scaled rows float32 [rows, ...]) and gives float32 [rows]; among the
+    arrays are the network's variables and what the score learnt.
+
+    Args:
+        scorer: with the score.
+        variables: one member's.
+        shape: of one row.
+
+    Raises:
+        Exception: whatever JAX says of a score that can't be exported.
+    """
+    if hasattr(scorer.score, "shared"):
+        raise ValueError("members share a part of it")
+    tree = _of_score(variables, learnt_of(variables))
+
+    def function(tree: dict[str, Any], x: jax.Array) -> jax.Array:
+        return score_scaled(scorer, {**tree["variables"], "normal": tree["learnt"]}, x)
+
+    return _lowered(
+        function, scorer, _named(tree), jax.tree.structure(tree), shape, "float32", PLATFORMS
+    )
+
+
+def _of_score(variables: Mapping[str, Any], learnt: Mapping[str, Any]) -> dict[str, Any]:
+    return {"variables": own_variables(variables), "learnt": dict(learnt)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProgramScore:
+    """A score of somebody's own without its code: the program that was saved with a detector.
+
+    Attributes:
+        content: as it is saved.
+        run: the program.
+        own: of the score, "module.Class".
+        text: one line that shows it.
+    """
+
+    content: bytes = dataclasses.field(repr=False)
+    run: Callable[..., Any] = dataclasses.field(repr=False)
+    own: str
+    text: str
+
+    def apply(self, variables: Variables, x: jax.Array, learnt: Mapping[str, Any]) -> Any:
+        """Scores float32 [B]."""
+        return self.run(_named(_of_score(variables, learnt)), x)
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProgramScore) and other.content == self.content
+
+
+def read_own_score(
+    content: bytes, shape: tuple[int, ...], described: Own, where: object
+) -> ProgramScore:
+    """The score that `lower_own_score` gave the program of.
+
+    Args:
+        content: the program.
+        shape: of one row.
+        described: what is known of the score.
+        where: the file, for messages.
+
+    Raises:
+        InputError: as `read` does.
+    """
+    run, _ = _read(content, shape, "float32", 1, f"{where}: program score")
+    return ProgramScore(content, run, described.own, described.text)
 
 
 def own_variables(variables: Mapping[str, Any]) -> Variables:

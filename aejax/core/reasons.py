@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from aejax.config.scores import is_mean_error
 from aejax.core import errors, masks, mixed, scaling
 from aejax.core.scaling import Scaler
 from aejax.core.score import Scorer, combined, member_scores, ranked
@@ -90,6 +91,6 @@ def _explained_scores(
     if scorer.heads is not None:
         count = jnp.sum(~jnp.isnan(x), axis=1)
         rows = jnp.where(count > 0, jnp.sum(error, axis=2) / jnp.maximum(count, 1), jnp.nan)
-    if scorer.kind != "error":
+    if not is_mean_error(scorer.score):
         return combined(scorer, member_scores(scorer, variables, scaler, x))
     return combined(scorer, ranked(scorer, variables, rows))

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from aejax import config
-from aejax.config import Combine
-from aejax.core import errors, masks, neighbours, scaling
+from aejax.config import SCORES, Combine, Config, InputError, score_text
+from aejax.config.own import call, describe, in_one_line, require_here
+from aejax.config.scores import DEFAULT, is_built_in, score_object
+from aejax.core import errors, masks, scaling
 from aejax.core.errors import Error
-from aejax.core.keys import named_key
 from aejax.core.scaling import Scaler
 from aejax.models.heads import Head
 from aejax.models.network import Network
-from aejax.models.variational import divergence
 
-ScoreKind = Literal[
-    "error",
-    "residual-distance",
-    "latent-distance",
-    "residual-and-latent-distance",
-    "error-and-neighbours",
-    "negative-elbo",
-    "reconstruction-probability",
-    "log-odds",
-    "distrust",
-    "surprise",
-]
+# What the package itself keeps of normal rows; everything else there is what the score learnt.
+KEPT_OF_NORMAL = ("error", "values")
+
+
+def default_score() -> Any:
+    """The mean error."""
+    return SCORES[DEFAULT]()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,14 +34,14 @@ class Scorer:
     Attributes:
         model: the network.
         error: error of a feature.
-        kind: which of `SCORES` a row's score is.
+        score: what a row's score is: an object that is an `aejax.config.Score`.
         combine: None for one model. Otherwise variables and scaler have a leading axis of
             members, and this is how their scores become one.
     """
 
     model: Network
     error: Error
-    kind: ScoreKind = "error"
+    score: Any = dataclasses.field(default_factory=default_score)
     combine: Combine | None = None
 
     @property
@@ -58,7 +52,9 @@ class Scorer:
     @property
     def maps(self) -> bool:
         """Whether `jax.vmap` over members works: programs read from files have no rule for it."""
-        return self.model.maps and not isinstance(getattr(self.error, "content", None), bytes)
+        parts = (self.error, self.score)
+        programs = any(isinstance(getattr(part, "content", None), bytes) for part in parts)
+        return self.model.maps and not programs
 
     @property
     def heads(self) -> tuple[Head, ...] | None:
@@ -66,133 +62,116 @@ class Scorer:
         return self.model.heads
 
 
-def kind_of(settings: config.Config) -> ScoreKind:
-    """What a row's score is, by a configuration: some models have one of their own."""
-    own: Any = settings.model.own_score
-    return own or settings.score
+class FeatureErrors:
+    """The error that a configuration names, as one member counts it."""
+
+    def __init__(self, scorer: Scorer, variables: dict[str, Any]) -> None:
+        self._scorer, self._variables = scorer, variables
+
+    def __call__(self, x: jax.Array, y: Any) -> jax.Array:
+        """Error of every feature, float32 [B, ...], of scaled rows and what the network gave."""
+        scorer = self._scorer
+        each = errors.feature_error(scorer.error, x, y, scorer.heads)
+        return masks.weighted(self._variables, each)
+
+    def mean(self, x: jax.Array, y: Any) -> jax.Array:
+        """The mean of every row's, float32 [B]; in a mixed table over the cells that are there."""
+        if self._scorer.heads is not None:
+            return errors.row_error(self._scorer.error, x, y, self._scorer.heads)
+        return errors.row_mean(self(x, y))
+
+
+def learnt_of(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What a score learnt of normal rows, of what is kept among variables."""
+    normal = variables.get("normal", {})
+    return {name: tree for name, tree in normal.items() if name not in KEPT_OF_NORMAL}
+
+
+def check_score(config: Config, network: Network) -> None:
+    """Refuse, before anything is trained, a score that can't be learnt or computed of a network.
+
+    Raises:
+        InputError: if the network lacks what the score needs, or the score's code isn't here.
+    """
+    score = score_object(config)
+    described = describe(score) if isinstance(getattr(score, "content", None), bytes) else score
+    require_here(described, "Config.score", "to fit with, the object itself, or another score")
+    missing = [name for name in getattr(score, "needs", ()) if not network.has(name)]
+    if missing:
+        raise InputError(
+            f"Config.score is {score_text(score)!r}, which needs {' and '.join(missing)}; "
+            f"allowed: with a network that has {' and '.join(score.needs)}"
+        )
+
+
+def _shared(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
+) -> jax.Array | None:
+    """What members, with a leading axis in variables and scaler, need compute only once."""
+    if not hasattr(scorer.score, "shared"):
+        return None
+    first = jax.tree.map(lambda leaf: leaf[0], scaler)
+    found: Any = _called(
+        scorer, scorer.score.shared, x=scaling.apply(first, x), learnt=learnt_of(variables)
+    )
+    return found
+
+
+def _joined(scorer: Scorer, scores: jax.Array, shared: Any) -> jax.Array:
+    if not hasattr(scorer.score, "shared"):
+        return scores
+    found: Any = _called(scorer, scorer.score.join, scores=scores, shared=shared)
+    return errors.of_shape(found, scores.shape, _what(scorer, "join"))
 
 
 def _score_one(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
-    scores = SCORES[scorer.kind](scorer, variables, scaling.apply(scaler, x))
-    return errors.of_shape(scores, x.shape[:1], "the scores of a batch are")
+    return score_scaled(scorer, variables, scaling.apply(scaler, x))
 
 
-def _error(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    y: Any = scorer.model.apply(variables, x)
-    if scorer.heads is not None:
-        return errors.row_error(scorer.error, x, y, scorer.heads)
-    return errors.row_mean(masks.weighted(variables, errors.feature_error(scorer.error, x, y)))
+def score_scaled(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
+    """What a score's `apply` gives for scaled rows by one member, float32 [B]."""
+    require_apply(scorer.score)
+    found = _called(
+        scorer,
+        scorer.score.apply,
+        network=scorer.model,
+        variables=variables,
+        x=x,
+        learnt=learnt_of(variables),
+        error=FeatureErrors(scorer, variables),
+    )
+    return errors.of_shape(found, x.shape[:1], _what(scorer, "apply"))
 
 
-def _error_and_neighbours(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    return _geometric_mean(_error(scorer, variables, x), _nearest_distance(variables, x))
+def _what(scorer: Scorer, function: str) -> str:
+    if is_built_in(scorer.score):
+        return "the scores of a batch are"
+    return f"Config.score is {score_text(scorer.score)}, whose {function} gives"
 
 
-def _geometric_mean(error: jax.Array, distance: jax.Array) -> jax.Array:
-    # Of a wild row the product would be infinite.
-    return jnp.sqrt(error) * jnp.sqrt(distance)
+def require_apply(score: Any) -> None:
+    """Refuse a score that was saved without what it computes."""
+    if not hasattr(score, "apply"):
+        require_here(
+            score, "Config.score", "its code (it was saved without a program), or another score"
+        )
 
 
-def _nearest_distance(variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    return neighbours.nearest_distance(variables["normal"]["neighbours"], x.reshape(x.shape[0], -1))
-
-
-def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
-    """Squared Mahalanobis distance of float32 [B, n] from the rows that were learnt from."""
-    centred = values - learnt["mean"]
-    white = jnp.matmul(centred, learnt["whitening"], precision=jax.lax.Precision.HIGHEST)
-    return jnp.sum(jnp.square(white), axis=1)
-
-
-def _residual_and_latent(
-    scorer: Scorer, variables: dict[str, Any], x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    latent: Any = scorer.model.call("encode", variables, x)
-    y: Any = scorer.model.call("decode", variables, latent)
-    residual = x - errors.of_shape(y, x.shape)
-    return residual.reshape(x.shape[0], -1), latent.reshape(x.shape[0], -1)
-
-
-def _residual_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    residual, _ = _residual_and_latent(scorer, variables, x)
-    return _whitened(variables["normal"]["residual"], residual) / residual.shape[1]
-
-
-def _latent_distance(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    latent: Any = scorer.model.call("encode", variables, x)
-    latent = latent.reshape(x.shape[0], -1)
-    return _whitened(variables["normal"]["latent"], latent) / latent.shape[1]
-
-
-def _both_distances(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    residual, latent = _residual_and_latent(scorer, variables, x)
-    normal = variables["normal"]
-    return 0.5 * (_whitened(normal["residual"], residual) + _whitened(normal["latent"], latent))
-
-
-def _sampled(
-    scorer: Scorer, variables: dict[str, Any], x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Both terms of the negative evidence lower bound, averaged over the model's samples."""
-    model: Any = scorer.model
-    posterior: Any = model.call("posterior", variables, x)
-    mean, log_variance = posterior
-    deviation = jnp.exp(0.5 * log_variance)
-
-    def one(noise: jax.Array) -> jax.Array:
-        found: Any = model.call("negative_log_likelihood", variables, x, mean + deviation * noise)
-        return found
-
-    # One seed for all rows and all runs: a score depends on the model and the row only. One
-    # after the other: side by side, the decodings would leave the cache, and a program with
-    # sixteen of them takes minutes to compile.
-    noise = jax.random.normal(named_key(0, "score"), (model.module.samples, mean.shape[1]))
-    return jnp.mean(jax.lax.map(one, noise), axis=0), divergence(mean, log_variance)
-
-
-def _negative_elbo(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    reconstruction, divergence = _sampled(scorer, variables, x)
-    total: jax.Array = reconstruction + divergence
-    return total
-
-
-def _reconstruction_probability(
-    scorer: Scorer, variables: dict[str, Any], x: jax.Array
-) -> jax.Array:
-    reconstruction: jax.Array = _sampled(scorer, variables, x)[0]
-    return reconstruction
-
-
-def _log_odds(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    logits: Any = scorer.model.apply(variables, x)
-    logits = errors.of_shape(logits, (x.shape[0], None))
-    return logits[:, 1] - logits[:, 0]
-
-
-def _distrust(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    logits: Any = scorer.model.apply(variables, x)
-    return 1 - jnp.max(jax.nn.softmax(errors.of_shape(logits, (x.shape[0], None))), axis=1)
-
-
-def _surprise(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-    surprise: Any = scorer.model.apply(variables, x)
-    return surprise
-
-
-SCORES: dict[ScoreKind, Callable[[Scorer, dict[str, Any], jax.Array], jax.Array]] = {
-    "error": _error,
-    "residual-distance": _residual_distance,
-    "latent-distance": _latent_distance,
-    "residual-and-latent-distance": _both_distances,
-    "error-and-neighbours": _error_and_neighbours,
-    "negative-elbo": _negative_elbo,
-    "reconstruction-probability": _reconstruction_probability,
-    "log-odds": _log_odds,
-    "distrust": _distrust,
-    "surprise": _surprise,
-}
+def _called(scorer: Scorer, function: Callable[..., Any], **known: Any) -> Any:
+    if is_built_in(scorer.score):
+        return call(function, **known)
+    try:
+        return call(function, **known)
+    except InputError:
+        raise
+    except Exception as error:
+        name = getattr(function, "__name__", "apply")
+        raise InputError(
+            f"Config.score is {score_text(scorer.score)}, whose {name} failed "
+            f"({type(error).__name__}: {in_one_line(error, str)}); allowed: scores float32 [B]"
+        ) from error
 
 
 def member_scores(
@@ -203,17 +182,11 @@ def member_scores(
     Members take turns over one batch, which stays in cache; side by side, their
     reconstructions would not.
     """
-    members = (variables, scaler)
-    if scorer.kind == "error-and-neighbours":
-        # The members hold the first one's rows between them, which are looked through once.
-        first = jax.tree.map(lambda leaf: leaf[0], scaler)
-        rows = variables["normal"]["neighbours"]
-        pool = {"normal": {"neighbours": rows.reshape(-1, rows.shape[2])}}
-        distance = _nearest_distance(pool, scaling.apply(first, x))
-        alone = dataclasses.replace(scorer, kind="error")
-        error = jax.lax.map(lambda member: _score_one(alone, member[0], member[1], x), members)
-        return ranked(scorer, variables, _geometric_mean(error, distance))
-    scores = jax.lax.map(lambda member: _score_one(scorer, member[0], member[1], x), members)
+    shared = _shared(scorer, variables, scaler, x)
+    scores = jax.lax.map(
+        lambda member: _score_one(scorer, member[0], member[1], x), (variables, scaler)
+    )
+    scores = _joined(scorer, scores, shared)
     return ranked(scorer, variables, scores)
 
 
@@ -274,5 +247,7 @@ def score_rows(
         float32 [B].
     """
     if scorer.combine is None:
-        return _score_one(scorer, variables, scaler, x)
+        one = jax.tree.map(lambda leaf: leaf[None], (learnt_of(variables), scaler))
+        shared = _shared(scorer, {"normal": one[0]}, one[1], x)
+        return _joined(scorer, _score_one(scorer, variables, scaler, x), shared)
     return combined(scorer, member_scores(scorer, variables, scaler, x))

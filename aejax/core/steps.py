@@ -46,7 +46,7 @@ from aejax.core.optimizers import Numbers
 from aejax.core.reasons import explain_rows
 from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
-from aejax.core.score import Scorer, kind_of, score_rows, scores_by_row
+from aejax.core.score import Scorer, score_rows, scores_by_row
 from aejax.core.tiles import tiled
 from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
 
@@ -89,7 +89,6 @@ __all__ = [
     "explain_rows",
     "is_frozen",
     "keep_best",
-    "kind_of",
     "layer_state",
     "learning_rates",
     "new_best",

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from aejax.config import Config
+from aejax.config.scores import DEFAULT, is_mean_error, learns, score_object
 from aejax.core import optimizers, steps
 from aejax.core.scaling import Scaler
 from aejax.data.batches import evenly, in_blocks
@@ -17,7 +18,6 @@ from aejax.data.offsets import MOST_WHOLE
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
-from aejax.detection.normal import learns_normal
 from aejax.models.build import build
 
 # Both networks score the same rows, so few of them tell which is better.
@@ -48,7 +48,7 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
     found: list[str] = []
     if judged_by_error(detector.config):
         # Whatever the score is made of, training lowers errors.
-        by_error = dataclasses.replace(detector.config, score="error")
+        by_error = dataclasses.replace(detector.config, score=DEFAULT)
         trained = dataclasses.replace(detector, config=by_error)
         rows = normal[evenly(len(normal), MOST_ROWS)]
         # In batches of the size that the threshold's rows get: no program more.
@@ -61,7 +61,8 @@ def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
 
 def judged_by_error(config: Config) -> bool:
     """Whether training lowers the errors that rows of a configuration are scored by, or with."""
-    return config.model.reconstructs and (config.score == "error" or learns_normal(config))
+    score = score_object(config)
+    return config.model.reconstructs and (is_mean_error(score) or learns(score))
 
 
 def mean_error(errors: np.ndarray, trim: float) -> float:

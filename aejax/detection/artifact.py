@@ -152,7 +152,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def read_programs(folder: Path, written: Mapping[str, Any]) -> dict[str, bytes]:
-    """The programs of a network of somebody's own, by name; {} where there are none.
+    """The programs of a network and of a score of somebody's own, by name; {} where there are none.
 
     Args:
         folder: of the detector.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 
 from aejax.config import Config
+from aejax.config.scores import score_object
 from aejax.data.schema import Schema
 from aejax.models.heads import heads_of
 
@@ -15,9 +16,7 @@ FEWER, FEWEST_BATCH_ROWS = 8, 32
 # An accelerator keeps nothing in a cache that a batch could leave, and starts a program in the
 # time that it scores some thousand rows: on an H100 65,536 rows of 784 values score 3.5 times as
 # fast as 4,096 (benchmarks/results/device_h100.md).
-ACCELERATOR_VALUES, MOST_ACCELERATOR_ROWS, ACCELERATOR_NEIGHBOURS = 1 << 28, 1 << 16, 1 << 4
-# Distances to thousands of kept rows have to stay in cache, too, and the nearest of those rows.
-NEIGHBOURS_ROWS, NEIGHBOURS_VALUES = 1 << 10, 1 << 18
+ACCELERATOR_VALUES, MOST_ACCELERATOR_ROWS = 1 << 28, 1 << 16
 
 
 def batch_size_for(rows: int, schema: Schema, config: Config) -> int:
@@ -34,12 +33,12 @@ def default_batch_size(schema: Schema, config: Config) -> int:
     """
     outputs = sum(head.outputs for head in heads_of(schema) or ())
     widest = config.model.widest(max(schema.features, outputs))
-    most, more = min(MOST_BATCH_ROWS, config.model.batch_values(widest) // widest), 1
-    if jax.default_backend() != "cpu":
+    most = min(MOST_BATCH_ROWS, config.model.batch_values(widest) // widest)
+    on_cpu = jax.default_backend() == "cpu"
+    if not on_cpu:
         most = min(MOST_ACCELERATOR_ROWS, ACCELERATOR_VALUES // widest)
-        more = ACCELERATOR_NEIGHBOURS
-    if config.score == "error-and-neighbours":
-        most = min(most, more * NEIGHBOURS_ROWS, more * NEIGHBOURS_VALUES // schema.features)
+    if hasattr(score := score_object(config), "batch_rows"):
+        most = min(most, score.batch_rows(schema.features, on_cpu))
     return 1 << (max(64, most).bit_length() - 1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from aejax.config import Combine, Config, InputError
 from aejax.detection.detector import Detector
 from aejax.detection.loading import RANK_QUANTILES
-from aejax.detection.neighbours import dealt
+from aejax.detection.normal import stacked
 from aejax.detection.rows import as_rows
 
 
@@ -70,19 +70,12 @@ class Population:
         def stack(*leaves: Any) -> np.ndarray:
             return np.stack([np.asarray(leaf) for leaf in leaves])
 
-        variables = [detector.variables for detector in kept]
-        if "neighbours" in first.variables.get("normal", ()):
-            # The first one's rows for all: looked through once, and held once between them.
-            variables = [
-                {**own, "normal": {**own["normal"], "neighbours": rows}}
-                for own, rows in zip(
-                    variables, dealt(variables[0]["normal"]["neighbours"], len(kept)), strict=True
-                )
-            ]
         ensemble = dataclasses.replace(
             first,
             scaler=jax.tree.map(stack, *[detector.scaler for detector in kept]),
-            variables=jax.tree.map(stack, *variables),
+            variables=stacked(
+                first.scorer.score, [detector.variables for detector in kept], ensemble=True
+            ),
             threshold=None,
             thresholds={},
             combine=combine,

@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 from aejax.config import Config, InputError
+from aejax.config.scores import learns, score_object
 from aejax.core import steps
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import INTERVAL_LEVEL
-from aejax.detection.normal import learns_normal
 from aejax.detection.population import detector_of, kinds, new_member, train_kinds
 from aejax.detection.rows import map_batches
 from aejax.training.population import Member, TrainedMember
@@ -111,7 +111,7 @@ def cross_validate(
             chosen = [trained[number * len(parts) + fold] for number in numbers]
             rows = np.concatenate([x[part], anomalous])
             is_anomaly = np.arange(len(rows)) >= len(part)
-            if learns_normal(configs[numbers[0]]):
+            if learns(score_object(configs[numbers[0]])):
                 own = [members[number * len(parts) + fold] for number in numbers]
                 scores = _scores_alone(own, chosen, schema, x, rows)
             else:

@@ -12,16 +12,17 @@ import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Combine, Config, InputError, Rule
+from aejax.config import Combine, Config, InputError, Rule, score_text
 from aejax.config.own import describe
+from aejax.config.scores import DEFAULT
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.frames import as_table
 from aejax.data.schema import Schema
 from aejax.detection import artifact, inside
 from aejax.detection.artifact import arrays_of
+from aejax.detection.kept_normal import describe_normal
 from aejax.detection.memory import BatchLimit
-from aejax.detection.neighbours import describe_normal
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
@@ -143,8 +144,8 @@ class Detector:
         tree: Any = {"scaler": self.scaler._asdict(), "variables": self.variables}
         arrays = content_digest(tree, self.programs)
         described += f" {self.config.products} {self.combine or ''}"
-        if self.config.score != "error":
-            described += f" {self.config.score}"
+        if self.config.score != DEFAULT:
+            described += f" {score_text(self.config.score)}"
         if self.schema.columns is not None:
             described += f" {self.schema.columns}"
         if self.schema.offset is not None:
@@ -481,7 +482,7 @@ class Detector:
             "history": self.history,
             "combine": self.combine,
             "members": self.members,
-            **describe_normal(self.variables),
+            **describe_normal(self.variables, stacked=self.combine is not None),
             # Whether some features' errors count less than others', or not at all.
             "weighted": "weights" in self.variables,
         }
@@ -490,11 +491,11 @@ class Detector:
 
     @functools.cached_property
     def programs(self) -> dict[str, bytes]:
-        """What a network of somebody's own computes, as programs; {} of built-in networks."""
+        """What parts of somebody's own compute, as programs by name; {} of built-in ones."""
         one = self.variables
         if self.combine is not None:
             one = jax.tree.map(lambda leaf: leaf[0], one)
-        return own_programs(self.scorer.model, one, self.schema.shape, self.config)
+        return own_programs(self.scorer, one, self.schema.shape, self.config)
 
     def _required_threshold(self) -> Threshold:
         if self.threshold is None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Config, InputError
+from aejax.config.scores import check_training_rows, score_object
 from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
@@ -23,7 +24,6 @@ from aejax.detection import alarms
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import left_out_alarms, rows_of_files
-from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import (
@@ -143,8 +143,7 @@ def fit(
     else:
         validation = stored_rows(x_validation, schema)
         held_classes = as_labels(config, labels_validation, len(validation), "labels_validation")
-    if needs_neighbours(config):
-        check_enough(len(rows))
+    check_training_rows(score_object(config), len(rows))
     calibrating, of_class = (rows, classes) if held is None else (held, held_classes)
     looked_at = calibrating
     if x_calibrate is not None:
@@ -192,10 +191,10 @@ def fit(
             **(provenance or {}),
         },
     )
-    if config.model.own_score == "log-odds":
-        # Class 1 is the anomaly; thresholds are set on normal rows.
+    if (normal := getattr(detector.scorer.score, "normal_class", None)) is not None:
+        # Thresholds are set on normal rows.
         assert of_class is not None
-        looked_at = looked_at[of_class == 0]
+        looked_at = looked_at[of_class == normal]
         calibrating = looked_at if x_calibrate is None else calibrating
     detector = learn_normal(detector, looked_at, rows)
     detector = choose_precision(detector, looked_at)

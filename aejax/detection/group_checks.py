@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from aejax.config import Config
+from aejax.config.scores import DEFAULT
 from aejax.core import optimizers, steps
 from aejax.data.batches import evenly
 from aejax.data.schema import Schema
@@ -168,7 +169,7 @@ def _mean_errors(
     rows = x[np.concatenate(rows_of)]
     trim = detector.config.train.trim
     means = []
-    by_error = dataclasses.replace(detector.config, score="error")
+    by_error = dataclasses.replace(detector.config, score=DEFAULT)
     trained = dataclasses.replace(detector, config=by_error)
     for one in (trained, _untrained(trained)):
         scores = one.score_members(rows, members).astype(np.float64)

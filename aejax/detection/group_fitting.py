@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +27,14 @@ from aejax.detection.group_checks import check_groups
 from aejax.detection.group_curves import spread_of_losses
 from aejax.detection.group_parts import groups_fingerprint, train_in_parts
 from aejax.detection.groups import GroupDetector
-from aejax.detection.neighbours import needs_neighbours, neighbours_of_groups
-from aejax.detection.normal import normal_of, reconstructed, wanted
+from aejax.detection.normal import (
+    Known,
+    most_rows,
+    scaled,
+    stacked,
+    usual_error,
+    what_is_learnt,
+)
 from aejax.detection.population import new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import Threshold, check_rule
@@ -277,8 +285,8 @@ def _learn_normal(
     """`learn_normal` of every group, from its normal rows, some thousand rows at a time."""
     if not detector.scorer.reconstructs:
         return detector
-    kinds = wanted(detector.config)
-    few = [rows[reconstructed(kinds, len(rows))] for rows in normal]
+    score = detector.scorer.score
+    few = [rows[most_rows(score, len(rows))] for rows in normal]
     learnt: list[dict[str, Any]] = []
     first = 0
     while first < len(few):
@@ -289,21 +297,32 @@ def _learn_normal(
         counts = [len(rows) for rows in few[first:last]]
         picked = x[np.concatenate(few[first:last])]
         members = np.repeat(np.arange(first, last, dtype=np.int32), counts)
-        scaled, found = detector.reconstruct_members(picked, members)
-        placed = mesh.ONE_DEVICE.everywhere((scaled, found))
+        x_scaled, found = detector.reconstruct_members(picked, members)
+        placed = mesh.ONE_DEVICE.everywhere((x_scaled, found))
         error = jax.device_get(steps.compiled_feature_error(detector.config.error, *placed))
-        latent = detector.encode_members(picked, members) if "latent" in kinds else None
-        for part in np.split(np.arange(count), np.cumsum(counts)[:-1]):
-            learnt.append(
-                normal_of(
-                    kinds,
-                    error[part].reshape(len(part), -1),
-                    (scaled[part] - found[part]).reshape(len(part), -1),
-                    None if latent is None else latent[part].reshape(len(part), -1),
-                )
+        encode = functools.cache(functools.partial(detector.encode_members, picked, members))
+        for at, part in enumerate(np.split(np.arange(count), np.cumsum(counts)[:-1]), start=first):
+            known = Known(
+                rows=x_scaled[part],
+                reconstructions=found[part],
+                errors=error[part].reshape(len(part), -1),
+                encode=functools.partial(_part_of, encode, part),
+                scaled_training=functools.partial(_scaled_of_group, detector, x, trained_on, at),
+                sharing=len(few),
             )
+            usual = usual_error(known.errors)
+            learnt.append({"normal": {"error": usual, **what_is_learnt(score, known)}})
         first = last
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *learnt)
-    if needs_neighbours(detector.config):
-        stacked["neighbours"] = neighbours_of_groups(detector.scaler, x, trained_on)
-    return dataclasses.replace(detector, variables={**detector.variables, "normal": stacked})
+    variables = {**detector.variables, **stacked(score, learnt, ensemble=False)}
+    return dataclasses.replace(detector, variables=variables)
+
+
+def _part_of(whole: Callable[[], np.ndarray], part: np.ndarray) -> np.ndarray:
+    return whole()[part]
+
+
+def _scaled_of_group(
+    detector: GroupDetector, x: np.ndarray, trained_on: list[np.ndarray], at: int, most: int
+) -> np.ndarray:
+    scaler = jax.tree.map(operator.itemgetter(at), detector.scaler)
+    return scaled(scaler, x[trained_on[at]], most)

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Config, InputError, Rule
+from aejax.config import Config, InputError, Rule, score_text
 from aejax.config.own import shown
+from aejax.config.scores import score_object
 from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.groups import group_positions
@@ -28,7 +29,7 @@ from aejax.detection.group import Group, calibrated, provenance_of
 from aejax.detection.group_alarms import OF_SCORES, in_sentences
 from aejax.detection.group_drift import BINS
 from aejax.detection.group_rows import map_tiles
-from aejax.detection.neighbours import describe_normal
+from aejax.detection.kept_normal import describe_normal
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.rows import as_rows, check_finite
 from aejax.detection.stability import tell
@@ -72,7 +73,7 @@ class GroupDetector:
     def scorer(self) -> steps.Scorer:
         """The static part of the scoring program, of one group."""
         model = build(self.config.model, self.schema, precision=self.config.products)
-        return steps.Scorer(model=model, error=self.config.error, kind=steps.kind_of(self.config))
+        return steps.Scorer(model=model, error=self.config.error, score=score_object(self.config))
 
     @functools.cached_property
     def _placed(self) -> tuple[dict[str, Any], Scaler]:
@@ -85,7 +86,7 @@ class GroupDetector:
             [
                 settings.to_dict(self.config.model),
                 shown(self.config.error),
-                self.config.score,
+                score_text(self.config.score),
                 self.config.precision,
                 self.schema.to_dict(),
                 self.names,
@@ -306,7 +307,7 @@ class GroupDetector:
             "skipped": self.skipped,
             "history": self.history,
             "provenance": self.provenance,
-            **describe_normal(self.variables),
+            **describe_normal(self.variables, stacked=True),
         }
         arrays = jax.device_get(arrays_of(self.scaler, self.variables))
         artifact.write(Path(folder), described, with_saved_programs(arrays, self.programs))
@@ -315,7 +316,7 @@ class GroupDetector:
     def programs(self) -> dict[str, bytes]:
         """As of a `Detector`: those of one group are those of all."""
         one = jax.tree.map(lambda leaf: leaf[0], self.variables)
-        return own_programs(self.scorer.model, one, self.schema.shape, self.config)
+        return own_programs(self.scorer, one, self.schema.shape, self.config)
 
     def _run(
         self, program: Any, rows: np.ndarray, members: np.ndarray, batch_size: int | None

@@ -19,7 +19,7 @@ from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
-from aejax.detection.normal import like as like_normal
+from aejax.detection.kept_normal import check_learnt, read_normal_like
 from aejax.detection.own_network import check_same_network, flat, with_network, with_programs
 from aejax.detection.threshold import Threshold
 from aejax.models.backend import shapes_of
@@ -97,20 +97,18 @@ def read_variables_like(
         schema: likewise.
 
     Raises:
-        InputError: if the description's names of what is known of normal rows are none.
+        InputError: if the description of what is known of normal rows is none, or not of what
+            the score learns.
     """
     model = build(config.model, schema)
     if isinstance(model, ProgramNetwork):
         variables = dict(model.like)
     else:
         variables = shapes_of(lambda: steps.new_variables(model, schema.shape, 0))
-    # Detectors written before reasons were measured by usual errors have no such field.
-    names = written.get("normal", [])
-    if names:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{folder / artifact.JSON_NAME}: normal is {names!r}")
-        kept = like_normal(config, schema, variables, written)
-        variables = {**variables, "normal": kept}
+    normal = read_normal_like(folder, written, schema)
+    if normal:
+        variables = {**variables, "normal": normal}
+    check_learnt(folder, config, schema, model, variables)
     if written.get("weighted", False):
         shape = jax.ShapeDtypeStruct(schema.shape, np.float32)
         variables = {**variables, "weights": {"features": shape}}

@@ -1,45 +1,77 @@
-"""What normal rows look like to a trained model: usual errors, residuals, latent values, places."""
+"""What normal rows look like to a trained model: usual errors, and what its score learns."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from aejax.config import Config, InputError
+from aejax.config import InputError, score_text
+from aejax.config.own import in_one_line
+from aejax.config.scores import is_built_in, learns
+from aejax.core import mesh, steps
+from aejax.core.scaling import Scaler
+from aejax.core.score import KEPT_OF_NORMAL, learnt_of
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
-from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import BINS, MOST_ROWS, UsualValues, usual_values
+from aejax.detection.feature_drift import MOST_ROWS, usual_values
 from aejax.detection.inside import LATENT
-from aejax.detection.neighbours import MOST_NEIGHBOURS, needs_neighbours, neighbours_of
-from aejax.models.backend import shapes_of
-from aejax.models.build import build
 
 # Rows that are reconstructed: enough for a mean error, and few enough to cost little beside
 # training.
 MOST_RECONSTRUCTED = 1 << 11
-# The same for distances, whose covariance has many more numbers to be found.
-MOST_ROWS_OF_DISTANCES = 1 << 16
-MOST_VALUES = 4096
+# The same for a score that learns: a covariance has many more numbers to be found.
+MOST_ROWS_TO_LEARN_OF = 1 << 16
 # A feature that normal rows reconstruct without error would outweigh all others for ever.
 LEAST_SHARE = 1e-3
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """What a score may ask of normal rows, each computed when it is asked for.
+
+    Attributes:
+        rows: scaled, float32 [n, ...].
+        reconstructions: of these, float32 [n, ...].
+        errors: of every feature, float [n, features].
+        encode: gives what `latent` is.
+        scaled_training: gives what `training` is.
+        sharing: how many detectors learn, as groups, and share memory.
+    """
+
+    rows: np.ndarray
+    reconstructions: np.ndarray
+    errors: np.ndarray
+    encode: Callable[[], np.ndarray]
+    scaled_training: Callable[[int], np.ndarray]
+    sharing: int = 1
+
+    @functools.cached_property
+    def residuals(self) -> np.ndarray:
+        """Rows without their reconstructions, float32 [n, ...]."""
+        return self.rows - self.reconstructions
+
+    @functools.cached_property
+    def latent(self) -> np.ndarray:
+        """Latent values of the rows, float32 [n, ...]."""
+        return self.encode()
+
+    def training(self, most: int) -> np.ndarray:
+        """At most so many of the rows trained on, evenly spread and scaled, float32 [n, ...]."""
+        return self.scaled_training(most)
+
+
 def learn_normal(detector: Detector, rows: Stored, trained_on: Stored) -> Detector:
-    """The same detector with what its reasons and distances need to know of normal rows.
+    """The same detector with what its reasons and its score need to know of normal rows.
 
     Kept among its variables, under "normal": "error" float32 [features], each feature's mean
-    error; of tables and series "values", how each feature's are spread (see `UsualValues`);
-    and, if `Config.score` is a distance, of "residual" and "latent" as it needs them the "mean"
-    float32 [n] and "whitening" float32 [n, n], the Cholesky factor of the inverse of the
-    covariance, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices" (2004); if it looks for neighbours, "neighbours"
-    float32 [rows, values], scaled rows of those trained on, evenly spread.
+    error; of tables and series "values", how each feature's are spread (see `UsualValues`); and
+    under names of its own what `Config.score` learns.
 
     Args:
         detector: trained, a single model.
@@ -47,147 +79,141 @@ def learn_normal(detector: Detector, rows: Stored, trained_on: Stored) -> Detect
         trained_on: normal rows that it was trained on.
 
     Raises:
-        InputError: if there are more values than distances can be found for, or fewer than two
-            rows to look for neighbours among.
+        InputError: if the score can't learn of them.
     """
     if not detector.scorer.reconstructs:
         return detector
-    kinds = wanted(detector.config)
-    few = rows[reconstructed(kinds, len(rows))]
+    score = detector.scorer.score
+    few = rows[most_rows(score, len(rows))]
+    learnt: dict[str, Any] = {}
     if detector.schema.columns is None:
         x, y = detector.reconstruct_rows(few)
-        errors, residual = detector.feature_errors(x, y), (x - y).reshape(len(few), -1)
+        errors = detector.feature_errors(x, y)
+        known = Known(
+            rows=x,
+            reconstructions=y,
+            errors=errors,
+            encode=lambda: detector.state_rows(few, LATENT),
+            scaled_training=lambda most: scaled(detector.scaler, trained_on, most),
+        )
+        learnt = what_is_learnt(score, known)
     else:
         # A column's mean is over the rows that have it.
         present = np.maximum((~np.isnan(few)).sum(axis=0), 1)
-        errors, residual = detector.errors_of(few) * (len(few) / present), None
-    latent = None
-    if "latent" in kinds:
-        latent = detector.state_rows(few, LATENT).reshape(len(few), -1)
-    learnt = normal_of(kinds, errors, residual, latent)
-    if needs_neighbours(detector.config):
-        learnt["neighbours"] = neighbours_of(detector.scaler, trained_on)
+        errors = detector.errors_of(few) * (len(few) / present)
+    normal = {"error": usual_error(errors), **learnt}
     values = usual_values(rows[evenly(len(rows), MOST_ROWS)], detector.schema)
     if values is not None:
-        learnt["values"] = values._asdict()
-    return dataclasses.replace(detector, variables={**detector.variables, "normal": learnt})
+        normal["values"] = values._asdict()
+    return dataclasses.replace(detector, variables={**detector.variables, "normal": normal})
 
 
-def normal_of(
-    kinds: tuple[str, ...],
-    errors: np.ndarray,
-    residual: np.ndarray | None,
-    latent: np.ndarray | None,
-) -> dict[str, Any]:
-    """What `learn_normal` keeps, of normal rows that were reconstructed.
-
-    Args:
-        kinds: of which values distances are wanted.
-        errors: float [rows, features].
-        residual: float32 [rows, features], where it is wanted.
-        latent: float32 [rows, latent], where it is wanted.
-
-    Raises:
-        InputError: as `whitening` does.
-    """
+def usual_error(errors: np.ndarray) -> np.ndarray:
+    """Each feature's mean error, float32 [features], of errors [rows, features]; never 0."""
     error = errors.mean(axis=0, dtype=np.float64)
     least = max(LEAST_SHARE * float(error.mean()), float(np.finfo(np.float32).tiny))
-    learnt: dict[str, Any] = {"error": np.maximum(error, least).astype(np.float32)}
-    if residual is not None and "residual" in kinds:
-        learnt["residual"] = whitening(residual)
-    if latent is not None:
-        learnt["latent"] = whitening(latent)
-    return learnt
+    return np.maximum(error, least).astype(np.float32)
 
 
-def learns_normal(config: Config) -> bool:
-    """Whether a configuration's score needs to know of normal rows."""
-    return bool(wanted(config)) or needs_neighbours(config)
+def most_rows(score: Any, rows: int) -> slice:
+    """Which of some normal rows are reconstructed, for usual errors and for a score to learn of."""
+    if not learns(score):
+        return evenly(rows, MOST_RECONSTRUCTED)
+    return evenly(rows, getattr(score, "most_rows", MOST_ROWS_TO_LEARN_OF))
 
 
-def wanted(config: Config) -> tuple[str, ...]:
-    """Of which values a configuration's score needs distances."""
-    return {
-        "residual-distance": ("residual",),
-        "latent-distance": ("latent",),
-        "residual-and-latent-distance": ("residual", "latent"),
-    }.get(config.score, ())
+def scaled(scaler: Scaler, rows: Stored, most: int) -> np.ndarray:
+    """At most so many rows, evenly spread and scaled, float32 [n, ...]."""
+    few = rows[evenly(len(rows), most)]
+    found: np.ndarray = jax.device_get(
+        steps.compiled_scale(*mesh.ONE_DEVICE.everywhere((scaler, few)))
+    )
+    return found
 
 
-def reconstructed(kinds: tuple[str, ...], rows: int) -> slice:
-    """Which of some rows are reconstructed; `kinds` as `wanted` gives them."""
-    return evenly(rows, MOST_ROWS_OF_DISTANCES if kinds else MOST_RECONSTRUCTED)
-
-
-def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean, and the matrix that makes normal rows uncorrelated with variance 1.
-
-    Args:
-        values: float32 [rows, n].
-
-    Returns:
-        "mean" float32 [n] and "whitening" float32 [n, n].
+def what_is_learnt(score: Any, known: Known) -> dict[str, Any]:
+    """What a score's `learn` gives, checked: float32 arrays by name; {} of one without.
 
     Raises:
-        InputError: if there are more values than a matrix can be found for.
+        InputError: naming the score, if it fails or gives anything else.
     """
-    from sklearn.covariance import ledoit_wolf
-
-    count = values.shape[1]
-    if count > MOST_VALUES:
-        raise InputError(
-            f"a distance of {count} values was asked for; allowed: at most {MOST_VALUES}"
-        )
-    values = values.astype(np.float64)
-    mean = values.mean(axis=0)
-    covariance, _ = ledoit_wolf(values - mean, assume_centered=True)
-    # Values that never change have no spread to be measured in.
-    covariance[np.diag_indices(count)] += max(1e-9 * np.trace(covariance) / count, 1e-12)
-    factor = np.linalg.cholesky(np.linalg.inv(covariance))
-    return {"mean": mean.astype(np.float32), "whitening": factor.astype(np.float32)}
-
-
-def like(
-    config: Config, schema: Schema, variables: Any, written: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Shapes of what `learn_normal` keeps, to read it back.
-
-    Args:
-        config: of the detector.
-        schema: of its rows.
-        variables: its parameters, or their shapes.
-        written: its description, as `describe_normal` has it.
-
-    Raises:
-        InputError: if these are not the names that go with the configuration, or there are too
-            many rows.
-    """
-    names = written["normal"]
-    model = build(config.model, schema)
-    shapes: dict[str, Any] = {"error": jax.ShapeDtypeStruct((schema.features,), np.float32)}
-    for name in wanted(config):
-        count = schema.features
-        if name == "latent":
-            rows = jax.ShapeDtypeStruct((1, *schema.shape), np.float32)
-            latent: Any = shapes_of(
-                lambda known, x: model.call("encode", known, x), variables, rows
+    if not learns(score):
+        return {}
+    if is_built_in(score):
+        learnt: dict[str, Any] = score.learn(known)
+        return learnt
+    said = f"Config.score is {score_text(score)}, whose learn"
+    try:
+        learnt = score.learn(known)
+    except InputError as error:
+        raise InputError(f"{said} failed: {error}") from error
+    except Exception as error:  # Whatever a person's own code raises.
+        reason = f"{type(error).__name__}: {in_one_line(error, str)}"
+        raise InputError(f"{said} failed ({reason}); allowed: a dict of arrays") from error
+    if not isinstance(learnt, Mapping):
+        raise InputError(f"{said} gives {in_one_line(learnt)}; allowed: a dict of arrays")
+    for name in KEPT_OF_NORMAL:
+        if name in learnt:
+            raise InputError(
+                f"{said} gives {name!r}, which the detector keeps itself; allowed: other names"
             )
-            count = latent.size
-        shapes[name] = {
-            "mean": jax.ShapeDtypeStruct((count,), np.float32),
-            "whitening": jax.ShapeDtypeStruct((count, count), np.float32),
+    return {name: _checked(tree, name, said) for name, tree in learnt.items()}
+
+
+def _checked(tree: Any, name: Any, said: str) -> Any:
+    if not isinstance(name, str) or not name or "/" in name:
+        raise InputError(f"{said} gives the name {name!r}; allowed: text without '/'")
+    if isinstance(tree, Mapping) and tree:
+        return {key: _checked(leaf, key, said) for key, leaf in tree.items()}
+    try:
+        array = np.asarray(tree)
+        fits = np.issubdtype(array.dtype, np.number) or array.dtype == bool
+        array = array.astype(np.float32) if fits else array
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or np.iscomplexobj(tree) or not array.size or not np.isfinite(array).all():
+        raise InputError(
+            f"{said} gives {name!r}: {in_one_line(tree)}; allowed: an array of finite numbers"
+        )
+    return array
+
+
+def stacked(score: Any, variables: Sequence[Mapping[str, Any]], *, ensemble: bool) -> Any:
+    """Variables of several detectors, with a leading axis.
+
+    Args:
+        score: of all of them, which may share out what was learnt.
+        variables: of each.
+        ensemble: whether they vote on the same rows; otherwise each has a group's.
+
+    Raises:
+        InputError: if what they learnt can't stand side by side.
+    """
+    learnt = [learnt_of(own) for own in variables]
+    if not learnt[0]:
+        return _side_by_side(variables)
+    rest = [
+        {
+            **own,
+            "normal": {
+                name: own["normal"][name] for name in KEPT_OF_NORMAL if name in own["normal"]
+            },
         }
-    if needs_neighbours(config):
-        kept = written.get("neighbours")
-        if not isinstance(kept, int) or not 1 <= kept <= MOST_NEIGHBOURS:
-            raise InputError(f"neighbours is {kept!r}; allowed: 1 to {MOST_NEIGHBOURS}")
-        shapes["neighbours"] = jax.ShapeDtypeStruct((kept, schema.features), np.float32)
-    if "values" in names:
-        # Detectors written before features were watched have none.
-        shapes["values"] = {
-            name: jax.ShapeDtypeStruct((bins, schema.features), np.float32)
-            for name, bins in zip(UsualValues._fields, (BINS - 1, BINS), strict=True)
-        }
-    if sorted(shapes) != sorted(names):
-        raise InputError(f"normal is {names!r}; allowed with these settings: {sorted(shapes)}")
-    return shapes
+        for own in variables
+    ]
+    together = _side_by_side(rest)
+    if hasattr(score, "stack"):
+        kept = score.stack(learnt, ensemble)
+    else:
+        try:
+            kept = _side_by_side(learnt)
+        except (ValueError, TypeError):
+            raise InputError(
+                f"Config.score is {score_text(score)}, which learns arrays of different shapes; "
+                "allowed in ensembles and groups: the same for each, or a score with stack"
+            ) from None
+    return {**together, "normal": {**together["normal"], **kept}}
+
+
+def _side_by_side(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)

@@ -15,19 +15,23 @@ import numpy as np
 from aejax.config import Config, InputError, OwnNetwork
 from aejax.config.own import Own, describe
 from aejax.config.own_network import own_network
+from aejax.config.scores import is_built_in
 from aejax.core.programs import (
     ProgramError,
     ProgramNetwork,
+    ProgramScore,
     lower_error,
     lower_network,
+    lower_own_score,
     own_variables,
     read_error,
     read_network,
+    read_own_score,
 )
+from aejax.core.score import Scorer
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.models.build import build
-from aejax.models.network import Network
 from aejax.training.identity import digest
 
 if TYPE_CHECKING:
@@ -37,25 +41,26 @@ logger = logging.getLogger(__name__)
 
 # Rows on which a network is compared with the programs that were saved with a detector.
 COMPARED_ROWS, TOLERANCE = 8, 1e-3
-ERROR = "error"
+ERROR, SCORE = "error", "score"
 
 
 def own_programs(
-    network: Network, variables: Mapping[str, Any], shape: tuple[int, ...], config: Config
+    scorer: Scorer, variables: Mapping[str, Any], shape: tuple[int, ...], config: Config
 ) -> dict[str, bytes]:
-    """What a network and an error of somebody's own compute, as programs by name.
+    """What a network, an error and a score of somebody's own compute, as programs by name.
 
     What can't be exported has none, which is said: its detector scores only where its code is.
 
     Args:
-        network: of a detector.
+        scorer: of a detector.
         variables: of one member.
         shape: of one row.
         config: of the detector.
 
     Returns:
-        "apply", "encode" and "decode" of a network, "error"; {} of built-in ones.
+        "apply", "encode" and "decode" of a network, "error", "score"; {} of built-in ones.
     """
+    network, score = scorer.model, scorer.score
     found: dict[str, bytes] = {}
     if isinstance(network, ProgramNetwork):
         found |= network.contents
@@ -67,6 +72,12 @@ def own_programs(
         found[ERROR] = error.content
     elif not isinstance(error, str | Own):
         found |= _tried(describe(error).own, lambda: {ERROR: lower_error(error, shape)})
+    if isinstance(score, ProgramScore):
+        found[SCORE] = score.content
+    elif not (is_built_in(score) or isinstance(score, Own)):
+        found |= _tried(
+            describe(score).own, lambda: {SCORE: lower_own_score(scorer, variables, shape)}
+        )
     return found
 
 
@@ -110,7 +121,7 @@ def code_digest(programs: Mapping[str, bytes]) -> str:
 def with_programs(
     config: Config, programs: Mapping[str, bytes], shape: tuple[int, ...], where: object
 ) -> Config:
-    """A configuration whose own network and own error are the programs saved with a detector."""
+    """A configuration whose own network, error and score are the programs saved with a detector."""
     described: Any = config.model
     if isinstance(described, OwnNetwork) and described.network is None:
         made = read_network(_of_network(programs), shape, where)
@@ -118,11 +129,14 @@ def with_programs(
     error: Any = config.error
     if isinstance(error, Own) and ERROR in programs:
         error = read_error(programs[ERROR], shape, error, where)
-    return dataclasses.replace(config, model=described, error=error)
+    score: Any = config.score
+    if isinstance(score, Own) and SCORE in programs:
+        score = read_own_score(programs[SCORE], shape, score, where)
+    return dataclasses.replace(config, model=described, error=error, score=score)
 
 
 def _of_network(programs: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {name: content for name, content in programs.items() if name != ERROR}
+    return {name: content for name, content in programs.items() if name not in (ERROR, SCORE)}
 
 
 def with_network(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import Combine, Config, InputError
+from aejax.config.scores import score_object
 from aejax.core import mesh, steps
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
@@ -47,7 +48,7 @@ class PlacedModel:
         return steps.Scorer(
             model=model,
             error=self.config.error,
-            kind=steps.kind_of(self.config),
+            score=score_object(self.config),
             combine=self.combine,
         )
 

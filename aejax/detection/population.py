@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from aejax.config import Config, InputError
+from aejax.config.scores import DEFAULT, check_training_rows, is_mean_error, score_object
 from aejax.data import batches
 from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection.calibration import calibrate
 from aejax.detection.combining import Population, scoring_settings
 from aejax.detection.detector import Detector
-from aejax.detection.neighbours import check_enough, needs_neighbours
 from aejax.detection.normal import learn_normal
 from aejax.detection.rows import check_finite, training_rows
 from aejax.detection.stability import tell
@@ -207,9 +207,10 @@ def give_parts(members: Sequence[Member], parts: Sequence[Parts], schema: Schema
         raise InputError("parts of a model are given with mixed columns; allowed: numbers only")
     found = []
     for member, own in zip(members, parts, strict=True):
-        if member.config.score != "error":
+        if not is_mean_error(score_object(member.config)):
             raise InputError(
-                f"Config.score is {member.config.score!r} with parts of a model; allowed: 'error'"
+                f"Config.score is {member.config.score!r} with parts of a model; "
+                f"allowed: {DEFAULT!r}"
             )
         model = build(member.config.model, schema)
         found.append(dataclasses.replace(member, mask=mask_of(own, model, schema.shape)))
@@ -241,8 +242,7 @@ def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
     if len(rows) < least:
         raise InputError(f"member {number} has {len(rows)} rows; allowed: at least {least}")
     picked, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
-    if needs_neighbours(config):
-        check_enough(len(picked))
+    check_training_rows(score_object(config), len(picked))
     if train.patience is not None and not len(held):
         raise InputError(
             f"member {number}: Train.patience is set but validation_fraction is 0; "

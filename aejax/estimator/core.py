@@ -21,7 +21,7 @@ from aejax.config import (
     Precision,
     Rule,
     Scale,
-    ScoreName,
+    Score,
     Train,
 )
 from aejax.data.frames import as_table
@@ -58,7 +58,7 @@ class EstimatorCore(BaseEstimator):
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
         error: ErrorName = "squared",
-        row_score: ScoreName = "error",
+        row_score: Score | str = "error",
         precision: Precision = "float32",
         feed: str = "auto",
         columns: str | Columns = "numbers",

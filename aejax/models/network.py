@@ -95,6 +95,14 @@ class Network:
         """What one of the network's other functions gives: "encode", "decode" or its own."""
         raise NotImplementedError
 
+    def encode(self, variables: Variables, x: jax.Array) -> Any:
+        """Latent values [B, ...] of scaled rows, of a network that has them."""
+        return self.call("encode", variables, x)
+
+    def decode(self, variables: Variables, latent: jax.Array) -> Any:
+        """Scaled rows [B, ...] of latent values, of a network that decodes."""
+        return self.call("decode", variables, latent)
+
     def has(self, method: str) -> bool:
         """Whether `call` knows a method."""
         return False

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from aejax import config as settings
+from aejax.config import score_text
 from aejax.config.durable import write_file
 from aejax.config.own import shown
 from aejax.detection.group_limits import limits_of
@@ -70,7 +71,7 @@ def spread_of(values: np.ndarray) -> dict[str, float]:
 
 def _use(detector: GroupDetector) -> str:
     error = score_in_words(
-        detector.scorer.kind, model="the group's model", rows="normal rows of the group"
+        detector.scorer.score, model="the group's model", rows="normal rows of the group"
     )
     return (
         "## Intended use\n\n"
@@ -105,7 +106,7 @@ def _settings(detector: GroupDetector) -> str:
         ("scaling, of each group by itself", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
         ("error of a feature", shown(config.error)),
-        ("score", detector.scorer.kind),
+        ("score", score_text(detector.scorer.score)),
         ("precision", config.precision),
     ]
     return f"## Settings\n\n{facts_table(lines)}"

@@ -15,8 +15,9 @@ from typing import Any
 import jax
 
 from aejax import config as settings
+from aejax.config import score_text
 from aejax.config.durable import write_file
-from aejax.core.score import ScoreKind
+from aejax.config.scores import is_built_in
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.groups import GroupDetector
@@ -71,26 +72,25 @@ def _what(detector: Detector) -> str:
     return f"{many}a {one} of {counted(detector.schema.features, 'feature')}"
 
 
-def score_in_words(kind: ScoreKind, *, model: str, rows: str) -> str:
+def score_in_words(score: Any, *, model: str, rows: str) -> str:
     """What rows are scored by, in words.
 
     Args:
-        kind: of score.
+        score: an object that is an `aejax.config.Score`.
         model: that scores, in words.
         rows: that it was trained on, in words.
     """
-    rebuilt = f"how badly {model}, trained on {rows}, rebuilds it"
-    if kind == "error":
-        return rebuilt
-    if kind == "error-and-neighbours":
-        return f"{rebuilt} and how far it lies from those rows that are nearest to it"
-    return f"its {kind.replace('-', ' ')} under {model}"
+    words = getattr(score, "words", None)
+    if isinstance(words, str):
+        return words.format(model=model, rows=rows)
+    text = score_text(score)
+    return f"its {text.replace('-', ' ') if is_built_in(score) else text} under {model}"
 
 
 def _intended_use(detector: Detector) -> str:
     schema = detector.schema
     rows = {"table": "rows of a table", "series": "windows of a series", "image": "images"}
-    error = score_in_words(detector.scorer.kind, model="the model", rows="normal rows")
+    error = score_in_words(detector.scorer.score, model="the model", rows="normal rows")
     flags = (
         "a row whose score is above the threshold is flagged as an anomaly"
         if detector.threshold is not None
@@ -136,7 +136,7 @@ def _settings(detector: Detector) -> str:
         ("scaling", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
         ("error of a feature", config.error),
-        ("score", detector.scorer.kind),
+        ("score", score_text(detector.scorer.score)),
         ("precision", config.precision),
     ]
     if detector.combine is not None:

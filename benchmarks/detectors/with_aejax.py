@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from aejax import fit
-from aejax.config import Config, Dense, ScoreName, Train, Variational
+from aejax.config import Config, Dense, Train, Variational
 from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -50,7 +50,7 @@ class Form:
     noise: float = 0.1
     members: int = 4
     latent: int | None = None
-    score: ScoreName = "error"
+    score: str = "error"
     trim: float = 0.0
     dropout: float = 0.0
     steps: int = STEPS
@@ -120,7 +120,7 @@ def detect(form: Form, split: Split, seed: int, quick: bool = False) -> Scored:
     return Scored(population.ensemble(split.train).score(split.test), before)
 
 
-def rescored(population: Population, score: ScoreName, split: Split) -> Population:
+def rescored(population: Population, score: str, split: Split) -> Population:
     """The same networks with another score, and what it needs to know of the training rows."""
     detectors = [
         None

@@ -13,7 +13,6 @@ import pytest
 from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
-from aejax.config import ScoreName
 from aejax.detection.combining import Population
 from aejax.detection.detector import Detector
 from benchmarks import detection, detection_ecg, detection_report
@@ -111,7 +110,7 @@ def fresh(split: protocol.Split) -> Detector:
     return with_aejax._fresh(with_aejax.config(with_aejax.Form(), split, 5, quick=True), split)
 
 
-def rescored(one: Detector, score: ScoreName, split: protocol.Split) -> Detector:
+def rescored(one: Detector, score: str, split: protocol.Split) -> Detector:
     (found,) = with_aejax.rescored(
         Population(detectors=(one,), problems={}), score, split
     ).detectors

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import aejax
 from aejax import BestF1
-from aejax.config import Config, Dense, Scale, ScoreName, Train
+from aejax.config import Config, Dense, Scale, Train
 from aejax.detection import alarms, stability
 from aejax.detection.group_fitting import fit_groups
 from aejax.scoring.stream import score_files
@@ -52,7 +52,7 @@ def test_a_network_that_learnt_nothing(tmp_path: Path, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("score", ["residual-distance", "error-and-neighbours"])
-def test_a_network_that_learnt_nothing_is_told_of_whatever_the_score(score: ScoreName) -> None:
+def test_a_network_that_learnt_nothing_is_told_of_whatever_the_score(score: str) -> None:
     """A row far from all others stands out by its distance, with the worst of networks too."""
     lazy = Config(
         model=Dense(hidden=(8, 2)), train=Train(epochs=1, learning_rate=1e-9), score=score

@@ -12,11 +12,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 import aejax
-from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, ScoreName, Train
-from aejax.detection import neighbours
+from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, Train
 from aejax.detection.cross_validation import cross_validate, split_folds
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
+from aejax.scores import neighbours
 from aejax.scoring.exported import load_export
 from aejax.scoring.exporting import export_detector
 
@@ -36,7 +36,7 @@ def rows(seed: int, count: int) -> np.ndarray:
     return (band + random.normal(size=(count, 8))).astype(np.float32)
 
 
-def with_score(detector: aejax.Detector, score: ScoreName) -> aejax.Detector:
+def with_score(detector: aejax.Detector, score: str) -> aejax.Detector:
     return dataclasses.replace(detector, config=dataclasses.replace(detector.config, score=score))
 
 
@@ -141,10 +141,11 @@ def test_a_description_with_other_rows_is_refused(tmp_path: Path, said: object) 
     aejax.fit(CONFIG, rows(0, 300)).save(tmp_path)
     place = tmp_path / "detector.json"
     described = json.loads(place.read_text(encoding="utf-8"))
-    assert described["neighbours"] == 270
-    place.write_text(json.dumps({**described, "neighbours": said}), encoding="utf-8")
-    with pytest.raises(InputError):
-        aejax.load(tmp_path)
+    assert described["learnt"] == {"neighbours": [270, 8]}
+    for learnt in ({"neighbours": [said, 8]}, {"neighbours": said}, {"others": [270, 8]}, {}, said):
+        place.write_text(json.dumps({**described, "learnt": learnt}), encoding="utf-8")
+        with pytest.raises(InputError):
+            aejax.load(tmp_path)
 
 
 def test_each_group_looks_among_its_own_rows(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_rows_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_row_has_no_neighbour() -> None:
     train = dataclasses.replace(TRAIN, validation_fraction=0.0)
     config = dataclasses.replace(CONFIG, train=train)
-    message = "training rows: found 1; allowed with neighbours in the score: at least 2"
+    message = "training rows: found 1; allowed with Config.score error-and-neighbours: at least 2"
     with pytest.raises(InputError, match=message):
         aejax.fit(config, rows(0, 1))
     with pytest.raises(InputError, match=message):
@@ -194,7 +195,7 @@ def test_one_row_has_no_neighbour() -> None:
 
 
 @pytest.mark.parametrize("score", ["residual-distance", "error-and-neighbours"])
-def test_what_needs_normal_rows_is_tuned_and_has_its_precision_chosen(score: ScoreName) -> None:
+def test_what_needs_normal_rows_is_tuned_and_has_its_precision_chosen(score: str) -> None:
     x = rows(0, 240)
     between = np.random.default_rng(2).normal(size=(40, 8)).astype(np.float32)
     config = dataclasses.replace(CONFIG, score=score)

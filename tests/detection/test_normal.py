@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 import aejax
-from aejax.config import Config, Dense, InputError, ScoreName, Train
+from aejax.config import Config, Dense, InputError, Train
 
 FEATURES, WRONG = 20, 3
 TRAIN = Train(epochs=40, batch_size=128, learning_rate=2e-3, schedule="cosine")
@@ -68,7 +68,7 @@ def test_an_ensemble_names_them_too() -> None:
 
 
 @pytest.mark.parametrize("score", ["residual-distance", "latent-distance"])
-def test_distances_are_those_of_scikit_learn(score: ScoreName) -> None:
+def test_distances_are_those_of_scikit_learn(score: str) -> None:
     x, test, spoilt, _ = tables(2)
     train = Train(epochs=10, batch_size=256, validation_fraction=0.0)
     config = Config(model=Dense(hidden=(16, 6)), train=train, score=score)

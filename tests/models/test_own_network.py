@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.config import Config, Context, InputError, Train
+from aejax.config import SCORES, Config, Context, InputError, Train
 from aejax.core import scaling, steps
 from aejax.models.context import ContextNetwork
 from aejax.models.own import OwnLinenNetwork
@@ -90,7 +90,7 @@ def test_what_is_no_reconstruction_is_refused(make: Callable[[jax.Array], Any], 
     ):
         with pytest.raises(InputError, match=message):
             program(scorer, variables, scaler, X[:B], **more)
-    by_distance = dataclasses.replace(scorer, kind="residual-distance")
+    by_distance = dataclasses.replace(scorer, score=SCORES["residual-distance"]())
     with pytest.raises(InputError, match=message):
         steps.compiled_score(by_distance, variables, scaler, X[:B])
 
