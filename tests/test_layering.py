@@ -19,7 +19,7 @@ FLOORS = (
     "data",
     "models",
     "core",
-    "scores",
+    "row_scores",
     "training",
     "detection",
     "estimator",
@@ -35,7 +35,7 @@ FLOORS = (
 NARROW = {
     "models": ("config", "data.schema"),
     "core": ("config", "models"),
-    "scores": ("config", "models", "core"),
+    "row_scores": ("config", "models", "core"),
 }
 # The only files that may import these.
 HOMES = {
@@ -48,7 +48,7 @@ HOMES = {
     "jax.eval_shape": "models/backend.py",
     "jax.make_jaxpr": "scoring/onnx_graph.py",
 }
-# Above scores nothing computes with JAX but by the compiled programs of `core/steps.py`.
+# Above `row_scores` nothing computes with JAX but by the compiled programs of `core/steps.py`.
 COMPUTES = ("jax.numpy", "jax.lax", "jax.nn", "jax.random", "jax.vmap", "jax.grad")
 # Reading what these wrote can run code.
 FORBIDDEN = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
@@ -112,7 +112,7 @@ def fault_of(use: Use, file: str) -> str | None:
     for name, home in HOMES.items():
         if within(use.name, name) and file != home:
             return f"only {home} may use {name}"
-    if FLOORS.index(floor) > FLOORS.index("scores") and any(
+    if FLOORS.index(floor) > FLOORS.index("row_scores") and any(
         within(use.name, name) for name in COMPUTES
     ):
         return "computes outside of core/steps.py"

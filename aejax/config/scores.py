@@ -13,20 +13,20 @@ DEFAULT = "error"
 # By what network they are of: any that reconstructs, one that has a posterior, and one that
 # reconstructs nothing and chooses its score itself (`NetworkSettings.own_score`).
 _OF_AUTOENCODERS = {
-    "error": "aejax.scores.error:Error",
-    "residual-distance": "aejax.scores.distances:ResidualDistance",
-    "latent-distance": "aejax.scores.distances:LatentDistance",
-    "residual-and-latent-distance": "aejax.scores.distances:ResidualAndLatentDistance",
-    "error-and-neighbours": "aejax.scores.neighbours:ErrorAndNeighbours",
+    "error": "aejax.row_scores.error:Error",
+    "residual-distance": "aejax.row_scores.distances:ResidualDistance",
+    "latent-distance": "aejax.row_scores.distances:LatentDistance",
+    "residual-and-latent-distance": "aejax.row_scores.distances:ResidualAndLatentDistance",
+    "error-and-neighbours": "aejax.row_scores.neighbours:ErrorAndNeighbours",
 }
 _OF_VARIATIONAL = {
-    "negative-elbo": "aejax.scores.variational:NegativeElbo",
-    "reconstruction-probability": "aejax.scores.variational:ReconstructionProbability",
+    "negative-elbo": "aejax.row_scores.variational:NegativeElbo",
+    "reconstruction-probability": "aejax.row_scores.variational:ReconstructionProbability",
 }
 _OF_THEIR_NETWORKS = {
-    "log-odds": "aejax.scores.outputs:LogOdds",
-    "distrust": "aejax.scores.outputs:Distrust",
-    "surprise": "aejax.scores.outputs:Surprise",
+    "log-odds": "aejax.row_scores.outputs:LogOdds",
+    "distrust": "aejax.row_scores.outputs:Distrust",
+    "surprise": "aejax.row_scores.outputs:Surprise",
 }
 SCORES = Registry({**_OF_AUTOENCODERS, **_OF_VARIATIONAL, **_OF_THEIR_NETWORKS})
 CHOICES = (*_OF_AUTOENCODERS, *_OF_VARIATIONAL)

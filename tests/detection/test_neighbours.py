@@ -16,7 +16,7 @@ from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, Tra
 from aejax.detection.cross_validation import cross_validate, split_folds
 from aejax.detection.group_fitting import fit_groups
 from aejax.detection.group_loading import load_groups
-from aejax.scores import neighbours
+from aejax.row_scores import neighbours
 from aejax.scoring.exported import load_export
 from aejax.scoring.exporting import export_detector
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.scores.nearest import nearest_distance
+from aejax.row_scores.nearest import nearest_distance
 
 # Rows, and values in them: 16,384 of up to 512 features.
 MOST_NEIGHBOURS, MOST_VALUES = 1 << 14, 1 << 23
