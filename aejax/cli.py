@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 import traceback
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from tyro.conf import arg
 from aejax import __version__
 from aejax.commands import COMMANDS, Training
 from aejax.config import MODELS, InputError, suggest
+from aejax.config.checks import check_unicode
 from aejax.data.datasets import cache_folder
 
 # Those that learn from rows alone; the others need labels, or windows of numbers.
@@ -63,6 +65,20 @@ def _shown(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
+_FLAGS = tyro.constructors.ConstructorRegistry()
+
+
+@_FLAGS.primitive_rule
+def _names_alone(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """What a flag takes for a field of names or objects: names, as objects can't be typed."""
+    options = typing.get_args(info.type)
+    if Any not in options:
+        return None
+    (names,) = (option for option in options if option is not Any)
+    known = tyro.constructors.PrimitiveTypeInfo.make(names, set())
+    return tyro.constructors.ConstructorRegistry.get_primitive_spec(known)
+
+
 def parse(arguments: Sequence[str]) -> Any:
     """The command that a command line asks for."""
     name = arguments[0] if arguments else "--help"
@@ -85,6 +101,7 @@ def parse(arguments: Sequence[str]) -> Any:
                 description="Train autoencoders and score data by reconstruction error.",
                 args=list(arguments),
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+                registry=_FLAGS,
             )
     except SystemExit as stop:
         if not stop.code:  # --help
@@ -146,6 +163,7 @@ def profiled(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
+    check_unicode(folder)
     import jax
 
     options = jax.profiler.ProfileOptions()
@@ -199,6 +217,10 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line; prints what it says, and returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("aejax").setLevel(logging.INFO)
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be Unicode, nor every terminal know all of it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Orbax logs the stacks of all its threads for what it raises anyway, and what is said here.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -210,13 +232,15 @@ def run(arguments: Sequence[str]) -> int:
         keep_compiled()
         with joined(command) as speaks, profiled(getattr(command, "profile", None)):
             result = command.run()
-    except InputError as error:
-        print(f"aejax: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except OSError as error:
-        # A disk that is full, a folder that is read-only or gone.
-        name = f"{error.filename}: " if error.filename else ""
-        print(f"aejax: {name}{error.strerror or error}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        said = str(error)
+        if isinstance(error, OSError):
+            # A disk that is full, a folder that is read-only or gone.
+            name = f"{error.filename}: " if error.filename else ""
+            said = f"{name}{error.strerror or error}"
+        # A file's name may have a line end in it, and the message is still one line.
+        said = "\\n".join(said.splitlines())
+        print(f"aejax: {said}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt:
         print("aejax: interrupted", file=sys.stderr)

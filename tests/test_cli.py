@@ -279,6 +279,19 @@ def test_a_folder_of_other_files_is_never_written_to(
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("flag", ["loss", "optimizer", "schedule"])
+def test_fields_of_names_or_objects_take_names(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table(60, 0).to_csv(tmp_path / "train.csv", index=False)
+    arguments = ["train", "--input", str(tmp_path / "train.csv"), "--out", str(tmp_path / "run")]
+    names = {"loss": "absolute", "optimizer": "sgd", "schedule": "cosine"}
+    assert main([*arguments, f"--{flag}", "nothing", *FAST]) == 2
+    assert names[flag] in capsys.readouterr().err
+    assert main([*arguments, f"--{flag}", names[flag], *FAST]) == 0
+    assert getattr(aejax.load(tmp_path / "run").config.train, flag) == names[flag]
+
+
 def test_a_loss_that_is_not_finite_stops_at_its_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ ACTIONS = {
     "fit groups": lambda: len(aejax.fit_groups(config, x, groups).groups),
     "fit an ensemble": lambda: aejax.fit_ensemble(config, x, members=2).members,
     "fit an estimator": lambda: len(AutoEncoder().fit(x).score_samples(x)),
+    "run a scorer": lambda: scorer(x).tolist(),
     "open an export": lambda: load_export(folder / "export").score(x).tolist(),
     "load": lambda: aejax.load(folder / "detector").threshold.rows,
     "save": lambda: detector.with_threshold(detector.threshold).save(folder / f"saved-{before}"),
@@ -58,6 +59,10 @@ ACTIONS = {
     "read": lambda: len(files.read(folder / "rows.npy")[0]),
 }
 
+sys.path.insert(0, str(folder / "export"))
+from scorer import Scorer
+if before != "loaded":
+    scorer = Scorer(folder / "export")
 if before == "scored":
     detector.score(x)
 elif before == "used JAX":
@@ -124,12 +129,13 @@ def forked(folder: Path, before: str, actions: list[str]) -> dict[str, object]:
 
 @pytest.mark.parametrize("before", ["scored", "used JAX"])
 def test_a_fork_after_computing_is_refused_what_would_never_end(folder: Path, before: str) -> None:
-    found = forked(folder, before, COMPUTES + DOES_NOT)
+    found = forked(folder, before, [*COMPUTES, *DOES_NOT, "run a scorer"])
     for name in COMPUTES:
         said = str(found[name])
         assert said.startswith("InputError: process "), (name, said)
         assert "spawn" in said
         assert "\n" not in said
+    assert str(found["run a scorer"]).startswith("RuntimeError: this process was forked after")
     rows = aejax.load(folder / "detector").threshold
     assert rows is not None
     assert [found[name] for name in DOES_NOT] == [rows.rows, None, True, len(X)]

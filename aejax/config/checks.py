@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import typing
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -50,6 +52,14 @@ def check_sizes(owner: object, field: str, at_least: int = 1) -> None:
     sizes = getattr(owner, field)
     valid = isinstance(sizes, tuple) and len(sizes) >= at_least and all(map(is_count, sizes))
     check(owner, field, "a tuple of whole numbers, each at least 1", valid)
+
+
+def check_unicode(path: Path) -> None:
+    """Refuse a path that readers and writers in C++ don't take, and no column of text can hold."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path} is not in Unicode; allowed: paths in UTF-8") from None
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -81,8 +81,11 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         InputError: if the system doesn't take it: a full disk, a folder that is read-only or gone.
     """
+    if isinstance(content, str):
+        # Names of files need not be Unicode, and texts quote them.
+        content = content.encode(errors="backslashreplace")
     with refused_as_input(path), written_aside(path) as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        file.write(content)
 
 
 def make_folder(path: Path) -> None:

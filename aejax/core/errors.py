@@ -43,29 +43,29 @@ ERRORS: dict[ErrorName, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-def of_shape(found: Any, shape: tuple[Any, ...], what: str = "the network gives") -> jax.Array:
+def of_shape(output: Any, shape: tuple[Any, ...], what: str = "the network gives") -> jax.Array:
     """What a network gave, if that is what it has to be.
 
     Broadcasting would compare anything else with something, and train on it without a word.
 
     Args:
-        found: anything.
+        output: anything.
         shape: wanted; a size of None is any of at least 2.
         what: it is, for the message.
 
     Raises:
         InputError: if it is no floating-point array of this shape.
     """
-    sizes, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    sizes, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
     if sizes is None or dtype is None:
-        said = f"a {type(found).__name__}"
+        said = f"a {type(output).__name__}"
     else:
         fits = len(sizes) == len(shape) and all(
             size >= 2 if wanted is None else size == wanted
             for size, wanted in zip(sizes, shape, strict=True)
         )
         if fits and jnp.issubdtype(dtype, jnp.floating):
-            array: jax.Array = found
+            array: jax.Array = output
             return array
         said = f"{dtype}[{', '.join(map(str, sizes))}]"
     allowed = ", ".join("at least 2" if size is None else str(size) for size in shape)

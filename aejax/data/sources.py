@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from aejax.config import InputError
+from aejax.config.checks import check_unicode
 
 Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet", ".array_record")
@@ -32,6 +33,9 @@ class Source:
     path: Path
     name: str
     partition: tuple[tuple[str, str | None], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_unicode(self.path)
 
 
 def find_sources(inputs: Input) -> tuple[list[Source], bool]:
@@ -82,16 +86,12 @@ def _in_folder(folder: Path) -> list[Source]:
 
 
 def _by_pattern(pattern: Path) -> list[Source]:
-    fixed = Path()
-    for part in pattern.parts:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    found: list[Path] = []
-    for match in map(Path, glob.glob(str(pattern), recursive=True)):
-        if match.is_dir():
-            continue
-        found.append(match)
+    fixed, rest = Path(), list(pattern.parts)
+    # A folder that is there is meant by its name, brackets and all, as a file is.
+    while rest and (not glob.has_magic(rest[0]) or (fixed / rest[0]).exists()):
+        fixed /= rest.pop(0)
+    matches = glob.glob(os.path.join(*rest), root_dir=fixed, recursive=True)
+    found = [path for path in (fixed / match for match in matches) if not path.is_dir()]
     return _of_one_format(pattern, fixed, found)
 
 

@@ -461,6 +461,8 @@ class Detector:
     def save(self, folder: str | Path) -> None:
         """Write the detector to a folder, replacing one that is there only when all is written.
 
+        It is read back before. Of several processes the first writes, and no other waits for it.
+
         Raises:
             InputError: if the disk doesn't take it; the folder then holds what it held.
         """

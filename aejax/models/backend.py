@@ -57,16 +57,16 @@ def default_settings() -> contextlib.AbstractContextManager[Any]:
     Raises:
         InputError: if a setting is another one that no context can set back.
     """
-    found = _settings_of(jax.config)
+    set_now = _settings_of(jax.config)
     no_mesh = get_abstract_mesh().empty
-    if found == _DEFAULTS and no_mesh:
+    if set_now == _DEFAULTS and no_mesh:
         return _AS_IT_IS
-    if found[-1] != 0:
-        raise InputError(f"{_SEED_OFFSET} is {found[-1]}; allowed: 0, JAX's default")
+    if set_now[-1] != 0:
+        raise InputError(f"{_SEED_OFFSET} is {set_now[-1]}; allowed: 0, JAX's default")
     contexts = contextlib.ExitStack()
     if not no_mesh:
         contexts.enter_context(jax.set_mesh(_NO_MESH))
-    for (default, context), value in zip(_SETTINGS.values(), found, strict=False):
+    for (default, context), value in zip(_SETTINGS.values(), set_now, strict=False):
         if value != default:
             contexts.enter_context(context(default))
     return contexts

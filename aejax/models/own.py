@@ -50,10 +50,12 @@ def _checked(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
         error.add_note(f"while Config.model ({settings.name}) was tried on rows of shape {shape}")
         raise
     wanted = (2, *shape)
-    if found.shape != wanted or found.dtype != jnp.float32:
+    given = getattr(found, "shape", None)
+    if given != wanted or not jnp.issubdtype(found.dtype, jnp.floating):
+        said = f"a {type(found).__name__}" if given is None else f"{found.dtype}{list(given)}"
         raise InputError(
-            f"Config.model: {settings.name} gives {found.dtype}{list(found.shape)} for rows "
-            f"float32{list(wanted)}; allowed: the shape and type of its rows"
+            f"Config.model: {settings.name} gives {said} for rows float32{list(wanted)}; "
+            "allowed: the shape of its rows, floating-point"
         )
     return made
 
@@ -66,10 +68,11 @@ def _output(made: Network, shape: tuple[int, ...]) -> Callable[[jax.Array], Any]
         x = jnp.zeros((2, *shape), jnp.float32)
         trained, _ = made.apply(variables, x, train=True, mask=jnp.ones(2, bool), key=key)
         scored = made.apply(variables, x)
-        if jnp.shape(trained) != jnp.shape(scored):
+        shapes = [list(getattr(y, "shape", ())) for y in (trained, scored)]
+        if shapes[0] != shapes[1]:
             raise InputError(
-                f"Config.model: it gives {list(jnp.shape(trained))} in training and "
-                f"{list(jnp.shape(scored))} else; allowed: one shape"
+                f"Config.model: it gives {shapes[0]} in training and {shapes[1]} else; "
+                "allowed: one shape"
             )
         return scored
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aejax.config import InputError
+from aejax.config.checks import check_unicode
 from aejax.data import files
 from aejax.data.files import Rows
 from aejax.data.overlap import Behind, ahead
@@ -116,6 +117,7 @@ def score_files(
         >>> score_files(detector, "readings/2024-*.parquet", "scores")  # doctest: +SKIP
     """
     out = Path(out)
+    check_unicode(out)
     schema = detector.schema
     detector, shared_by = on_devices(detector, devices)
     part_rows = default_part_rows(schema) if part_rows is None else part_rows

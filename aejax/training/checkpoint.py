@@ -19,9 +19,9 @@ from aejax.config.durable import make_folder, refused_as_input
 
 logger = logging.getLogger(__name__)
 
-# Orbax takes brackets and stars for patterns and these first folders for buckets; TensorStore
-# takes a backslash for a slash, and names in Unicode only.
-PLAIN = re.compile(r"(?!/(gs|s3|az|hf)(/|$))[^][*?\\\ud800-\udfff]*")
+# Orbax takes brackets and stars for patterns and some first folders and colons for buckets;
+# TensorStore takes a backslash for a slash, and names in Unicode only.
+PLAIN = re.compile(r"(?!/(gs|s3|az|hf)(/|$))([A-Za-z]:)?[\w /.,=+@-]*")
 
 
 def host_copy(tree: Any) -> Any:
@@ -72,7 +72,7 @@ class Checkpoints:
                 self._orbax.save(step, copy, custom_metadata=notes)
 
     def latest(
-        self, like: Any, why_not: Callable[[dict[str, Any]], str | None]
+        self, like: Any, why_not: Callable[[dict[str, Any]], str | None] = lambda notes: None
     ) -> tuple[Any, dict[str, Any]] | None:
         """The newest readable checkpoint and its notes, or None where there is none.
 
@@ -119,7 +119,7 @@ def _plainly_named(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="aejax-", ignore_cleanup_errors=True) as beside:
         link = Path(beside).absolute() / "checkpoints"
         if not PLAIN.fullmatch(link.as_posix()):
-            raise InputError(f"TMPDIR is {beside}; allowed: a folder without any of [ ] * ? \\")
+            raise InputError(f"TMPDIR is {beside}; allowed: a folder of letters, digits, _ and -")
         with refused_as_input(link):
             link.symlink_to(folder, target_is_directory=True)
         yield link

@@ -30,7 +30,7 @@ TABLES = [np.random.default_rng(seed).normal(size=(64, FEATURES)) for seed in (0
 
 
 class Gated(nn.Module):
-    """As in docs/guides/own-model.md, with more that code can change and no parameter tells."""
+    """With more that code can change and no parameter tells."""
 
     width: int = 3
     gate: Callable[[jax.Array], jax.Array] = nn.sigmoid
