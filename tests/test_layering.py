@@ -48,7 +48,7 @@ HOMES = {
     "jax.eval_shape": "models/backend.py",
     "jax.make_jaxpr": "scoring/onnx_graph.py",
 }
-# Above row_scores nothing computes with JAX but by the compiled programs of `core/steps.py`.
+# Above `row_scores` nothing computes with JAX but by the compiled programs of `core/steps.py`.
 COMPUTES = ("jax.numpy", "jax.lax", "jax.nn", "jax.random", "jax.vmap", "jax.grad")
 # Reading what these wrote can run code.
 FORBIDDEN = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")

@@ -243,7 +243,7 @@ def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
     )
     assert finished.returncode == 0, finished.stderr
     np.testing.assert_array_equal(np.load("elsewhere.npy"), live)
-    written = pq.read_table("scores/scores").column("score").to_numpy()
+    written = pq.read_table("scores").column("score").to_numpy()
     np.testing.assert_allclose(written, live, rtol=1e-6)
     np.testing.assert_allclose(load_export("exported").score(x), live, rtol=1e-6)
 
