@@ -35,6 +35,7 @@ from aejax.config import (
 
 if TYPE_CHECKING:
     from aejax.core.functions import TrainingState, train_state, train_step
+    from aejax.core.scaling import Scaler
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
     from aejax.detection.ensemble import fit_ensemble
@@ -83,6 +84,7 @@ else:
         "TrainingState": "aejax.core.functions",
         "train_state": "aejax.core.functions",
         "train_step": "aejax.core.functions",
+        "Scaler": "aejax.core.scaling",
         "Calibration": "aejax.rules.p_values",
         **RULES.attributes,
     }
@@ -118,6 +120,7 @@ __all__ = [
     "Population",
     "Rule",
     "Scale",
+    "Scaler",
     "Schema",
     "Score",
     "SuperResolution",

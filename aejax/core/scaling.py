@@ -256,3 +256,45 @@ def like(scale: Scale, row_shape: tuple[int, ...], *, mixed: bool = False) -> Sc
         limit=None if scale.clip is None else number(row_shape if mixed else ()),
         knots=number((ranks.KNOTS, *row_shape)) if scale.kind == "quantile" else None,
     )
+
+
+def described(
+    scaler: Scaler, row_shape: tuple[int, ...], *, mixed: bool = False
+) -> tuple[Scale, Scaler]:
+    """Settings from which `like` gives a scaler's structure, and the scaler in that structure.
+
+    Args:
+        scaler: of a person's own: numbers, or arrays that broadcast to a row's shape.
+        row_shape: of one row.
+        mixed: whether rows are of a mixed table.
+
+    Raises:
+        InputError: naming the attribute that can't be one of a scaler for such rows.
+    """
+
+    def filled(name: str, shape: tuple[int, ...], default: float = 0) -> np.ndarray:
+        value = getattr(scaler, name)
+        try:
+            array = np.asarray(default if value is None else value, np.float32)
+            return np.array(np.broadcast_to(array, shape))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"scaler.{name} is {value!r:.80}; "
+                f"allowed: numbers that broadcast to {list(shape)}, or None"
+            ) from None
+
+    limit, clip = None, None
+    if scaler.limit is not None:
+        limit = filled("limit", row_shape if mixed else ())
+        finite = limit[np.isfinite(limit)]
+        clip = float(finite.flat[0]) if finite.size else None
+        limit = None if clip is None else limit
+    if scaler.knots is not None:
+        if scaler.shift is not None or scaler.factor is not None:
+            raise InputError("scaler has knots beside shift or factor; allowed: one of both")
+        knots = filled("knots", (ranks.KNOTS, *row_shape))
+        return Scale(kind="quantile", clip=clip), Scaler(None, None, limit, knots)
+    if scaler.shift is None and scaler.factor is None:
+        return Scale(kind="none", clip=clip), Scaler(None, None, limit)
+    shift, factor = filled("shift", row_shape), filled("factor", row_shape, 1)
+    return Scale(kind="standard", clip=clip), Scaler(shift, factor, limit)

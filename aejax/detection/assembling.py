@@ -46,7 +46,12 @@ def assemble(
     if not len(rows):
         raise InputError("x_normal has 0 rows; allowed: at least 1")
     made = build(config.model, schema)
-    if not isinstance(scaler, Scaler):
+    if isinstance(scaler, Scaler):
+        # What is saved is read back by the settings.
+        mixed = schema.columns is not None
+        scale, scaler = scaling.described(scaler, schema.shape, mixed=mixed)
+        config = dataclasses.replace(config, scale=scale)
+    else:
         scaler = scaling.fit(scale, batches.in_blocks(rows), rows.dtype, made.heads)
     kept = {name: jax.tree.map(np.asarray, tree) for name, tree in dict(variables).items()}
     facts = {"data": batches.data_fingerprint(rows), **(provenance or {})}

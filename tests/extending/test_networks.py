@@ -379,6 +379,49 @@ def test_a_training_script_of_ones_own_ends_in_a_detector(tmp_path: Path) -> Non
     )
 
 
+SCALERS: dict[str, aejax.Scaler] = {
+    "nothing": aejax.Scaler(None, None, None),
+    "each feature": aejax.Scaler(np.arange(6.0), np.linspace(0.5, 2, 6), None),  # type: ignore[arg-type]
+    "one shift, clipped": aejax.Scaler(np.float32(0.5), None, np.float32(1.5)),
+    "one factor": aejax.Scaler(None, np.float32(0.25), None),
+    "a clip alone": aejax.Scaler(None, None, np.float32(1)),
+}
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_a_scaler_of_ones_own_is_saved_with_the_detector(kind: str, tmp_path: Path) -> None:
+    shift, factor, limit, _ = scaler = SCALERS[kind]
+    x = rows(50)
+    scaled = (np.float64(x) - (0 if shift is None else shift)) * (1 if factor is None else factor)
+    scaled = scaled if limit is None else np.clip(scaled, -limit, limit)
+    network = aejax.network(lambda key, shape: {"a": jnp.float32(0.5)}, lambda v, x: x * v["a"])
+    variables = {"params": {"a": np.float32(0.5)}}
+    detector = aejax.Detector.of(network, variables, x_normal=x, scaler=scaler)
+    detector.save(tmp_path)
+    for one in (detector, aejax.load(tmp_path)):
+        np.testing.assert_allclose(one.score(x), np.mean((scaled / 2) ** 2, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scaler", "message"),
+    [
+        (
+            aejax.Scaler(np.zeros(5), None, None),
+            r"scaler.shift is .*that broadcast to \[6\], or None",
+        ),
+        (aejax.Scaler(None, "wide", None), r"scaler.factor is 'wide'; allowed: numbers"),  # type: ignore[arg-type]
+        (aejax.Scaler(np.float32(1), None, None, np.zeros(6)), "knots beside shift or factor"),
+    ],
+)
+def test_a_scaler_that_is_none_is_refused(scaler: aejax.Scaler, message: str) -> None:
+    network, variables = (
+        NETWORKS["functions"],
+        {"params": own_networks.init(jax.random.key(0), (6,))},
+    )
+    with pytest.raises(InputError, match=message):
+        aejax.Detector.of(network, variables, x_normal=rows(50), scaler=scaler)
+
+
 def test_masked_rows_of_a_batch_count_for_nothing() -> None:
     network, optimizer = aejax.Dense(hidden=(4,), batch_norm=True), optax.sgd(0.1)
     state = aejax.train_state(network, optimizer, jax.random.key(1), (FEATURES,))
