@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from aejax import __version__
 from aejax.commands import COMMANDS, Training
@@ -127,12 +127,17 @@ def _training_for(arguments: Sequence[str]) -> type:
             chosen = value
         elif flag.startswith("--model="):
             chosen = flag.partition("=")[2]
-    if chosen not in TRAINABLE:
-        raise InputError(f"--model is {chosen!r}; {suggest(chosen, TRAINABLE)}")
-    kind = MODELS[chosen]
+    is_own = ":" in chosen
+    if not is_own and chosen not in TRAINABLE:
+        allowed = suggest(chosen, TRAINABLE)
+        raise InputError(f"--model is {chosen!r}; {allowed}, or package.module:Class")
+    # A person's own code is imported when the command runs: help and wrong flags need none of it.
+    kind: Any = Any if is_own else MODELS[chosen]
+    default = None if is_own else kind()
+    hidden = (Suppress,) if is_own else ()
     return dataclasses.make_dataclass(
         "Training",
-        [("network", Annotated[kind, arg(name="")], dataclasses.field(default=kind()))],
+        [("network", Annotated[(kind, arg(name=""), *hidden)], dataclasses.field(default=default))],
         bases=(Training,),
         frozen=True,
         kw_only=True,

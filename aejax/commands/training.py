@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from aejax.commands.shared import (
     Devices,
@@ -36,6 +36,7 @@ from aejax.config import (
     Train,
     Vary,
 )
+from aejax.config.own_network import named_network
 from aejax.config.rules import default_rule, rule_text
 from aejax.config.scores import CHOICES, DEFAULT
 
@@ -52,10 +53,22 @@ class Training:
     ]
     out: Out
     model: Annotated[
-        Literal["dense", "conv", "super-resolution", "variational"],
-        arg(help="Network; its settings are flags too."),
+        str,
+        arg(
+            help="Network: dense, conv, super-resolution, variational, whose settings are flags "
+            "too; or one of your own, package.module:Class."
+        ),
     ] = "dense"
     network: Annotated[Any, arg(name="")] = Dense()
+    settings: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            name="set",
+            metavar="NAME=VALUE",
+            help="A field of a network of your own, as in --set width=64; may be repeated.",
+        ),
+    ] = ()
     columns: Columns = Columns()
     scale: Scale = Scale()
     train: Annotated[Train, arg(name="")] = Train()
@@ -116,8 +129,13 @@ class Training:
         from aejax.config.sizes import parse_bytes
         from aejax.recipes.own_rows import train_on_file
 
+        network = self.network
+        if ":" in self.model:
+            network = named_network(self.model, self.settings)
+        elif self.settings:
+            raise InputError("--set is given; allowed: with --model package.module:Class")
         config = Config(
-            model=self.network,
+            model=network,
             scale=self.scale,
             train=self.train,
             error=self.error,

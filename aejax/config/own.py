@@ -171,7 +171,8 @@ def import_named(place: str, field: str) -> Any:
         sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:
+    # A script that ends itself when it is imported must not end this process without a word.
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"{field} is {place!r}, which can't be imported ({in_one_line(error, str)}); "
             "allowed: package.module:Class"

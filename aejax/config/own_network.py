@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
-from collections.abc import Callable
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from aejax.config.checks import InputError
+from aejax.config.checks import InputError, suggest
 from aejax.config.models import NetworkSettings
-from aejax.config.own import in_one_line
+from aejax.config.own import import_named, in_one_line
 
 Kind = Literal["linen", "nnx", "equinox", "functions", "factory", "network", "absent"]
 ALLOWED = (
@@ -160,10 +164,109 @@ def own_network(value: Any) -> OwnNetwork:
         function = value.make or value.apply
         name = value.name or _name(function)
         return _wrapped(value, kind, name)
-    found = _kind_of_module(value)
+    found = _kind_of_module(type(value))
     if found is None:
         raise InputError(f"Config.model is {in_one_line(value)}; allowed: {ALLOWED}")
     return _wrapped(value, found, _name(type(value)))
+
+
+def named_network(place: str, settings: Iterable[str]) -> Any:
+    """What a person's own code has under "package.module:name", for `Config(model=...)`.
+
+    What has that name is a network, or a class or a function that is called with the settings and
+    gives one; a function of `key` and `shape` is a factory, as in `network(make=...)`. It runs
+    that code: only for text of a command line, never of a file.
+
+    Args:
+        place: where it is.
+        settings: "name=value", each a keyword; values are Python literals, or text.
+
+    Raises:
+        InputError: if it can't be imported or made, or has no such setting, or one of another type.
+    """
+    made = import_named(place, "--model")
+    written = dict(_named_text(text) for text in settings)
+    is_class = isinstance(made, type)
+    is_network = isinstance(made, Functions) or (not is_class and _kind_of_module(type(made)))
+    if is_network or not callable(made):
+        if written:
+            raise InputError(
+                f"--set {next(iter(written))} is given, and --model is {place!r}, a network as it "
+                "is; allowed: with a class or a function"
+            )
+        return made
+    known = _parameters(made)
+    is_factory = not is_class and {"key", "shape"} <= known.keys()
+    allowed = [name for name in known if not (is_factory and name in ("key", "shape"))]
+    for name in written:
+        if name not in allowed:
+            raise InputError(
+                f"--set {name} is given, which {place} doesn't take; {suggest(name, allowed)}"
+            )
+    values = {name: _value(name, text, known[name]) for name, text in written.items()}
+    if is_factory:
+        return network(make=functools.partial(made, **values), name=_name(made))
+    try:
+        return made(**values)
+    except Exception as error:
+        raise InputError(
+            f"--model is {place!r}, which can't be made ({type(error).__name__}: "
+            f"{in_one_line(error, str)}); allowed: a network, a class or a function that gives one "
+            f"by --set ({', '.join(allowed) or 'it takes nothing'}), or a function of key and shape"
+        ) from error
+
+
+def _named_text(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise InputError(f"--set is {text!r}; allowed: name=value")
+    return name, value
+
+
+def _parameters(made: Any) -> dict[str, Any]:
+    """What a class or a function takes by name, with types where they are said."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    # Linen adds these to a module, to say where it stands.
+    beside = ("parent", "name") if _kind_of_module(made) == "linen" else ()
+    try:
+        hints = typing.get_type_hints(made)
+    except Exception:  # Names in annotations that only a type checker knows.
+        hints = {}
+    try:
+        parameters = list(inspect.signature(made).parameters.values())
+    except (TypeError, ValueError):  # Of some compiled functions nothing is known.
+        parameters = []
+    names = [p.name for p in parameters if p.kind in by_name and p.name not in beside]
+    return {name: hints.get(name, Any) for name in names}
+
+
+def _value(name: str, text: str, hint: Any) -> Any:
+    """A literal, or else text, of the type that is asked for."""
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = text
+    for one in (value, text):
+        if _is_of(one, hint):
+            return one
+    shown = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    raise InputError(f"--set {name} is {in_one_line(text)}; allowed: {shown}")
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type, as far as types of plain values say."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_of(value, option) for option in options)
+    if origin is Literal:
+        return value in options
+    if origin is tuple and isinstance(value, tuple):
+        each = options[:1] * len(value) if options[1:] == (...,) else options
+        return len(each) == len(value) and all(map(_is_of, value, each))
+    kind = origin or hint
+    if kind in (int, float):
+        return not isinstance(value, bool) and isinstance(value, (int, kind))
+    return kind not in (bool, str, tuple, type(None)) or isinstance(value, kind)
 
 
 def _wrapped(value: Any, kind: Kind, name: str) -> OwnNetwork:
@@ -179,9 +282,9 @@ def _wrapped(value: Any, kind: Kind, name: str) -> OwnNetwork:
     return wrapped
 
 
-def _kind_of_module(value: Any) -> Kind | None:
-    """What a module is, by the names of its classes: nothing is imported to find out."""
-    for base in type(value).__mro__:
+def _kind_of_module(kind: Any) -> Kind | None:
+    """What a class of modules is, by the names of its bases: nothing is imported to find out."""
+    for base in getattr(kind, "__mro__", ()):
         home = base.__module__
         if base.__name__ == "Module" and home.startswith("flax.linen"):
             return "linen"

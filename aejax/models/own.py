@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import InputError, Precision
+from aejax.config.own import in_one_line
 from aejax.config.own_network import Functions, OwnNetwork
 from aejax.data.schema import Schema
 from aejax.models.backend import shapes_of
@@ -47,8 +48,11 @@ def _checked(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     except InputError:
         raise
     except Exception as error:
-        error.add_note(f"while Config.model ({settings.name}) was tried on rows of shape {shape}")
-        raise
+        raise InputError(
+            f"Config.model: {settings.name} fails on rows of shape {list(shape)} "
+            f"({type(error).__name__}: {in_one_line(error, str)}); "
+            "allowed: a network that takes them"
+        ) from error
     wanted = (2, *shape)
     given = getattr(found, "shape", None)
     if given != wanted or not jnp.issubdtype(found.dtype, jnp.floating):
