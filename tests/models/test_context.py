@@ -219,4 +219,4 @@ def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="negatives is -1; allowed"):
         Context(negatives=-1)
     with pytest.raises(InputError, match="allowed with a context model of window 2"):
-        aejax.fit(aejax.Config(model=Context(window=2)), np.ones((9, 4)))
+        aejax.fit(aejax.Config(model=Context(window=2)), np.random.default_rng(0).random((9, 4)))
