@@ -21,9 +21,10 @@ def test_an_epoch_holds_every_row_once(rows: int, size: int, seed: int, epoch: i
     assert order.shape == (-(-rows // size), size)
     flat = order.ravel()
     assert sorted(flat[flat >= 0]) == list(range(rows))
-    # Padding is -1, at the end of the last batch only: every batch holds a row.
+    # Padding is at the end of the last batch only, of rows of that batch, as ~position.
     assert (flat[:rows] >= 0).all()
-    assert (flat[rows:] == -1).all()
+    assert (flat[rows:] < 0).all()
+    assert set(~flat[rows:]) <= set(order[-1])
 
 
 def test_an_order_is_the_same_every_time_and_another_in_every_epoch_and_seed() -> None:
