@@ -158,10 +158,6 @@ def scores(features: int, whole: bool) -> Iterator[Case]:
     for kind in ("error", "negative-elbo", "reconstruction-probability"):
         drawn = kind != "error"
         yield f"{kind} of variational, {features}", sampled.score(kind, drawn=drawn)
-    ranked = Setup(DENSE, features)
-    knots = np.linspace(-4, 6, 129, dtype=np.float32)
-    ranked.scaler = Scaler(None, None, np.float32(1.5), np.stack([knots] * features, axis=1))
-    yield f"score of ranks, {features}", ranked.score()
     table = Setup(DENSE, features, mixed_schema(features), columns=aejax.Columns(kinds="mixed"))
     yield f"score of mixed, {features}", table.score()
     if whole:
@@ -171,12 +167,17 @@ def scores(features: int, whole: bool) -> Iterator[Case]:
         yield f"score of {classes} classes, {features}", Setup(model, features).score()
     if features % 2 and features > 1:
         yield f"surprise, {features}", context(features, 0).score()
-    for combine in ("mean", "median", "rank"):
+    for combine in ("mean", "median", "rank") if whole else ("mean",):
         voting = Setup(ONE_ROW, features)
         quantiles = np.sort(random("ranks").gamma(2, 50, 101)).astype(np.float32)
         voting.variables["calibration"] = {"scores": quantiles}
         voting.variables, voting.scaler = pair((voting.variables, voting.scaler))
         yield f"{combine} of members, {features}", voting.score(combine=combine)
+    if whole:
+        ranked = Setup(DENSE, features)
+        knots = np.linspace(-4, 6, 129, dtype=np.float32)
+        ranked.scaler = Scaler(None, None, np.float32(1.5), np.stack([knots] * features, axis=1))
+        yield f"score of ranks, {features}", ranked.score()
 
 
 def tiles(features: int) -> Iterator[Case]:
@@ -210,7 +211,7 @@ def learning(features: int, whole: bool) -> Iterator[Case]:
         "dense by absolute": (DENSE, {"train": descent(loss="absolute")}),
         "dense by bernoulli": (SIGMOID, {"train": descent(loss="bernoulli"), "scale": unit}),
         "dense by Huber": (DENSE, {"train": descent(loss=huber)}),
-        "dense, trimmed": (DENSE, {"train": descent(trim=0.1)}),
+        **({"dense, trimmed": (DENSE, {"train": descent(trim=0.1)})} if whole else {}),
         "batch norm by squared": (NORMED, {"train": descent()}),
         # Its products are fourth powers of the row.
         "one row by squared": (ONE_ROW, {"train": descent(learning_rate=1e-3)}),
@@ -230,7 +231,6 @@ def learning(features: int, whole: bool) -> Iterator[Case]:
     yield f"step of mixed, {features}", table.train()
     for name, setup in {
         "variational, normal": Setup(NORMAL, features, train=descent()),
-        "noise": Setup(DENSE, features, train=descent(noise=0.3, hide=0.2)),
         **({"context": context(features, 2)} if features % 2 and features > 1 else {}),
     }.items():
         yield f"step of {name}, {features}", setup.train(drawn=True)
@@ -238,6 +238,8 @@ def learning(features: int, whole: bool) -> Iterator[Case]:
     yield f"validation of one row, {features}", one_row.validation()
     yield f"members of one row, {features}", one_row.members()
     if whole:
+        noisy = Setup(DENSE, features, train=descent(noise=0.3, hide=0.2))
+        yield f"step of noise, {features}", noisy.train(drawn=True)
         dense = Setup(DENSE, features, train=descent())
         yield f"members of dense, {features}", dense.members()
         sampled = Setup(BERNOULLI, features, train=descent(), scale=unit)

@@ -43,16 +43,17 @@ def difference(found: Any, expected: Any) -> float:
 def slowly(function: Callable[..., Any], *args: Any, drawn: bool = False, **how: Any) -> Any:
     """What a function gives operation by operation; in float64 unless it draws random numbers."""
 
-    def wide(leaf: Any) -> Any:
-        # Objects that are no arrays pass as they are.
-        is_float = isinstance(leaf, np.ndarray | np.generic) and leaf.dtype == np.float32
-        return leaf.astype(np.float64) if is_float else leaf
+    def copied(leaf: Any) -> Any:
+        # NNX writes its statistics into NumPy arrays. Objects that are no arrays pass.
+        if not isinstance(leaf, np.ndarray | np.generic):
+            return leaf
+        return leaf.astype(np.float64 if leaf.dtype == np.float32 and not drawn else leaf.dtype)
 
     # Single operations gain nothing by being optimised, and take half as long to compile without.
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         with jax.enable_x64(not drawn), jax.disable_jit():
-            return function(*(args if drawn else jax.tree.map(wide, args)), **how)
+            return function(*jax.tree.map(copied, args), **how)
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
 
