@@ -224,9 +224,10 @@ class NnxNetwork(ModuleNetwork):
 
         graph, params, random, rest = self._abstract
         params, rest = (jax.tree.map(lambda leaf: leaf, tree) for tree in (params, rest))
-        nnx.replace_by_pure_dict(params, variables["params"])
+        # As JAX's own: statistics would be written into a caller's NumPy arrays.
+        nnx.replace_by_pure_dict(params, jax.tree.map(jnp.asarray, variables["params"]))
         if STATE in variables:
-            nnx.replace_by_pure_dict(rest, variables[STATE])
+            nnx.replace_by_pure_dict(rest, jax.tree.map(jnp.asarray, variables[STATE]))
         key = jax.random.key(0) if key is None else key
 
         def fresh(path: Any, leaf: Any) -> Any:

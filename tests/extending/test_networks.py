@@ -463,3 +463,12 @@ def test_a_detector_is_a_pytree() -> None:
     up = detector.score(x)[0]
     x[0, 1] -= 2 * step
     assert gradient[0, 1] == pytest.approx((up - detector.score(x)[0]) / (2 * step), rel=2e-2)
+
+
+def test_a_callers_arrays_are_not_written_into() -> None:
+    network, optimizer = NETWORKS["nnx"], optax.sgd(0.1)
+    state = aejax.train_state(network, optimizer, jax.random.key(0), (FEATURES,))
+    state = state._replace(variables=jax.tree.map(np.array, state.variables))
+    before = jax.tree.map(np.copy, state.variables)
+    aejax.train_step(network, "squared", optimizer)(state, jnp.asarray(rows(32)))
+    jax.tree.map(np.testing.assert_array_equal, state.variables, before)

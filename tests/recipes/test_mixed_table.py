@@ -163,7 +163,7 @@ def test_the_report_and_the_model_say_what_the_columns_are(
     assert kinds["when.month"] == "cycle"
     assert described["schema"]["dropped"] == {"currency": "always 'EUR'"}
     written = json.loads((folder / "run" / "detector" / "detector.json").read_text())
-    assert written["format"] == 2
+    assert written["format"] == 3
 
 
 def test_a_new_threshold_on_rows_with_missing_cells(
