@@ -6,6 +6,7 @@ own Linen modules or somebody's.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import inspect
@@ -27,7 +28,7 @@ STREAMS = {"dropout": 1, "samples": 2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
+class Network(abc.ABC):
     """What maps rows to reconstructions; hashable, compared by value.
 
     Variables are a dict: "params" is what training changes by gradients, other names hold what
@@ -59,6 +60,7 @@ class Network:
         fields = dataclasses.fields(self)
         return hash((type(self), *(getattr(self, field.name) for field in fields)))
 
+    @abc.abstractmethod
     def init(self, key: jax.Array, shape: tuple[int, ...]) -> Variables:
         """Fresh variables.
 
@@ -66,8 +68,8 @@ class Network:
             key: of everything random in them.
             shape: of one row.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def apply(
         self,
         variables: Variables,
@@ -89,11 +91,10 @@ class Network:
         Returns:
             float32 [B, *shape]; in training, a pair of these and the variables that changed.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def call(self, method: str, variables: Variables, *args: Any) -> Any:
         """What one of the network's other functions gives: "encode", "decode" or its own."""
-        raise NotImplementedError
 
     def encode(self, variables: Variables, x: jax.Array) -> Any:
         """Latent values [B, ...] of scaled rows, of a network that has them."""
