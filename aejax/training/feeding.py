@@ -65,7 +65,7 @@ class Feed:
 
         Args:
             state: before it; donated.
-            order: int32 [steps, B], which rows make each batch; -1 is padding.
+            order: int32 [steps, B], which rows make each batch; ~position is padding.
 
         Returns:
             The state after it, and the loss of every step: float32 [steps], or a list of
