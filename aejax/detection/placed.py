@@ -53,6 +53,10 @@ class PlacedModel:
         )
 
     @functools.cached_property
+    def _most_rows(self) -> int:
+        return default_batch_size(self.schema, self.config)
+
+    @functools.cached_property
     def batch_limit(self) -> BatchLimit:
         """What is known of how large a batch the device holds."""
         return BatchLimit()
@@ -86,7 +90,7 @@ class PlacedModel:
         """
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
-        most = batch_size or default_batch_size(self.schema, self.config)
+        most = batch_size or self._most_rows
         few = self.devices is None and len(rows) <= most
         batch_size = batch_size or fitting_batch_size(len(rows), most)
         place = mesh.on_devices(1 if few else self.devices)

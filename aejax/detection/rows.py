@@ -105,8 +105,12 @@ def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
     """Rows as they were given, as numbers of the schema's shape, and the schema."""
     if schema is not None and schema.columns is not None:
         return rows_of_frame(x, schema), schema
-    named = rows_by_name(x, None if schema is None else schema.names)
-    rows, names = (np.asarray(x), None) if named is None else named
+    if type(x) is np.ndarray and x.dtype.names is None:
+        # Looking for names takes longer than a row's score.
+        rows, names = x, None
+    else:
+        named = rows_by_name(x, None if schema is None else schema.names)
+        rows, names = (np.asarray(x), None) if named is None else named
     if rows.dtype.kind not in "biuf":
         raise InputError(f"rows are {rows.dtype}; allowed: numbers")
     if schema is None:
