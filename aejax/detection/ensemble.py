@@ -12,8 +12,16 @@ from aejax.config import Combine, Config, InputError, Vary
 from aejax.data import batches
 from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
+from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
-from aejax.detection.population import Population, detector_of, give_parts, train_kinds
+from aejax.detection.population import (
+    Population,
+    check_member,
+    detector_of,
+    give_parts,
+    train_kinds,
+)
+from aejax.detection.precision import choose_precision
 from aejax.detection.seeds import joined_rows
 from aejax.detection.stability import tell
 from aejax.detection.subsets import random_parts, random_rows
@@ -68,6 +76,7 @@ def fit_ensemble(
     """
     if not 1 <= members <= MOST_MEMBERS:
         raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
+    check_member(config)
     started = time.monotonic()
     given, ends = joined_rows(config, x_train, x_validation, x_scale, schema)
     x, schema, lost = given
@@ -107,6 +116,9 @@ def fit_ensemble(
     ensemble = Population(detectors=tuple(detectors), problems=problems).ensemble_by(
         x[calibrating], combine=combine
     )
+    ensemble = choose_precision(ensemble, x[calibrating])
+    if ensemble.config.precision != config.products:
+        ensemble = calibrate(ensemble, x[calibrating])
     took = {"train_seconds": round(time.monotonic() - started, 3)}
     return dataclasses.replace(
         ensemble, provenance={**ensemble.provenance, **took}, devices=devices

@@ -35,7 +35,7 @@ from aejax.detection.normal import (
     usual_error,
     what_is_learnt,
 )
-from aejax.detection.population import new_member, train_kinds
+from aejax.detection.population import check_member, new_member, train_kinds
 from aejax.detection.rows import as_rows, as_stored, check_finite
 from aejax.detection.threshold import Threshold, check_rule
 from aejax.training.members import Member, TrainedMember
@@ -191,8 +191,7 @@ def fit_groups(
 
 def check_config(config: Config) -> None:
     """Raise InputError for settings that detectors of groups can't have."""
-    if config.model.learns_classes:
-        raise InputError("Config.model is a Classifier; allowed with groups: autoencoders")
+    check_member(config)
     if config.columns.kinds == "mixed":
         raise InputError("Config.columns.kinds is 'mixed'; allowed with groups: 'numbers'")
     if config.precision == "fastest":

@@ -90,11 +90,7 @@ def fit_population(
     if not configs:
         raise InputError("configs: found 0; allowed: at least 1")
     for number, config in enumerate(configs):
-        if config.model.learns_classes:
-            raise InputError(
-                f"member {number}: Config.model is a Classifier; "
-                "allowed: models that learn without labels (train classifiers with fit)"
-            )
+        check_member(config, f"member {number}: ")
         if config.precision == "fastest":
             raise InputError(
                 f"member {number}: Config.precision is 'fastest'; "
@@ -145,6 +141,15 @@ def fit_population(
         if result.problem is not None
     }
     return Population(detectors=tuple(detectors), problems=problems)
+
+
+def check_member(config: Config, where: str = "") -> None:
+    """Raise InputError for a configuration that can't be one of many that are trained together."""
+    if config.model.learns_classes:
+        raise InputError(
+            f"{where}Config.model is a Classifier; "
+            "allowed: models that learn without labels (train classifiers with fit)"
+        )
 
 
 def train_kinds(

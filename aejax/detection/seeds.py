@@ -14,7 +14,13 @@ from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
 from aejax.detection import alarms
 from aejax.detection.calibration import calibrate
-from aejax.detection.population import Population, detector_of, new_member, train_kinds
+from aejax.detection.population import (
+    Population,
+    check_member,
+    detector_of,
+    new_member,
+    train_kinds,
+)
 from aejax.detection.rows import Given, as_rows, as_stored, check_finite, training_rows
 from aejax.detection.stability import record
 from aejax.detection.threshold import check_rule
@@ -74,8 +80,13 @@ def fit_seeds(
     """
     if not configs:
         raise InputError("configs: found 0; allowed: at least 1")
-    if any(config.model.learns_classes for config in configs):
-        raise InputError("Config.model is a Classifier; allowed together: autoencoders")
+    for config in configs:
+        check_member(config)
+        if config.precision == "fastest":
+            raise InputError(
+                "Config.precision is 'fastest'; allowed with seeds trained together: 'float32' or "
+                "another type of products"
+            )
     started = time.monotonic()
     given, ends = joined_rows(configs[0], x_train, x_validation, x_scale, schema)
     x, schema, lost = given

@@ -14,6 +14,7 @@ from aejax import Quantile
 from aejax.cli import main
 from aejax.config import Config, Dense, InputError, Scale, Train
 from aejax.detection.ensemble import fit_ensemble, seeds
+from aejax.detection.seeds import fit_seeds
 
 CONFIG = Config(
     model=Dense(hidden=(6, 2)),
@@ -80,3 +81,26 @@ def test_the_command_trains_one_and_it_scores_files(tmp_path: Path) -> None:
     scores = ["--input", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "scores"), "--quiet"]
     assert main(["score", str(run), *scores]) == 0
     assert main(["train", *given, "--ensemble", "2", *fast]) == 2
+
+
+def test_what_needs_labels_is_refused_however_many_are_trained_together() -> None:
+    config = aejax.Config(model=aejax.Classifier(classes=2))
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    for fit in (
+        lambda: aejax.fit_ensemble(config, x, members=2),
+        lambda: aejax.fit_population([config], x),
+        lambda: aejax.fit_groups(config, x, np.arange(60) % 2),
+        lambda: fit_seeds([config], x),
+    ):
+        with pytest.raises(aejax.InputError, match="is a Classifier; allowed: models that learn"):
+            fit()
+
+
+def test_the_fastest_products_are_measured_of_an_ensemble_too() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    config = aejax.Config(precision="fastest", train=aejax.Train(epochs=1))
+    ensemble = aejax.fit_ensemble(config, x, members=2)
+    assert ensemble.config.precision in ("float32", "tensorfloat32", "bfloat16")
+    assert "too few to time" in ensemble.provenance["precision"]
+    with pytest.raises(aejax.InputError, match="precision is 'fastest'; allowed with seeds"):
+        fit_seeds([config], x)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from aejax import config
+from aejax.data.columns import Column
 from aejax.data.schema import Schema
 from aejax.models import layers
 from aejax.models.build import build
@@ -160,3 +161,16 @@ def test_row_that_is_no_image() -> None:
 
 def test_activations_cover_the_settings() -> None:
     assert set(layers.ACTIVATIONS) == {"relu", "gelu", "silu", "tanh", "sigmoid", "linear"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_compiler_is_told_the_precision_of_mixed_tables_too(
+    precision: config.Precision,
+) -> None:
+    """Programs of bfloat16 products get other options on CPUs than those of float32."""
+    columns = tuple(
+        Column(name=n, kind=k, source=n) for n, k in (("a", "number"), ("b", "boolean"))
+    )  # type: ignore[arg-type]
+    schema = Schema(shape=(2,), names=("a", "b"), columns=columns)
+    network = build(config.Dense(hidden=(4,)), schema, precision=precision)
+    assert network.precision == precision
