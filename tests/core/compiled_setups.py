@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 import aejax
+from aejax.config import SCORES
+from aejax.config.scores import score_object
 from aejax.core import optimizers, steps
 from aejax.core.members import Epochs
 from aejax.core.scaling import Scaler
@@ -152,8 +154,8 @@ class Setup:
         return self
 
     def scorer(self, kind: Any = None, **how: Any) -> steps.Scorer:
-        how = {"kind": kind or steps.kind_of(self.config), "error": self.config.error, **how}
-        return steps.Scorer(model=self.network, **how)
+        score = SCORES[kind]() if kind else score_object(self.config)
+        return steps.Scorer(model=self.network, score=score, **{"error": self.config.error, **how})
 
     def score(self, kind: Any = None, drawn: bool = False, **how: Any) -> float:
         """Of `Detector.score`."""
