@@ -1,4 +1,4 @@
-"""The shell face: reads a command line, calls the Python face, prints results.
+"""The command line: reads arguments, calls the package, prints results.
 
 Results go to stdout (`--json` makes them one JSON object), progress and messages to
 stderr. Exit codes: 0 done, 2 bad input, 3 done but a limit that was asked for is exceeded

@@ -1,4 +1,4 @@
-"""The Python face: fit, calibrate, score, predict, explain, save, load."""
+"""A trained detector: calibrate, score, predict, explain, save."""
 
 from __future__ import annotations
 
