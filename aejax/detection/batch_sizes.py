@@ -14,7 +14,7 @@ MOST_BATCH_ROWS = 1 << 14
 # 18 ms in a batch of 4,096 (benchmarks/README.md, "Few rows").
 FEWER, FEWEST_BATCH_ROWS = 8, 32
 # An accelerator keeps nothing in a cache that a batch could leave, and starts a program in the
-# time that it scores some thousand rows: on an H100 65,536 rows of 784 values score 3.5 times as
+# time that it scores some thousand rows: on an H100 65,536 rows of 784 values score 2.2 times as
 # fast as 4,096 (benchmarks/results/device_h100.md).
 ACCELERATOR_VALUES, MOST_ACCELERATOR_ROWS = 1 << 28, 1 << 16
 

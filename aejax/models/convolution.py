@@ -37,7 +37,7 @@ def inputs_of(precision: Precision) -> tuple[str, jax.lax.Precision]:
     """The type in which a product's inputs are stored, and how exactly they are multiplied."""
     if precision == "float32":
         # By default a GPU multiplies float32 in TensorFloat-32, which changes the fourth digit
-        # of a score (benchmarks/results/device_h100.md).
+        # of a score (benchmarks/README.md, on an H100).
         return "float32", jax.lax.Precision.HIGHEST
     stored = "bfloat16" if precision == "bfloat16" else "float32"
     return stored, jax.lax.Precision.DEFAULT
