@@ -38,12 +38,7 @@ if TYPE_CHECKING:
     from aejax.core.scaling import Scaler
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
-    from aejax.detection.ensemble import fit_ensemble
-    from aejax.detection.fit_files import fit_files
     from aejax.detection.fitting import fit
-    from aejax.detection.group_fitting import fit_groups
-    from aejax.detection.group_loading import load_groups
-    from aejax.detection.groups import GroupDetector
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
     from aejax.detection.score_functions import score_fn, scores
@@ -67,12 +62,7 @@ else:
         "Schema": "aejax.data.schema",
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
-        "fit_files": "aejax.detection.fit_files",
-        "fit_ensemble": "aejax.detection.ensemble",
-        "GroupDetector": "aejax.detection.groups",
-        "fit_groups": "aejax.detection.group_fitting",
         "load": "aejax.detection.loading",
-        "load_groups": "aejax.detection.group_loading",
         "Population": "aejax.detection.population",
         "fit_population": "aejax.detection.population",
         "Tuning": "aejax.detection.tuning",
@@ -115,7 +105,6 @@ __all__ = [
     "Conv",
     "Dense",
     "Detector",
-    "GroupDetector",
     "InputError",
     "Population",
     "Rule",
@@ -131,12 +120,8 @@ __all__ = [
     "Vary",
     "__version__",
     "fit",
-    "fit_ensemble",
-    "fit_files",
-    "fit_groups",
     "fit_population",
     "load",
-    "load_groups",
     "network",
     "read_space",
     "score_files",

@@ -99,6 +99,13 @@ class Placement:
 ONE_DEVICE = Placement()
 
 
+def on_device(device: jax.Device, tree: Any) -> Any:
+    """Arrays that lie on one device."""
+    check_own_process()
+    with default_settings():
+        return jax.device_put(tree, device)
+
+
 def local_devices(devices: int | None) -> list[jax.Device]:
     """The devices of this process, or the first so many of them.
 

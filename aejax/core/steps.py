@@ -8,7 +8,7 @@ export, or sharded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -60,10 +60,8 @@ __all__ = [
     "compiled_any",
     "compiled_decode",
     "compiled_encode",
-    "compiled_encode_tiles",
     "compiled_errors",
     "compiled_explain",
-    "compiled_explain_tiles",
     "compiled_feature_error",
     "compiled_keep_best",
     "compiled_layer_state",
@@ -75,10 +73,8 @@ __all__ = [
     "compiled_new_state",
     "compiled_output",
     "compiled_reconstruct",
-    "compiled_reconstruct_tiles",
     "compiled_scale",
     "compiled_score",
-    "compiled_score_tiles",
     "compiled_train_members",
     "compiled_train_step",
     "compiled_train_steps",
@@ -157,6 +153,13 @@ class Compiled:
         self._function, self._one_thread, self._how = function, one_thread, how
         self._jitted: dict[str, Any] = {}
 
+    @cached_property
+    def of_tiles(self) -> Compiled:
+        """The same of tiles of rows, each by its own member; see `core.tiles.tiled`."""
+        static = self._how["static_argnames"]
+        static = (static,) if isinstance(static, str) else static
+        return Compiled(tiled(self._function), static_argnames=(*static, "side_by_side"))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the compiled program, compiling it for new static values and shapes."""
         with default_settings():
@@ -207,11 +210,3 @@ compiled_reconstruct = Compiled(reconstruct_rows, static_argnames="scorer")
 compiled_decode = Compiled(decode_rows, static_argnames="scorer")
 compiled_output = Compiled(output_rows, static_argnames="scorer")
 compiled_layer_state = Compiled(layer_state, static_argnames=("scorer", "layer"))
-compiled_score_tiles = Compiled(tiled(score_rows), static_argnames=("scorer", "side_by_side"))
-compiled_explain_tiles = Compiled(
-    tiled(explain_rows), static_argnames=("scorer", "top", "side_by_side")
-)
-compiled_reconstruct_tiles = Compiled(
-    tiled(reconstruct_rows), static_argnames=("scorer", "side_by_side")
-)
-compiled_encode_tiles = Compiled(tiled(encode_rows), static_argnames=("scorer", "side_by_side"))

@@ -28,6 +28,25 @@ class Batch(NamedTuple):
     mask: np.ndarray
 
 
+class Picked:
+    """Some rows of an array, by position: indexed by slices as an array of them would be.
+
+    Args:
+        rows: [n, ...].
+        at: positions of those that are meant, whole numbers [m].
+    """
+
+    def __init__(self, rows: np.ndarray, at: np.ndarray) -> None:
+        self._rows, self._at = rows, at
+        self.dtype, self.shape = rows.dtype, (len(at), *rows.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, part: slice | np.ndarray, /) -> np.ndarray:
+        return self._rows[self._at[part]]
+
+
 class RowSource(Protocol):
     """Rows that can be picked by position: an array, a memory map, or a reader of files."""
 

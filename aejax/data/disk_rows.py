@@ -143,7 +143,7 @@ class DiskRows:
         return values.reshape(self.stored, *self.schema.shape)
 
 
-Stored = np.ndarray | DiskRows
+Stored = np.ndarray | DiskRows | batches.Picked
 
 
 def split_rows(rows: Stored, fraction: float, seed: int) -> tuple[Stored, Stored]:

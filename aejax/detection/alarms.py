@@ -1,189 +1,189 @@
-"""Alarms: what would make a detector fail in silence, said in plain words and kept with it."""
+"""Alarms: what would make a detector fail in silence, in plain words and kept with it."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
-from aejax.config import Config
-from aejax.config.scores import DEFAULT, is_mean_error, learns, score_object
-from aejax.core import optimizers, steps
-from aejax.core.scaling import Scaler
-from aejax.data.batches import evenly, in_blocks
-from aejax.data.disk_rows import Stored
-from aejax.data.offsets import MOST_WHOLE
-from aejax.data.schema import Schema
-from aejax.detection.batch_sizes import batch_size_for
-from aejax.detection.detector import Detector
-from aejax.models.build import build
+from aejax.detection.drift import BINS, bins_of, known_deciles, least_drift, population_stability
 
-# Both networks score the same rows, so few of them tell which is better.
-MOST_ROWS = 1 << 9
-MOST_SCALED_ROWS = 1 << 14
-LEAST_SORTED_ROWS, MOST_SORTED = 1 << 9, 1 << 18
-LEAST_ROWS_FOR_WILD = 100
-# A trained network whose error is above this share of an untrained one's learnt nothing.
-LEAST_GAIN = 0.95
-HASHED_AT_ONCE = 1 << 12
-# Steps of float32 in a feature's spread.
-LEAST_STEPS = 64
-# Of a value's distance from the median, in distances that 99 % of the rows keep within.
-WILD = 100.0
+if TYPE_CHECKING:
+    from aejax.detection.threshold import Threshold
+
+logger = logging.getLogger("aejax")
+
+# Members that a sentence names.
+MOST_NAMED = 3
 
 
-def alarms_of(detector: Detector, normal: Stored, scaled: Stored) -> list[str]:
-    """What is wrong with a detector that was just trained.
+class Kind(NamedTuple):
+    """What a kind of alarm says.
+
+    Attributes:
+        alone: of a single network, after its own numbers.
+        many: of several; and `advice`, what to do about them.
+        of_scores: whether it is found when a threshold is set, and not in training.
+    """
+
+    alone: str
+    many: str
+    advice: str
+    of_scores: bool = False
+
+
+KINDS = {
+    "learnt nothing": Kind(
+        "it learnt next to nothing; try more epochs or another learning rate",
+        "learnt next to nothing",
+        "try more epochs or another learning rate",
+    ),
+    "wild value": Kind(
+        "it decides the scale; look at it, or set Scale.clip",
+        "had a value so far out that it decided the scale",
+        "look at it, or set Scale.clip",
+    ),
+    "few steps": Kind(
+        "hand the rows over as float64, or less a constant",
+        "hold a feature of which float32 rounds most away",
+        "hand the rows over as float64, or less a constant",
+    ),
+    "lost values": Kind(
+        "they differ too little beside how far apart others lie",
+        "have different values that are one in float32",
+        "they differ too little beside how far apart others lie",
+    ),
+    "constant scores": Kind(
+        "the model tells no row from another",
+        "had one score for all rows that the threshold is set on",
+        "the model tells no row from another",
+        of_scores=True,
+    ),
+    "drift": Kind(
+        "the rows have drifted, or hold many anomalies",
+        "had scores unlike those that their threshold was set on before",
+        "the rows have drifted, or hold many anomalies",
+        of_scores=True,
+    ),
+}
+OF_SCORES = frozenset(name for name, kind in KINDS.items() if kind.of_scores)
+OF_TRAINING = frozenset({"learnt nothing", "wild value", "few steps"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """What would make one network fail in silence.
+
+    Attributes:
+        kind: one of `KINDS`.
+        size: how bad it is beside others of its kind.
+        text: what was found, with its own numbers.
+    """
+
+    kind: str
+    size: float
+    text: str
+
+    @property
+    def sentence(self) -> str:
+        """What was found, and what to do about it."""
+        return f"{self.text}: {KINDS[self.kind].alone}"
+
+    @staticmethod
+    def from_dict(written: Mapping[str, Any]) -> Alarm:
+        """The alarm that `dataclasses.asdict` described."""
+        return Alarm(
+            kind=str(written["kind"]), size=float(written["size"]), text=str(written["text"])
+        )
+
+
+def alarms_of_scores(scores: np.ndarray, before: Threshold | None) -> list[Alarm]:
+    """What is wrong with the scores of normal rows that a threshold is set on.
 
     Args:
-        detector: trained, a single model.
-        normal: normal rows, best not trained on.
-        scaled: rows that the scaler was fitted on.
-
-    Returns:
-        Sentences; none where nothing is wrong.
+        scores: float [n].
+        before: the threshold that there was, if any.
     """
-    found: list[str] = []
-    if judged_by_error(detector.config):
-        # Whatever the score is made of, training lowers errors.
-        by_error = dataclasses.replace(detector.config, score=DEFAULT)
-        trained = dataclasses.replace(detector, config=by_error)
-        rows = normal[evenly(len(normal), MOST_ROWS)]
-        # In batches of the size that the threshold's rows get: no program more.
-        size = batch_size_for(len(normal), detector.schema, detector.config)
-        scores = [one.score_rows(rows, batch_size=size) for one in (trained, _untrained(trained))]
-        found += no_better(*(mean_error(each, detector.config.train.trim) for each in scores))
-    found += few_steps(detector.scaler, detector.schema, scaled)
-    return found + wild_values(detector.config, detector.schema, scaled)
+    constant = constant_scores(scores)
+    deciles = known_deciles(before)
+    if constant or deciles is None or before is None or not np.isfinite(scores).all():
+        return constant
+    counts = np.bincount(bins_of(scores, deciles), minlength=BINS)
+    return drift_alarms(counts, before.rows)
 
 
-def judged_by_error(config: Config) -> bool:
-    """Whether training lowers the errors that rows of a configuration are scored by, or with."""
-    score = score_object(config)
-    return config.model.reconstructs and (is_mean_error(score) or learns(score))
+def constant_scores(scores: np.ndarray) -> list[Alarm]:
+    """An alarm if all of several rows have the same score."""
+    if len(scores) < 3 or not np.isfinite(scores).all():
+        return []
+    if np.ptp(scores) > 1e-6 * max(abs(float(scores.max())), 1e-30):
+        return []
+    text = f"all {len(scores)} rows that the threshold is set on have the score {scores[0]:.6g}"
+    return [Alarm(kind="constant scores", size=float(len(scores)), text=text)]
 
 
-def mean_error(errors: np.ndarray, trim: float) -> float:
-    """Mean of rows' errors [n] but for the share of the largest that training left out.
+def drift_alarms(counts: np.ndarray, calibrated: int) -> list[Alarm]:
+    """An alarm if the scores of many rows are distributed unlike the calibration rows'.
 
-    A network that has kept from learning anomalies rebuilds them no better than before, and
-    theirs are the errors that a mean of all would consist of.
+    Args:
+        counts: scores in each of the ten bins between the deciles of calibration scores, [10].
+        calibrated: how many those were.
     """
-    kept = max(1, round(len(errors) * (1 - trim)))
-    least = np.partition(errors, kept - 1)[:kept] if kept < len(errors) else errors
-    return float(least.mean(dtype=np.float64))
-
-
-def no_better(trained: float, untrained: float) -> list[str]:
-    """An alarm if the mean error is hardly below that of the network before its training."""
-    if trained <= LEAST_GAIN * untrained:
+    index = float(population_stability(counts))
+    least = float(least_drift(counts.sum(), calibrated))
+    if not index > least:
         return []
-    return [
-        f"the trained network's mean error is {trained:.4g}, an untrained one's {untrained:.4g}: "
-        "it learnt next to nothing; try more epochs or another learning rate"
-    ]
+    text = (
+        "the scores are distributed unlike those of the calibration rows (population stability "
+        f"index {index:.2f}, above {least:.2g})"
+    )
+    return [Alarm(kind="drift", size=index, text=text)]
 
 
-def wild_values(config: Config, schema: Schema, rows: Stored) -> list[str]:
-    """An alarm if a value that the scaler saw lies so far out that it decided the scale."""
-    if (
-        config.scale.kind in ("none", "unit", "robust", "quantile")
-        or schema.kind != "table"
-        or len(rows) < LEAST_ROWS_FOR_WILD
-    ):
-        return []
-    if config.scale.clip is not None:
-        return []
-    few = rows[evenly(len(rows), MOST_SCALED_ROWS)].reshape(-1, schema.features)
-    if schema.columns is not None:
-        # A missing cell lies nowhere, and a code lies nowhere near another.
-        numbers = np.array([column.kind == "number" for column in schema.columns])
-        there = numbers & ~np.isnan(few)
-        middles = [
-            float(np.median(few[seen, i])) if seen.any() else 0.0 for i, seen in enumerate(there.T)
-        ]
-        few = np.where(there, few, np.asarray(middles, np.float32))
-    # Sorting takes long where there are many features; extremes need none.
-    fewer = few[evenly(len(few), max(LEAST_SORTED_ROWS, MOST_SORTED // schema.features))]
-    middle = np.median(fewer, axis=0)
-    usual = np.quantile(np.abs(fewer - middle), 0.99, axis=0)
-    most = np.maximum(few.max(axis=0) - middle, middle - few.min(axis=0))
-    times = np.divide(most, usual, out=np.zeros(len(usual)), where=usual > 0)
-    worst = int(np.argmax(times))
-    if times[worst] <= WILD:
-        return []
-    return [
-        f"{schema.feature_name(worst)} has a value {times[worst]:.0f} times as far from its median "
-        "as 99 % of the training rows: it decides the scale; look at it, or set Scale.clip"
-    ]
+def in_sentences(
+    alarms: Mapping[str, Sequence[Alarm]], count: int, what: str = "groups"
+) -> list[str]:
+    """At most a sentence for each kind, which counts the members and names the worst.
 
-
-def few_steps(scaler: Scaler, schema: Schema, rows: Stored) -> list[str]:
-    """An alarm if a feature is so far from 0 beside its spread that float32 rounds most of it away.
-
-    Rows that came as float64 have an offset then; these came as float32, or their first rows
-    didn't show it.
+    Args:
+        alarms: by a member's name.
+        count: how many there are in all.
+        what: they are.
     """
-    if schema.dtype == "uint8" or scaler.shift is None or scaler.factor is None:
-        return []
-    shift, factor = np.asarray(scaler.shift), np.asarray(scaler.factor)
-    if not shift.ndim:
-        return []
-    # Steps of float32 from one number to the next, in units of the spread.
-    step = np.abs(shift * factor).ravel() * np.finfo(np.float32).eps
-    for worst in np.flatnonzero(step > 1 / LEAST_STEPS).tolist():
-        few = rows[evenly(len(rows), MOST_SCALED_ROWS)].reshape(-1, schema.features)[:, worst]
-        few = few[np.isfinite(few)]
-        whole = (few == np.floor(few)).all() and np.abs(few).max(initial=0) <= MOST_WHOLE
-        if whole or len(different := np.unique(few)) < 2:
+    told = []
+    for name, kind in KINDS.items():
+        raised = sorted(
+            (-alarm.size, member, alarm.text)
+            for member, own in alarms.items()
+            for alarm in own
+            if alarm.kind == name
+        )
+        if not raised:
             continue
-        return [
-            f"{schema.feature_name(worst)} lies around {shift.ravel()[worst]:.6g}, where "
-            f"float32 holds {len(different)} different values of its range: hand the rows over "
-            "as float64, or less a constant"
-        ]
-    return []
+        _, worst, text = raised[0]
+        others = [repr(member) for _, member, _ in raised[1:MOST_NAMED]]
+        more = len(raised) - 1 - len(others)
+        rest = f"; then {', '.join(others)}" if others else ""
+        rest += f" and {more:,} more" if more else ""
+        told.append(
+            f"{len(raised):,} of {count:,} {what} {kind.many}: {kind.advice} "
+            f"(worst: {worst!r}, {text}{rest})"
+        )
+    return told
 
 
-def rows_seen_in_training(training: Stored, test: np.ndarray) -> list[str]:
-    """An alarm if rows that are to judge a detector are among those it was trained on."""
-    if training.dtype != test.dtype:
-        return []
-    hashes = row_hashes(test)
-    found = np.zeros(len(hashes), bool)
-    for block in in_blocks(training):
-        found |= np.isin(hashes, row_hashes(block))
-    seen = int(found.sum())
-    if not seen:
-        return []
-    return [
-        f"{seen} of the {len(test)} test rows are among the training rows: "
-        "what is measured on them is too good"
-    ]
+def record(provenance: dict[str, Any], told: Sequence[str]) -> dict[str, Any]:
+    """A detector's provenance with further alarms, each of which is logged, too."""
+    tell(told)
+    if not told:
+        return provenance
+    return {**provenance, "alarms": list(dict.fromkeys([*provenance.get("alarms", ()), *told]))}
 
 
-def row_hashes(rows: np.ndarray) -> np.ndarray:
-    """A number for the bytes of every row, uint64 [n]; hardly ever the same for other bytes."""
-    flat = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:]))
-    # By words, where rows have whole ones: a quarter of the numbers.
-    flat = flat.view(np.uint8)
-    flat = flat.view(np.uint32) if flat.shape[1] % 4 == 0 else flat
-    weights = np.random.default_rng(0).integers(0, 1 << 64, flat.shape[1], np.uint64)
-    hashes = np.zeros(len(rows), np.uint64)
-    for first in range(0, len(rows), HASHED_AT_ONCE):
-        part = slice(first, first + HASHED_AT_ONCE)
-        # Odd factors mix a word into all higher bits; the one added tells 0 from absence.
-        hashes[part] = ((flat[part].astype(np.uint64) + 1) * (weights | 1)).sum(axis=1)
-    return hashes
-
-
-def _untrained(detector: Detector) -> Detector:
-    """The same detector before its training; its programs are those of the trained one."""
-    config = detector.config
-    program = steps.program_of(config, build(config.model, detector.schema))
-    values = jax.device_put(optimizers.numbers(config, 1))
-    fresh = steps.compiled_new_state(program, detector.schema.shape, values).variables
-    kept = {**fresh, "normal": detector.variables["normal"]}
-    return dataclasses.replace(detector, variables=kept)
+def tell(told: Sequence[str]) -> None:
+    """Warn of each in the log."""
+    for sentence in told:
+        logger.warning("aejax: warning: %s", sentence)

@@ -15,7 +15,7 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
-from aejax.detection.normal import learn_normal
+from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.rows import as_stored, check_finite, training_rows
 from aejax.models.build import build
 
@@ -58,4 +58,5 @@ def assemble(
     detector = Detector(
         config=config, schema=schema, scaler=scaler, variables=kept, provenance=facts
     )
-    return calibrate(learn_normal(detector, rows, rows), rows)
+    (learnt,) = learn_normal(detector, [rows], [rows])
+    return calibrate(with_normal(detector, learnt, rows), rows)

@@ -10,9 +10,9 @@ import numpy as np
 from aejax.config import rules
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, Stored
+from aejax.detection.alarms import alarms_of_scores, record
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
-from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import (
     KEPT_SCORES,
     Threshold,
@@ -60,7 +60,8 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
 
 
 def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detector:
-    kept = record(detector.provenance, score_alarms(scores, None))
+    alarms = [alarm.sentence for alarm in alarms_of_scores(scores, None)]
+    kept = record(detector.provenance, alarms)
     return dataclasses.replace(detector, threshold=threshold, provenance=kept)
 
 

@@ -18,8 +18,10 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
+from aejax.detection.members import calibrating_rows, kinds, new_member, train_members
 from aejax.detection.metrics import INTERVAL_LEVEL
-from aejax.detection.population import detector_of, kinds, new_member, train_kinds
+from aejax.detection.plan import Plan
+from aejax.detection.population import detectors_of
 from aejax.detection.rows import map_batches
 from aejax.training.population import Member, TrainedMember
 
@@ -104,9 +106,10 @@ def cross_validate(
         for number, config in enumerate(configs)
         for rows in training
     ]
-    trained = train_kinds(members, x, schema, progress=progress)
+    trained = train_members(members, x, schema, progress=progress)
     values = np.full((len(configs), len(parts)), np.nan)
-    for numbers in kinds(configs):
+    firsts = members[:: len(parts)]
+    for numbers in kinds(firsts):
         for fold, part in enumerate(parts):
             chosen = [trained[number * len(parts) + fold] for number in numbers]
             rows = np.concatenate([x[part], anomalous])
@@ -175,9 +178,10 @@ def _scores_alone(
 ) -> np.ndarray:
     """Scores float32 [members, n] that need to know of each member's normal rows."""
     scores = np.full((len(members), len(rows)), np.nan, np.float32)
-    for own, member, found in zip(scores, members, trained, strict=True):
-        normal = x[member.validation if len(member.validation) else member.training]
-        detector = detector_of(member, found, schema, {}, x, normal)
+    normal = [calibrating_rows(member) for member in members]
+    plan = Plan(x=x, schema=schema, members=list(members), calibrating=normal)
+    detectors = detectors_of(plan, trained, [{}] * len(members))
+    for own, detector in zip(scores, detectors, strict=True):
         if detector is not None:
             own[:] = detector.score_rows(rows)
     return scores

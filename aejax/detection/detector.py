@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Rule, score_text
 from aejax.config.own import describe
 from aejax.config.scores import DEFAULT
-from aejax.core import mesh, steps
+from aejax.core import steps
 from aejax.core.scaling import Scaler
 from aejax.data.frames import as_table
+from aejax.data.offsets import centred
 from aejax.data.schema import Schema
 from aejax.detection import artifact, inside
+from aejax.detection.alarms import OF_SCORES, Alarm, alarms_of_scores, in_sentences, record, tell
 from aejax.detection.artifact import arrays_of
+from aejax.detection.groups import Groups, provenance_of, without_groups
 from aejax.detection.kept_normal import describe_normal
 from aejax.detection.memory import BatchLimit
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
-from aejax.detection.rows import as_rows, check_scores, finite_rows, prepared_rows
-from aejax.detection.stability import record, score_alarms
-from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.detection.rows import as_rows, check_finite, check_scores, prepared_rows
+from aejax.detection.threshold import GroupThresholds, Threshold, fit_threshold
 from aejax.detection.wording import in_words
 from aejax.rules import p_values
 
@@ -37,20 +40,27 @@ __all__ = ["Detector", "Reason", "arrays_of"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detector:
-    """A trained model with everything that scoring needs. Immutable; methods return new ones.
+    """Trained networks with everything that scoring needs. Immutable; methods return new ones.
+
+    One network scores all rows; or several of them, an ensemble, score each row and decide
+    together; or every group of rows (a store, a sensor) has a network of its own. In an ensemble
+    and in groups, the arrays of scaler and variables have a leading axis of networks. Methods
+    take `groups` where there are any: each row's group, [n], or the name of the column that
+    holds it.
 
     Attributes:
         config: all settings.
         schema: the rows it takes.
         scaler: fitted on training rows.
-        variables: parameters, and batch statistics where the model has any.
-        threshold: above which a row is flagged, or None.
+        variables: parameters, and batch statistics where the network has any.
+        threshold: above which a row is flagged, or None; of groups, one for each.
         thresholds: others that are kept by name, for `use`.
         provenance: what made it: data fingerprint, versions, rows, seed, seconds.
-        history: one dict an epoch; of an ensemble, of its first member.
-        combine: how an ensemble's members' scores become one; None for a single model. In an
-            ensemble, the arrays of scaler and variables have a leading axis of members.
-        members: how many models it holds.
+        history: one dict an epoch; of an ensemble, of its first member; of groups, how their
+            losses are spread, as `spread_of_losses` says it.
+        combine: how an ensemble's members' scores become one; else None.
+        members: how many networks it holds.
+        groups: what is known of each group, in the order of the arrays; else None.
         devices: how many of this process's devices score, each a batch of its own; None takes
             all, and one for fewer rows than a batch. No score depends on it; it isn't saved.
     """
@@ -59,12 +69,13 @@ class Detector:
     schema: Schema
     scaler: Scaler
     variables: dict[str, Any]
-    threshold: Threshold | None = None
-    thresholds: dict[str, Threshold] = dataclasses.field(default_factory=dict)
+    threshold: Threshold | GroupThresholds | None = None
+    thresholds: dict[str, Threshold | GroupThresholds] = dataclasses.field(default_factory=dict)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     combine: Combine | None = None
     members: int = 1
+    groups: Groups | None = None
     devices: int | None = dataclasses.field(default=None, compare=False)
 
     @staticmethod
@@ -123,6 +134,7 @@ class Detector:
             variables=self.variables,
             combine=self.combine,
             devices=self.devices,
+            parted=None if self.groups is None else self.groups.column,
         )
 
     @property
@@ -150,26 +162,76 @@ class Detector:
             described += f" {self.schema.columns}"
         if self.schema.offset is not None:
             described += f" {self.schema.offset}"
+        if self.groups is not None:
+            offsets = [group.offset for group in self.groups.each]
+            described += f" {self.groups.names} {offsets}"
         return hashlib.sha256(f"{described} {arrays}".encode()).hexdigest()
 
-    def prepare(self, x: Any) -> np.ndarray:
+    def prepare(self, x: Any, *, groups: Any = None) -> np.ndarray:
         """Rows as compiled programs take them: float32 (uint8 of bytes) [n, ...], less the offset.
 
         Args:
             x: rows, as in `score`.
+            groups: of a detector of groups.
 
         Raises:
             InputError: as `score` does.
         """
-        return prepared_rows(x, self.schema)
+        x, members = self._with_members(x, groups)
+        rows = prepared_rows(x, self.schema)
+        if members is not None:
+            rows = self.less_group_offset(rows, self._positions(members, len(rows)))
+        return np.ascontiguousarray(rows, self.schema.device_dtype)
 
-    def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+    def _with_members(self, x: Any, groups: Any) -> tuple[Any, Any]:
+        """Rows and each row's group, as they were given; None where there are no groups."""
+        if self.groups is None:
+            if groups is not None:
+                raise InputError("groups are given; allowed with a detector without groups: None")
+            return x, None
+        if groups is None:
+            raise InputError(
+                f"groups is None; allowed with a detector of {len(self.groups)} groups: each row's "
+                f"{self.groups.column}, [n], or the name of a column"
+            )
+        return without_groups(x, groups)
+
+    def _positions(self, groups: Any, rows: int) -> np.ndarray:
+        assert self.groups is not None
+        return self.groups.members(groups, rows)
+
+    def less_group_offset(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        """Rows less the offsets of their groups, by the groups' positions, int32 [n]."""
+        return rows if self.groups is None else self.groups.less_offset(rows, members)
+
+    def less_offset(self, rows: np.ndarray, members: np.ndarray | None = None) -> np.ndarray:
+        """Rows as they were given, [n, ...], less the offset; of groups each less its group's."""
+        rows = centred(rows, self.schema)
+        return rows if members is None else self.less_group_offset(rows, members)
+
+    def _rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows as they are scored, and the position of each row's group, if there are any."""
+        if self.groups is None and groups is None:
+            return as_rows(x, self.schema)[0], None
+        x, given = self._with_members(x, groups)
+        rows = as_rows(x, self.schema)[0]
+        members = self._positions(given, len(rows))
+        return self.less_group_offset(rows, members), members
+
+    def _finite_rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        rows, members = self._rows(x, groups)
+        check_finite(rows, self.schema)
+        return rows, members
+
+    def score(self, x: Any, *, groups: Any = None, batch_size: int | None = None) -> np.ndarray:
         """Score rows; larger is more anomalous.
 
         Args:
             x: rows [n, ...] as the schema says; or whatever has its columns, which are taken by
                 name: a data frame, an Arrow table or stream, a dict of columns, a structured
                 array.
+            groups: of a detector of groups, each row's, [n], or a column's name. Scores of
+                different groups compare only beside their thresholds.
             batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
 
         Returns:
@@ -177,28 +239,51 @@ class Detector:
             the model or `Config.score` says otherwise.
 
         Raises:
-            InputError: if rows don't fit the schema, or one holds NaN or infinity. In a mixed
-                table a missing cell is fine; a row needs one that is there.
+            InputError: if rows don't fit the schema, one holds NaN or infinity, or its group has
+                no network. In a mixed table a missing cell is fine; a row needs one that is there.
         """
-        rows, _ = as_rows(x, self.schema)
-        return self.score_rows(rows, batch_size=batch_size, check=True)
+        rows, members = self._rows(x, groups)
+        (scores,) = self._model.run(steps.compiled_score, rows, batch_size, members)
+        check_scores(scores, rows, self.schema, self.config)
+        return scores
 
     def score_rows(
-        self, rows: np.ndarray, *, batch_size: int | None = None, check: bool = False
+        self,
+        rows: np.ndarray,
+        *,
+        members: np.ndarray | None = None,
+        batch_size: int | None = None,
+        check: bool = False,
     ) -> np.ndarray:
-        """Score rows that were prepared (see `prepare`); those with NaN get NaN."""
-        (scores,) = self._model.run(steps.compiled_score, rows, batch_size)
+        """Score rows that were prepared (see `prepare`); those with NaN get NaN.
+
+        Args:
+            rows: [n, ...].
+            members: position of each row's group, int32 [n], as `groups.places` gives them; rows
+                of -1 get NaN.
+            batch_size: as in `score`.
+            check: refuse rows without a score.
+        """
+        (scores,) = self._model.run(steps.compiled_score, rows, batch_size, members)
         if check:
             check_scores(scores, rows, self.schema, self.config)
         return scores
 
-    def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+    def predict(self, x: Any, *, groups: Any = None, batch_size: int | None = None) -> np.ndarray:
         """Which rows are flagged: bool [n], True where the score is above the threshold.
 
         Raises:
             InputError: as `score` does, and if the detector has no threshold.
         """
-        return self._required_threshold().flags(self.score(x, batch_size=batch_size))
+        threshold = self._required_threshold()
+        scores, members = self._scored(x, groups, batch_size)
+        return threshold.flags(scores, members)
+
+    def _scored(
+        self, x: Any, groups: Any, batch_size: int | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        rows, members = self._rows(x, groups)
+        return self.score_rows(rows, members=members, batch_size=batch_size, check=True), members
 
     def spread(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """How far an ensemble's members disagree: standard deviation of their scores, float32 [n].
@@ -206,7 +291,7 @@ class Detector:
         With ranks combined, of their ranks.
 
         Raises:
-            InputError: if the detector is a single model, or rows don't fit the schema.
+            InputError: if the detector is no ensemble, or rows don't fit the schema.
         """
         spread: np.ndarray = self.member_scores(x, batch_size=batch_size).std(axis=1)
         return spread
@@ -215,9 +300,9 @@ class Detector:
         """Every member's score of every row, float32 [n, members], as they are combined.
 
         Raises:
-            InputError: if the detector is a single model, or rows don't fit the schema.
+            InputError: if the detector is no ensemble, or rows don't fit the schema.
         """
-        self._model.require_ensemble("member_scores", wanted=True)
+        self._model.require("member_scores", allowed="an ensemble")
         return self.member_score_rows(as_rows(x, self.schema)[0], batch_size=batch_size)
 
     def member_score_rows(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
@@ -225,53 +310,73 @@ class Detector:
         (scores,) = self._model.run(steps.compiled_member_scores, rows, batch_size)
         return scores
 
-    def explain(self, x: Any, *, top: int = 3, batch_size: int | None = None) -> list[list[Reason]]:
+    def explain(
+        self, x: Any, *, groups: Any = None, top: int = 3, batch_size: int | None = None
+    ) -> list[list[Reason]]:
         """The features that err most next to their usual error, most first, for every row.
 
         Raises:
-            InputError: if rows don't fit the schema, the model gives no reconstructions, or
+            InputError: if rows don't fit the schema, the network gives no reconstructions, or
                 `top` is not from 1 to the number of features.
         """
         words = table = None
+        x, given = self._with_members(x, groups)
         if self.schema.columns is not None:
             # Once: a stream has its rows only once.
             table = as_table(x, self.schema.sources)
-        rows = finite_rows(x if table is None else table, self.schema)
-        _, features, errors = self.explain_rows(rows, top=top, batch_size=batch_size)
+        rows, members = self._finite_rows(x if table is None else table, given)
+        _, features, errors = self.explain_rows(
+            rows, members=members, top=top, batch_size=batch_size
+        )
         if self.schema.columns is not None:
-            words = in_words(self, rows, table)
-        return named_reasons(self.schema, features, errors, self.usual_errors, words)
+            words = in_words(self, rows, table, members)
+        usual = self.usual_errors
+        if usual is not None and members is not None:
+            usual = usual[members]
+        return named_reasons(self.schema, features, errors, usual, words)
 
     @property
     def usual_errors(self) -> np.ndarray | None:
-        """Each feature's mean error in normal rows, float32 [features], if it is known."""
-        found = self.variables.get("normal", {}).get("error")
-        if found is None:
+        """Each feature's mean error in normal rows, float32 [features], if it is known.
+
+        Of groups, [groups, features].
+        """
+        known = self.variables.get("normal", {}).get("error")
+        if known is None:
             return None
-        usual = np.asarray(found)
+        usual = np.asarray(known)
         return usual if self.combine is None else usual.mean(axis=0)
 
-    def errors_of(self, rows: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+    def errors_of(
+        self,
+        rows: np.ndarray,
+        *,
+        members: np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
         """Every feature's error, float32 [n, features], of rows that were prepared.
 
         Their mean is the row's error: a member that doesn't see some features
         (`Vary.features`) counts the others more. A missing cell of a mixed table has 0.
 
         Raises:
-            InputError: if the model gives no reconstructions.
+            InputError: if the network gives no reconstructions.
         """
         self._model.require_reconstructions("errors_of")
-        (found,) = self._model.run(steps.compiled_errors, rows, batch_size)
-        return found.reshape(len(rows), -1)
+        (errors,) = self._model.run(steps.compiled_errors, rows, batch_size, members)
+        return errors.reshape(len(rows), -1)
 
     def feature_errors(self, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
         """Every feature's error, float32 [n, features], of what `reconstruct` gave."""
-        placed = mesh.ONE_DEVICE.everywhere((x, reconstruction))
-        error = jax.device_get(steps.compiled_feature_error(self.config.error, *placed))
-        return np.reshape(error, (len(x), -1)).reshape(len(x), -1)
+        return inside.feature_errors(self.config, x, reconstruction)
 
     def explain_rows(
-        self, rows: np.ndarray, *, top: int, batch_size: int | None = None
+        self,
+        rows: np.ndarray,
+        *,
+        members: np.ndarray | None = None,
+        top: int,
+        batch_size: int | None = None,
     ) -> list[np.ndarray]:
         """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top].
 
@@ -281,31 +386,36 @@ class Detector:
         self._model.require_reconstructions("explain")
         if not 1 <= top <= self.schema.features:
             raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
-        return self._model.run(functools.partial(steps.compiled_explain, top=top), rows, batch_size)
+        return self._model.run(steps.compiled_explain, rows, batch_size, members, top=top)
 
     def reconstruct(
-        self, x: Any, *, batch_size: int | None = None
+        self, x: Any, *, groups: Any = None, batch_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scaled rows and their reconstructions, both float32 [n, ...].
 
-        Of a mixed table a column's reconstruction is what the model expects there: the code
+        Of a mixed table a column's reconstruction is what the network expects there: the code
         of the likeliest category, the probability of true, the value of a cycle.
 
         Raises:
-            InputError: if the model gives no reconstructions, or rows don't fit the schema.
+            InputError: if the network gives no reconstructions, or rows don't fit the schema.
         """
         self._model.require_reconstructions("reconstruct")
-        return self.reconstruct_rows(as_rows(x, self.schema)[0], batch_size=batch_size)
+        rows, members = self._rows(x, groups)
+        return self.reconstruct_rows(rows, members=members, batch_size=batch_size)
 
     def reconstruct_rows(
-        self, rows: np.ndarray, *, batch_size: int | None = None
+        self,
+        rows: np.ndarray,
+        *,
+        members: np.ndarray | None = None,
+        batch_size: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `reconstruct`, of rows that were prepared."""
-        scaled, found = self._model.run(steps.compiled_reconstruct, rows, batch_size)
-        return scaled, found
+        scaled, y = self._model.run(steps.compiled_reconstruct, rows, batch_size, members)
+        return scaled, y
 
-    def encode(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Latent values of every row of a single model, float32 [n, ...].
+    def encode(self, x: Any, *, groups: Any = None, batch_size: int | None = None) -> np.ndarray:
+        """Latent values of every row, float32 [n, ...].
 
         A variational model's are its posterior's means, a classifier's what its last layer
         sees, a context model's the sum of the neighbours' embeddings.
@@ -314,7 +424,9 @@ class Detector:
             InputError: if the detector is an ensemble, rows don't fit the schema, or one holds
                 NaN or infinity.
         """
-        return inside.encode(self._model, x, batch_size)
+        self._model.require("encode", allowed="no ensemble")
+        rows, members = self._finite_rows(x, groups)
+        return self.state_rows(rows, inside.LATENT, members=members, batch_size=batch_size)
 
     def decode(self, latent: Any) -> np.ndarray:
         """Rows that latent values stand for, in scaled units.
@@ -326,7 +438,7 @@ class Detector:
             float32 [n, ...].
 
         Raises:
-            InputError: if the detector is an ensemble, the model gives no reconstructions, or
+            InputError: if the detector is no single model, it gives no reconstructions, or
                 latent values have another shape.
         """
         return inside.decode(self._model, latent)
@@ -356,38 +468,99 @@ class Detector:
         """The layers whose neurons' states can be had, and the shape of one row's."""
         return inside.layers(self._model)
 
-    def states(self, x: Any, layer: str, *, batch_size: int | None = None) -> np.ndarray:
+    def states(
+        self, x: Any, layer: str, *, groups: Any = None, batch_size: int | None = None
+    ) -> np.ndarray:
         """The states of one layer's neurons after the activation, float32 [n, ...].
 
         Args:
             x: rows, as in `score`.
             layer: one of `layers`.
+            groups: as in `score`.
             batch_size: rows in a compiled batch.
 
         Raises:
             InputError: if there is no such layer, with the nearest name; and as `encode` does.
         """
-        self._model.require_ensemble("states", wanted=False)
+        self._model.require("states", allowed="no ensemble")
         if layer not in self.layers:
             raise InputError(f"layer is {layer!r}; {settings.suggest(layer, self.layers)}")
-        return self.state_rows(finite_rows(x, self.schema), layer, batch_size=batch_size)
+        rows, members = self._finite_rows(x, groups)
+        return self.state_rows(rows, layer, members=members, batch_size=batch_size)
 
     def state_rows(
-        self, rows: np.ndarray, layer: str, *, batch_size: int | None = None
+        self,
+        rows: np.ndarray,
+        layer: str,
+        *,
+        members: np.ndarray | None = None,
+        batch_size: int | None = None,
     ) -> np.ndarray:
         """States of a layer, or of "latent" what `encode` gives, of rows that were prepared."""
-        return inside.state_rows(self._model, rows, layer, batch_size)
+        program, how = steps.compiled_layer_state, {"layer": layer}
+        if layer == inside.LATENT:
+            program, how = steps.compiled_encode, {}
+        (states,) = self._model.run(program, rows, batch_size, members, **how)
+        return states
 
-    def p_values(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+    def member(self, which: str | int) -> Detector:
+        """One network as a detector of its own, to be used, saved or exported by itself.
+
+        Args:
+            which: a group's name; of an ensemble, a member's number, whose detector has no
+                threshold.
+
+        Raises:
+            InputError: if there is none.
+        """
+        schema, threshold = self.schema, self.threshold
+        provenance = self.provenance
+        if self.groups is not None:
+            at = self.groups.place(str(which))
+            group = self.groups.each[at]
+            schema = schema.with_offset(group.offset)
+            provenance = provenance_of(group, provenance, self.config)
+            thresholds = {n: t.each[at] for n, t in self.thresholds.items() if hasattr(t, "each")}
+            if isinstance(threshold, GroupThresholds):
+                threshold = threshold.each[at]
+        else:
+            self._model.require("member", allowed="an ensemble")
+            if not (isinstance(which, int) and 0 <= which < self.members):
+                raise InputError(f"member is {which!r}; allowed: 0 to {self.members - 1}")
+            at, threshold, thresholds = which, None, {}
+            if self.config.train.seed is not None and "seeds" in provenance:
+                provenance = {**provenance, "seed": provenance["seeds"][at]}
+        scaler, variables = jax.tree.map(
+            lambda leaf: np.asarray(leaf)[at], (self.scaler, self.variables)
+        )
+        variables = {name: tree for name, tree in variables.items() if name != "calibration"}
+        return dataclasses.replace(
+            self,
+            schema=schema,
+            scaler=scaler,
+            variables=variables,
+            threshold=threshold,
+            thresholds=thresholds,
+            provenance=provenance,
+            history=[],
+            combine=None,
+            members=1,
+            groups=None,
+        )
+
+    def p_values(self, x: Any, *, groups: Any = None, batch_size: int | None = None) -> np.ndarray:
         """How rare each row's score is among normal rows, float64 [n] in (0, 1].
 
         Raises:
             InputError: as `predict` does, and if the threshold's rule gives no p-values;
                 a conformal one does.
         """
-        return self._required_threshold().p_values(self.score(x, batch_size=batch_size))
+        threshold = self._required_threshold()
+        return threshold.p_values(*self._scored(x, groups, batch_size))
 
-    def discoveries(self, x: Any, *, rate: float, batch_size: int | None = None) -> np.ndarray:
+    def discoveries(
+        self, x: Any, *, rate: float, groups: Any = None, batch_size: int | None = None
+    ) -> np.ndarray:
         """Which rows of this batch to flag so that at most `rate` of the flagged are normal.
 
         Benjamini and Hochberg's control of the false discovery rate on `p_values`; unlike
@@ -399,12 +572,14 @@ class Detector:
         Raises:
             InputError: as `p_values` does, and if `rate` is not in (0, 1).
         """
-        return p_values.discoveries(self.p_values(x, batch_size=batch_size), rate)
+        found = self.p_values(x, groups=groups, batch_size=batch_size)
+        return p_values.discoveries(found, rate)
 
     def calibrate(
         self,
         x: Any,
         *,
+        groups: Any = None,
         rule: Rule | None = None,
         is_anomaly: Any = None,
         name: str | None = None,
@@ -416,6 +591,7 @@ class Detector:
 
         Args:
             x: rows taken to be normal, best not seen in training.
+            groups: as in `score`; groups without rows here keep the threshold that they have.
             rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
                 the configuration's.
             is_anomaly: labels of the rows, [n] of 0 and 1, for a rule that takes labels only.
@@ -425,24 +601,81 @@ class Detector:
             InputError: as `score` does, and if the rule can't be fitted: too few rows, or labels
                 that are missing or not asked for.
         """
-        return self.calibrate_by(self.score(x), rule=rule, is_anomaly=is_anomaly, name=name)
+        scores, members = self._scored(x, groups, None)
+        return self.calibrate_by(scores, members, rule=rule, is_anomaly=is_anomaly, name=name)
 
     def calibrate_by(
         self,
         scores: np.ndarray,
+        members: np.ndarray | None = None,
         *,
         rule: Rule | None = None,
         is_anomaly: Any = None,
         name: str | None = None,
     ) -> Detector:
-        """As `calibrate`, with the rows' scores, float32 [n]."""
+        """As `calibrate`, with the rows' scores, float32 [n], and their groups' positions."""
         rule = self.config.rule if rule is None else rule
-        found = fit_threshold(rule, scores, is_anomaly)
-        kept = self.thresholds if name is None else {**self.thresholds, name: found}
-        provenance = self.provenance
+        if self.groups is not None and members is not None:
+            return self._calibrate_groups(scores, members, rule, is_anomaly, name)
+        alarms = []
         if is_anomaly is None:
-            provenance = record(provenance, score_alarms(scores, self.threshold))
-        return dataclasses.replace(self, threshold=found, thresholds=kept, provenance=provenance)
+            before = self.threshold if isinstance(self.threshold, Threshold) else None
+            alarms = [alarm.sentence for alarm in alarms_of_scores(scores, before)]
+        changed = self.with_threshold(fit_threshold(rule, scores, is_anomaly), name=name)
+        return dataclasses.replace(changed, provenance=record(self.provenance, alarms))
+
+    def _calibrate_groups(
+        self,
+        scores: np.ndarray,
+        members: np.ndarray,
+        rule: Rule,
+        is_anomaly: Any,
+        name: str | None,
+    ) -> Detector:
+        assert self.groups is not None
+        order = np.argsort(members, kind="stable")
+        bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
+        before = self.threshold.each if isinstance(self.threshold, GroupThresholds) else None
+        labels = None if is_anomaly is None else np.asarray(is_anomaly)
+        each, alarms = [], {}
+        for at, group in enumerate(self.groups.each):
+            own = order[bounds[at] : bounds[at + 1]]
+            old = None if before is None else before[at]
+            if not len(own) and old is not None:
+                each.append(old)
+                continue
+            try:
+                flags = None if labels is None else labels[own]
+                each.append(fit_threshold(rule, scores[own], flags))
+            except InputError as error:
+                raise InputError(f"group {group.name!r}: {error}") from None
+            if labels is None:
+                alarms[at] = alarms_of_scores(scores[own], old)
+        changed = self.with_threshold(GroupThresholds(each=tuple(each)), name=name)
+        return changed.with_alarms(alarms, OF_SCORES)
+
+    def with_alarms(
+        self, alarms: Mapping[int, Sequence[Alarm]], kinds: Collection[str]
+    ) -> Detector:
+        """The same detector of groups with other alarms of some kinds, told and kept.
+
+        Args:
+            alarms: by a group's position; groups that aren't named keep theirs.
+            kinds: that these are all of.
+        """
+        assert self.groups is not None
+        each = list(self.groups.each)
+        for at, new in alarms.items():
+            old = [alarm for alarm in each[at].alarms if alarm.kind not in kinds]
+            each[at] = dataclasses.replace(each[at], alarms=(*old, *new))
+        tell(in_sentences({each[at].name: new for at, new in alarms.items()}, len(each)))
+        told = in_sentences({group.name: group.alarms for group in each}, len(each))
+        kept = {fact: value for fact, value in self.provenance.items() if fact != "alarms"}
+        return dataclasses.replace(
+            self,
+            groups=dataclasses.replace(self.groups, each=tuple(each)),
+            provenance={**kept, "alarms": told} if told else kept,
+        )
 
     def use(self, name: str) -> Detector:
         """The same detector with one of the thresholds that it keeps by name.
@@ -454,9 +687,12 @@ class Detector:
             raise InputError(f"threshold is {name!r}; {settings.suggest(name, self.thresholds)}")
         return self.with_threshold(self.thresholds[name])
 
-    def with_threshold(self, threshold: Threshold) -> Detector:
-        """The same detector with another threshold."""
-        return dataclasses.replace(self, threshold=threshold)
+    def with_threshold(
+        self, threshold: Threshold | GroupThresholds, *, name: str | None = None
+    ) -> Detector:
+        """The same detector with another threshold, which it also keeps under a name if asked."""
+        kept = self.thresholds if name is None else {**self.thresholds, name: threshold}
+        return dataclasses.replace(self, threshold=threshold, thresholds=kept)
 
     def save(self, folder: str | Path) -> None:
         """Write the detector to a folder, replacing one that is there only when all is written.
@@ -482,7 +718,8 @@ class Detector:
             "history": self.history,
             "combine": self.combine,
             "members": self.members,
-            **describe_normal(self.variables, stacked=self.combine is not None),
+            "groups": None if self.groups is None else self.groups.to_dict(),
+            **describe_normal(self.variables, stacked=self.is_stacked),
             # Whether some features' errors count less than others', or not at all.
             "weighted": "weights" in self.variables,
         }
@@ -493,11 +730,16 @@ class Detector:
     def programs(self) -> dict[str, bytes]:
         """What parts of somebody's own compute, as programs by name; {} of built-in ones."""
         one = self.variables
-        if self.combine is not None:
+        if self.is_stacked:
             one = jax.tree.map(lambda leaf: leaf[0], one)
         return own_programs(self.scorer, one, self.schema.shape, self.config)
 
-    def _required_threshold(self) -> Threshold:
+    @property
+    def is_stacked(self) -> bool:
+        """Whether arrays have a leading axis of networks."""
+        return self.combine is not None or self.groups is not None
+
+    def _required_threshold(self) -> Threshold | GroupThresholds:
         if self.threshold is None:
             raise InputError("the detector has no threshold; allowed: calibrate it first")
         return self.threshold
@@ -524,8 +766,9 @@ def _flatten(detector: Detector) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     config = detector.config
     named = {field.name: getattr(detector, field.name) for field in dataclasses.fields(detector)}
     leaves = (named.pop("scaler"), named.pop("variables"))
+    grouped = detector.groups is not None
     static = (*(getattr(config, name) for name in _STATIC), detector.schema, detector.combine)
-    return leaves, (static, _Rest(named))
+    return leaves, ((*static, grouped), _Rest(named))
 
 
 def _unflatten(aux: tuple[Any, _Rest], leaves: tuple[Any, ...]) -> Detector:

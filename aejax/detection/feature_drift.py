@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aejax.data.schema import Schema
-from aejax.detection.stability import LEAST_ROWS_FOR_DRIFT, least_drift, population_stability
+from aejax.detection.drift import BINS, LEAST_ROWS_FOR_DRIFT, least_drift, population_stability
 
 # Wider rows have no single feature that a person would look at.
 MOST_FEATURES = 1024
 # Rows of a block that are looked at: all of them would take longer than scoring them.
 ROWS_OF_A_BLOCK = 1 << 9
-BINS = 10
 SHOWN = 10
 # Normal rows that are looked at.
 MOST_ROWS = 1 << 12
@@ -83,12 +82,7 @@ def feature_stability(
     rows = int(counts[:, 0].sum())
     if rows < LEAST_ROWS_FOR_DRIFT:
         return {}
-    found = np.array(
-        [
-            population_stability(expected, np.maximum(seen, 0.5) / rows)
-            for expected, seen in zip(usual.shares.T, counts.T, strict=True)
-        ]
-    )
+    found = population_stability(counts.T, usual.shares.T)
     order = np.argsort(-found, kind="stable")
     least = float(least_drift(rows, min(calibrated, MOST_ROWS)))
     drifted = int(np.sum(found > least))

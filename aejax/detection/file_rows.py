@@ -7,12 +7,15 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from aejax.config import Config, InputError
 from aejax.data import files
 from aejax.data.column_checks import check_array
 from aejax.data.files import Input
+from aejax.data.groups import read_groups
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.data.seen_rows import LeftOut
@@ -87,8 +90,7 @@ def schema_of_files(
         path: as in `fit_files`.
         selection: which columns are labels and features.
         schema: what is known already; None for nothing.
-        groups: whether the detectors are those of groups, which take numbers only, and have an
-            offset each.
+        groups: whether rows belong to groups, which have an offset each.
 
     Raises:
         InputError: if files can't be read, a column is no feature, or none is left.
@@ -98,19 +100,19 @@ def schema_of_files(
         from aejax.data.inference import infer_schema_of_files
 
         chosen = selection or Selection()
-        advice = _advice(config, groups)
+        advice = _advice(config)
         schema = infer_schema_of_files(path, chosen, config.columns, advice=advice)
     return files.schema_with_offset(path, selection, schema) if numbers and not groups else schema
 
 
-def _advice(config: Config, groups: bool) -> Literal["drop", "mixed"]:
+def _advice(config: Config) -> Literal["drop", "mixed"]:
     """What a person can do about a column that is no number."""
     try:
         dataclasses.replace(config, columns=dataclasses.replace(config.columns, kinds="mixed"))
     except InputError:
         # Not with this network, score or scale.
         return "drop"
-    return "drop" if groups else "mixed"
+    return "mixed"
 
 
 def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[], None]:
@@ -121,6 +123,47 @@ def stopper(should_stop: Callable[[], bool] | None, path: Input) -> Callable[[],
             raise Interrupted(f"stopped reading {path}")
 
     return ask
+
+
+class GroupRows(NamedTuple):
+    """All rows of files that name groups.
+
+    Attributes:
+        x: rows, [n, features].
+        normal: which of them are normal, bool [n].
+        labelled: whether files say so.
+        groups: each row's group, text [n].
+        schema: of the rows.
+    """
+
+    x: np.ndarray
+    normal: np.ndarray
+    labelled: bool
+    groups: np.ndarray
+    schema: Schema
+
+
+def groups_of_files(
+    config: Config, path: Input, column: str, selection: Selection, schema: Schema | None = None
+) -> GroupRows:
+    """Rows of files with the group of each, in memory.
+
+    Args:
+        config: all settings.
+        path: CSV or Parquet files, as in `fit`.
+        column: that names groups.
+        selection: which columns are labels and features.
+        schema: that the rows must have; None infers it.
+
+    Raises:
+        InputError: if files can't be read, or a row has no group or holds no finite number.
+    """
+    others = dataclasses.replace(selection, key_columns=(*selection.key_columns, column))
+    features = schema_of_files(config, path, others, schema, groups=True)
+    x, y, groups, schema = read_groups(path, selection, column, features=features)
+    files.check_finite(x, schema, path)
+    normal = np.ones(len(x), bool) if y is None else y == 0
+    return GroupRows(x, normal, y is not None, groups, schema)
 
 
 def check_rows(rows: TrainingRows, path: Input) -> None:

@@ -1,50 +1,112 @@
-"""From normal rows to a detector: split, scale, train, set the first threshold."""
+"""From normal rows to a detector: plan, train, learn what is normal, check, set a threshold."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import Config, InputError
+from aejax.config import Combine, Config, InputError, Vary
 from aejax.config.scores import check_training_rows, score_object
 from aejax.core import scaling, steps
 from aejax.data import batches
+from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
+from aejax.data.files import Input
 from aejax.data.offsets import heads, with_offset
+from aejax.data.rows import Selection
 from aejax.data.schema import Schema
-from aejax.detection import alarms
+from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow
+from aejax.detection.alarms import OF_TRAINING, in_sentences, record
 from aejax.detection.calibration import calibrate
+from aejax.detection.checks import check_training
+from aejax.detection.curves import spread_of_losses
 from aejax.detection.detector import Detector
-from aejax.detection.file_rows import left_out_alarms, rows_of_files
-from aejax.detection.normal import learn_normal
-from aejax.detection.precision import choose_precision
-from aejax.detection.rows import (
-    as_stored,
-    check_finite,
-    check_kind,
-    stored_array,
-    training_rows,
+from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files
+from aejax.detection.groups import Group, Groups
+from aejax.detection.members import (
+    check_member,
+    give_parts,
+    members_together,
+    seeds,
+    side_by_side,
+    train_members,
 )
-from aejax.detection.stability import record
+from aejax.detection.normal import learn_normal, stacked, with_normal
+from aejax.detection.plan import first_of, plan_alike, plan_groups, refuse
+from aejax.detection.precision import choose_precision
+from aejax.detection.rows import as_stored, check_finite, check_kind, stored_array, training_rows
+from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.threshold import check_rule
+from aejax.detection.voting import vote, with_ranks
 from aejax.models.backend import shapes_of
 from aejax.models.build import build
 from aejax.models.heads import heads_of
 from aejax.training.loop import train
+
+MOST_MEMBERS = 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a detector is trained, besides its configuration and rows; see `fit`."""
+
+    folder: Path | None
+    tensorboard: Path | None
+    progress: bool
+    should_stop: Callable[[], bool]
+    checkpoint_seconds: float
+    initial: Mapping[str, Any] | None
+    watch: Callable[[Detector], Mapping[str, float]] | None
+    group_size: int | None
+    devices: int | None
+
+
+class Trained(NamedTuple):
+    """A detector that was trained and knows its normal rows, and what its threshold is set on.
+
+    Attributes:
+        detector: without a threshold.
+        calibrating: rows.
+        members: positions of their groups, where there are any.
+        alarms: what is wrong with rows or training, in sentences that weren't told yet.
+    """
+
+    detector: Detector
+    calibrating: Stored
+    members: np.ndarray | None
+    alarms: list[str]
+
+
+class Rows(NamedTuple):
+    """What a detector is trained from; see `fit`."""
+
+    train: Any
+    validation: Any
+    scale: Any
+    calibrate: Any
+    labels: Any
+    labels_validation: Any
+    schema: Schema | None
 
 
 def fit(
     config: Config,
     x_train: Any,
     *,
+    members: int | None = None,
+    combine: Combine = "mean",
+    vary: Vary | None = None,
+    groups: Any = None,
+    least_rows: int | None = None,
     x_validation: Any = None,
     x_scale: Any = None,
     x_calibrate: Any = None,
@@ -53,21 +115,47 @@ def fit(
     initial: Mapping[str, Any] | None = None,
     watch: Callable[[Detector], Mapping[str, float]] | None = None,
     schema: Schema | None = None,
+    selection: Selection | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    on_bad_row: OnBadRow = "leave-out",
+    keep_rows: bool = False,
     folder: str | Path | None = None,
     tensorboard: str | Path | None = None,
     progress: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 10.0,
-    provenance: dict[str, Any] | None = None,
+    group_size: int | None = None,
+    provenance: Mapping[str, Any] | None = None,
     devices: int | None = None,
 ) -> Detector:
     """Train a detector on normal rows and set its first threshold.
+
+    One network; or with `members` an ensemble: all train on the same rows and differ in seed
+    (and in what `vary` says), and their scores are combined. What varies from run to run
+    averages out, which for autoencoders on tables is worth more than another architecture
+    (compare Chen, Sathe, Aggarwal and Turaga, "Outlier Detection with Autoencoder Ensembles",
+    SDM 2017). Or with `groups` a network for each group of rows, with its own scaler,
+    validation rows, early stopping and threshold: what `fit` would have made of its rows alone.
+    Several networks are trained side by side in one program and end as they would have alone, to
+    the tolerance of `fit_population`.
 
     Args:
         config: all settings.
         x_train: normal rows, [n, features], [n, height, width, channels], or a table with named
             columns, as in `Detector.score` (of mixed columns where `config.columns` says so);
-            or the path of files that hold them, as in `fit_files`.
+            or the path of files that hold them: see `aejax.data.files.open_rows`. Rows of files
+            of more than `memory_limit` bytes stay on disk: a block of rows and a few batches are
+            all that is in memory at a time, and the detector is the one of the same rows in
+            memory with `Train.feed` "stream", bit for bit.
+        members: how many networks score each row together; None for one network.
+        combine: how members' scores become one. "rank" averages each score's rank among the same
+            member's scores of the calibration rows (compare Lazarevic and Kumar 2005; Aggarwal
+            and Sathe, SIGKDD Explorations 2015).
+        vary: what members differ in besides the seed.
+        groups: each row's group, [n], of text or whole numbers; or the name of the column that
+            holds it.
+        least_rows: groups with fewer rows are left out and listed in `groups.skipped`; None
+            refuses them if they can't be trained.
         x_validation: rows for the validation loss; None holds out
             `config.train.validation_fraction` of the training rows. Held-out rows are what
             the threshold is set on; where there are none, or rows were given (they may
@@ -81,86 +169,184 @@ def fit(
         watch: called after every epoch with the detector as it is then, which has no
             threshold; the numbers that it returns join the history.
         schema: of the rows; None infers it.
-        folder: keeps checkpoints and history here, and continues the run that it holds.
+        selection: of files, which columns are labels and features. Only rows with a normal label
+            train.
+        memory_limit: of files, most bytes of rows to hold in memory.
+        on_bad_row: of files, "leave-out" goes on without rows that hold a missing, infinite or
+            unreadable value, and tells how many they were; "error" stops at the first.
+        keep_rows: leave rows that were copied from files in `folder` for a later run.
+        folder: keeps checkpoints and history, or of several networks those that are trained,
+            and continues the run that it holds. None uses the system's folder for temporary
+            files (TMPDIR names another) for rows that don't fit in memory.
         tensorboard: folder for TensorBoard event files.
         progress: whether to draw a progress bar on stderr.
         should_stop: asked now and then; True checkpoints and raises `Interrupted`.
         checkpoint_seconds: least time between two checkpoints.
+        group_size: networks in one program; None lets their size decide.
         provenance: more facts to keep with the detector.
         devices: how many of this process's devices share each batch, in training and in
             scoring by the detector; None takes all.
 
     Returns:
-        A detector with a threshold by `config.rule`.
+        A detector with a threshold by `config.rule`; of groups, one for each.
 
     Raises:
-        InputError: if rows are too few, not numbers, not finite or don't fit the model.
-        Diverged: at the first step whose loss is not finite.
+        InputError: if rows are too few, not numbers, not finite or don't fit the model, files
+            can't be read, or arguments don't go together.
+        Diverged: at the first step whose loss is not finite, of one network.
+        Interrupted: when `should_stop` said so.
 
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
-        >>> detector = fit(Config(train=settings.Train(epochs=2)), x)
-        >>> detector.score(x).shape
+        >>> config = Config(train=settings.Train(epochs=2))
+        >>> fit(config, x).score(x).shape
         (500,)
+        >>> fit(config, x, members=3).members
+        3
+        >>> stores = np.arange(500) % 4
+        >>> fit(config, x, groups=stores).score(x[:2], groups=stores[:2]).shape
+        (2,)
     """
     started = time.monotonic()
-    if isinstance(x_train, (str, os.PathLike)):
-        home = None if folder is None else Path(folder)
-        with rows_of_files(
-            config, os.fspath(x_train), folder=home, schema=schema, should_stop=should_stop
-        ) as read:
-            told = left_out_alarms(read.left_out)
-            detector = fit(
-                config,
-                read.normal,
-                x_validation=x_validation,
-                x_scale=x_scale,
-                x_calibrate=x_calibrate,
-                labels=labels,
-                labels_validation=labels_validation,
-                initial=initial,
-                watch=watch,
-                schema=read.schema,
-                folder=folder,
-                tensorboard=tensorboard,
-                progress=progress,
-                should_stop=should_stop,
-                checkpoint_seconds=checkpoint_seconds,
-                provenance=provenance,
-                devices=devices,
+    how = Training(
+        folder=None if folder is None else Path(folder),
+        tensorboard=None if tensorboard is None else Path(tensorboard),
+        progress=progress,
+        should_stop=should_stop,
+        checkpoint_seconds=checkpoint_seconds,
+        initial=initial,
+        watch=watch,
+        group_size=group_size,
+        devices=devices,
+    )
+    alone = {
+        "labels": labels,
+        "labels_validation": labels_validation,
+        "initial": initial,
+        "watch": watch,
+        "tensorboard": tensorboard,
+    }
+    several = groups is not None or members is not None
+    if several:
+        check_member(config)
+        refuse("groups" if groups is not None else f"members={members}", **alone)
+    elif vary is not None or combine != "mean" or least_rows is not None:
+        given = "vary" if vary is not None else "combine" if combine != "mean" else "least_rows"
+        needed = "groups" if given == "least_rows" else "members"
+        raise InputError(f"{given} is given with one network; allowed: with {needed}")
+    if groups is not None:
+        refuse(
+            "groups",
+            members=members,
+            vary=vary,
+            x_validation=x_validation,
+            x_scale=x_scale,
+            x_calibrate=x_calibrate,
+        )
+    with contextlib.ExitStack() as stack:
+        told: list[str] = []
+        column = groups if isinstance(groups, str) else "group"
+        if isinstance(x_train, (str, os.PathLike)):
+            x_train, groups, schema, told = stack.enter_context(
+                _read(
+                    config,
+                    os.fspath(x_train),
+                    groups,
+                    schema=schema,
+                    folder=how.folder,
+                    selection=selection,
+                    memory_limit=memory_limit,
+                    on_bad_row=on_bad_row,
+                    keep_rows=keep_rows,
+                    should_stop=should_stop,
+                )
             )
-        return dataclasses.replace(detector, provenance=record(detector.provenance, told))
-    rows, schema, lost = _training_rows(config, x_train, schema)
-    least = 2 if x_validation is None and config.train.validation_fraction > 0 else 1
+        rows = Rows(x_train, x_validation, x_scale, x_calibrate, labels, labels_validation, schema)
+        if groups is not None:
+            trained = _fit_groups(config, rows, groups, column, least_rows, how)
+        elif members is not None:
+            trained = _fit_ensemble(config, rows, members, combine, vary or Vary(), how)
+        else:
+            trained = _fit_one(config, rows, how)
+        detector, alarms = trained.detector, [*told, *trained.alarms]
+        detector = dataclasses.replace(detector, provenance=record(detector.provenance, alarms))
+        if trained.members is None:
+            detector = calibrate(detector, trained.calibrating)
+        else:
+            scores = detector.score_rows(
+                trained.calibrating[:], members=trained.members, check=True
+            )
+            detector = detector.calibrate_by(scores, trained.members)
+    facts = {"train_seconds": round(time.monotonic() - started, 3), **(provenance or {})}
+    return dataclasses.replace(detector, provenance={**detector.provenance, **facts})
+
+
+@contextlib.contextmanager
+def _read(
+    config: Config,
+    path: Input,
+    groups: Any,
+    *,
+    folder: Path | None,
+    schema: Schema | None,
+    selection: Selection | None,
+    should_stop: Callable[[], bool],
+    **how: Any,
+) -> Iterator[tuple[Stored, Any, Schema, list[str]]]:
+    """Normal rows of files, each one's group or None, their schema, and what to say of them."""
+    if groups is not None:
+        if not isinstance(groups, str):
+            raise InputError(
+                f"groups is {type(groups).__name__}; allowed with files: the name of a column"
+            )
+        read = groups_of_files(config, path, groups, selection or Selection(), schema)
+        yield read.x[read.normal], read.groups[read.normal], read.schema, []
+        return
+    with rows_of_files(
+        config,
+        path,
+        folder=folder,
+        selection=selection,
+        schema=schema,
+        should_stop=should_stop,
+        **how,
+    ) as rows:
+        yield rows.normal, None, rows.schema, left_out_alarms(rows.left_out)
+
+
+def _fit_one(config: Config, given: Rows, how: Training) -> Trained:
+    rows, schema, lost = _training_rows(config, given.train, given.schema)
+    least = 2 if given.validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
-    classes = as_labels(config, labels, len(rows), "labels")
+    classes = as_labels(config, given.labels, len(rows), "labels")
     held: Stored | None = None
-    if x_validation is None:
+    if given.validation is None:
         rows, classes, held, held_classes = _hold_out(config.train, rows, classes)
         validation = held
     else:
-        validation = stored_rows(x_validation, schema)
-        held_classes = as_labels(config, labels_validation, len(validation), "labels_validation")
+        validation = stored_rows(given.validation, schema)
+        held_classes = as_labels(
+            config, given.labels_validation, len(validation), "labels_validation"
+        )
     check_training_rows(score_object(config), len(rows))
-    calibrating, of_class = (rows, classes) if held is None else (held, held_classes)
-    looked_at = calibrating
-    if x_calibrate is not None:
-        calibrating = stored_rows(x_calibrate, schema)
-    check_rule(config.rule, len(calibrating), on_disk=isinstance(calibrating, DiskRows))
-    scale_rows = rows if x_scale is None else stored_rows(x_scale, schema)
-    blocks = batches.in_blocks(scale_rows)
-    scaler = scaling.fit(config.scale, blocks, scale_rows.dtype, heads_of(schema))
-    fingerprint = batches.data_fingerprint(rows)
+    normal, of_class = (rows, classes) if held is None else (held, held_classes)
+    calibrating = None if given.calibrate is None else stored_rows(given.calibrate, schema)
+    scored = normal if calibrating is None else calibrating
+    check_rule(config.rule, len(scored), on_disk=isinstance(scored, DiskRows))
+    scaled = rows if given.scale is None else stored_rows(given.scale, schema)
+    scaler = scaling.fit(config.scale, batches.in_blocks(scaled), scaled.dtype, heads_of(schema))
+    fingerprint = data_fingerprint(rows)
     model = build(config.model, schema)
     check_frozen(config, model, schema)
 
     def detector_of(variables: dict[str, Any]) -> Detector:
         return Detector(
-            config=config, schema=schema, scaler=scaler, variables=variables, devices=devices
+            config=config, schema=schema, scaler=scaler, variables=variables, devices=how.devices
         )
 
+    watch = how.watch
     trained = train(
         config,
         model,
@@ -168,17 +354,17 @@ def fit(
         rows,
         validation,
         shape=schema.shape,
-        folder=None if folder is None else Path(folder),
-        tensorboard=None if tensorboard is None else Path(tensorboard),
-        progress=progress,
-        should_stop=should_stop,
-        checkpoint_seconds=checkpoint_seconds,
+        folder=how.folder,
+        tensorboard=how.tensorboard,
+        progress=how.progress,
+        should_stop=how.should_stop,
+        checkpoint_seconds=how.checkpoint_seconds,
         fingerprint=fingerprint,
         labels=classes,
         labels_validation=held_classes,
-        initial=initial,
+        initial=how.initial,
         watch=None if watch is None else lambda variables: watch(detector_of(variables)),
-        devices=devices,
+        devices=how.devices,
     )
     detector = dataclasses.replace(
         detector_of(trained.variables),
@@ -187,20 +373,200 @@ def fit(
             "data": fingerprint,
             "training_rows": len(rows),
             "best_epoch": trained.best_epoch,
-            "train_seconds": round(time.monotonic() - started, 3),
-            **(provenance or {}),
         },
     )
-    if (normal := getattr(detector.scorer.score, "normal_class", None)) is not None:
+    if (wanted := getattr(detector.scorer.score, "normal_class", None)) is not None:
         # Thresholds are set on normal rows.
         assert of_class is not None
-        looked_at = looked_at[of_class == normal]
-        calibrating = looked_at if x_calibrate is None else calibrating
-    detector = learn_normal(detector, looked_at, rows)
-    detector = choose_precision(detector, looked_at)
-    found = [*lost, *alarms.alarms_of(detector, looked_at, scale_rows)]
-    detector = dataclasses.replace(detector, provenance=record(detector.provenance, found))
-    return calibrate(detector, calibrating)
+        normal = normal[of_class == wanted]
+    (learnt,) = learn_normal(detector, [normal], [rows])
+    detector = choose_precision(with_normal(detector, learnt, normal), normal)
+    (alarms,), _ = check_training(detector, [normal], [scaled])
+    return Trained(
+        detector,
+        normal if calibrating is None else calibrating,
+        None,
+        [*lost, *(alarm.sentence for alarm in alarms)],
+    )
+
+
+def _fit_ensemble(
+    config: Config, given: Rows, members: int, combine: Combine, vary: Vary, how: Training
+) -> Trained:
+    if not 1 <= members <= MOST_MEMBERS:
+        raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
+    calibrated = None if given.calibrate is None else len(given.calibrate)
+    plan = plan_alike(
+        seeds(config, members),
+        given.train,
+        x_validation=given.validation,
+        x_scale=given.scale,
+        calibrated=calibrated,
+        schema=given.schema,
+    )
+    schema, seed = plan.schema, config.train.seed
+    # All hold out the rows that the first one does.
+    first = plan.members[0]
+    scaled = first.training if first.scaling is None else first.scaling
+    population = [
+        dataclasses.replace(member, training=own, validation=first.validation, scaling=scaled)
+        for member, own in zip(
+            plan.members, random_rows(vary, first.training, members, seed), strict=True
+        )
+    ]
+    check_frozen(config, build(config.model, schema), schema)
+    if vary.masks:
+        parts = random_parts(vary, config.model, schema.features, members, seed)
+        population = give_parts(population, parts, schema)
+    plan = dataclasses.replace(
+        plan, members=population, calibrating=[plan.calibrating[0]] * members
+    )
+    varied = {} if vary == Vary() else {"vary": dataclasses.asdict(vary)}
+    found = train_members(
+        population,
+        plan.x,
+        schema,
+        group_size=how.group_size,
+        devices=how.devices,
+        folder=how.folder,
+        data={"rows": data_fingerprint(plan.x), "members": members, **varied},
+        progress=how.progress,
+        should_stop=how.should_stop,
+    )
+    kept = [at for at, member in enumerate(found) if member.problem is None]
+    problems = {at: found[at].problem for at in range(members) if at not in kept}
+    if not kept:
+        raise InputError(f"ensemble of 0 members; all diverged: {problems}")
+    apart = side_by_side(config, schema, [found[at] for at in kept])
+    normal = plan.normal(kept)
+    learnt = learn_normal(apart, normal, plan.trained_on(kept))
+    alarms, _ = check_training(
+        dataclasses.replace(apart, variables=_with_errors(apart, learnt)), normal, plan.scaled(kept)
+    )
+    networks = []
+    for at, known in zip(kept, learnt, strict=True):
+        one = Detector(
+            config=config, schema=schema, scaler=found[at].scaler, variables=found[at].variables
+        )
+        one = with_normal(one, known, normal[0])
+        networks.append((one.scaler, one.variables))
+    named = {str(at): own for at, own in zip(kept, alarms, strict=True)}
+    ensemble = dataclasses.replace(
+        vote(one, networks, combine),
+        history=found[kept[0]].history,
+        devices=how.devices,
+        provenance={
+            "data": data_fingerprint(plan.x[first.training]),
+            "training_rows": len(first.training),
+            "best_epoch": found[kept[0]].best_epoch,
+            "seeds": [population[at].config.train.seed for at in kept],
+            "diverged": problems,
+            **varied,
+        },
+    )
+    rows = plan.x[plan.calibrating[0]]
+    ensemble = choose_precision(with_ranks(ensemble, rows), rows)
+    if ensemble.config.precision != config.products:
+        ensemble = with_ranks(ensemble, rows)
+    return Trained(
+        ensemble,
+        rows if given.calibrate is None else stored_rows(given.calibrate, schema),
+        None,
+        [*plan.lost, *in_sentences(named, len(kept), "members")],
+    )
+
+
+def _fit_groups(
+    config: Config,
+    given: Rows,
+    groups: Any,
+    column: str,
+    least_rows: int | None,
+    how: Training,
+) -> Trained:
+    plan = plan_groups(config, given.train, groups, least_rows=least_rows, schema=given.schema)
+    members, schema = plan.members, plan.schema
+    check_frozen(config, build(config.model, schema), schema)
+    fingerprint = data_fingerprint(plan.x)
+    found = train_members(
+        members,
+        plan.x,
+        schema,
+        group_size=how.group_size or members_together(config, schema, len(members)),
+        devices=how.devices,
+        folder=how.folder,
+        data={
+            "rows": fingerprint,
+            "groups": plan.fingerprint,
+            "least_rows": least_rows,
+            "group_size": how.group_size,
+        },
+        progress=how.progress,
+        should_stop=how.should_stop,
+    )
+    kept = [at for at, member in enumerate(found) if member.problem is None]
+    problems = {
+        plan.names[at]: str(member.problem)
+        for at, member in enumerate(found)
+        if member.problem is not None
+    }
+    if not kept:
+        raise InputError(f"groups: all {len(found)} diverged; {first_of(problems)}")
+    each = []
+    for at in kept:
+        last = found[at].history[-1] if found[at].history else {}
+        offset = None
+        if plan.offsets is not None and plan.offsets[at].any():
+            offset = tuple(plan.offsets[at].ravel().tolist())
+        group = Group(
+            name=plan.names[at],
+            rows=len(members[at].training) + len(members[at].validation),
+            best_epoch=found[at].best_epoch,
+            loss=last.get("loss"),
+            validation_loss=last.get("validation_loss"),
+            alarms=plan.alarms[at],
+            offset=offset,
+        )
+        each.append(group)
+    known = Groups(column=column, each=tuple(each), skipped={**plan.skipped, **problems})
+    detector = dataclasses.replace(
+        side_by_side(config, schema, [found[at] for at in kept], known),
+        history=spread_of_losses([found[at].history for at in kept]),
+        devices=how.devices,
+        provenance={
+            "data": fingerprint,
+            "training_rows": sum(len(members[at].training) for at in kept),
+            "epochs_run": sum(member.epochs_run for member in found),
+        },
+    )
+    normal = plan.normal(kept)
+    learnt = learn_normal(detector, normal, plan.trained_on(kept), sharing=len(kept))
+    if detector.scorer.reconstructs:
+        variables = stacked(
+            detector.scorer.score, [{"normal": own} for own in learnt], ensemble=False
+        )
+        detector = dataclasses.replace(detector, variables={**detector.variables, **variables})
+    calibrating = plan.x[np.concatenate([plan.calibrating[at] for at in kept])]
+    positions = np.repeat(np.arange(len(kept), dtype=np.int32), list(map(len, normal)))
+    detector = choose_precision(detector, calibrating, positions)
+    alarms, left = check_training(detector, normal, plan.scaled(kept))
+    if left is not None:
+        each = [
+            dataclasses.replace(group, error_left=share)
+            for group, share in zip(each, left.tolist(), strict=True)
+        ]
+        known = dataclasses.replace(known, each=tuple(each))
+        detector = dataclasses.replace(detector, groups=known)
+    detector = detector.with_alarms({at: own for at, own in enumerate(alarms) if own}, OF_TRAINING)
+    return Trained(detector, calibrating, positions, plan.lost)
+
+
+def _with_errors(detector: Detector, learnt: list[dict[str, Any]]) -> dict[str, Any]:
+    """Variables with usual errors, which programs that score by errors take beside them."""
+    if not learnt[0]:
+        return detector.variables
+    errors = np.stack([known["error"] for known in learnt])
+    return {**detector.variables, "normal": {"error": errors}}
 
 
 def _hold_out(

@@ -1,333 +1,213 @@
-"""One detector for each of many groups (stores, sensors, users), as one artifact."""
+"""Groups of rows (stores, sensors, users) that have a network each, and what is known of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
-from collections.abc import Sequence
-from pathlib import Path
+import operator
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from aejax import config as settings
-from aejax.config import Config, InputError, Rule, score_text
-from aejax.config.own import shown
-from aejax.config.scores import score_object
-from aejax.core import steps
-from aejax.core.scaling import Scaler
+from aejax.config import Config, InputError, suggest
+from aejax.data.batches import held_out
+from aejax.data.frames import as_table
 from aejax.data.groups import group_positions
 from aejax.data.offsets import less_each
-from aejax.data.schema import Schema
-from aejax.detection import artifact
-from aejax.detection.batch_sizes import batch_size_for
-from aejax.detection.detector import Detector, Reason, arrays_of
-from aejax.detection.group import Group, calibrated, provenance_of
-from aejax.detection.group_alarms import OF_SCORES, in_sentences
-from aejax.detection.group_drift import BINS
-from aejax.detection.group_rows import map_tiles
-from aejax.detection.kept_normal import describe_normal
-from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
-from aejax.detection.rows import as_rows, check_finite
-from aejax.detection.stability import tell
-from aejax.models.build import build
+from aejax.detection.alarms import Alarm
+
+MOST_GROUPS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GroupDetector:
-    """A detector for each group. Immutable; methods return new ones.
+class Group:
+    """What is known of one group besides its arrays and its threshold.
 
     Attributes:
-        config: all settings; each group's seed is the one in it.
-        schema: the rows it takes.
-        column: that names a row's group, in files.
-        groups: that have a detector, in the order of the arrays' leading axis.
-        scaler: fitted on each group's training rows, with a leading axis of groups.
-        variables: likewise.
-        skipped: groups of the training rows that have no detector, and why.
-        history: how their losses were spread in each epoch, as `spread_of_losses` says it.
-        provenance: what made it.
+        name: as in the column that names groups.
+        rows: that it was trained and calibrated on.
+        best_epoch: the epoch that its parameters are of, or None for the last.
+        loss: of the last epoch, in training.
+        validation_loss: likewise, or None.
+        error_left: mean error of its normal rows as a share of the untrained network's, or None.
+        alarms: what would make its detector fail in silence.
+        offset: what is subtracted of its rows, as `Schema.offset`.
     """
 
-    config: Config
-    schema: Schema
+    name: str
+    rows: int
+    best_epoch: int | None = None
+    loss: float | None = None
+    validation_loss: float | None = None
+    error_left: float | None = None
+    alarms: tuple[Alarm, ...] = ()
+    offset: tuple[float, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The group as a JSON-ready dict."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["alarms"] = [dataclasses.asdict(alarm) for alarm in self.alarms]
+        return fields if self.offset is not None else {**fields, "offset": None}
+
+    @staticmethod
+    def from_dict(written: Mapping[str, Any], features: int) -> Group:
+        """The group that `to_dict` wrote; raises InputError where it isn't one."""
+        alarms = tuple(map(Alarm.from_dict, written["alarms"]))
+        offset = written["offset"]
+        shift = None if offset is None else tuple(map(float, offset))
+        if shift is not None and len(shift) != features:
+            raise InputError(
+                f"the offset of group {written['name']!r} has {len(shift)} numbers; "
+                f"allowed: {features}"
+            )
+        return Group(**{**written, "alarms": alarms, "offset": shift})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Groups:
+    """The groups of a detector, in the order of its arrays' leading axis.
+
+    Attributes:
+        column: that names a row's group, in files.
+        each: of the groups.
+        skipped: groups of the training rows that have no network, and why.
+    """
+
     column: str
-    groups: tuple[Group, ...]
-    scaler: Scaler
-    variables: dict[str, Any]
+    each: tuple[Group, ...]
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
-    # Scores of different groups have thresholds of their own: there is none for all rows.
-    threshold: None = None
+
+    def __len__(self) -> int:
+        return len(self.each)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Of the groups that have a detector."""
-        return tuple(group.name for group in self.groups)
+        """Of the groups that have a network."""
+        return tuple(group.name for group in self.each)
 
     @functools.cached_property
-    def scorer(self) -> steps.Scorer:
-        """The static part of the scoring program, of one group."""
-        model = build(self.config.model, self.schema, precision=self.config.products)
-        return steps.Scorer(model=model, error=self.config.error, score=score_object(self.config))
-
-    @functools.cached_property
-    def _placed(self) -> tuple[dict[str, Any], Scaler]:
-        return jax.device_put((self.variables, self.scaler))
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of everything that decides a score."""
-        described = json.dumps(
-            [
-                settings.to_dict(self.config.model),
-                shown(self.config.error),
-                score_text(self.config.score),
-                self.config.precision,
-                self.schema.to_dict(),
-                self.names,
-                *([] if self.offsets is None else [self.offsets.tolist()]),
-            ]
-        )
-        arrays = content_digest(arrays_of(self.scaler, self.variables), self.programs)
-        return hashlib.sha256(f"groups {described} {arrays}".encode()).hexdigest()
-
-    @functools.cached_property
-    def thresholds(self) -> np.ndarray:
-        """Every group's threshold, float64 [groups]."""
-        return np.array([group.threshold.value for group in self.groups])
-
-    @functools.cached_property
-    def deciles(self) -> np.ndarray:
-        """Of the scores that each threshold was set on, float64 [groups, 9]; NaN where unknown."""
-        unknown = (np.nan,) * (BINS - 1)
-        return np.array([group.threshold.deciles or unknown for group in self.groups])
+    def _place(self) -> dict[str, int]:
+        return {name: at for at, name in enumerate(self.names)}
 
     @functools.cached_property
     def offsets(self) -> np.ndarray | None:
-        """What is subtracted of each group's rows, float64 [groups, ...]; None where nothing is."""
-        if all(group.offset is None for group in self.groups):
+        """What is subtracted of each group's rows, float64 [groups, features]; None for nothing."""
+        shifts = [group.offset for group in self.each]
+        known = next((shift for shift in shifts if shift is not None), None)
+        if known is None:
             return None
-        none = (0.0,) * self.schema.features
-        found = np.array([group.offset or none for group in self.groups])
-        return found.reshape(-1, *self.schema.shape)
+        return np.array([shift or (0.0,) * len(known) for shift in shifts])
 
-    def prepare_members(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+    def less_offset(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
         """Rows [n, ...] less their groups' offsets, by position of the group; -1 stands for any."""
         if self.offsets is None:
             return rows
-        return less_each(rows, self.offsets, np.maximum(members, 0))
+        offsets = self.offsets.reshape(len(self), *rows.shape[1:])
+        return less_each(rows, offsets, np.maximum(members, 0))
 
     def places(self, groups: Any, rows: int) -> np.ndarray:
-        """The position of each row's group among those that have a detector, or -1, int32."""
+        """The position of each row's group among those that have a network, or -1, int32 [rows].
+
+        Args:
+            groups: each row's group, [rows].
+            rows: how many there must be.
+
+        Raises:
+            InputError: if a row has none, or there are too few or too many.
+        """
         names, positions = group_positions(groups, rows)
-        place = {name: at for at, name in enumerate(self.names)}
-        found = np.array([place.get(name, -1) for name in names] or [-1], np.int32)
-        return found[positions] if rows else np.zeros(0, np.int32)
+        known = np.array([self._place.get(name, -1) for name in names] or [-1], np.int32)
+        return known[positions] if rows else np.zeros(0, np.int32)
 
     def members(self, groups: Any, rows: int) -> np.ndarray:
-        """The position of each row's group among those that have a detector, int32 [rows].
+        """As `places`, where every row's group must have a network.
 
         Raises:
             InputError: naming the first row's group that has none.
         """
-        found = self.places(groups, rows)
-        if (found < 0).any():
-            name = str(np.asarray(groups)[np.argmin(found)])
-            raise InputError(
-                f"group {self.why_not(name)}; allowed: one of {len(self.names)} that have"
-            )
-        return found
+        members = self.places(groups, rows)
+        if (members < 0).any():
+            name = str(np.asarray(groups)[np.argmin(members)])
+            raise InputError(f"group {self.why_not(name)}; allowed: one of {len(self)} that have")
+        return members
+
+    def place(self, name: str) -> int:
+        """The position of a group.
+
+        Raises:
+            InputError: if it has no network, with the nearest name that has.
+        """
+        if name not in self._place:
+            raise InputError(f"group {self.why_not(name)}; {suggest(name, self.names)}")
+        return self._place[name]
 
     def why_not(self, name: str) -> str:
-        """Why a group has no detector, in words."""
+        """Why a group has no network, in words."""
         reason = self.skipped.get(name, "it was not in the training rows")
         return f"{name!r} has no detector ({reason})"
 
-    def score(self, x: Any, groups: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Score rows, each by its own group's detector; larger is more anomalous.
-
-        Scores of different groups are comparable only beside their thresholds.
-
-        Args:
-            x: rows, as in `Detector.score`.
-            groups: each row's group, [n].
-            batch_size: rows in a compiled batch, about; scores agree to 1e-6 between sizes.
-
-        Returns:
-            float32 [n].
-
-        Raises:
-            InputError: if rows don't fit the schema, one holds NaN or infinity, or a group has
-                no detector.
-        """
-        rows, members = self._rows(x, groups)
-        return self.score_members(rows, members, batch_size=batch_size)
-
-    def _rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Rows as they are scored, and the position of each one's group."""
-        rows, _ = as_rows(x, self.schema)
-        check_finite(rows, self.schema)
-        members = self.members(groups, len(rows))
-        return self.prepare_members(rows, members), members
-
-    def predict(self, x: Any, groups: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """Which rows are flagged: bool [n], True where the score is above the group's threshold."""
-        rows = as_rows(x, self.schema)[0]
-        scores = self.score(rows, groups, batch_size=batch_size)
-        return np.asarray(scores > self.thresholds[self.members(groups, len(rows))])
-
-    def explain(
-        self, x: Any, groups: Any, *, top: int = 3, batch_size: int | None = None
-    ) -> list[list[Reason]]:
-        """The features that err most next to their usual error in the row's group, most first.
-
-        Args:
-            x: rows, as in `score`.
-            groups: each row's group, [n].
-            top: how many features to name for every row.
-            batch_size: rows in a compiled batch, about.
-        """
-        rows, members = self._rows(x, groups)
-        _, features, errors = self.explain_members(rows, members, top=top, batch_size=batch_size)
-        known = self.variables.get("normal", {}).get("error")
-        usual = (
-            np.full((len(self.groups), self.schema.features), np.nan) if known is None else known
-        )
-        return [
-            [
-                Reason(self.schema.feature_name(int(i)), float(e), float(usual[member][i]))
-                for i, e in zip(*named, strict=True)
-            ]
-            for member, *named in zip(members, features, errors, strict=True)
-        ]
-
-    def score_members(
-        self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
-    ) -> np.ndarray:
-        """Score rows that were prepared by position of their group; -1 and NaN give NaN."""
-        (scores,) = self._run(steps.compiled_score_tiles, rows, members, batch_size)
-        return scores
-
-    def explain_members(
-        self, rows: np.ndarray, members: np.ndarray, *, top: int, batch_size: int | None = None
-    ) -> list[np.ndarray]:
-        """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
-        if not 1 <= top <= self.schema.features:
-            raise InputError(f"top is {top}; allowed: 1 to {self.schema.features} features")
-        program = functools.partial(steps.compiled_explain_tiles, top=top)
-        return self._run(program, rows, members, batch_size)
-
-    def reconstruct_members(
-        self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scaled rows and their reconstructions, both float32 [n, ...]."""
-        x, y = self._run(steps.compiled_reconstruct_tiles, rows, members, batch_size)
-        return x, y
-
-    def encode_members(
-        self, rows: np.ndarray, members: np.ndarray, *, batch_size: int | None = None
-    ) -> np.ndarray:
-        """Latent values, float32 [n, ...]."""
-        (latent,) = self._run(steps.compiled_encode_tiles, rows, members, batch_size)
-        return latent
-
-    def member(self, name: str) -> Detector:
-        """One group's detector, to be used, saved or exported by itself.
-
-        Raises:
-            InputError: if the group has none.
-        """
-        if name not in self.names:
-            raise InputError(f"group {self.why_not(name)}; {settings.suggest(name, self.names)}")
-        at = self.names.index(name)
-
-        def own(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[at], tree)
-
-        group = self.groups[at]
-        return Detector(
-            config=self.config,
-            schema=self.schema.with_offset(group.offset),
-            scaler=own(self.scaler),
-            variables=own(self.variables),
-            threshold=group.threshold,
-            provenance=provenance_of(group, self.provenance, self.config),
-        )
-
-    def calibrate(self, x: Any, groups: Any, *, rule: Rule | None = None) -> GroupDetector:
-        """The same detectors with thresholds found on the scores of these rows.
-
-        Groups without rows here keep the threshold that they have.
-
-        Args:
-            x: rows taken to be normal, best not seen in training.
-            groups: each row's group, [n].
-            rule: how: a built-in rule, or any object that is an `aejax.config.Rule`; None takes
-                the configuration's.
-        """
-        return self.calibrate_members(*self._rows(x, groups), rule=rule)
-
-    def calibrate_members(
-        self, rows: np.ndarray, members: np.ndarray, *, rule: Rule | None = None
-    ) -> GroupDetector:
-        """As `calibrate`, with the position of each row's group."""
-        rule = self.config.rule if rule is None else rule
-        scores = self.score_members(rows, members)
-        order = np.argsort(members, kind="stable")
-        bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
-        changed, new = list(self.groups), {}
-        for at, group in enumerate(self.groups):
-            own = scores[order[bounds[at] : bounds[at + 1]]]
-            if len(own):
-                changed[at] = calibrated(group, own, rule)
-                new[group.name] = [a for a in changed[at].alarms if a.kind in OF_SCORES]
-        tell(in_sentences(new, len(changed)))
-        return self.with_groups(changed)
-
-    def with_groups(self, groups: Sequence[Group]) -> GroupDetector:
-        """The same detectors with other facts of each, and with what these say of all."""
-        alarms = in_sentences({group.name: group.alarms for group in groups}, len(groups))
-        kept = {name: fact for name, fact in self.provenance.items() if name != "alarms"}
-        told = {**kept, "alarms": alarms} if alarms else kept
-        return dataclasses.replace(self, groups=tuple(groups), provenance=told)
-
-    def save(self, folder: str | Path) -> None:
-        """Write all detectors to a folder, as one artifact; see `Detector.save`."""
-        described = {
-            "kind": "groups",
-            "config": settings.to_dict(self.config),
-            "schema": self.schema.to_dict(),
+    def to_dict(self) -> dict[str, Any]:
+        """The groups as a JSON-ready dict."""
+        return {
             "column": self.column,
-            "groups": [group.to_dict() for group in self.groups],
+            "each": [group.to_dict() for group in self.each],
             "skipped": self.skipped,
-            "history": self.history,
-            "provenance": self.provenance,
-            **describe_normal(self.variables, stacked=True),
         }
-        arrays = jax.device_get(arrays_of(self.scaler, self.variables))
-        artifact.write(Path(folder), described, with_saved_programs(arrays, self.programs))
 
-    @functools.cached_property
-    def programs(self) -> dict[str, bytes]:
-        """As of a `Detector`: those of one group are those of all."""
-        one = jax.tree.map(lambda leaf: leaf[0], self.variables)
-        return own_programs(self.scorer, one, self.schema.shape, self.config)
+    @staticmethod
+    def from_dict(written: Mapping[str, Any], features: int) -> Groups:
+        """The groups that `to_dict` wrote; raises InputError where they aren't."""
+        each = tuple(Group.from_dict(group, features) for group in written["each"])
+        if not 1 <= len(each) <= MOST_GROUPS:
+            raise InputError(f"groups are {len(each)}; allowed: 1 to {MOST_GROUPS}")
+        return Groups(
+            column=str(written["column"]),
+            each=each,
+            skipped={str(name): str(why) for name, why in written["skipped"].items()},
+        )
 
-    def _run(
-        self, program: Any, rows: np.ndarray, members: np.ndarray, batch_size: int | None
-    ) -> list[np.ndarray]:
-        variables, scaler = self._placed
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; allowed: at least 1")
 
-        def one(x: Any, of: Any) -> Any:
-            wide = jax.default_backend() != "cpu" and self.scorer.maps
-            return program(self.scorer, variables, scaler, x, of, side_by_side=wide)
+def without_groups(x: Any, groups: Any) -> tuple[Any, Any]:
+    """Rows without the column that names their groups, and each row's group.
 
-        size = batch_size or batch_size_for(len(rows), self.schema, self.config)
-        return map_tiles(one, rows, members, batch_size=size, dtype=self.schema.device_dtype)
+    Args:
+        x: rows, as a detector takes them.
+        groups: each row's group, [n]; or the name of the column of `x` that holds it.
+
+    Raises:
+        InputError: if a name is given and there is no such column.
+    """
+    if not isinstance(groups, str):
+        return x, groups
+    table = as_table(x)
+    if table is None:
+        raise InputError(
+            f"groups is {groups!r} and the rows have no columns with names; "
+            "allowed: each row's group, [n], or rows with named columns"
+        )
+    if groups not in table.column_names:
+        raise InputError(f"groups is {groups!r}; {suggest(groups, table.column_names)}")
+    column = table.column(groups).combine_chunks()
+    return table.drop_columns([groups]), column.to_numpy(zero_copy_only=False)
+
+
+def provenance_of(group: Group, of_all: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """What made one group's network; what is known only of all groups says so.
+
+    Args:
+        group: whose.
+        of_all: the provenance of all groups.
+        config: their settings.
+    """
+    shared = {"data", "training_rows", "train_seconds", "epochs_run"}
+    own = {name: fact for name, fact in of_all.items() if name not in {*shared, "alarms"}}
+    alarms = list(map(operator.attrgetter("text"), group.alarms))
+    return {
+        **own,
+        "group": group.name,
+        "training_rows": group.rows - held_out(group.rows, config.train.validation_fraction),
+        "best_epoch": group.best_epoch,
+        **({"alarms": alarms} if alarms else {}),
+        "of_all_groups": {name: of_all[name] for name in sorted(shared & set(of_all))},
+    }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
 import numpy as np
 
-from aejax.config import InputError
+from aejax.config import Config, InputError
 from aejax.core import mesh, steps
 from aejax.data import batches
 from aejax.detection.placed import PlacedModel
@@ -19,10 +18,11 @@ from aejax.models.backend import shapes_of
 LATENT = "latent"
 
 
-def encode(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
-    """Latent values of every row of a single model, float32 [n, ...]."""
-    model.require_ensemble("encode", wanted=False)
-    return state_rows(model, finite_rows(x, model.schema), LATENT, batch_size)
+def feature_errors(config: Config, x: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Every feature's error, float32 [n, features], of scaled rows and their reconstructions."""
+    placed = mesh.ONE_DEVICE.everywhere((x, reconstruction))
+    error = jax.device_get(steps.compiled_feature_error(config.error, *placed))
+    return np.reshape(error, (len(x), -1))
 
 
 def decode(model: PlacedModel, latent: Any) -> np.ndarray:
@@ -31,7 +31,7 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
     Raises:
         InputError: if the model decodes nothing, or latent values of another shape.
     """
-    model.require_ensemble("decode", wanted=False)
+    model.require("decode", allowed="a single model")
     model.require_reconstructions("decode")
     variables, scaler = model.arrays_on(mesh.ONE_DEVICE)
     latent = np.asarray(latent, np.float32)
@@ -81,27 +81,13 @@ def classify(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
 
 def layers(model: PlacedModel) -> dict[str, tuple[int, ...]]:
     """The layers whose neurons' states can be had, and the shape of one row's."""
+    variables, scaler = model.variables, model.scaler
+    if model.parted is not None:
+        variables, scaler = jax.tree.map(lambda leaf: leaf[0], (variables, scaler))
     found = shapes_of(
-        lambda x: steps.state_rows(model.scorer, model.variables, model.scaler, x),
-        _one_row(model),
+        lambda x: steps.state_rows(model.scorer, variables, scaler, x), _one_row(model)
     )
     return {name: state.shape[1:] for name, state in found.items()}
-
-
-def state_rows(
-    model: PlacedModel, rows: np.ndarray, layer: str, batch_size: int | None
-) -> np.ndarray:
-    """States of a layer, float32 [n, ...], or of "latent" what `encode` gives.
-
-    Args:
-        model: on its devices.
-        rows: that fit the schema, [n, ...].
-        layer: one of `layers`, or "latent".
-        batch_size: rows in a batch; None takes what suits the model.
-    """
-    program: Any = functools.partial(steps.compiled_layer_state, layer=layer)
-    (found,) = model.run(steps.compiled_encode if layer == LATENT else program, rows, batch_size)
-    return found
 
 
 def _one_row(model: PlacedModel) -> jax.ShapeDtypeStruct:

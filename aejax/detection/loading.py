@@ -19,9 +19,10 @@ from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector, arrays_of
+from aejax.detection.groups import Groups
 from aejax.detection.kept_normal import check_learnt, read_normal_like
 from aejax.detection.own_network import check_same_network, flat, with_network, with_programs
-from aejax.detection.threshold import Threshold
+from aejax.detection.threshold import read_threshold
 from aejax.models.backend import shapes_of
 from aejax.models.build import build
 
@@ -48,11 +49,6 @@ def load(folder: str | Path, *, network: Any = None) -> Detector:
     """
     folder = artifact.home(Path(folder))
     written = artifact.read_description(folder)
-    if written.get("kind") == "groups":
-        raise InputError(
-            f"{folder / artifact.JSON_NAME} describes detectors of groups; allowed: one detector "
-            "(load_groups gives them, and their member(NAME) one)"
-        )
     try:
         fields = _fields(written)
     except InputError as error:
@@ -66,7 +62,7 @@ def load(folder: str | Path, *, network: Any = None) -> Detector:
         variables = {**variables, "calibration": {"scores": quantiles}}
     mixed = fields["schema"].columns is not None
     like = arrays_of(scaling.like(config.scale, shape, mixed=mixed), variables)
-    if fields["combine"] is not None:
+    if fields["combine"] is not None or fields["groups"] is not None:
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((fields["members"], *leaf.shape), leaf.dtype), like
         )
@@ -138,29 +134,30 @@ def _detector(fields: Mapping[str, Any], arrays: Mapping[str, Any]) -> Detector:
 
 def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        threshold = described["threshold"]
+        schema = Schema.from_dict(described["schema"])
+        combine, members, groups = (described[name] for name in ("combine", "members", "groups"))
+        if groups is not None:
+            groups = Groups.from_dict(groups, schema.features)
+        if combine not in (None, *typing.get_args(Combine)):
+            raise InputError(f"combine is {combine!r}; allowed: {typing.get_args(Combine)}, null")
+        most = len(groups) if groups is not None else MOST_MEMBERS
+        least = most if groups is not None else 1
+        if type(members) is not int or not least <= members <= most:
+            raise InputError(f"members is {members!r}; allowed: {least} to {most}")
+        count = None if groups is None else len(groups)
         return {
             "config": settings.from_dict(described["config"], Config),
-            "schema": Schema.from_dict(described["schema"]),
-            "threshold": None if threshold is None else Threshold.from_dict(threshold),
-            # Detectors written before there were several thresholds have no such field.
+            "schema": schema,
+            "threshold": read_threshold(described["threshold"], count),
             "thresholds": {
-                name: Threshold.from_dict(kept)
-                for name, kept in dict(described.get("thresholds", {})).items()
+                name: read_threshold(kept, count)
+                for name, kept in dict(described["thresholds"]).items()
             },
             "provenance": dict(described["provenance"]),
             "history": list(described["history"]),
-            **_ensemble_fields(described),
+            "combine": combine,
+            "members": members,
+            "groups": groups,
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(str(error)) from None
-
-
-def _ensemble_fields(described: Mapping[str, Any]) -> dict[str, Any]:
-    # Detectors written before there were ensembles have no such fields.
-    combine, members = described.get("combine"), described.get("members", 1)
-    if combine not in (None, *typing.get_args(Combine)):
-        raise InputError(f"combine is {combine!r}; allowed: {typing.get_args(Combine)}, null")
-    if not isinstance(members, int) or not 1 <= members <= MOST_MEMBERS:
-        raise InputError(f"members is {members!r}; allowed: 1 to {MOST_MEMBERS}")
-    return {"combine": combine, "members": members}

@@ -1,10 +1,8 @@
-"""When a batch doesn't fit into the device's memory: score in smaller ones, and say so."""
+"""When a batch doesn't fit into the device's memory: smaller ones, and a word about it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TypeVar
 
 import jax
 
@@ -12,14 +10,13 @@ from aejax.config import InputError
 
 logger = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
-
 
 class BatchLimit:
     """The most rows of a batch that a device was seen to hold.
 
     Attributes:
-        rows: the limit; None while nothing failed.
+        rows: the limit; None while nothing failed. It is kept: later calls don't try again
+            what has failed.
     """
 
     def __init__(self) -> None:
@@ -29,40 +26,34 @@ class BatchLimit:
         """Rows in a batch where `batch_size` are asked for."""
         return batch_size if self.rows is None else min(batch_size, self.rows)
 
-    def run(self, function: Callable[[int], Found], batch_size: int) -> Found:
-        """Call a function with a batch size, halved as long as the device's memory is too small.
+    def halve(self, batch_size: int, error: Exception) -> None:
+        """Lower the limit to half of a batch that failed, where memory was too small for it.
 
-        The limit is kept: later calls don't try again what has failed. A process that shares
-        its programs with others doesn't halve, because all must run the same one.
+        A process that shares its programs with others doesn't halve, because all must run the
+        same one.
 
         Args:
-            function: of the batch size; starts over when it is called again.
-            batch_size: rows asked for.
+            batch_size: rows that were tried.
+            error: what the device said of them.
 
         Raises:
             InputError: if not even one row fits.
             JaxRuntimeError: what else the device says; of several processes, this too.
         """
-        while True:
-            size = self.of(batch_size)
-            try:
-                return function(size)
-            except jax.errors.JaxRuntimeError as error:
-                if not is_out_of_memory(error) or jax.process_count() > 1:
-                    raise
-                if size == 1:
-                    raise InputError(
-                        "a batch of 1 row doesn't fit into the device's memory; "
-                        "allowed: a device with more, or a smaller model"
-                    ) from error
-            # Out here the error is gone, and with it what its frames kept on the device.
-            self.rows = size // 2
-            logger.warning(
-                "aejax: warning: batches of %d rows don't fit into the device's memory; "
-                "going on with %d",
-                size,
-                self.rows,
-            )
+        if not is_out_of_memory(error) or jax.process_count() > 1:
+            raise error
+        if batch_size == 1:
+            raise InputError(
+                "a batch of 1 row doesn't fit into the device's memory; "
+                "allowed: a device with more, or a smaller model"
+            ) from error
+        self.rows = batch_size // 2
+        logger.warning(
+            "aejax: warning: batches of %d rows don't fit into the device's memory; "
+            "going on with %d",
+            batch_size,
+            self.rows,
+        )
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -29,6 +29,8 @@ MOST_RECONSTRUCTED = 1 << 11
 MOST_ROWS_TO_LEARN_OF = 1 << 16
 # A feature that normal rows reconstruct without error would outweigh all others for ever.
 LEAST_SHARE = 1e-3
+# Of all networks that are taken together.
+ROWS_AT_ONCE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,46 +68,94 @@ class Known:
         return self.scaled_training(most)
 
 
-def learn_normal(detector: Detector, rows: Stored, trained_on: Stored) -> Detector:
-    """The same detector with what its reasons and its score need to know of normal rows.
-
-    Kept among its variables, under "normal": "error" float32 [features], each feature's mean
-    error; of tables and series "values", how each feature's are spread (see `UsualValues`); and
-    under names of its own what `Config.score` learns.
+def learn_normal(
+    detector: Detector, normal: Sequence[Stored], trained_on: Sequence[Stored], *, sharing: int = 1
+) -> list[dict[str, Any]]:
+    """What reasons and scores need to know of each network's normal rows.
 
     Args:
-        detector: trained, a single model.
-        rows: normal rows that fit its schema, best not trained on.
-        trained_on: normal rows that it was trained on.
+        detector: trained: a single network, or one of groups.
+        normal: of each network normal rows that fit the schema, best not trained on.
+        trained_on: of each normal rows that it was trained on.
+        sharing: how many networks share the memory for what a score learns.
+
+    Returns:
+        What is kept among a network's variables under "normal": "error" float32 [features],
+        each feature's mean error; and under names of its own what `Config.score` learns. {} of
+        networks that give no reconstructions.
 
     Raises:
         InputError: if the score can't learn of them.
     """
     if not detector.scorer.reconstructs:
-        return detector
+        return [{} for _ in normal]
     score = detector.scorer.score
-    few = rows[most_rows(score, len(rows))]
-    learnt: dict[str, Any] = {}
-    if detector.schema.columns is None:
-        x, y = detector.reconstruct_rows(few)
+    few = [most_rows(score, len(rows)) for rows in normal]
+    sizes = [len(range(len(rows))[part]) for rows, part in zip(normal, few, strict=True)]
+    learnt: list[dict[str, Any]] = []
+    while len(learnt) < len(few):
+        first = last = len(learnt)
+        count = 0
+        # Some thousand rows of many networks at a time.
+        while last < len(few) and (last == first or count + sizes[last] <= ROWS_AT_ONCE):
+            count += sizes[last]
+            last += 1
+        picked = [normal[at][few[at]] for at in range(first, last)]
+        rows = picked[0] if len(picked) == 1 else np.concatenate(picked)
+        members = None
+        if detector.groups is not None:
+            members = np.repeat(np.arange(first, last, dtype=np.int32), sizes[first:last])
+        parts = np.split(np.arange(count), np.cumsum(sizes[first:last])[:-1])
+        if detector.schema.columns is not None:
+            errors = detector.errors_of(rows, members=members)
+            for part in parts:
+                # A column's mean is over the rows that have it.
+                present = np.maximum((~np.isnan(rows[part])).sum(axis=0), 1)
+                learnt.append({"error": usual_error(errors[part] * (len(part) / present))})
+            continue
+        x, y = detector.reconstruct_rows(rows, members=members)
         errors = detector.feature_errors(x, y)
-        known = Known(
-            rows=x,
-            reconstructions=y,
-            errors=errors,
-            encode=lambda: detector.state_rows(few, LATENT),
-            scaled_training=lambda most: scaled(detector.scaler, trained_on, most),
+        encode = functools.cache(
+            functools.partial(detector.state_rows, rows, LATENT, members=members)
         )
-        learnt = what_is_learnt(score, known)
-    else:
-        # A column's mean is over the rows that have it.
-        present = np.maximum((~np.isnan(few)).sum(axis=0), 1)
-        errors = detector.errors_of(few) * (len(few) / present)
-    normal = {"error": usual_error(errors), **learnt}
+        for at, part in enumerate(parts, start=first):
+            known = Known(
+                rows=x[part],
+                reconstructions=y[part],
+                errors=errors[part],
+                encode=functools.partial(_part_of, encode, part),
+                scaled_training=functools.partial(scaled, scaler_of(detector, at), trained_on[at]),
+                sharing=sharing,
+            )
+            learnt.append({"error": usual_error(known.errors), **what_is_learnt(score, known)})
+    return learnt
+
+
+def scaler_of(detector: Detector, at: int) -> Scaler:
+    """One network's scaler."""
+    if detector.groups is None:
+        return detector.scaler
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[at], detector.scaler)
+
+
+def _part_of(whole: Callable[[], np.ndarray], part: np.ndarray) -> np.ndarray:
+    return whole()[part]
+
+
+def with_normal(detector: Detector, learnt: dict[str, Any], rows: Stored) -> Detector:
+    """A single detector with what is known of its normal rows.
+
+    Args:
+        detector: trained.
+        learnt: what `learn_normal` gives of it.
+        rows: its normal rows: of tables and series, it is kept how each feature's are spread.
+    """
+    if not learnt:
+        return detector
     values = usual_values(rows[evenly(len(rows), MOST_ROWS)], detector.schema)
-    if values is not None:
-        normal["values"] = values._asdict()
-    return dataclasses.replace(detector, variables={**detector.variables, "normal": normal})
+    known = {} if values is None else {"values": values._asdict()}
+    variables = {**detector.variables, "normal": {**learnt, **known}}
+    return dataclasses.replace(detector, variables=variables)
 
 
 def usual_error(errors: np.ndarray) -> np.ndarray:

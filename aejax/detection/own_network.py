@@ -186,7 +186,7 @@ def check_same_network(detector: Detector, programs: Mapping[str, bytes], folder
     saved = read_network(_of_network(programs), schema.shape, folder)
     given = build(detector.config.model, schema)
     one = detector.variables
-    if detector.combine is not None:
+    if detector.is_stacked:
         one = jax.tree.map(lambda leaf: leaf[0], one)
     rows = np.random.default_rng(0).normal(size=(COMPARED_ROWS, *schema.shape))
     x: Any = rows.astype(np.float32)

@@ -1,12 +1,12 @@
-"""A trained model on devices: compiled programs over any number of rows."""
+"""A trained network on devices: compiled programs over any number of rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from aejax.config import Combine, Config, InputError
@@ -17,21 +17,23 @@ from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import default_batch_size, fitting_batch_size
 from aejax.detection.memory import BatchLimit
 from aejax.detection.rows import map_batches
+from aejax.detection.tiles import map_tiles
 from aejax.models.build import build
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PlacedModel:
-    """What a detector's methods run: its model, with copies of its arrays where they are needed.
+    """What a detector's methods run: its network, with copies of its arrays where they are needed.
 
     Attributes:
         config: all settings.
         schema: of the rows.
         scaler: fitted on training rows.
-        variables: parameters, and batch statistics where the model has any.
-        combine: how an ensemble's members' scores become one; None for a single model.
+        variables: parameters, and batch statistics where the network has any.
+        combine: how an ensemble's members' scores become one; None where none are combined.
         devices: how many of this process's devices share the rows, each a batch of its own;
             None takes all, and one for fewer rows than a batch.
+        parted: what makes of it several networks, of which each row has one: "groups"; or None.
     """
 
     config: Config
@@ -40,6 +42,7 @@ class PlacedModel:
     variables: dict[str, Any]
     combine: Combine | None
     devices: int | None
+    parted: str | None = None
 
     @functools.cached_property
     def scorer(self) -> steps.Scorer:
@@ -62,17 +65,27 @@ class PlacedModel:
         return BatchLimit()
 
     @functools.cached_property
-    def _copies(self) -> dict[int, tuple[dict[str, Any], Scaler]]:
+    def _copies(self) -> dict[Any, tuple[dict[str, Any], Scaler]]:
         return {}
 
-    def arrays_on(self, place: mesh.Placement) -> tuple[dict[str, Any], Scaler]:
+    def arrays_on(self, place: mesh.Placement | jax.Device) -> tuple[dict[str, Any], Scaler]:
         """Variables and scaler on devices; copied there once."""
-        if place.devices not in self._copies:
-            self._copies[place.devices] = place.everywhere((self.variables, self.scaler))
-        return self._copies[place.devices]
+        shared = isinstance(place, mesh.Placement)
+        known = place.devices if shared else place
+        if known not in self._copies:
+            arrays = (self.variables, self.scaler)
+            self._copies[known] = (
+                place.everywhere(arrays) if shared else mesh.on_device(place, arrays)
+            )
+        return self._copies[known]
 
     def run(
-        self, program: Callable[..., Any], rows: np.ndarray, batch_size: int | None
+        self,
+        program: steps.Compiled,
+        rows: np.ndarray,
+        batch_size: int | None,
+        members: np.ndarray | None = None,
+        **how: Any,
     ) -> list[np.ndarray]:
         """What a compiled program gives for all rows.
 
@@ -80,7 +93,10 @@ class PlacedModel:
             program: of scorer, variables, scaler and a batch; gives an array [B, ...] or a
                 tuple of them.
             rows: [n, ...], as the schema says.
-            batch_size: rows in a batch; None takes what suits the model and the number of rows.
+            batch_size: rows in a batch; None takes what suits the network and the number of rows.
+            members: int32 [n], the position of each row's own network along the leading axis of
+                the arrays, -1 for none; None where all rows have the same.
+            how: what else the program takes, by keyword.
 
         Returns:
             One array [n, ...] for each of the program's.
@@ -93,27 +109,53 @@ class PlacedModel:
         most = batch_size or self._most_rows
         few = self.devices is None and len(rows) <= most
         batch_size = batch_size or fitting_batch_size(len(rows), most)
-        place = mesh.on_devices(1 if few else self.devices)
-        variables, scaler = self.arrays_on(place)
+        dtype = self.schema.device_dtype
+        while True:
+            size = self.batch_limit.of(batch_size)
+            try:
+                if members is not None:
+                    functions = self._of_tiles(program, 1 if few else self.devices, how)
+                    return map_tiles(functions, rows, members, batch_size=size, dtype=dtype)
+                place = mesh.on_devices(1 if few else self.devices)
+                function = functools.partial(program, self.scorer, *self.arrays_on(place), **how)
+                return map_batches(function, rows, size, dtype, place)
+            except jax.errors.JaxRuntimeError as error:
+                self.batch_limit.halve(size, error)
+            # Out here the error is gone, and with it what its frames kept on the device.
 
-        def one(batch: Any) -> tuple[Any, ...]:
-            found = program(self.scorer, variables, scaler, batch)
-            return found if isinstance(found, tuple) else (found,)
-
-        return self.batch_limit.run(
-            lambda size: map_batches(one, rows, size, self.schema.device_dtype, place), batch_size
-        )
-
-    def require_ensemble(self, method: str, *, wanted: bool) -> None:
-        """Refuse a method that an ensemble (or, if it is `wanted`, a single model) hasn't."""
-        if (self.combine is not None) != wanted:
-            found, allowed = (
-                ("a single model", "an ensemble") if wanted else ("an ensemble", "a single model")
+    def _of_tiles(
+        self, program: steps.Compiled, devices: int | None, how: dict[str, Any]
+    ) -> dict[jax.Device, Any]:
+        wide = jax.default_backend() != "cpu" and self.scorer.maps
+        return {
+            device: functools.partial(
+                program.of_tiles, self.scorer, *self.arrays_on(device), side_by_side=wide, **how
             )
-            raise InputError(f"{method}: the detector is {found}; allowed: {allowed}")
+            for device in mesh.local_devices(devices)
+        }
+
+    @property
+    def kind(self) -> str:
+        """What the detector is, in words."""
+        if self.parted is not None:
+            return "one of groups"
+        return "a single model" if self.combine is None else "an ensemble"
+
+    def require(self, method: str, *, allowed: str) -> None:
+        """Refuse a method of another kind of detector.
+
+        Args:
+            method: its name.
+            allowed: "an ensemble", "a single model", or "no ensemble".
+        """
+        wrong = self.combine is not None if allowed == "no ensemble" else self.kind != allowed
+        if wrong:
+            allowed = "a single model or groups" if allowed == "no ensemble" else allowed
+            own = "; a group's own is member(NAME)" if self.parted is not None else ""
+            raise InputError(f"{method}: the detector is {self.kind}; allowed: {allowed}{own}")
 
     def require_reconstructions(self, method: str) -> None:
-        """Refuse a method that needs reconstructions where the model gives none."""
+        """Refuse a method that needs reconstructions where the network gives none."""
         if not self.scorer.reconstructs:
             raise InputError(
                 f"{method}: a {type(self.config.model).__name__} model gives no reconstructions; "

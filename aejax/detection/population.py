@@ -1,37 +1,88 @@
-"""Many detectors from one call."""
+"""Many detectors from one call, each as `fit` would have made it."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from aejax.config import Config, InputError
-from aejax.config.scores import DEFAULT, check_training_rows, is_mean_error, score_object
-from aejax.data import batches
+from aejax.config import Combine, Config, InputError
 from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
+from aejax.detection.alarms import record
 from aejax.detection.calibration import calibrate
-from aejax.detection.combining import Population, scoring_settings
+from aejax.detection.checks import check_training
 from aejax.detection.detector import Detector
-from aejax.detection.normal import learn_normal
-from aejax.detection.rows import check_finite, training_rows
-from aejax.detection.stability import tell
-from aejax.models.build import build
-from aejax.training.masks import Parts, described, mask_of
-from aejax.training.population import Member, TrainedMember, train_populations
+from aejax.detection.members import (
+    check_member,
+    give_parts,
+    kinds,
+    scoring_settings,
+    side_by_side,
+    train_members,
+)
+from aejax.detection.normal import learn_normal, with_normal
+from aejax.detection.plan import Plan, plan_alike
+from aejax.detection.precision import choose_precision
+from aejax.detection.rows import as_rows, stored_array
+from aejax.detection.voting import vote, with_ranks
+from aejax.training.masks import Parts, described
+from aejax.training.members import TrainedMember
 
-__all__ = [
-    "Population",
-    "detector_of",
-    "fit_population",
-    "give_parts",
-    "kinds",
-    "new_member",
-    "train_kinds",
-]
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Population:
+    """Detectors that were trained together.
+
+    Attributes:
+        detectors: one for each configuration, in order; None for a member that diverged.
+        problems: why, by the member's number.
+    """
+
+    detectors: tuple[Detector | None, ...]
+    problems: dict[int, str]
+
+    def ensemble(self, x_calibrate: Any, *, combine: Combine = "mean") -> Detector:
+        """All members that didn't diverge as one detector, scored in one program.
+
+        Averaging the scores of autoencoders that differ in their seeds, features or widths
+        lowers the variance that any single one suffers from (Chen et al., "Outlier
+        Detection with Autoencoder Ensembles", SDM 2017).
+
+        Where a score looks for neighbours, it does so once, among the first member's rows and
+        as its scaler scales them.
+
+        Args:
+            x_calibrate: rows that the ensemble's threshold is set on.
+            combine: how members' scores become one. "rank" averages each score's rank among
+                the same member's scores of the calibration rows, so that a member with large
+                errors has no more say than another. `Detector.spread` is then the spread of the
+                ranks: near 0 where the members agree.
+
+        Raises:
+            InputError: if no member is left, or members differ in what scoring needs.
+        """
+        kept = [detector for detector in self.detectors if detector is not None]
+        if not kept:
+            raise InputError(f"ensemble of 0 members; all diverged: {self.problems}")
+        first = kept[0]
+        for detector in kept:
+            if scoring_settings(detector.config) != scoring_settings(first.config):
+                raise InputError("members differ in model, error or scale; allowed: one of each")
+        rows, _ = as_rows(x_calibrate, first.schema)
+        networks = [(detector.scaler, detector.variables) for detector in kept]
+        facts = {
+            **first.provenance,
+            "seeds": [detector.config.train.seed for detector in kept],
+            "diverged": self.problems,
+        }
+        ensemble = with_ranks(
+            dataclasses.replace(vote(first, networks, combine), provenance=facts), rows
+        )
+        return ensemble.calibrate_by(ensemble.score_rows(rows, check=True))
 
 
 def fit_population(
@@ -40,10 +91,14 @@ def fit_population(
     *,
     rows: Sequence[np.ndarray] | None = None,
     parts: Sequence[Parts] | None = None,
+    x_validation: Any = None,
+    x_scale: Any = None,
+    x_calibrate: Any = None,
     schema: Schema | None = None,
     shared_order: bool = False,
     group_size: int | None = None,
     progress: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Population:
     """Train one detector for each configuration, many in one compiled program.
 
@@ -57,17 +112,21 @@ def fit_population(
 
     Args:
         configs: one for each member.
-        x: normal rows, as in `fit`.
+        x: normal rows, as in `fit`, in memory.
         rows: for each member the positions of its rows (a bootstrap sample, a fold); None
             gives all rows to all.
         parts: for each member what it has of its model: features, units, connections. It ends
             as the smaller network would, from the same initial values; so members of
             different widths share one program. None gives all of it to all.
+        x_validation: as in `fit`, for all members.
+        x_scale: likewise.
+        x_calibrate: likewise.
         schema: of the rows; None infers it.
         shared_order: members of a program see the same batches in the same order, and hold
             out the same validation rows (those of the first): faster.
         group_size: members in one program; None lets the device decide.
         progress: whether to draw a progress bar on stderr.
+        provenance: more facts to keep with every detector.
 
     Returns:
         A `Population`; each detector has its threshold by its `config.rule`.
@@ -87,218 +146,110 @@ def fit_population(
         >>> detector.members
         4
     """
+    started = time.monotonic()
     if not configs:
         raise InputError("configs: found 0; allowed: at least 1")
     for number, config in enumerate(configs):
         check_member(config, f"member {number}: ")
-        if config.precision == "fastest":
-            raise InputError(
-                f"member {number}: Config.precision is 'fastest'; "
-                "allowed: 'float32' or another type of products (fit measures one detector)"
-            )
     if rows is not None and len(rows) != len(configs):
         raise InputError(f"rows has {len(rows)} members; allowed: {len(configs)}, one a config")
-    given, schema, lost = training_rows(x, schema, configs[0].columns)
-    with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(given, schema.device_dtype)
-    check_finite(stored, schema)
-    everything = np.arange(len(stored))
-    members = [
-        new_member(config, everything if rows is None else rows[number], number)
-        for number, config in enumerate(configs)
-    ]
+    plan = plan_alike(
+        configs,
+        x,
+        x_validation=x_validation,
+        x_scale=x_scale,
+        rows=rows,
+        calibrated=None if x_calibrate is None else len(x_calibrate),
+        schema=schema,
+    )
     if parts is not None:
-        members = give_parts(members, parts, schema)
+        members = give_parts(plan.members, parts, plan.schema)
+        plan = dataclasses.replace(plan, members=members)
     if shared_order:
-        for numbers in kinds(configs):
-            first = members[numbers[0]]
-            for number in numbers:
-                members[number] = dataclasses.replace(
-                    members[number], training=first.training, validation=first.validation
-                )
-    trained = train_kinds(
-        members,
-        stored,
-        schema,
+        plan = _in_one_order(plan)
+    found = train_members(
+        plan.members,
+        plan.x,
+        plan.schema,
         shared_order=shared_order,
         group_size=group_size,
         progress=progress,
     )
-    tell(lost)
-    fingerprint = data_fingerprint(stored)
-    detectors: list[Detector | None] = []
-    for member, left in zip(members, trained, strict=True):
-        normal = stored[member.validation if len(member.validation) else member.training]
-        facts: dict[str, Any] = {"data": fingerprint, "training_rows": len(member.training)}
-        facts |= {"alarms": lost} if lost else {}
-        if parts is not None:
-            facts["parts"] = described(parts[len(detectors)])
-        detector = detector_of(member, left, schema, facts, stored, normal)
-        detectors.append(None if detector is None else calibrate(detector, normal))
-    problems = {
-        number: result.problem
-        for number, result in enumerate(trained)
-        if result.problem is not None
-    }
+    seconds = round((time.monotonic() - started) / len(configs), 3)
+    facts: list[dict[str, Any]] = [
+        {
+            "data": data_fingerprint(plan.x),
+            "training_rows": len(member.training),
+            "train_seconds": seconds,
+            "trained_together": len(configs),
+            **({} if parts is None else {"parts": described(parts[number])}),
+            **(provenance or {}),
+        }
+        for number, member in enumerate(plan.members)
+    ]
+    calibrating = None if x_calibrate is None else stored_array(x_calibrate, plan.schema)
+    detectors = detectors_of(plan, found, facts)
+    for number, detector in enumerate(detectors):
+        if detector is not None:
+            normal = plan.x[plan.calibrating[number]]
+            detectors[number] = calibrate(detector, normal if calibrating is None else calibrating)
+    problems = {at: member.problem for at, member in enumerate(found) if member.problem is not None}
     return Population(detectors=tuple(detectors), problems=problems)
 
 
-def check_member(config: Config, where: str = "") -> None:
-    """Raise InputError for a configuration that can't be one of many that are trained together."""
-    if config.model.learns_classes:
-        raise InputError(
-            f"{where}Config.model is a Classifier; "
-            "allowed: models that learn without labels (train classifiers with fit)"
-        )
-
-
-def train_kinds(
-    members: Sequence[Member],
-    x: np.ndarray,
-    schema: Schema,
-    *,
-    shared_order: bool = False,
-    group_size: int | None = None,
-    devices: int | None = None,
-    progress: bool = False,
-) -> list[TrainedMember]:
-    """Train members whose configurations may differ in anything, in as few programs as it takes.
-
-    Args:
-        members: what to train.
-        x: rows of the schema's type, [n, ...]; members name theirs by position.
-        schema: of the rows.
-        shared_order: as in `fit_population`; members of a kind must have equal rows then.
-        group_size: most members in one program.
-        devices: as in `train_populations`.
-        progress: whether to draw a progress bar on stderr.
-    """
-    masked = [member.mask is not None for member in members]
-    numbers_of = [
-        [number for number in numbers if masked[number] == wanted]
-        for numbers in kinds([member.config for member in members])
-        for wanted in sorted({masked[number] for number in numbers})
-    ]
-    results = train_populations(
-        [
-            (
-                [members[number] for number in numbers],
-                build(members[numbers[0]].config.model, schema),
+def _in_one_order(plan: Plan) -> Plan:
+    """A plan whose members of one program see the rows of the first of them."""
+    members, calibrating = list(plan.members), list(plan.calibrating)
+    for numbers in kinds(plan.members):
+        first = numbers[0]
+        for number in numbers:
+            members[number] = dataclasses.replace(
+                members[number],
+                training=members[first].training,
+                validation=members[first].validation,
             )
-            for numbers in numbers_of
-        ],
-        x,
-        shape=schema.shape,
-        shared_order=shared_order,
-        group_size=group_size,
-        devices=devices,
-        progress=progress,
-    )
-    trained: dict[int, TrainedMember] = {}
-    for numbers, found in zip(numbers_of, results, strict=True):
-        trained.update(zip(numbers, found, strict=True))
-    return [trained[number] for number in range(len(members))]
+            calibrating[number] = calibrating[first]
+    return dataclasses.replace(plan, members=members, calibrating=calibrating)
 
 
-def give_parts(members: Sequence[Member], parts: Sequence[Parts], schema: Schema) -> list[Member]:
-    """Members that lack what their parts leave out.
+def detectors_of(
+    plan: Plan, found: Sequence[TrainedMember], facts: Sequence[Mapping[str, Any]]
+) -> list[Detector | None]:
+    """What training left as detectors that know their normal rows, without thresholds.
 
-    Raises:
-        InputError: if there are too few or too many, or a member can't do without.
+    Args:
+        plan: what was trained.
+        found: what that left.
+        facts: of each detector's provenance.
+
+    Returns:
+        A detector for each member; None for one that diverged.
     """
-    if len(parts) != len(members):
-        raise InputError(f"parts has {len(parts)} members; allowed: {len(members)}, one a config")
-    if schema.columns is not None:
-        raise InputError("parts of a model are given with mixed columns; allowed: numbers only")
-    found = []
-    for member, own in zip(members, parts, strict=True):
-        if not is_mean_error(score_object(member.config)):
-            raise InputError(
-                f"Config.score is {member.config.score!r} with parts of a model; "
-                f"allowed: {DEFAULT!r}"
+    detectors: list[Detector | None] = [None] * len(found)
+    alike: dict[Any, list[int]] = {}
+    for at, (member, left) in enumerate(zip(plan.members, found, strict=True)):
+        if left.problem is None:
+            key = (scoring_settings(member.config), member.mask is not None)
+            alike.setdefault(key, []).append(at)
+    for numbers in alike.values():
+        config = plan.members[numbers[0]].config
+        together = side_by_side(config, plan.schema, [found[at] for at in numbers])
+        normal = plan.normal(numbers)
+        learnt = learn_normal(together, normal, plan.trained_on(numbers))
+        if learnt[0]:
+            errors = np.stack([known["error"] for known in learnt])
+            variables = {**together.variables, "normal": {"error": errors}}
+            together = dataclasses.replace(together, variables=variables)
+        alarms, _ = check_training(together, normal, plan.scaled(numbers))
+        for at, known, rows, own in zip(numbers, learnt, normal, alarms, strict=True):
+            told = [*plan.lost, *(alarm.sentence for alarm in own)]
+            one = Detector(
+                config=plan.members[at].config,
+                schema=plan.schema,
+                scaler=found[at].scaler,
+                variables=found[at].variables,
+                history=found[at].history,
+                provenance=record({**facts[at], "best_epoch": found[at].best_epoch}, told),
             )
-        model = build(member.config.model, schema)
-        found.append(dataclasses.replace(member, mask=mask_of(own, model, schema.shape)))
-    return found
-
-
-def kinds(configs: Sequence[Config]) -> list[list[int]]:
-    """The numbers of the configurations that one program can train, for each such program."""
-    found: dict[Any, list[int]] = {}
-    for number, config in enumerate(configs):
-        found.setdefault(_kind(config), []).append(number)
-    return list(found.values())
-
-
-def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
-    """A member that holds out as many of its rows as `fit` would, and the same ones.
-
-    Args:
-        config: all settings.
-        rows: positions of its rows.
-        number: for messages.
-
-    Raises:
-        InputError: if there are too few rows, or none to stop early by.
-    """
-    rows = np.asarray(rows)
-    train = config.train
-    least = 2 if train.validation_fraction > 0 else 1
-    if len(rows) < least:
-        raise InputError(f"member {number} has {len(rows)} rows; allowed: at least {least}")
-    picked, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
-    check_training_rows(score_object(config), len(picked))
-    if train.patience is not None and not len(held):
-        raise InputError(
-            f"member {number}: Train.patience is set but validation_fraction is 0; "
-            "allowed: a fraction above 0"
-        )
-    return Member(config=config, training=rows[picked], validation=rows[held])
-
-
-def _kind(config: Config) -> Any:
-    """What members of one program share."""
-    train = config.train
-    shared = (train.epochs, train.batch_size, train.patience, train.loss, train.optimizer)
-    static = (
-        train.schedule,
-        train.noise > 0,
-        train.noise_range,
-        train.noise_on,
-        train.frozen,
-        train.clip_norm is not None,
-        train.hide,
-        train.trim,
-    )
-    return (scoring_settings(config), shared, static)
-
-
-def detector_of(
-    member: Member,
-    trained: TrainedMember,
-    schema: Schema,
-    facts: Mapping[str, Any],
-    x: np.ndarray,
-    normal: np.ndarray,
-) -> Detector | None:
-    """What a member's training left as a detector without a threshold; None if it diverged.
-
-    Args:
-        member: what was trained.
-        trained: what that left.
-        schema: of the rows.
-        facts: of its provenance.
-        x: rows that members name theirs by position in, [n, ...].
-        normal: rows that reasons and distances are learnt from.
-    """
-    if trained.problem is not None:
-        return None
-    detector = Detector(
-        config=member.config,
-        schema=schema,
-        scaler=trained.scaler,
-        variables=trained.variables,
-        history=trained.history,
-        provenance={**facts, "best_epoch": trained.best_epoch},
-    )
-    return learn_normal(detector, normal, x[member.training])
+            detectors[at] = choose_precision(with_normal(one, known, rows), rows)
+    return detectors

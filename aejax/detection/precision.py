@@ -26,7 +26,11 @@ LEAST_CORRELATION = 0.9999
 
 
 def choose_precision(
-    detector: Detector, rows: Stored, *, clock: Callable[[], float] = time.perf_counter
+    detector: Detector,
+    rows: Stored,
+    members: np.ndarray | None = None,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Detector:
     """A detector of precision "fastest" with the one that is, and the reason in its provenance.
 
@@ -37,19 +41,21 @@ def choose_precision(
         detector: trained; one of another precision is returned as it is.
         rows: rows that fit its schema, as stored; of few, or if they are few, none is timed
             and float32 is kept.
+        members: positions of their groups, where there are any.
         clock: seconds.
     """
     if detector.config.precision != "fastest":
         return detector
     few = rows[evenly(len(rows), MOST_ROWS)]
+    own = None if members is None else members[evenly(len(rows), MOST_ROWS)]
     float32 = _of(detector, "float32")
     if len(few) < LEAST_ROWS:
         return _told(float32, f"float32: {len(few)} rows are too few to time")
-    exact = float32.score_rows(few)
+    exact = float32.score_rows(few, members=own)
     chosen, most, reasons = float32, LEAST_GAIN, []
     for name in _rounded():
         rounded = _of(detector, name)
-        correlation = rank_correlation(exact, rounded.score_rows(few))
+        correlation = rank_correlation(exact, rounded.score_rows(few, members=own))
         if not correlation >= LEAST_CORRELATION:
             reasons.append(f"{name} changes the order of rows ({correlation:.6f})")
             continue
@@ -58,7 +64,7 @@ def choose_precision(
             seconds = []
             for one in (float32, rounded):
                 started = clock()
-                one.score_rows(few)
+                one.score_rows(few, members=own)
                 seconds.append(clock() - started)
             ratios.append(seconds[0] / max(seconds[1], 1e-9))
         gain = statistics.median(ratios)

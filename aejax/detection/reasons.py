@@ -42,15 +42,17 @@ def named_reasons(
         schema: names the features.
         features: positions of each row's features, most first, int [n, top].
         errors: theirs, float [n, top].
-        usual: every feature's mean error in normal rows, float [features], if it is known.
+        usual: every feature's mean error in normal rows, float [features], or of each row's own
+            network [n, features], if it is known.
         words: the cells of a mixed table in words; else None.
     """
+    each_row = usual is not None and usual.ndim > 1
     return [
         [
             Reason(
                 schema.feature_name(int(i)),
                 float(e),
-                math.nan if usual is None else float(usual[i]),
+                math.nan if usual is None else float(usual[row][i] if each_row else usual[i]),
                 *(() if words is None else (words.found[row][i], words.expected[row][i])),
             )
             for i, e in zip(*named, strict=True)

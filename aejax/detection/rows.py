@@ -246,8 +246,8 @@ def map_batches(
     many devices there are changes no result.
 
     Args:
-        function: device batch (of NumPy where it is the only one) [B, ...] -> tuple of arrays
-            [B, ...], B rows of `batch_size` a device.
+        function: device batch (of NumPy where it is the only one) [B, ...] -> an array [B, ...]
+            or a tuple of them, B rows of `batch_size` a device.
         x: rows, [n, ...], of any numeric type; batches are cast, never all rows at once.
         batch_size: rows in every device's batch, the padded last one included.
         dtype: of the batches.
@@ -269,19 +269,14 @@ def map_batches(
 
     def read() -> None:
         first, count, results = pending.popleft()
-        for index, result in enumerate(results):
+        for index, result in enumerate(results if isinstance(results, tuple) else (results,)):
             if len(out) <= index:
                 out.append(np.empty((len(x), *result.shape[1:]), result.dtype))
             out[index][first : first + count] = jax.device_get(result)[:count]
 
-    def results_of(batch: np.ndarray) -> Any:
-        if place.mesh is not None or len(x) > batch_size:
-            return function(place.rows(batch))
-        # The only batch goes in as it is, on purpose: for one that is put on the device first,
-        # the program waits in another thread, longer than a few rows take.
-        with jax.transfer_guard_host_to_device("allow"):
-            return function(batch)
-
+    # The only batch goes in as it is, on purpose: for one that is put on the device first,
+    # the program waits in another thread, longer than a few rows take.
+    alone = place.mesh is None and len(x) <= batch_size
     # An empty input still runs one batch of padding, so that results have their shapes.
     for first in range(0, max(len(x), 1), batch_size):
         part = x[first : first + batch_size]
@@ -294,7 +289,11 @@ def map_batches(
             count, part = len(part), buffer
         else:
             count = batch_size
-        pending.append((first, count, results_of(part)))
+        if alone:
+            with jax.transfer_guard_host_to_device("allow"):
+                pending.append((first, count, function(part)))
+        else:
+            pending.append((first, count, function(place.rows(part))))
         if len(pending) > AHEAD:
             read()
     while pending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,12 +41,12 @@ class Threshold:
     calibration: Calibration | None = None
     deciles: tuple[float, ...] | None = None
 
-    def flags(self, scores: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def flags(self, scores: npt.ArrayLike, members: None = None) -> npt.NDArray[np.bool_]:
         """Which scores are above the threshold: bool, of the same shape."""
         # In float64: a value between two neighbouring float32 scores must not round to one.
         return np.asarray(scores) > np.float64(self.value)
 
-    def p_values(self, scores: npt.ArrayLike) -> Floats:
+    def p_values(self, scores: npt.ArrayLike, members: None = None) -> Floats:
         """How rare each score is among normal rows: float64 of the same shape, in (0, 1].
 
         Raises:
@@ -74,7 +75,6 @@ class Threshold:
         try:
             value, rows, rule = float(written["value"]), int(written["rows"]), written["rule"]
             calibration = written.get("calibration")
-            # Thresholds written before drift was measured have no such field.
             deciles = written.get("deciles")
             deciles = None if deciles is None else tuple(float(decile) for decile in deciles)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -92,6 +92,94 @@ class Threshold:
             rows=rows,
             calibration=None if calibration is None else Calibration.from_dict(calibration),
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupThresholds:
+    """A threshold for each group: a row is flagged when its score is above its group's.
+
+    Attributes:
+        each: in the order of the groups.
+    """
+
+    each: tuple[Threshold, ...]
+
+    @functools.cached_property
+    def values(self) -> Floats:
+        """Every group's value, float64 [groups]."""
+        return np.array([threshold.value for threshold in self.each])
+
+    @functools.cached_property
+    def deciles(self) -> Floats:
+        """Of the scores that each was set on, float64 [groups, 9]; NaN where unknown."""
+        unknown = (np.nan,) * 9
+        return np.array([threshold.deciles or unknown for threshold in self.each])
+
+    @functools.cached_property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Scores that each was found on, int64 [groups]."""
+        return np.array([threshold.rows for threshold in self.each])
+
+    @property
+    def calibration(self) -> tuple[Calibration, ...] | None:
+        """What p-values are computed from, of each; None unless all keep it."""
+        kept = [threshold.calibration for threshold in self.each]
+        known = tuple(one for one in kept if one is not None)
+        return known if len(known) == len(kept) else None
+
+    def of(self, members: npt.NDArray[np.integer]) -> Floats:
+        """Each row's threshold, float64 [n], by its group's position; NaN for -1."""
+        return np.where(members >= 0, self.values[members], np.nan)
+
+    def flags(
+        self, scores: npt.ArrayLike, members: npt.NDArray[np.integer] | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Which scores [n] are above their groups' thresholds, by position: bool [n]."""
+        return np.asarray(scores) > self.of(_required(members))
+
+    def p_values(
+        self, scores: npt.ArrayLike, members: npt.NDArray[np.integer] | None = None
+    ) -> Floats:
+        """How rare each score is among normal rows of its group: float64 [n], NaN for -1.
+
+        Raises:
+            InputError: if a rule keeps no calibration scores; a conformal one does.
+        """
+        members, values = _required(members), np.asarray(scores)
+        found = np.full(len(values), np.nan)
+        for at in np.unique(members[members >= 0]).tolist():
+            own = members == at
+            found[own] = self.each[at].p_values(values[own])
+        return found
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """The thresholds as a JSON-ready list."""
+        return [threshold.to_dict() for threshold in self.each]
+
+
+def _required(members: npt.NDArray[np.integer] | None) -> npt.NDArray[np.integer]:
+    if members is None:
+        raise InputError("members is None; allowed with thresholds of groups: each row's group")
+    return members
+
+
+def read_threshold(written: Any, groups: int | None) -> Threshold | GroupThresholds | None:
+    """The threshold, or those of groups, that `to_dict` wrote; None where there was none.
+
+    Args:
+        written: as read.
+        groups: how many there are; None for a detector without.
+
+    Raises:
+        InputError: if it isn't one, or there are too few or too many.
+    """
+    if written is None:
+        return None
+    if groups is None:
+        return Threshold.from_dict(written)
+    if not isinstance(written, list) or len(written) != groups:
+        raise InputError(f"threshold is {str(written)[:80]!r}; allowed: {groups}, one a group")
+    return GroupThresholds(each=tuple(map(Threshold.from_dict, written)))
 
 
 def check_rule(rule: Rule, scores: int, *, on_disk: bool = False) -> None:

@@ -44,9 +44,11 @@ def encoder_of(detector: Detector, model: Classifier, schema: Schema, seed: int)
         >>> train = Train(frozen=frozen)  # doctest: +SKIP
         >>> fit(Config(model=model, train=train), x, labels=y, initial=variables)  # doctest: +SKIP
     """
-    if detector.combine is not None:
+    if detector.is_stacked:
+        kind = "an ensemble" if detector.groups is None else "a detector"
+        of = "" if detector.groups is None else " groups"
         raise InputError(
-            f"the trained encoder is an ensemble of {detector.members}; allowed: a single model"
+            f"the trained encoder is {kind} of {detector.members}{of}; allowed: a single model"
         )
     trained = _encoder_leaves(detector.variables)
     module = build(model, schema)

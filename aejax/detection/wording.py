@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import operator
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
-from aejax.config import Combine
 from aejax.core import scaling
-from aejax.core.scaling import Scaler
 from aejax.data.columns import Column
-from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
     import pyarrow
+
+    from aejax.detection.detector import Detector
 
 _SHOWN = 40
 
@@ -32,41 +32,32 @@ class Words(NamedTuple):
     expected: list[list[str]]
 
 
-class Reconstructs(Protocol):
-    """What `in_words` needs of a detector."""
-
-    @property
-    def schema(self) -> Schema:
-        """The rows it takes."""
-
-    @property
-    def scaler(self) -> Scaler:
-        """Fitted on training rows; of an ensemble, with a leading axis of members."""
-
-    @property
-    def combine(self) -> Combine | None:
-        """None for a single model."""
-
-    def reconstruct_rows(self, rows: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
-        """Scaled rows and their reconstructions."""
-
-
-def in_words(detector: Reconstructs, rows: np.ndarray, table: pyarrow.Table | None = None) -> Words:
+def in_words(
+    detector: Detector,
+    rows: np.ndarray,
+    table: pyarrow.Table | None = None,
+    members: np.ndarray | None = None,
+) -> Words:
     """Rows of a mixed table in words.
 
     Args:
         detector: of a mixed table.
         rows: that were prepared, float32 [n, columns].
         table: the same rows as they were given, to quote values that training never saw.
+        members: positions of their groups, where there are any.
     """
     columns = detector.schema.columns
     assert columns is not None
     offset = detector.schema.offset or (0.0,) * len(columns)
-    _, expected = detector.reconstruct_rows(rows)
-    scaler = detector.scaler
-    if detector.combine is not None:
-        scaler = jax.tree.map(lambda leaf: leaf[0], scaler)
-    restored = scaling.invert(scaler, expected)
+    _, expected = detector.reconstruct_rows(rows, members=members)
+    restored = np.empty_like(expected)
+    own = np.zeros(len(rows), np.int32) if members is None else members
+    for at in np.unique(own).tolist():
+        scaler = detector.scaler
+        if detector.is_stacked:
+            # An ensemble's expected categories are its first member's.
+            scaler = jax.tree.map(operator.itemgetter(at), scaler)
+        restored[own == at] = scaling.invert(scaler, expected[own == at])
     words = Words([], [])
     for row, (cells, wanted) in enumerate(zip(rows, restored, strict=True)):
         found = []

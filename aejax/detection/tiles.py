@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+
+from aejax.core import mesh
 
 # Rows in a tile: below this, fetching a member's parameters costs more than using them; above,
 # a tile of a narrow model leaves nothing to gain.
@@ -53,7 +56,7 @@ def pack(members: np.ndarray, tile: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def map_tiles(
-    function: Callable[[Any, Any], Any],
+    functions: Mapping[jax.Device, Callable[[Any, Any], Any]],
     x: np.ndarray,
     members: np.ndarray,
     *,
@@ -63,7 +66,8 @@ def map_tiles(
     """Apply a compiled function to rows in tiles, dispatching ahead.
 
     Args:
-        function: tiles [K, T, ...] and their groups int32 [K] -> tuple of arrays [K, T, ...].
+        functions: by the device that each computes on, which take turns: tiles [K, T, ...] and
+            their groups int32 [K] -> an array [K, T, ...] or a tuple of them.
         x: rows, [n, ...].
         members: int32 [n], each row's group; -1 for none.
         batch_size: rows in all tiles of one call of the function, about.
@@ -92,6 +96,7 @@ def map_tiles(
                 out.append(np.full((len(x), *result.shape[2:]), empty, result.dtype))
             out[index][placed[real]] = result[real]
 
+    turns = itertools.cycle(functions.items())
     for first in range(0, len(places), at_once):
         placed = places[first : first + at_once]
         with np.errstate(over="ignore"):
@@ -100,9 +105,10 @@ def map_tiles(
                 if len(x)
                 else np.zeros((at_once, tile, *x.shape[1:]), dtype)
             )
-        found = function(jax.device_put(rows), jax.device_put(groups[first : first + at_once]))
-        pending.append((placed, found if isinstance(found, tuple) else (found,)))
-        if len(pending) > AHEAD:
+        device, function = next(turns)
+        results = function(*mesh.on_device(device, (rows, groups[first : first + at_once])))
+        pending.append((placed, results if isinstance(results, tuple) else (results,)))
+        if len(pending) > AHEAD * len(functions):
             read()
     while pending:
         read()

@@ -1,0 +1,275 @@
+"""Networks that are trained together: what each trains on, and in which programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.config import Config, InputError, to_dict
+from aejax.config.scores import DEFAULT, check_training_rows, is_mean_error, score_object
+from aejax.data import batches
+from aejax.data.schema import Schema
+from aejax.detection.detector import Detector
+from aejax.detection.groups import Group, Groups
+from aejax.models.build import build
+from aejax.training.cohorts import steps_of
+from aejax.training.masks import Parts, mask_of
+from aejax.training.members import Member, TrainedMember
+from aejax.training.parts import KeptParts
+from aejax.training.population import GROUP, train_populations, workers
+
+FOLDER = "parts"
+# What a kill costs is a part; but where members stop early, they make room for others of their
+# part, and every part ends with programs of few members.
+MOST_PROGRAMS, LEAST_PARTS, MOST_PARTS = 4, 4, 16
+# Values of a batch of all members of a program and what training keeps of it: what fits the
+# cache. Members of small models stand side by side in larger numbers than GROUP.
+PROGRAM_VALUES = 1 << 20
+MOST_TOGETHER = 64
+ACCELERATOR_VALUES, MOST_ON_ACCELERATOR = 1 << 28, 1 << 12
+
+
+def check_member(config: Config, where: str = "") -> None:
+    """Refuse a configuration that can't be one of many that are trained together."""
+    if config.model.learns_classes:
+        raise InputError(
+            f"{where}Config.model is a Classifier; "
+            "allowed: models that learn without labels (train classifiers with fit)"
+        )
+
+
+def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
+    """A member that holds out as many of its rows as `fit` would, and the same ones.
+
+    Args:
+        config: all settings.
+        rows: positions of its rows.
+        number: for messages.
+
+    Raises:
+        InputError: if there are too few rows, or none to stop early by.
+    """
+    rows = np.asarray(rows)
+    train = config.train
+    least = 2 if train.validation_fraction > 0 else 1
+    if len(rows) < least:
+        raise InputError(f"member {number} has {len(rows)} rows; allowed: at least {least}")
+    picked, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
+    check_training_rows(score_object(config), len(picked))
+    if train.patience is not None and not len(held):
+        raise InputError(
+            f"member {number}: Train.patience is set but validation_fraction is 0; "
+            "allowed: a fraction above 0"
+        )
+    return Member(config=config, training=rows[picked], validation=rows[held])
+
+
+def calibrating_rows(member: Member) -> np.ndarray:
+    """Positions of the rows that a member's threshold is found on."""
+    return member.validation if len(member.validation) else member.training
+
+
+def scaled_rows(member: Member) -> np.ndarray:
+    """Positions of the rows that a member's scaler is fitted on."""
+    return member.training if member.scaling is None else member.scaling
+
+
+def give_parts(members: Sequence[Member], parts: Sequence[Parts], schema: Schema) -> list[Member]:
+    """Members that lack what their parts leave out.
+
+    Raises:
+        InputError: if there are too few or too many, or a member can't do without.
+    """
+    if len(parts) != len(members):
+        raise InputError(f"parts has {len(parts)} members; allowed: {len(members)}, one a config")
+    if schema.columns is not None:
+        raise InputError("parts of a model are given with mixed columns; allowed: numbers only")
+    masked = []
+    for member, own in zip(members, parts, strict=True):
+        if not is_mean_error(score_object(member.config)):
+            raise InputError(
+                f"Config.score is {member.config.score!r} with parts of a model; "
+                f"allowed: {DEFAULT!r}"
+            )
+        model = build(member.config.model, schema)
+        masked.append(dataclasses.replace(member, mask=mask_of(own, model, schema.shape)))
+    return masked
+
+
+def seeds(config: Config, count: int) -> list[Config]:
+    """A configuration with its own seed and those after it."""
+    first = config.train.seed
+    return [
+        dataclasses.replace(
+            config, train=dataclasses.replace(config.train, seed=(first + number) % (1 << 32))
+        )
+        for number in range(count)
+    ]
+
+
+def kinds(members: Sequence[Member]) -> list[list[int]]:
+    """The numbers of the members that one program can train, for each such program."""
+    found: dict[Any, list[int]] = {}
+    for number, member in enumerate(members):
+        key = (_kind(member.config), member.mask is not None)
+        found.setdefault(key, []).append(number)
+    return list(found.values())
+
+
+def scoring_settings(config: Config) -> Any:
+    """What members of an ensemble, or of one scoring program, share."""
+    return (
+        config.model.without_dropout(),
+        config.scale,
+        config.error,
+        config.score,
+        config.precision,
+        config.columns,
+    )
+
+
+def _kind(config: Config) -> Any:
+    train = config.train
+    shared = (train.epochs, train.batch_size, train.patience, train.loss, train.optimizer)
+    static = (
+        train.schedule,
+        train.noise > 0,
+        train.noise_range,
+        train.noise_on,
+        train.frozen,
+        train.clip_norm is not None,
+        train.hide,
+        train.trim,
+    )
+    return (scoring_settings(config), shared, static)
+
+
+def train_members(
+    members: Sequence[Member],
+    x: np.ndarray,
+    schema: Schema,
+    *,
+    shared_order: bool = False,
+    group_size: int | None = None,
+    devices: int | None = None,
+    folder: Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[TrainedMember]:
+    """What training leaves of members, in as few programs as it takes.
+
+    Args:
+        members: what to train; with a folder, of one configuration but for seeds.
+        x: rows of the schema's type, [n, ...]; members name theirs by position.
+        schema: of the rows.
+        shared_order: as in `fit_population`; members of a kind must have equal rows then.
+        group_size: most members in one program; None lets the device decide.
+        devices: as in `train_populations`.
+        folder: keeps members here that are trained, some programs' worth at a time; those that
+            it holds aren't trained again.
+        data: of a folder, what decides the result besides configuration and schema; "rows" is
+            their fingerprint.
+        progress: whether to draw a progress bar on stderr.
+        should_stop: asked now and then; True raises `Interrupted`.
+
+    Raises:
+        InputError: if the folder holds parts of another training, naming the first difference.
+        Interrupted: when `should_stop` said so.
+    """
+    parts = None
+    numbers_of: list[Any] = kinds(members)
+    if folder is not None:
+        config = members[0].config
+        together = group_size or members_together(config, schema, len(members))
+        programs = -(-len(members) // together)
+        together = -(-len(members) // programs)
+        parts = KeptParts(
+            folder / FOLDER,
+            {"config": to_dict(config), "schema": schema.to_dict(), **(data or {})},
+            group_size=together,
+            part_size=together * programs_together(programs, config.train.patience is not None),
+        )
+        group_size = together
+        # As in one go, members with like numbers of steps stand together.
+        order = np.argsort([steps_of(member) for member in members], kind="stable")
+        numbers_of = np.split(order, range(parts.part_size, len(order), parts.part_size))
+    results = train_populations(
+        [
+            (
+                [members[number] for number in numbers],
+                build(members[numbers[0]].config.model, schema),
+            )
+            for numbers in numbers_of
+        ],
+        x,
+        shape=schema.shape,
+        shared_order=shared_order,
+        group_size=group_size,
+        devices=devices,
+        progress=progress,
+        parts=parts,
+        fingerprint=None if data is None else data.get("rows"),
+        should_stop=should_stop,
+    )
+    trained: dict[int, TrainedMember] = {}
+    for numbers, of_kind in zip(numbers_of, results, strict=True):
+        trained.update(zip(map(int, numbers), of_kind, strict=True))
+    return [trained[number] for number in range(len(members))]
+
+
+def programs_together(programs: int, stops_early: bool) -> int:
+    """How many programs of members make a part.
+
+    Args:
+        programs: of all members.
+        stops_early: whether members may stop early.
+    """
+    least = min(MOST_PROGRAMS, -(-programs // LEAST_PARTS)) if stops_early else 1
+    return max(least, -(-programs // MOST_PARTS))
+
+
+def members_together(config: Config, schema: Schema, members: int) -> int:
+    """How many members of a network to train side by side in one program.
+
+    As many as fit a CPU's cache, or a small part of an accelerator's memory, unless some cores or
+    programs would have none.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    values = 3 * config.train.batch_size * schema.features
+    fitting = max((PROGRAM_VALUES if on_cpu else ACCELERATOR_VALUES) // values, GROUP)
+    most = min(MOST_TOGETHER if on_cpu else MOST_ON_ACCELERATOR, 1 << (fitting.bit_length() - 1))
+    return min(most, max(GROUP, -(-members // workers(jax.local_devices()))))
+
+
+def side_by_side(
+    config: Config, schema: Schema, trained: Sequence[TrainedMember], groups: Groups | None = None
+) -> Detector:
+    """Trained members as a detector of groups, of which each is one; without thresholds.
+
+    Args:
+        config: that they share, but for seeds and other numbers of training.
+        schema: of the rows.
+        trained: none of which diverged.
+        groups: what is known of each; None names them by their numbers.
+    """
+
+    def stack(*leaves: Any) -> np.ndarray:
+        return np.stack([np.asarray(leaf) for leaf in leaves])
+
+    if groups is None:
+        each = tuple(Group(name=str(number), rows=0) for number in range(len(trained)))
+        groups = Groups(column="member", each=each)
+    return Detector(
+        config=config,
+        schema=schema,
+        scaler=jax.tree.map(stack, *[member.scaler for member in trained]),
+        variables=jax.tree.map(stack, *[member.variables for member in trained]),
+        groups=groups,
+        members=len(trained),
+    )

@@ -1,0 +1,255 @@
+"""Which rows each of several networks trains on, is validated and calibrated on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aejax.config import Config, InputError
+from aejax.data.batches import Picked
+from aejax.data.disk_rows import DiskRows
+from aejax.data.frames import named_features
+from aejax.data.groups import group_positions, rows_of_groups
+from aejax.data.offsets import is_wide, less_each, offsets_of_groups
+from aejax.data.schema import Schema
+from aejax.detection.alarms import Alarm
+from aejax.detection.groups import without_groups
+from aejax.detection.members import calibrating_rows, new_member, scaled_rows
+from aejax.detection.rows import as_rows, as_stored, check_finite, training_rows
+from aejax.detection.threshold import check_rule
+from aejax.training.members import Member
+
+LOST = Alarm(kind="lost values", size=1.0, text="a quarter or more of a feature's")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What networks that are trained together are made of.
+
+    Attributes:
+        x: all rows that they see, as compiled programs take them, [n, ...].
+        schema: of the rows.
+        members: what each trains on, by position.
+        calibrating: of each, positions of the rows that its threshold is set on, and what is
+            normal is learnt from.
+        lost: sentences about values that float32 doesn't hold.
+    """
+
+    x: np.ndarray
+    schema: Schema
+    members: list[Member]
+    calibrating: list[np.ndarray]
+    lost: list[str] = dataclasses.field(default_factory=list)
+
+    def normal(self, at: Sequence[int]) -> list[Picked]:
+        """Of some networks the rows that thresholds are set on."""
+        return [Picked(self.x, self.calibrating[number]) for number in at]
+
+    def trained_on(self, at: Sequence[int]) -> list[Picked]:
+        """Of some networks their training rows."""
+        return [Picked(self.x, self.members[number].training) for number in at]
+
+    def scaled(self, at: Sequence[int]) -> list[Picked]:
+        """Of some networks the rows that their scalers are fitted on."""
+        return [Picked(self.x, scaled_rows(self.members[number])) for number in at]
+
+
+def plan_alike(
+    configs: Sequence[Config],
+    x_train: Any,
+    *,
+    x_validation: Any = None,
+    x_scale: Any = None,
+    rows: Sequence[np.ndarray] | None = None,
+    calibrated: int | None = None,
+    schema: Schema | None = None,
+) -> Plan:
+    """A plan of networks that see the same rows.
+
+    Args:
+        configs: one for each.
+        x_train: as in `fit`, in memory.
+        x_validation: likewise, as `x_scale`.
+        x_scale: rows that scalers are fitted on.
+        rows: of each the positions of its rows; None gives all rows to all.
+        calibrated: how many rows thresholds are set on, if these are others.
+        schema: of the rows; None infers it.
+
+    Raises:
+        InputError: if rows don't fit or aren't in memory, or there are too few.
+    """
+    if isinstance(x_train, DiskRows):
+        raise InputError(
+            f"several networks were asked for, and the rows take {x_train.nbytes:,} bytes; "
+            "allowed: rows that fit in memory, or a higher memory limit"
+        )
+    given, schema, lost = training_rows(x_train, schema, configs[0].columns)
+    stored = [as_stored(given, schema)]
+    for more in (x_validation, x_scale):
+        none = stored[0][:0]
+        stored.append(none if more is None else as_stored(as_rows(more, schema)[0], schema))
+    for own in stored:
+        check_finite(own, schema)
+    x = np.concatenate(stored) if len(stored[1]) or len(stored[2]) else stored[0]
+    ends = np.cumsum([len(own) for own in stored])
+    everything = np.arange(ends[0])
+    members, calibrating = [], []
+    for number, config in enumerate(configs):
+        own_rows = everything if rows is None else rows[number]
+        if x_validation is None:
+            member = new_member(config, own_rows, number)
+            calibrating.append(calibrating_rows(member))
+        else:
+            held = np.arange(ends[0], ends[1])
+            member = Member(config=config, training=own_rows, validation=held)
+            # Rows that were given may hold anomalies.
+            calibrating.append(member.training)
+        if x_scale is not None:
+            member = dataclasses.replace(member, scaling=np.arange(ends[1], ends[2]))
+        count = len(calibrating[-1]) if calibrated is None else calibrated
+        check_rule(config.rule, count)
+        members.append(member)
+    return Plan(x=x, schema=schema, members=members, calibrating=calibrating, lost=lost)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupPlan(Plan):
+    """A plan of networks that see a group's rows each.
+
+    Attributes:
+        names: of the groups.
+        skipped: groups that can't be trained, and why.
+        offsets: what is subtracted of each group's rows, float64 [groups, features], or None.
+        alarms: of each group, about its rows.
+        fingerprint: SHA-256 of which group each row belongs to, in hexadecimal.
+    """
+
+    names: list[str]
+    skipped: dict[str, str]
+    offsets: np.ndarray | None
+    alarms: list[tuple[Alarm, ...]]
+    fingerprint: str
+
+
+def plan_groups(
+    config: Config,
+    x: Any,
+    groups: Any,
+    *,
+    least_rows: int | None = None,
+    schema: Schema | None = None,
+) -> GroupPlan:
+    """A plan of a network for each group of rows.
+
+    Args:
+        config: all settings, the same for all groups.
+        x: normal rows of all groups, as in `fit`, in memory.
+        groups: each row's group, [n], or the name of the column that holds it.
+        least_rows: groups with fewer rows are left out; None refuses them if they can't be
+            trained.
+        schema: of the rows; None infers it.
+
+    Raises:
+        InputError: if rows don't fit, a group has too few, or no group is left.
+    """
+    if isinstance(x, DiskRows):
+        raise InputError(
+            f"groups are given, and the rows take {x.nbytes:,} bytes; allowed: rows that fit in "
+            "memory, or a higher memory limit"
+        )
+    x, groups = without_groups(x, groups)
+    offsets = None
+    told: list[str] = []
+    if config.columns.kinds == "mixed":
+        given, schema, told = training_rows(x, schema, config.columns)
+        names, positions = group_positions(groups, len(given))
+        there = ~np.isnan(given).all(axis=1)
+        given, positions = given[there], positions[there]
+        lost = np.zeros(len(names), bool)
+    else:
+        if schema is None:
+            x, schema = named_features(x, config.columns)
+        # Each group has an offset of its own.
+        given, schema = as_rows(x, None if schema is None else schema.with_offset(None))
+        names, positions = group_positions(groups, len(given))
+        lost = np.zeros(len(names), bool)
+    if not len(given):
+        raise InputError("training rows: found 0; allowed: at least 1")
+    rows_of = rows_of_groups(positions, len(names))
+    if schema.columns is None and is_wide(given.dtype) and schema.dtype != "uint8":
+        shifts, lost = offsets_of_groups(given, rows_of)
+        if shifts.any():
+            offsets, schema = shifts, dataclasses.replace(schema, dtype="float64")
+            given = less_each(given, offsets, positions)
+    stored = as_stored(given, schema)
+    check_finite(stored, schema)
+    members, numbers, skipped = _members(config, names, rows_of, least_rows)
+    total = hashlib.sha256("\x00".join(names).encode())
+    total.update(np.ascontiguousarray(positions, np.int64).tobytes())
+    return GroupPlan(
+        x=stored,
+        schema=schema,
+        members=members,
+        calibrating=[calibrating_rows(member) for member in members],
+        lost=told,
+        names=[names[number] for number in numbers],
+        skipped=skipped,
+        offsets=None if offsets is None else offsets[numbers],
+        alarms=[(LOST,) if lost[number] else () for number in numbers],
+        fingerprint=total.hexdigest(),
+    )
+
+
+def _members(
+    config: Config,
+    names: Sequence[str],
+    rows_of: Sequence[np.ndarray],
+    least_rows: int | None,
+) -> tuple[list[Member], list[int], dict[str, str]]:
+    """Members, the numbers of their groups, and why other groups have none."""
+    least = 2 if config.train.validation_fraction > 0 else 1
+    if least_rows is not None and least_rows < least:
+        raise InputError(f"least_rows is {least_rows}; allowed: at least {least}")
+    members, chosen, skipped = [], [], {}
+    for number, (name, rows) in enumerate(zip(names, rows_of, strict=True)):
+        try:
+            if len(rows) < (least_rows or least):
+                raise InputError(
+                    f"it has {len(rows)} training rows; allowed: at least {least_rows or least}"
+                )
+            member = new_member(config, rows, number)
+            check_rule(config.rule, len(calibrating_rows(member)))
+        except InputError as error:
+            if least_rows is None:
+                raise InputError(
+                    f"group {name!r}: {error} (least_rows, --least-rows, leaves small ones out)"
+                ) from None
+            skipped[name] = str(error)
+            continue
+        members.append(member)
+        chosen.append(number)
+    if not members:
+        raise InputError(f"groups: none of {len(names)} can be trained; {first_of(skipped)}")
+    return members, chosen, skipped
+
+
+def first_of(problems: Mapping[Any, str]) -> str:
+    """The first of some problems, in words."""
+    name = next(iter(problems))
+    return f"the first is {name!r}: {problems[name]}"
+
+
+def refuse(what: str, **values: Any) -> None:
+    """Refuse arguments that have no meaning for several networks.
+
+    Args:
+        what: they are.
+        values: by name; None where they weren't given.
+    """
+    for name, value in values.items():
+        if value is not None:
+            raise InputError(f"{name} is given with {what}; allowed: with one network")
