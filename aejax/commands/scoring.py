@@ -95,7 +95,7 @@ class Score:
         """Score the files."""
         from aejax.config import InputError
         from aejax.data.rows import Selection
-        from aejax.detection.stability import LEAST_ROWS_FOR_DRIFT
+        from aejax.detection.drift import LEAST_ROWS_FOR_DRIFT
         from aejax.scoring.row_scorer import load_scorer
         from aejax.scoring.stream import score_files
 

@@ -735,6 +735,11 @@ class Detector:
         return own_programs(self.scorer, one, self.schema.shape, self.config)
 
     @property
+    def threshold_value(self) -> float | None:
+        """Above which any row is flagged; None without a threshold, or where each group has one."""
+        return self.threshold.value if isinstance(self.threshold, Threshold) else None
+
+    @property
     def is_stacked(self) -> bool:
         """Whether arrays have a leading axis of networks."""
         return self.combine is not None or self.groups is not None

@@ -161,7 +161,7 @@ def groups_of_files(
     others = dataclasses.replace(selection, key_columns=(*selection.key_columns, column))
     features = schema_of_files(config, path, others, schema, groups=True)
     x, y, groups, schema = read_groups(path, selection, column, features=features)
-    files.check_finite(x, schema, path)
+    files.check_finite(x, schema, str(path))
     normal = np.ones(len(x), bool) if y is None else y == 0
     return GroupRows(x, normal, y is not None, groups, schema)
 

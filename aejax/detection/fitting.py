@@ -106,6 +106,7 @@ def fit(
     combine: Combine = "mean",
     vary: Vary | None = None,
     groups: Any = None,
+    group_column: str | None = None,
     least_rows: int | None = None,
     x_validation: Any = None,
     x_scale: Any = None,
@@ -154,6 +155,7 @@ def fit(
         vary: what members differ in besides the seed.
         groups: each row's group, [n], of text or whole numbers; or the name of the column that
             holds it.
+        group_column: what the column of groups is called in files, if `groups` isn't its name.
         least_rows: groups with fewer rows are left out and listed in `groups.skipped`; None
             refuses them if they can't be trained.
         x_validation: rows for the validation loss; None holds out
@@ -246,7 +248,7 @@ def fit(
         )
     with contextlib.ExitStack() as stack:
         told: list[str] = []
-        column = groups if isinstance(groups, str) else "group"
+        column = group_column or (groups if isinstance(groups, str) else "group")
         if isinstance(x_train, (str, os.PathLike)):
             x_train, groups, schema, told = stack.enter_context(
                 _read(

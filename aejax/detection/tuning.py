@@ -19,7 +19,7 @@ from aejax.detection.cross_validation import (
     cross_validate,
     split_folds,
 )
-from aejax.detection.population import kinds
+from aejax.detection.members import programs_of
 from aejax.detection.rows import as_stored, check_finite, stored_array, training_rows
 from aejax.detection.stability import tell
 from aejax.detection.trials import Search, Trial, Tuning
@@ -140,7 +140,7 @@ def tune(
         folds=folds,
         seed=seed,
         asked=configurations,
-        programs=len(kinds(configs)),
+        programs=programs_of(configs),
         space=space,
     )
 

@@ -207,6 +207,6 @@ class EstimatorCore(BaseEstimator):
 
     @property
     def _threshold(self) -> float:
-        threshold = self.detector_.threshold
+        threshold = self.detector_.threshold_value
         assert threshold is not None  # `_fit` set it.
-        return threshold.value
+        return threshold

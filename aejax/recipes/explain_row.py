@@ -16,8 +16,7 @@ from aejax.data.missing import check_cells
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.group_loading import is_groups, load_groups
-from aejax.detection.groups import GroupDetector
+from aejax.detection.groups import Groups
 from aejax.detection.loading import load
 from aejax.detection.wording import in_words
 from aejax.reporting.contents import Examples
@@ -59,20 +58,22 @@ def explain_row(
         InputError: if there is no such row, or it can't be scored.
     """
     selection, of_group = selection or Selection(), {}
-    if is_groups(folder):
-        detector, x = _of_group(load_groups(folder), path, row, selection, group_column)
-        table, of_group = None, {"group": detector.provenance["group"]}
+    detector = load(folder)
+    if detector.groups is not None:
+        column = group_column or detector.groups.column
+        selection = dataclasses.replace(selection, key_columns=(column,))
     elif group_column is not None:
-        raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
-    else:
-        detector = load(folder)
-        x, table = _row(detector.schema, path, row, selection)
+        raise InputError(f"group_column is {group_column!r}; allowed without groups: none")
+    x, table = _row(detector.schema, path, row, selection)
+    if detector.groups is not None:
+        name = _group(detector.groups, path, row, table, column)
+        detector, of_group = detector.member(name), {"group": name}
     x = detector.prepare(x)
     scaled, expected = detector.reconstruct_rows(x)
     top = min(top, detector.schema.features)
     scores, positions, errors = detector.explain_rows(x, top=top)
     usual = detector.usual_errors
-    threshold = None if detector.threshold is None else detector.threshold.value
+    threshold = detector.threshold_value
     words = None if detector.schema.columns is None else in_words(detector, x, table)
     if picture is not None and words is not None:
         raise InputError("--picture is given; allowed: rows of numbers (this table is mixed)")
@@ -102,21 +103,16 @@ def explain_row(
     }
 
 
-def _of_group(
-    groups: GroupDetector, path: Path, row: int, selection: Selection, column: str | None
-) -> tuple[Detector, np.ndarray]:
-    """One row, and the detector of its group."""
-    column = column or groups.column
-    keyed = dataclasses.replace(selection, key_columns=(column,))
-    x, keys = _row(groups.schema, path, row, keyed)
+def _group(groups: Groups, path: Path, row: int, keys: pa.Table | None, column: str) -> str:
+    """The group of one row."""
     if keys is None:
         raise InputError(f"{path} has no columns with names; allowed with groups: CSV, Parquet")
     texts, members = positions_of(keys, column, groups.names)
-    name = texts[0].as_py()
+    name: str = texts[0].as_py()
     if members[0] < 0:
         why = groups.why_not(name) if name else "is empty"
         raise InputError(f"{path}: row {row}: {column} {why}; allowed: a group that has one")
-    return groups.member(name), x
+    return name
 
 
 def _row(
@@ -128,20 +124,21 @@ def _row(
     mixed = schema.columns is not None
     if mixed:
         # Handed through as keys are, to quote values that training never saw.
-        selection = dataclasses.replace(selection, key_columns=schema.sources or ())
+        columns = dict.fromkeys([*selection.key_columns, *(schema.sources or ())])
+        selection = dataclasses.replace(selection, key_columns=tuple(columns))
     opened = files.open_rows(path, selection, expected=schema)
     seen = 0
     for block in opened.blocks(READ_ROWS):
         if row < seen + len(block.x):
             x = block.x[row - seen : row - seen + 1]
-            keys = None if block.keys is None else block.keys.slice(row - seen, 1)
+            cells = None if block.keys is None else block.keys.slice(row - seen, 1)
             if mixed and row - seen in block.bad:
                 raise InputError(f"{path}: row {row}: {block.bad[row - seen]}")
             if mixed:
                 check_cells(x, schema, f"{path}, row {row}")
             elif not np.isfinite(x).all():
                 raise InputError(f"{path}: row {row} holds NaN or infinity; allowed: numbers")
-            return x, keys
+            return x, cells
         seen += len(block.x)
     raise InputError(f"row is {row}; allowed: 0 to {seen - 1}, the rows of {path}")
 

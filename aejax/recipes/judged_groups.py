@@ -12,8 +12,9 @@ import numpy as np
 
 from aejax.config import to_dict
 from aejax.config.durable import write_file
-from aejax.detection.groups import GroupDetector
+from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
+from aejax.detection.threshold import GroupThresholds
 from aejax.reporting.groups_contents import GroupsReport
 from aejax.reporting.groups_page import write_groups_report
 
@@ -36,7 +37,7 @@ class Judged:
 
 
 def judge_groups(
-    detector: GroupDetector, x: np.ndarray, groups: np.ndarray, y: np.ndarray | None
+    detector: Detector, x: np.ndarray, groups: np.ndarray, y: np.ndarray | None
 ) -> Judged:
     """Score rows, those of groups without a detector left out.
 
@@ -46,13 +47,16 @@ def judge_groups(
         groups: each row's group, text [n].
         y: labels, 1 for an anomaly, or None where all rows are normal.
     """
-    places = detector.places(groups, len(x))
+    of_groups, thresholds = detector.groups, detector.threshold
+    assert of_groups is not None
+    assert thresholds is not None
+    places = of_groups.places(groups, len(x))
     known = places >= 0
     members, x = places[known], x[known]
     y = np.zeros(len(x), np.int8) if y is None else y[known]
-    scores = detector.score_members(detector.prepare_members(x, members), members)
-    count = len(detector.names)
-    flags = (scores > detector.thresholds[members]) & (y == 0)
+    scores = detector.score_rows(detector.less_offset(x, members), members=members)
+    count = len(of_groups)
+    flags = thresholds.flags(scores, members) & (y == 0)
     order = np.argsort(members, kind="stable")
     bounds = np.searchsorted(members[order], np.arange(count + 1))
     anomalous = np.bincount(members[y != 0], minlength=count)
@@ -61,7 +65,7 @@ def judge_groups(
         own = order[bounds[at] : bounds[at + 1]]
         if anomalous[at] < len(own):
             found = evaluate(scores[own], y[own], None, bootstrap=0)
-            areas[detector.names[at]] = found["auroc"]["value"]
+            areas[of_groups.names[at]] = found["auroc"]["value"]
     return Judged(
         rows=np.bincount(members, minlength=count) - anomalous,
         flagged=np.bincount(members[flags], minlength=count),
@@ -69,25 +73,29 @@ def judge_groups(
     )
 
 
-def write_table(detector: GroupDetector, judged: Judged, path: Path) -> None:
+def write_table(detector: Detector, judged: Judged, path: Path) -> None:
     """A line for every group, those without a detector last."""
     fields = ("rows", "threshold", "best_epoch", "loss", "validation_loss", "error_left")
     more = ("normal_rows_flagged", "auroc", "alarms", "problem")
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow([detector.column, *fields, *more])
-    for group, flagged in zip(detector.groups, judged.flagged.tolist(), strict=True):
-        facts = (group.rows, group.threshold.value, group.best_epoch, group.loss)
+    groups, thresholds = detector.groups, detector.threshold
+    assert groups is not None
+    assert isinstance(thresholds, GroupThresholds)
+    table.writerow([groups.column, *fields, *more])
+    seen_of = zip(groups.each, thresholds.values.tolist(), judged.flagged.tolist(), strict=True)
+    for group, threshold, flagged in seen_of:
+        facts = (group.rows, threshold, group.best_epoch, group.loss)
         told = ". ".join(alarm.text for alarm in group.alarms) or None
         seen = (flagged, judged.areas.get(group.name), told, None)
         table.writerow([group.name, *facts, group.validation_loss, group.error_left, *seen])
-    for name, problem in detector.skipped.items():
+    for name, problem in groups.skipped.items():
         table.writerow([name, *[None] * (len(fields) + len(more) - 1), problem])
     write_file(path, text.getvalue())
 
 
 def write_report(
-    detector: GroupDetector,
+    detector: Detector,
     judged: Judged,
     out: Path,
     *,
@@ -96,10 +104,12 @@ def write_report(
     environment: Mapping[str, str],
 ) -> Path:
     """Write the run's report; returns the page's path."""
+    groups = detector.groups
+    assert groups is not None
     return write_groups_report(
         GroupsReport(
             title=f"Detectors for the groups of {name}",
-            subtitle=f"One for each {detector.column}, trained on the normal rows of {name} that "
+            subtitle=f"One for each {groups.column}, trained on the normal rows of {name} that "
             "are its own, with a threshold of its own.",
             config=to_dict(detector.config),
             detector=detector,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,15 @@ from aejax.config import Config, InputError, Rule, rule_text
 from aejax.config.rules import least_scores, needs_labels
 from aejax.data import files
 from aejax.data.batches import data_fingerprint
-from aejax.data.groups import group_positions, read_groups
+from aejax.data.groups import read_groups
 from aejax.data.rows import Selection
 from aejax.detection import artifact
-from aejax.detection.file_rows import schema_of_files
-from aejax.detection.group_fitting import check_config, fit_groups
-from aejax.detection.group_loading import load_groups
-from aejax.detection.group_parts import groups_fingerprint
+from aejax.detection.detector import Detector
+from aejax.detection.file_rows import groups_of_files
+from aejax.detection.fitting import fit
+from aejax.detection.loading import load
+from aejax.detection.members import check_member
+from aejax.detection.threshold import GroupThresholds
 from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
 from aejax.recipes.runner import versions
 from aejax.reporting.report import write_metrics
@@ -57,7 +60,7 @@ def train_groups_on_file(
         out: the run's folder.
         column: that names groups.
         selection: which columns are labels and features.
-        least_rows: as in `fit_groups`.
+        least_rows: as in `fit`.
         overwrite: replace what the folder holds.
         progress: whether to draw a progress bar on stderr.
         should_stop: asked now and then; True raises `Interrupted`.
@@ -65,31 +68,29 @@ def train_groups_on_file(
     Raises:
         InputError: naming the file and the column, row or group that can't be used.
     """
-    check_config(config)
+    check_member(config)
     clock = time.monotonic()
-    others = dataclasses.replace(selection, key_columns=(*selection.key_columns, column))
-    features = schema_of_files(config, path, others, groups=True)
-    x, y, groups, schema = read_groups(path, selection, column, features=features)
-    files.check_finite(x, schema, path)
-    normal = np.ones(len(x), bool) if y is None else y == 0
+    read = groups_of_files(config, path, column, selection)
+    x, normal, groups, schema = read.x, read.normal, read.groups, read.schema
+    y = (~normal).astype(np.int8) if read.labelled else None
     data = {
         "input": path.name,
         "selection": dataclasses.asdict(selection),
         "group_column": column,
         "least_rows": least_rows,
         "rows": data_fingerprint(x),
-        "groups": groups_fingerprint(*group_positions(groups, len(x))),
+        "groups": hashlib.sha256("\x00".join(groups.tolist()).encode()).hexdigest(),
         "labels": None if y is None else data_fingerprint(y),
     }
     claim(out, config, schema, data, overwrite=overwrite)
     seconds = {"data": time.monotonic() - clock}
     clock = time.monotonic()
     environment = versions()
-    detector = fit_groups(
+    detector = fit(
         config,
         x[normal],
-        groups[normal],
-        column=column,
+        groups=groups[normal],
+        group_column=column,
         least_rows=least_rows,
         schema=schema,
         folder=out,
@@ -101,22 +102,25 @@ def train_groups_on_file(
     seconds["train"] = time.monotonic() - clock
     clock = time.monotonic()
     # Scored as loaded from disk, so that the numbers speak of the artifact.
-    detector = load_groups(out / "detector")
+    detector = load(out / "detector")
+    of_groups, thresholds = detector.groups, detector.threshold
+    assert of_groups is not None
+    assert isinstance(thresholds, GroupThresholds)
     judged = judge_groups(detector, x, groups, y)
     areas = judged.areas
     seconds["score"] = time.monotonic() - clock
     write_table(detector, judged, out / TABLE)
     measured: dict[str, float] = {
-        "groups": len(detector.groups),
-        "skipped_groups": len(detector.skipped),
-        "groups_with_alarms": sum(bool(group.alarms) for group in detector.groups),
-        "median_threshold": float(np.median(detector.thresholds)),
+        "groups": len(of_groups),
+        "skipped_groups": len(of_groups.skipped),
+        "groups_with_alarms": sum(bool(group.alarms) for group in of_groups.each),
+        "median_threshold": float(np.median(thresholds.values)),
         "flagged_of_normal_rows": float(judged.flagged.sum() / max(judged.rows.sum(), 1)),
     }
     if areas:
         measured["groups_with_anomalies"] = len(areas)
         measured["mean_auroc"] = float(np.mean(list(areas.values())))
-    metrics = {"rows": int(normal.sum()), "skipped": detector.skipped}
+    metrics = {"rows": int(normal.sum()), "skipped": of_groups.skipped}
     written = write_metrics(out, {}, measured, metrics, seconds, environment)
     write_group_card(detector, written, out)
     page = write_report(
@@ -125,7 +129,7 @@ def train_groups_on_file(
     return {
         "run": str(out),
         "measured": measured,
-        "skipped": dict(list(detector.skipped.items())[:SKIPPED_SHOWN]),
+        "skipped": dict(list(of_groups.skipped.items())[:SKIPPED_SHOWN]),
         **({"left_out": dict(schema.dropped)} if schema.dropped else {}),
         "seconds": seconds,
         "table": str(out / TABLE),
@@ -134,7 +138,7 @@ def train_groups_on_file(
 
 
 def calibrate_groups_on_file(
-    folder: Path, path: Path | None, rule: Rule, *, selection: Selection
+    detector: Detector, folder: Path, path: Path | None, rule: Rule, *, selection: Selection
 ) -> dict[str, Any]:
     """Set the thresholds of saved detectors anew, each on its group's normal rows of a file.
 
@@ -148,14 +152,17 @@ def calibrate_groups_on_file(
             f"rule is {rule_text(rule)!r} and --input is {path}; "
             "allowed with groups: a rule on normal rows, and a file of them"
         )
-    detector = load_groups(folder)
-    x, y, groups, _ = read_groups(path, selection, detector.column, expected=detector.schema)
+    of_groups, before = detector.groups, detector.threshold
+    assert of_groups is not None
+    assert isinstance(before, GroupThresholds)
+    x, y, groups, _ = read_groups(path, selection, of_groups.column, expected=detector.schema)
     files.check_finite(x, detector.schema, path)
     if y is not None:
         x, groups = x[y == 0], groups[y == 0]
-    places = detector.places(groups, len(x))
+    places = of_groups.places(groups, len(x))
     known = places >= 0
-    changed = detector.calibrate(x[known], groups[known], rule=rule)
+    changed = detector.calibrate(x[known], groups=groups[known], rule=rule)
+    assert isinstance(changed.threshold, GroupThresholds)
     home = artifact.home(folder)
     changed.save(home)
     return {
@@ -164,6 +171,6 @@ def calibrate_groups_on_file(
         "rows": int(known.sum()),
         "rows_of_unknown_groups": int((~known).sum()),
         "groups_changed": len(np.unique(places[known])),
-        "median_threshold": float(np.median(changed.thresholds)),
-        "median_threshold_before": float(np.median(detector.thresholds)),
+        "median_threshold": float(np.median(changed.threshold.values)),
+        "median_threshold_before": float(np.median(before.values)),
     }

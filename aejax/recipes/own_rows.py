@@ -20,7 +20,6 @@ from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
-from aejax.detection.group_loading import is_groups
 from aejax.detection.loading import load
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.recipes.page import Story
@@ -163,15 +162,17 @@ def calibrate_on_file(
         InputError: if the folder holds no detector, the rows don't fit it, labels are
             missing that the rule needs, or the rule fails.
     """
-    if is_groups(folder):
+    detector = load(folder)
+    if detector.groups is not None:
         from aejax.recipes.own_groups import calibrate_groups_on_file
 
-        return calibrate_groups_on_file(folder, path, rule, selection=selection)
-    detector = load(folder)
+        return calibrate_groups_on_file(detector, folder, path, rule, selection=selection)
     if least_scores(rule) == 0:
         if path is not None:
             raise InputError(f"a file is given but the rule is {rule_text(rule)!r}; allowed: none")
-        return _keep(detector.with_threshold(fit_threshold(rule, ())), folder, detector.threshold)
+        return _keep(
+            detector.with_threshold(fit_threshold(rule, ())), folder, detector.threshold_value
+        )
     if path is None:
         raise InputError("--input is missing; allowed: without it a rule that needs no scores")
     x, y, schema = files.read(path, selection, expected=detector.schema)
@@ -179,7 +180,7 @@ def calibrate_on_file(
         kept = ~np.isnan(x).all(axis=1)
         x, y = x[kept], None if y is None else y[kept]
     files.check_finite(x, schema, path)
-    before = detector.threshold
+    before = detector.threshold_value
     if needs_labels(rule):
         detector = detector.calibrate(x, rule=rule, is_anomaly=y)
     else:
@@ -187,14 +188,14 @@ def calibrate_on_file(
     return _keep(detector, folder, before)
 
 
-def _keep(detector: Detector, folder: Path, before: Threshold | None) -> dict[str, Any]:
+def _keep(detector: Detector, folder: Path, before: float | None) -> dict[str, Any]:
     home = folder / "detector" if (folder / "detector").is_dir() else folder
     detector.save(home)
-    assert detector.threshold is not None
+    assert isinstance(detector.threshold, Threshold)
     return {
         "detector": str(home),
         "threshold": detector.threshold.value,
-        "before": None if before is None else before.value,
+        "before": before,
         "rule": rule_text(detector.threshold.rule),
         "rows": detector.threshold.rows,
     }

@@ -83,7 +83,7 @@ def write_page(
             history=detector.history,
             scores=scores,
             is_anomaly=experiment.is_anomaly,
-            threshold=None if detector.threshold is None else detector.threshold.value,
+            threshold=detector.threshold_value,
             metrics=metrics,
             published=story.published or None,
             measured=measured,

@@ -12,15 +12,15 @@ from typing import Any
 from aejax import __version__
 from aejax.config import Combine, Config, Vary
 from aejax.data.batches import data_fingerprint
-from aejax.detection.alarms import rows_seen_in_training
+from aejax.detection.alarms import record
+from aejax.detection.checks import rows_seen_in_training
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
 from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
-from aejax.detection.stability import record
 from aejax.recipes.page import Story, write_page
 from aejax.recipes.recipe import Draw, Experiment, Figures, Recipe, Watch
-from aejax.recipes.together import ensemble_identity, train_ensemble
+from aejax.recipes.together import ensemble_identity
 from aejax.training import processes
 from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
@@ -112,7 +112,7 @@ def run_experiment(
             detector only.
         draw: detector and rows -> further figures; of a single detector only.
         ensemble: train so many members, from the seed and those after it, and let them decide
-            together; None trains one detector. A stopped ensemble starts over.
+            together; None trains one detector.
         combine: how the members' scores become one.
         vary: what the members differ in besides their seeds.
         trained: what training would give, where it was trained together with others.
@@ -140,7 +140,7 @@ def run_experiment(
     environment = versions()
     if trained is not None:
         detector = _told(trained, {**story.identity, "versions": environment})
-    elif ensemble is None:
+    else:
         detector = fit(
             config,
             experiment.x_train,
@@ -148,23 +148,17 @@ def run_experiment(
             x_scale=experiment.x_scale,
             x_calibrate=experiment.x_calibrate,
             schema=experiment.schema,
+            members=ensemble,
+            combine=combine,
+            vary=vary,
             folder=out,
             tensorboard=tensorboard,
             progress=progress,
             should_stop=should_stop,
             provenance={**story.identity, "versions": environment},
-            watch=None if watch is None else lambda trained: watch(trained, experiment),
-            devices=devices,
-        )
-    else:
-        detector = train_ensemble(
-            config,
-            experiment,
-            members=ensemble,
-            combine=combine,
-            vary=vary,
-            provenance={**story.identity, "versions": environment},
-            progress=progress,
+            watch=None
+            if watch is None or ensemble is not None
+            else lambda trained: watch(trained, experiment),
             devices=devices,
         )
     seen = rows_seen_in_training(experiment.x_train, experiment.x_test)
@@ -188,7 +182,7 @@ def run_experiment(
     scores = detector.score(experiment.x_test)
     seconds["score"] = time.monotonic() - clock
     seconds["compile"] = compile_seconds() - compiling
-    threshold = None if detector.threshold is None else detector.threshold.value
+    threshold = detector.threshold_value
     metrics: dict[str, Any] = {"rows": len(scores), "threshold": threshold}
     if experiment.is_anomaly is not None:
         metrics = evaluate(scores, experiment.is_anomaly, threshold)

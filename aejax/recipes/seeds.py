@@ -10,7 +10,7 @@ import numpy as np
 
 from aejax.config import InputError, read_json
 from aejax.detection.detector import Detector
-from aejax.detection.seeds import fit_seeds
+from aejax.detection.population import fit_population
 from aejax.recipes.recipe import Recipe, Study
 from aejax.recipes.runner import seeded, versions
 from aejax.recipes.studies import run_any
@@ -113,7 +113,7 @@ def _train_together(
     if not seeds:
         return {}
     experiment = recipe.prepare(quick)
-    population = fit_seeds(
+    population = fit_population(
         [seeded(recipe, seed, quick) for seed in seeds],
         experiment.x_train,
         x_validation=experiment.x_validation,

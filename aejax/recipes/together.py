@@ -6,11 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from aejax.config import Combine, Config, InputError, Vary
-from aejax.data.disk_rows import DiskRows
-from aejax.detection.detector import Detector
-from aejax.detection.ensemble import fit_ensemble
-from aejax.recipes.recipe import Experiment
+from aejax.config import Combine, InputError, Vary
 from aejax.training import processes
 
 
@@ -39,34 +35,3 @@ def ensemble_identity(
     together |= {} if combine == "mean" else {"combine": combine}
     together |= {} if vary is None else {"vary": dataclasses.asdict(vary)}
     return together
-
-
-def train_ensemble(config: Config, experiment: Experiment, *, members: int, **how: Any) -> Detector:
-    """An ensemble of an experiment's configuration.
-
-    Args:
-        config: all settings.
-        experiment: the rows.
-        members: how many.
-        how: as in `fit_ensemble`.
-
-    Raises:
-        InputError: if rows don't fit in memory, or as `fit_ensemble` does.
-    """
-    if isinstance(experiment.x_train, DiskRows):
-        raise InputError(
-            f"an ensemble was asked for, and the rows take {experiment.x_train.nbytes:,} "
-            "bytes; allowed: rows that fit in memory, or a higher --memory-limit"
-        )
-    detector = fit_ensemble(
-        config,
-        experiment.x_train,
-        members=members,
-        x_validation=experiment.x_validation,
-        x_scale=experiment.x_scale,
-        schema=experiment.schema,
-        **how,
-    )
-    if experiment.x_calibrate is None:
-        return detector
-    return detector.calibrate(experiment.x_calibrate)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aejax.detection.group_curves import LOSSES, QUANTILES
+from aejax.detection.curves import LOSSES, QUANTILES
 from aejax.reporting.groups_contents import Floats
 from aejax.reporting.markup import number
 from aejax.reporting.style import (

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aejax.config.rules import share_above
-from aejax.detection.group import Group
+from aejax.detection.threshold import Threshold
 from aejax.reporting.group_plots import in_percent
 from aejax.reporting.groups_contents import Floats, GroupsReport
 from aejax.reporting.markup import Markup, element, join, number, percent, shorten, table
@@ -47,7 +47,9 @@ def notable_groups(report: GroupsReport) -> list[Notable]:
     def add(order: list[int], words: str) -> None:
         for at in order[:MOST_OF_A_KIND]:
             if at in reasons or len(reasons) < MOST_SHOWN:
-                reasons.setdefault(at, []).append(words.format(rows=groups[at].threshold.rows))
+                reasons.setdefault(at, []).append(
+                    words.format(rows=report.thresholds.each[at].rows)
+                )
 
     groups, shares = report.groups, report.shares
     alarmed = [at for at, group in enumerate(groups) if group.alarms]
@@ -61,17 +63,19 @@ def notable_groups(report: GroupsReport) -> list[Notable]:
     if not np.isfinite(left).any():
         add(_beyond(report.numbers("loss")), "worst fit")
     add(_beyond(shares), "most flagged")
-    add(_beyond(report.detector.thresholds), "highest threshold")
-    calibrated = np.array([-group.threshold.rows for group in groups], np.float64)
-    few = [at for at in _falling(calibrated) if -calibrated[at] < _least(groups[at])]
+    add(_beyond(report.thresholds.values), "highest threshold")
+    calibrated = -report.thresholds.rows.astype(np.float64)
+    few = [
+        at for at in _falling(calibrated) if -calibrated[at] < _least(report.thresholds.each[at])
+    ]
     # What most groups have in common makes none stand out.
     add(few if len(few) <= len(groups) / 2 else [], "threshold rests on {rows:,} rows")
     return [Notable(at=at, why=tuple(why)) for at, why in reasons.items()]
 
 
-def _least(group: Group) -> float:
+def _least(threshold: Threshold) -> float:
     """Rows below which a quantile as far out as the rule's is the largest score, or beyond."""
-    share = share_above(group.threshold.rule)
+    share = share_above(threshold.rule)
     return 1 / share if share else 10.0
 
 
@@ -107,7 +111,7 @@ def notable_table(report: GroupsReport, found: list[Notable]) -> Markup:
             element("span", shorten(group.name, MOST_LETTERS)),
             element("span", "; ".join(one.why), title=". ".join(told) or None),
             number(group.rows),
-            number(group.threshold.value),
+            number(report.thresholds.each[one.at].value),
             number(None) if np.isnan(shares[one.at]) else percent(float(shares[one.at])),
         ]
         cells += [in_percent(float(left[one.at]))] if known else []

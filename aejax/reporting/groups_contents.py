@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aejax.config import InputError
-from aejax.detection.group import Group
-from aejax.detection.groups import GroupDetector
+from aejax.detection.detector import Detector
+from aejax.detection.groups import Group, Groups
+from aejax.detection.threshold import GroupThresholds
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -37,7 +38,7 @@ class GroupsReport:
     title: str
     subtitle: str
     config: Mapping[str, Any]
-    detector: GroupDetector
+    detector: Detector
     judged: Counts
     flagged: Counts
     areas: Mapping[str, float]
@@ -46,15 +47,27 @@ class GroupsReport:
     environment: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        count = len(self.detector.groups)
+        count = self.detector.members
         for name in ("judged", "flagged"):
             if (shape := getattr(self, name).shape) != (count,):
                 raise InputError(f"GroupsReport.{name} has shape {shape}; allowed: ({count},)")
 
     @property
+    def known(self) -> Groups:
+        """What is known of the groups."""
+        assert self.detector.groups is not None
+        return self.detector.groups
+
+    @property
     def groups(self) -> tuple[Group, ...]:
         """That have a detector."""
-        return self.detector.groups
+        return self.known.each
+
+    @property
+    def thresholds(self) -> GroupThresholds:
+        """Of the groups."""
+        assert isinstance(self.detector.threshold, GroupThresholds)
+        return self.detector.threshold
 
     @property
     def rows(self) -> Counts:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.detection.group_limits import limits_of
+from aejax.detection.limits import limits_of
 from aejax.reporting.group_plots import in_percent, loss_bands, spread
 from aejax.reporting.group_table import left_out_table, notable_groups, notable_table
 from aejax.reporting.groups_contents import GroupsReport
@@ -52,10 +52,10 @@ def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
 
 
 def _headline(report: GroupsReport) -> list[Markup]:
-    detector, rows = report.detector, report.rows
-    low, middle, high = np.quantile(detector.thresholds, [0, 0.5, 1]).tolist()
+    rows = report.rows
+    low, middle, high = np.quantile(report.thresholds.values, [0, 0.5, 1]).tolist()
     judged = int(report.judged.sum())
-    left_out = len(detector.skipped)
+    left_out = len(report.known.skipped)
     figures = [
         ("Groups", number(len(rows)), f"{left_out:,} left out" if left_out else "none left out"),
         (
@@ -88,7 +88,7 @@ def _headline(report: GroupsReport) -> list[Markup]:
 
 def _verdict(report: GroupsReport) -> str:
     groups, alarmed = report.groups, sum(bool(group.alarms) for group in report.groups)
-    sentence = f"{len(groups):,} groups of {report.detector.column!r} have a detector each"
+    sentence = f"{len(groups):,} groups of {report.known.column!r} have a detector each"
     if not alarmed:
         return f"{sentence}; none raised an alarm."
     return f"{sentence}; {alarmed:,} raised an alarm."
@@ -115,7 +115,7 @@ def _spread(report: GroupsReport) -> Section:
     checked = report.numbers("validation_loss")
     numbers = {
         "Rows": report.rows.astype(np.float64),
-        "Threshold": report.detector.thresholds,
+        "Threshold": report.thresholds.values,
         "Loss": report.numbers("loss"),
         "Validation loss": checked,
         "Error left": left,
@@ -206,7 +206,7 @@ def _training(report: GroupsReport) -> Section | None:
 
 
 def _left_out(report: GroupsReport) -> Section | None:
-    skipped = report.detector.skipped
+    skipped = report.known.skipped
     if not skipped:
         return None
     lede = element(

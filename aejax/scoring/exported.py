@@ -140,9 +140,12 @@ class ExportedScorer:
             return tuple(found) if isinstance(found, (tuple, list)) else (found,)
 
         size = asked or batch_size_for(len(rows), self.schema, self.config)
-        return self.batch_limit.run(
-            lambda size: map_batches(call, rows, size, self.schema.device_dtype), size
-        )
+        while True:
+            fitting = self.batch_limit.of(size)
+            try:
+                return map_batches(call, rows, fitting, self.schema.device_dtype)
+            except jax.errors.JaxRuntimeError as error:
+                self.batch_limit.halve(fitting, error)
 
 
 def load_export(folder: str | Path) -> ExportedScorer:

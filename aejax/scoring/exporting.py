@@ -19,7 +19,6 @@ from aejax.core import programs
 from aejax.data.packed import pack
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
-from aejax.detection.group_loading import is_groups, load_groups
 from aejax.detection.loading import load
 from aejax.models.backend import default_settings
 from aejax.scoring import export_folder, parity
@@ -61,15 +60,13 @@ def export_run(
     """
     if export_folder.is_export(run):
         raise InputError(f"{run} is an export already; allowed: a run or a detector")
-    if group is not None and not is_groups(run):
-        raise InputError(f"group is {group!r}; allowed with one detector: none")
-    if group is None and is_groups(run):
-        raise InputError(
-            f"{run} holds detectors of groups; allowed: one of them, by --group NAME "
-            "(in Python, by load_groups and member)"
-        )
+    detector = load(run)
+    if (group is None) != (detector.groups is None):
+        found = "is a detector of groups" if group is None else "has no groups"
+        allowed = "one of them, by --group NAME" if group is None else "no --group"
+        raise InputError(f"{run} {found}; allowed: {allowed}")
     return export_detector(
-        load(run) if group is None else load_groups(run).member(group),
+        detector if group is None else detector.member(group),
         out,
         format=format,
         # What was measured of all groups says nothing of one.
@@ -226,7 +223,7 @@ def check_parity(detector: Detector, exported: ExportedScorer) -> dict[str, Any]
 def _check_explained(
     detector: Detector, exported: ExportedScorer, rows: np.ndarray, names: list[str]
 ) -> float:
-    how = {"top": exported.top_features, "batch_size": parity.BATCH_SIZE}
+    how: Any = {"top": exported.top_features, "batch_size": parity.BATCH_SIZE}
     live, found = detector.explain_rows(rows, **how), exported.explain_rows(rows, **how)
     numbers = np.isfinite(live[2]).all(axis=1)
     if (live[1] != found[1])[numbers].any():

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from aejax.config.durable import written_aside
-from aejax.detection.group_drift import BINS, stability_indices
-from aejax.detection.stability import drift, least_drift
+from aejax.detection.alarms import drift_alarms
+from aejax.detection.drift import BINS, least_drift, population_stability
 from aejax.scoring.judging import COUNTED
 from aejax.scoring.manifest import FILES, Manifest
 
@@ -90,8 +90,8 @@ class Files:
         bins = self.counts[:, len(COUNTED) :].sum(axis=0)
         if not bins.any():
             return None, []
-        index = float(stability_indices(bins[None])[0])
-        return index, drift(index, int(bins.sum()), self.calibrated)
+        told = [alarm.sentence for alarm in drift_alarms(bins, self.calibrated)]
+        return float(population_stability(bins)), told
 
     def alarms(self, of_all: list[str]) -> list[str]:
         """A sentence if some of several files, or parts of one, have scores that have drifted.
@@ -160,4 +160,4 @@ class Files:
     def _indices(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Population stability indices [n], NaN where unknown, and above what they say so."""
         bins = counts[:, len(COUNTED) :]
-        return stability_indices(bins), least_drift(bins.sum(axis=1), self.calibrated)
+        return population_stability(bins), least_drift(bins.sum(axis=1), self.calibrated)

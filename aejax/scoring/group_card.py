@@ -16,15 +16,15 @@ from aejax import config as settings
 from aejax.config import score_text
 from aejax.config.durable import write_file
 from aejax.config.own import shown
-from aejax.detection.group_limits import limits_of
-from aejax.detection.groups import GroupDetector
+from aejax.detection.detector import Detector
+from aejax.detection.groups import Groups
+from aejax.detection.limits import limits_of
+from aejax.detection.threshold import GroupThresholds
 from aejax.scoring.export_folder import CARD
 from aejax.scoring.model_card import counted, facts_table, made_by, score_in_words, training_data
 
 
-def write_group_card(
-    detector: GroupDetector, metrics: Mapping[str, Any] | None, folder: Path
-) -> Path:
+def write_group_card(detector: Detector, metrics: Mapping[str, Any] | None, folder: Path) -> Path:
     """Write `MODEL_CARD.md`.
 
     Args:
@@ -40,17 +40,19 @@ def write_group_card(
     return path
 
 
-def group_card(detector: GroupDetector, metrics: Mapping[str, Any] | None = None) -> str:
+def group_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> str:
     """The card as Markdown."""
     schema = detector.schema
     kind = settings.to_dict(detector.config.model)["kind_name"].replace("-", " ")
-    many = counted(len(detector.groups), "detector")
+    groups = detector.groups
+    assert groups is not None
+    many = counted(len(groups), "detector")
     blocks = [
         f"# Model card: {many} of groups, each a {kind} autoencoder of "
         f"{counted(schema.features, 'feature')}",
-        _use(detector),
+        _use(detector, groups),
         training_data(schema, detector.provenance),
-        _groups(detector),
+        _groups(groups),
         _settings(detector),
         _quality(metrics or {}),
         _thresholds(detector),
@@ -69,13 +71,13 @@ def spread_of(values: np.ndarray) -> dict[str, float]:
     return {"lowest": low, "median": middle, "highest": high}
 
 
-def _use(detector: GroupDetector) -> str:
+def _use(detector: Detector, groups: Groups) -> str:
     error = score_in_words(
         detector.scorer.score, model="the group's model", rows="normal rows of the group"
     )
     return (
         "## Intended use\n\n"
-        f"They score rows by {error}. `{detector.column}` names a row's group. A row whose score "
+        f"They score rows by {error}. `{groups.column}` names a row's group. A row whose score "
         "is above its own group's threshold is flagged as an anomaly; scores of different groups "
         "compare only beside their thresholds. They point a person, or a further check, to "
         "unusual rows. They do not say why a row is unusual in the world, and no decision about "
@@ -83,13 +85,13 @@ def _use(detector: GroupDetector) -> str:
     )
 
 
-def _groups(detector: GroupDetector) -> str:
-    rows = np.array([group.rows for group in detector.groups], np.float64)
-    left = np.array([np.nan if g.error_left is None else g.error_left for g in detector.groups])
+def _groups(groups: Groups) -> str:
+    rows = np.array([group.rows for group in groups.each], np.float64)
+    left = np.array([np.nan if g.error_left is None else g.error_left for g in groups.each])
     lines: list[tuple[str, Any]] = [
-        ("column", detector.column),
-        ("groups with a detector", f"{len(detector.groups):,}"),
-        ("groups without one", f"{len(detector.skipped):,}"),
+        ("column", groups.column),
+        ("groups with a detector", f"{len(groups):,}"),
+        ("groups without one", f"{len(groups.skipped):,}"),
         ("rows of a group", spread_of(rows)),
     ]
     if found := spread_of(left):
@@ -97,8 +99,8 @@ def _groups(detector: GroupDetector) -> str:
     return f"## Groups\n\n{facts_table(lines)}"
 
 
-def _settings(detector: GroupDetector) -> str:
-    config, groups = detector.config, len(detector.groups)
+def _settings(detector: Detector) -> str:
+    config, groups = detector.config, detector.members
     leaves = jax.tree.leaves(detector.variables)
     lines: list[tuple[str, Any]] = [
         ("numbers in the model of a group", f"{sum(leaf.size for leaf in leaves) // groups:,}"),
@@ -120,18 +122,20 @@ def _quality(metrics: Mapping[str, Any]) -> str:
     return text + "\n\nMeasured on the rows of the run, those that were trained on included."
 
 
-def _thresholds(detector: GroupDetector) -> str:
-    rules = sorted({settings.rule_text(group.threshold.rule) for group in detector.groups})
-    scores = np.array([group.threshold.rows for group in detector.groups], np.float64)
+def _thresholds(detector: Detector) -> str:
+    thresholds = detector.threshold
+    if not isinstance(thresholds, GroupThresholds):
+        return "## Thresholds\n\nNone yet."
+    rules = sorted({settings.rule_text(threshold.rule) for threshold in thresholds.each})
     lines = [
         ("a group's own, by", ", ".join(rules)),
-        ("values", spread_of(detector.thresholds)),
-        ("scores that one rests on", spread_of(scores)),
+        ("values", spread_of(thresholds.values)),
+        ("scores that one rests on", spread_of(thresholds.rows.astype(np.float64))),
     ]
     return f"## Thresholds\n\n{facts_table(lines)}"
 
 
-def _limits(detector: GroupDetector, metrics: Mapping[str, Any]) -> str:
+def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
     said = [
         "A score is a distance from the group's training rows, not a probability. When the data "
         "drifts, scores rise for normal rows too: watch the share that is flagged, and calibrate "

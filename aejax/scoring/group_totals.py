@@ -21,10 +21,9 @@ import pyarrow.parquet as pq
 
 from aejax.config.durable import written_aside
 from aejax.data.groups import positions_of
-from aejax.detection.group_alarms import Alarm, drift_alarm, in_sentences
-from aejax.detection.group_drift import BINS, bins_of, stability_indices, tell_apart
-from aejax.detection.groups import GroupDetector
-from aejax.detection.stability import least_drift
+from aejax.detection.alarms import Alarm, drift_alarms, in_sentences
+from aejax.detection.drift import BINS, bins_of, least_drift, population_stability, tell_apart
+from aejax.detection.threshold import GroupThresholds
 from aejax.scoring.manifest import GROUPS
 
 # Groups without a detector that are named: files may hold any number of them.
@@ -55,13 +54,10 @@ class Groups:
     calibrated: np.ndarray
 
     @staticmethod
-    def of(detector: GroupDetector, column: str) -> Groups:
-        """The groups of a detector, with their name's column in the files."""
+    def of(names: tuple[str, ...], thresholds: GroupThresholds, column: str) -> Groups:
+        """Groups and their thresholds, with their names' column in the files."""
         return Groups(
-            column=column,
-            names=detector.names,
-            deciles=detector.deciles,
-            calibrated=np.array([group.threshold.rows for group in detector.groups]),
+            column=column, names=names, deciles=thresholds.deciles, calibrated=thresholds.rows
         )
 
     def of_part(self, file: pq.ParquetFile) -> dict[str, Any]:
@@ -86,7 +82,8 @@ class Groups:
             for at, chosen in enumerate((members >= 0, scored, flagged)):
                 counts[:, at] += np.bincount(members[chosen], minlength=size)
             own = members[scored]
-            places = own * BINS + bins_of(scores[scored], self.deciles[own])
+            places = bins_of(scores[scored], self.deciles, own)
+            places = (own * BINS + places)[places >= 0]
             bins += np.bincount(places, minlength=len(bins))
             others = texts.filter(pa.array(members < 0)).value_counts()
             for one in others.to_pylist():
@@ -230,16 +227,17 @@ class GroupTotals:
     def _indices(self) -> np.ndarray:
         """Each group's population stability index, float64 [groups]; NaN where none is known."""
         told = tell_apart(self.groups.deciles)
-        return np.where(told, stability_indices(self.counts[:, len(FIELDS) :]), np.nan)
+        return np.where(told, population_stability(self.counts[:, len(FIELDS) :]), np.nan)
 
     def _drifted(self) -> dict[str, list[Alarm]]:
         """The groups whose scores have drifted, by name."""
         indices, least = self._indices(), least_drift(self.counts[:, 1], self.groups.calibrated)
         found = np.flatnonzero(indices > least).tolist()
         return {
-            self.groups.names[at]: [alarm]
+            self.groups.names[at]: drift_alarms(
+                self.counts[at, len(FIELDS) :], int(self.groups.calibrated[at])
+            )
             for at in found
-            if (alarm := drift_alarm(float(indices[at]), float(least[at]))) is not None
         }
 
     def _least_shares(self) -> np.ndarray:

@@ -12,6 +12,8 @@ from aejax.config.durable import refused_as_input, written_aside
 from aejax.scoring import export_folder, manifest
 
 if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
+    from aejax.detection.groups import Groups
     from aejax.scoring.row_scorer import Described
 
 RUN_BYTES = 16 << 20
@@ -118,12 +120,11 @@ def _run(folder: Path) -> dict[str, Any]:
 def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     import jax
 
-    from aejax.detection.group_loading import is_groups
     from aejax.detection.loading import load
 
-    if is_groups(home):
-        return _groups(home, shapes)
     detector = load(home)
+    if detector.groups is not None:
+        return _groups(detector, detector.groups, shapes)
     schema = detector.schema.to_dict()
     leaves = jax.tree_util.tree_leaves_with_path(detector.variables)
     described = {
@@ -146,34 +147,36 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     return described
 
 
-def _groups(home: Path, shapes: bool) -> dict[str, Any]:
+def _groups(detector: Detector, groups: Groups, shapes: bool) -> dict[str, Any]:
     from collections import Counter
 
     import jax
     import numpy as np
 
-    from aejax.detection.group_limits import limits_of
-    from aejax.detection.group_loading import load_groups
+    from aejax.detection.limits import limits_of
+    from aejax.detection.threshold import GroupThresholds
     from aejax.scoring.group_card import spread_of
 
-    detector = load_groups(home)
     leaves = jax.tree.leaves(detector.variables["params"])
-    kinds = Counter(alarm.kind for group in detector.groups for alarm in group.alarms)
-    rows = np.array([group.rows for group in detector.groups], np.float64)
+    kinds = Counter(alarm.kind for group in groups.each for alarm in group.alarms)
+    rows = np.array([group.rows for group in groups.each], np.float64)
+    thresholds = detector.threshold
     described = {
         "kind": "detectors of groups",
         "epochs_done": detector.history[-1]["epoch"] if detector.history else None,
         "fingerprint": detector.fingerprint,
-        "groups": len(detector.groups),
-        "group_column": detector.column,
-        "rows": sum(group.rows for group in detector.groups),
+        "groups": len(groups),
+        "group_column": groups.column,
+        "rows": sum(group.rows for group in groups.each),
         "rows_of_a_group": spread_of(rows),
-        "thresholds": spread_of(detector.thresholds),
+        "thresholds": spread_of(thresholds.values)
+        if isinstance(thresholds, GroupThresholds)
+        else {},
         "alarms": dict(sorted(kinds.items())),
         "limits": limits_of(detector),
-        "skipped_groups": len(detector.skipped),
-        "skipped": dict(list(detector.skipped.items())[:SKIPPED_SHOWN]),
-        "parameters_of_a_group": sum(leaf.size for leaf in leaves) // len(detector.groups),
+        "skipped_groups": len(groups.skipped),
+        "skipped": dict(list(groups.skipped.items())[:SKIPPED_SHOWN]),
+        "parameters_of_a_group": sum(leaf.size for leaf in leaves) // len(groups),
         "schema": detector.schema.to_dict(),
         "config": settings.to_dict(detector.config),
         "provenance": detector.provenance,

@@ -17,11 +17,10 @@ from aejax.data.files import Rows
 from aejax.data.offsets import centred
 from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
-from aejax.detection.groups import GroupDetector
-from aejax.scoring.grouped import score_block
+from aejax.scoring.grouped import members_of
 from aejax.scoring.judging import Judge, Scored
 from aejax.scoring.parts import PartFile
-from aejax.scoring.row_scorer import RowScorer
+from aejax.scoring.row_scorer import RowScorer, groups_of
 from aejax.scoring.segment import Segment
 
 BLOCK_BYTES = 16 << 20
@@ -32,7 +31,7 @@ BLOCKS_AHEAD = BLOCKS_BEHIND = 2
 class Job:
     """What is the same for all rows."""
 
-    detector: RowScorer | GroupDetector
+    detector: RowScorer
     top_features: int
     layer: str | None
     batch_size: int
@@ -50,25 +49,26 @@ class Job:
 
     def score(self, block: Block) -> Scored:
         """Score a block, and explain its rows or write out their states where that was asked."""
-        block = dataclasses.replace(block, x=centred(block.x, self.detector.schema))
-        if isinstance(self.detector, GroupDetector):
-            return score_block(
-                self.detector,
-                block,
-                self.group_column,
-                top_features=self.top_features,
-                batch_size=self.batch_size,
-            )
+        of_groups, how = groups_of(self.detector), {}
+        scored = Scored(block, np.empty(0, np.float32))
+        x = centred(block.x, self.detector.schema)
+        if of_groups is not None:
+            members, refused = members_of(of_groups, block, self.group_column)
+            x = of_groups.less_offset(x, members)
+            how = {"members": members}
+            scored = scored._replace(members=members, refused=refused)
+        block = dataclasses.replace(block, x=x)
+        features = errors = None
         if not self.top_features:
-            scored = Scored(block, self.detector.score_rows(block.x, batch_size=self.batch_size))
+            scores = self.detector.score_rows(x, batch_size=self.batch_size, **how)
         else:
             scores, features, errors = self.detector.explain_rows(
-                block.x, top=self.top_features, batch_size=self.batch_size
+                x, top=self.top_features, batch_size=self.batch_size, **how
             )
-            scored = Scored(block, scores, features, errors)
+        scored = scored._replace(block=block, scores=scores, features=features, errors=errors)
         if self.layer is not None:
             assert isinstance(self.detector, Detector)
-            states = self.detector.state_rows(block.x, self.layer, batch_size=self.batch_size)
+            states = self.detector.state_rows(x, self.layer, batch_size=self.batch_size, **how)
             scored = scored._replace(states=states.reshape(len(states), -1))
         return scored._replace(batch_limit=self.detector.batch_limit.rows)
 
@@ -131,26 +131,19 @@ def write_part(job: Job, judge: Judge, rows: Rows, place: Place, path: Path) -> 
             part.abandon()
 
 
-def on_devices(
-    detector: RowScorer | GroupDetector, devices: int | None
-) -> tuple[RowScorer | GroupDetector, int]:
+def on_devices(detector: RowScorer, devices: int | None) -> tuple[RowScorer, int]:
     """What scores on so many devices of this process, and how many they are."""
     if isinstance(detector, Detector):
         place = mesh.on_devices(detector.devices if devices is None else devices)
         # All blocks take one compiled program, the last one's few rows too.
         return dataclasses.replace(detector, devices=place.devices), place.devices
     if devices not in (None, 1):
-        raise InputError(
-            f"devices is {devices}; allowed with an export or groups: 1 (a run of one detector "
-            "takes more)"
-        )
+        raise InputError(f"devices is {devices}; allowed with an export: 1 (a run takes more)")
     return detector, 1
 
 
-def check_layer(detector: RowScorer | GroupDetector, layer: str) -> None:
+def check_layer(detector: RowScorer, layer: str) -> None:
     """Refuse a layer that the detector doesn't have, and scorers that keep no states."""
-    if isinstance(detector, GroupDetector):
-        raise InputError(f"layer is {layer!r}; allowed with groups: none")
     if not isinstance(detector, Detector):
         raise InputError(f"layer is {layer!r}; allowed with an export: none (score with the run)")
     if detector.combine is not None:

@@ -18,8 +18,9 @@ from aejax.data.blocks import Block
 from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
 from aejax.data.schema import Schema
+from aejax.detection.drift import BINS, bins_of, known_deciles
 from aejax.detection.feature_drift import ROWS_OF_A_BLOCK, bin_counts
-from aejax.detection.group_drift import BINS, known_deciles
+from aejax.detection.threshold import GroupThresholds, Threshold
 from aejax.scoring.row_scorer import Described, usual_values_of
 
 # Kinds of bad rows, as a summary counts them.
@@ -46,11 +47,8 @@ class Scored(NamedTuple):
         errors: float32 [n, top], or None.
         states: float32 [n, neurons], or None.
         batch_limit: rows of the largest batch that the device held; None if as many as asked.
-        thresholds: each row's own, float64 [n], or None where there is one for all.
+        members: positions of the rows' groups, int32 [n], -1 for none; None without groups.
         refused: rows that nothing can score, by position: a kind, and why.
-        p_values: of each row's own threshold, float64 [n], or None.
-        bins: which of the ten bins of its own threshold each score is in, int [n], -1 where that
-            isn't known; None where there is one threshold for all.
     """
 
     block: Block
@@ -59,10 +57,8 @@ class Scored(NamedTuple):
     errors: np.ndarray | None = None
     states: np.ndarray | None = None
     batch_limit: int | None = None
-    thresholds: np.ndarray | None = None
+    members: np.ndarray | None = None
     refused: Mapping[int, tuple[str, str]] = MappingProxyType({})
-    p_values: np.ndarray | None = None
-    bins: np.ndarray | None = None
 
 
 class Judged(NamedTuple):
@@ -136,16 +132,15 @@ class Judge:
             columns |= self._origin(block)
         columns["row"] = pa.array(np.arange(block.first_row, block.first_row + count))
         columns["score"] = pa.array(scores, pa.float32(), mask=wrong)
-        if scored.thresholds is not None:
-            columns["threshold"] = pa.array(scored.thresholds, mask=wrong)
-        if self.p_values or scored.p_values is not None:
-            values = np.full(count, np.nan) if scored.p_values is None else scored.p_values
-            if threshold is not None:
-                values[~wrong] = threshold.p_values(scores[~wrong])
+        members = scored.members
+        if isinstance(threshold, GroupThresholds) and members is not None:
+            columns["threshold"] = pa.array(threshold.of(members), mask=wrong)
+        if self.p_values and threshold is not None:
+            values = np.full(count, np.nan)
+            own = None if members is None else members[~wrong]
+            values[~wrong] = threshold.p_values(scores[~wrong], own)
             columns["p_value"] = pa.array(values, mask=wrong)
-        flags = None if threshold is None else threshold.flags(scores)
-        if scored.thresholds is not None:
-            flags = scores > scored.thresholds
+        flags = None if threshold is None else threshold.flags(scores, members)
         columns["is_anomaly"] = (
             pa.nulls(count, pa.bool_()) if flags is None else pa.array(flags, mask=wrong)
         )
@@ -195,12 +190,10 @@ class Judge:
             flagged = 0 if flags is None else int(np.sum(flags[rows] & good))
             counts = np.zeros(len(COUNTED) + BINS, np.int64)
             counts[: len(COUNTED)] = run.rows, good.sum(), flagged
-            if scored.bins is not None:
-                own = scored.bins[rows][good]
+            if self.deciles is not None:
+                of_groups = None if scored.members is None else scored.members[rows][good]
+                own = bins_of(scored.scores[rows][good], self.deciles, of_groups)
                 counts[len(COUNTED) :] = np.bincount(own[own >= 0], minlength=BINS)
-            elif self.deciles is not None:
-                own = scored.scores[rows][good]
-                counts[len(COUNTED) :] = bin_counts(self.deciles[:, None], own[:, None])[:, 0]
             counted.append((run.file, counts))
         return counted
 
@@ -255,8 +248,11 @@ def gives_p_values(detector: Described) -> bool:
 def threshold_identity(detector: Described) -> dict[str, Any]:
     """What of a detector's threshold decides what is written."""
     threshold = detector.threshold
-    described: dict[str, Any] = {"threshold": None if threshold is None else threshold.value}
-    if threshold is not None and gives_p_values(detector):
+    described: dict[str, Any] = {"threshold": None}
+    if isinstance(threshold, Threshold):
+        described["threshold"] = threshold.value
+    if isinstance(threshold, GroupThresholds) or gives_p_values(detector):
+        assert threshold is not None
         settled = json.dumps(threshold.to_dict(), sort_keys=True).encode()
         described["threshold_calibration"] = hashlib.sha256(settled).hexdigest()
     return described

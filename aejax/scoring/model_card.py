@@ -20,7 +20,6 @@ from aejax.config.durable import write_file
 from aejax.config.scores import is_built_in
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.groups import GroupDetector
 from aejax.detection.threshold import Threshold
 from aejax.scoring.export_folder import CARD
 
@@ -193,8 +192,7 @@ def _interval(value: Any, told: str) -> list[tuple[str, str]]:
 def _thresholds(detector: Detector) -> str:
     if detector.threshold is None and not detector.thresholds:
         return "## Thresholds\n\nNone: it was not calibrated."
-    found: list[tuple[str, Threshold | None]] = [("in use", detector.threshold)]
-    found += list(detector.thresholds.items())
+    found = [("in use", detector.threshold), *detector.thresholds.items()]
     lines = [
         (
             name,
@@ -202,7 +200,7 @@ def _thresholds(detector: Detector) -> str:
             f"on {counted(kept.rows, 'score')}",
         )
         for name, kept in found
-        if kept is not None
+        if isinstance(kept, Threshold)
     ]
     return f"## Thresholds\n\n{facts_table(lines)}"
 
@@ -223,7 +221,7 @@ def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
         said.append("Columns are taken as numbers in the units that they had in training.")
     if not judged.get("anomalies"):
         said.append("It was not judged on labelled anomalies: how many it finds is unknown.")
-    if detector.threshold is not None and detector.threshold.rows < 1000:
+    if isinstance(detector.threshold, Threshold) and detector.threshold.rows < 1000:
         said.append(
             f"The threshold rests on {counted(detector.threshold.rows, 'score')}: "
             "the rate of false alarms is uncertain."
@@ -231,7 +229,7 @@ def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in said)
 
 
-def made_by(detector: Detector | GroupDetector, metrics: Mapping[str, Any]) -> str:
+def made_by(detector: Detector, metrics: Mapping[str, Any]) -> str:
     """The section on what made it."""
     provenance = detector.provenance
     versions = provenance.get("versions") or metrics.get("environment") or {}

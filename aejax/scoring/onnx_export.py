@@ -101,10 +101,10 @@ def to_onnx(detector: Detector) -> Any:
     score = graph.node("Identity", [score])
     graph.nodes[-1].output[0] = SCORE
     outputs = [helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, [ROWS])]
-    if detector.threshold is not None:
+    if detector.threshold_value is not None:
         # In float64, as everywhere: a value between two float32 scores must not round to one.
         exact = graph.node("Cast", [SCORE], to=TensorProto.DOUBLE)
-        graph.node("Greater", [exact, graph.constant(np.float64(detector.threshold.value))])
+        graph.node("Greater", [exact, graph.constant(np.float64(detector.threshold_value))])
         graph.nodes[-1].output[0] = FLAG
         outputs.append(helper.make_tensor_value_info(FLAG, TensorProto.BOOL, [ROWS]))
     given = schema.device_dtype if schema.offset is None else "float64"

@@ -17,12 +17,11 @@ from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
-from aejax.detection.groups import GroupDetector
-from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
+from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.job import Job, Place, on_devices, write_part
 from aejax.scoring.judging import Judge, threshold_identity
 from aejax.scoring.manifest import CONTINUES, part_name
-from aejax.scoring.row_scorer import RowScorer, load_scorer
+from aejax.scoring.row_scorer import RowScorer, groups_of, load_scorer
 from aejax.scoring.tally import PartTotals, part_totals
 
 COUNTED_ROWS = 1 << 16
@@ -79,8 +78,8 @@ class PartScorer:
                 f"scored; allowed: that of the job, {identity['model'][:12]}"
             )
         selection = source.selection
-        if isinstance(detector, GroupDetector):
-            selection = with_groups(detector, selection, job["group_column"])
+        if (of_groups := groups_of(detector)) is not None:
+            selection = with_groups(of_groups, selection, job["group_column"])
         self.rows = source.open(names, detector.schema, selection)
         self.groups = counted_groups(detector, selection.key_columns, names_files=self.rows.many)
         detector, devices = on_devices(detector, None)
@@ -116,9 +115,9 @@ class PartScorer:
         }
 
 
-def identity_of(detector: RowScorer | GroupDetector, column: str) -> dict[str, Any]:
+def identity_of(detector: RowScorer, column: str) -> dict[str, Any]:
     """What must be the same where parts are scored as where the job began."""
-    grouped = groups_identity(detector, column) if isinstance(detector, GroupDetector) else {}
+    grouped = {} if groups_of(detector) is None else {"group_column": column}
     return {"model": detector.fingerprint, **threshold_identity(detector), **grouped}
 
 

@@ -9,17 +9,17 @@ import numpy as np
 
 from aejax.config import Config
 from aejax.data.schema import Schema
+from aejax.detection.detector import Detector
 from aejax.detection.feature_drift import UsualValues
-from aejax.detection.group_loading import is_groups, load_groups
-from aejax.detection.groups import GroupDetector
+from aejax.detection.groups import Groups
 from aejax.detection.loading import load
 from aejax.detection.memory import BatchLimit
-from aejax.detection.threshold import Threshold
+from aejax.detection.threshold import GroupThresholds, Threshold
 from aejax.scoring import export_folder
 
 
 class Described(Protocol):
-    """What is known of anything that scores rows, detectors of groups too."""
+    """What is known of anything that scores rows."""
 
     @property
     def config(self) -> Config:
@@ -30,8 +30,8 @@ class Described(Protocol):
         """The rows it takes."""
 
     @property
-    def threshold(self) -> Threshold | None:
-        """Above which a row is flagged."""
+    def threshold(self) -> Threshold | GroupThresholds | None:
+        """Above which a row is flagged; of groups, one for each."""
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -58,11 +58,9 @@ class RowScorer(Described, Protocol):
         """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
 
 
-def load_scorer(folder: str | Path) -> RowScorer | GroupDetector:
-    """A detector of a run's or a detector's folder, or of groups, or an export: what is there."""
+def load_scorer(folder: str | Path) -> RowScorer:
+    """A detector of a run's or a detector's folder, or an export: what is there."""
     folder = Path(folder)
-    if is_groups(folder):
-        return load_groups(folder)
     if not export_folder.is_export(folder):
         return load(folder)
     # Scoring with a detector needs no jax.export.
@@ -71,10 +69,18 @@ def load_scorer(folder: str | Path) -> RowScorer | GroupDetector:
     return load_export(folder)
 
 
+def groups_of(detector: Described) -> Groups | None:
+    """The groups of a detector, where it is one of groups."""
+    return detector.groups if isinstance(detector, Detector) else None
+
+
 def usual_values_of(detector: Described) -> UsualValues | None:
-    """How normal rows' features are spread, if the detector knows; of an ensemble, the first's."""
+    """How normal rows' features are spread, if the detector knows; of an ensemble, the first's.
+
+    Groups have no values in common.
+    """
     found = getattr(detector, "variables", {}).get("normal", {}).get("values")
-    if found is None or isinstance(detector, GroupDetector):
+    if found is None or groups_of(detector) is not None:
         return None
     if getattr(detector, "combine", None) is not None:
         found = {name: leaf[0] for name, leaf in found.items()}

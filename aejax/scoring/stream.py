@@ -18,19 +18,18 @@ from aejax.data.files import Rows
 from aejax.data.overlap import Behind, ahead
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.detection.alarms import tell
 from aejax.detection.batch_sizes import default_batch_size
-from aejax.detection.groups import GroupDetector
-from aejax.detection.stability import tell
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.file_totals import Files
-from aejax.scoring.grouped import counted_groups, groups_identity, with_groups
+from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
 from aejax.scoring.judging import Judge, Scored, key_names, threshold_identity
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
-from aejax.scoring.row_scorer import RowScorer
+from aejax.scoring.row_scorer import RowScorer, groups_of
 from aejax.scoring.segment import Segment
 from aejax.scoring.tally import calibration_rows
 from aejax.scoring.totals import Totals
@@ -44,7 +43,7 @@ logger = logging.getLogger("aejax")
 
 
 def score_files(
-    detector: RowScorer | GroupDetector,
+    detector: RowScorer,
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
@@ -72,8 +71,7 @@ def score_files(
     `top_features` the lists `top_features` and `top_errors`, and with `layer` the list `state`.
 
     Args:
-        detector: or a `GroupDetector`, or what `load_export` gives; with its threshold, if rows
-            are to be flagged.
+        detector: or what `load_export` gives; with its threshold, if rows are to be flagged.
         path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
             `aejax.data.files.open_rows`. Columns are matched by name.
         out: folder of the scores.
@@ -134,9 +132,9 @@ def score_files(
             raise InputError(f"{name} is {value}; allowed: {allowed}")
     selection = dataclasses.replace(selection or Selection(), bad_cells="null")
     grouped: dict[str, Any] = {}
-    if isinstance(detector, GroupDetector):
-        selection = with_groups(detector, selection, group_column)
-        grouped = groups_identity(detector, selection.key_columns[0])
+    if (of_groups := groups_of(detector)) is not None:
+        selection = with_groups(of_groups, selection, group_column)
+        grouped = {"group_column": selection.key_columns[0]}
     elif group_column is not None:
         raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
     rows = files.open_rows(path, selection, expected=schema)

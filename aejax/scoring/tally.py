@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
+from aejax.detection.drift import known_deciles, tell_apart
 from aejax.detection.feature_drift import MOST_ROWS, feature_stability
-from aejax.detection.group_drift import known_deciles, tell_apart
-from aejax.detection.groups import GroupDetector
 from aejax.scoring.file_totals import Files
 from aejax.scoring.group_totals import Groups, GroupTotals
 from aejax.scoring.row_scorer import Described, usual_values_of
@@ -169,17 +168,16 @@ class Tally:
 
 def gives_flags(detector: Described) -> bool:
     """Whether rows are flagged."""
-    return detector.threshold is not None or isinstance(detector, GroupDetector)
+    return detector.threshold is not None
 
 
 def calibration_rows(detector: Described) -> int:
     """How many scores drift is measured by; 0 where it can't be, the least of many groups'."""
-    if isinstance(detector, GroupDetector):
-        known = tell_apart(detector.deciles)
-        groups = zip(detector.groups, known, strict=True)
-        return min((group.threshold.rows for group, is_known in groups if is_known), default=0)
-    threshold = detector.threshold
-    return 0 if threshold is None or known_deciles(threshold) is None else threshold.rows
+    threshold, deciles = detector.threshold, known_deciles(detector.threshold)
+    if threshold is None or deciles is None:
+        return 0
+    rows = np.atleast_1d(np.asarray(threshold.rows))[np.atleast_1d(tell_apart(deciles))]
+    return int(rows.min()) if len(rows) else 0
 
 
 def watches_drift(detector: Described) -> bool:
