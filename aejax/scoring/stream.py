@@ -136,7 +136,7 @@ def score_files(
         selection = with_groups(of_groups, selection, group_column)
         grouped = {"group_column": selection.key_columns[0]}
     elif group_column is not None:
-        raise InputError(f"group_column is {group_column!r}; allowed with one detector: none")
+        raise InputError(f"group_column is {group_column!r}; allowed without groups: none")
     rows = files.open_rows(path, selection, expected=schema)
     for name, other in key_names(selection.key_columns, names_files=rows.many).items():
         if name != other:

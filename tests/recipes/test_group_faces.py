@@ -57,14 +57,14 @@ def test_columns_that_change_in_no_group_are_left_out(run: Path, rows: pd.DataFr
     trained = rows[rows["digit"] != "digit 9"]
     blank = [name for name in PIXELS if rows[name].nunique() == 1]
     assert blank == BLANK
-    detectors = aejax.load_groups(run)
+    detectors = aejax.load(run)
     assert dict(detectors.schema.dropped) == dict.fromkeys(BLANK, "always 0")
     assert detectors.schema.names == tuple(KEPT)
     # Constant in one group: it stays for the others, and does no harm.
     assert (trained[KEPT].groupby(trained["digit"]).nunique() == 1).to_numpy().any()
     other = trained.assign(**dict.fromkeys(BLANK, 1e6))
-    scores = detectors.score(trained[PIXELS], trained["digit"])
-    np.testing.assert_array_equal(detectors.score(other[PIXELS], other["digit"]), scores)
+    scores = detectors.score(trained[PIXELS], groups=trained["digit"])
+    np.testing.assert_array_equal(detectors.score(other[PIXELS], groups=other["digit"]), scores)
     assert np.isfinite(scores).all()
 
 
@@ -75,9 +75,9 @@ def test_report_and_table_agree_with_the_detectors(run: Path, rows: pd.DataFrame
     assert "The thresholds of 5 of 5 groups rest on fewer than 100 scores each" in page
     assert (run / "plots" / "thresholds_of_groups.png").is_file()
     table = pd.read_csv(run / "groups.csv").set_index("digit")
-    detectors = aejax.load_groups(run)
+    detectors = aejax.load(run)
     known = rows[rows["digit"] != "digit 9"]
-    flags = detectors.predict(known[PIXELS], known["digit"])
+    flags = detectors.predict(known, groups="digit")
     expected = pd.Series(flags, index=known["digit"]).groupby(level=0).sum()
     assert table["normal_rows_flagged"].dropna().to_dict() == expected.to_dict()
     # A network that was hardly moved stands for the untrained one.
@@ -93,8 +93,8 @@ def test_report_and_table_agree_with_the_detectors(run: Path, rows: pd.DataFrame
 
 def test_card_and_inspection(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = (run / "MODEL_CARD.md").read_text()
-    detectors = aejax.load_groups(run)
-    low, high = detectors.thresholds.min(), detectors.thresholds.max()
+    detectors = aejax.load(run)
+    low, high = detectors.threshold.values.min(), detectors.threshold.values.max()
     assert "# Model card: 5 detectors of groups, each a dense autoencoder of 61 features" in card
     assert f"lowest: {low:.4g}" in card
     assert f"highest: {high:.4g}" in card
@@ -102,7 +102,7 @@ def test_card_and_inspection(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "Groups of the training rows that have no detector: 1." in card
     told = json.loads(call(capsys, "inspect", run, "--json", "--shapes"))
     assert told["thresholds"]["highest"] == high
-    assert told["rows_of_a_group"]["median"] == np.median([g.rows for g in detectors.groups])
+    assert told["rows_of_a_group"]["median"] == np.median([g.rows for g in detectors.groups.each])
     assert told["epochs_done"] == 20
     assert len(told["limits"]) == 2
     assert all(shape.split("[")[1].startswith("5") for shape in told["arrays"].values())
@@ -124,7 +124,7 @@ def test_a_row_is_explained_by_its_own_group(
     assert told["group"] == wrong["digit"][17]
     assert told["is_anomaly"] is True
     assert told["features"][0]["feature"] == "pixel_20"
-    single = aejax.load_groups(run).member(told["group"])
+    single = aejax.load(run).member(told["group"])
     x = wrong.loc[[17], KEPT].to_numpy(np.float32)
     scaled, expected = single.reconstruct(x)
     assert told["score"] == pytest.approx(float(single.score(x)[0]), rel=1e-5)
@@ -138,9 +138,9 @@ def test_a_row_is_explained_by_its_own_group(
     assert told["threshold"] == single.threshold.value
     assert picture.is_file()
     known = wrong.iloc[:3]
-    reasons = aejax.load_groups(run).explain(known[PIXELS], known["digit"], top=2)
+    reasons = aejax.load(run).explain(known, groups="digit", top=2)
     for row, found in enumerate(reasons):
-        alone = aejax.load_groups(run).member(known["digit"][row])
+        alone = aejax.load(run).member(known["digit"][row])
         (theirs,) = alone.explain(known[PIXELS][row : row + 1], top=2)
         assert [reason.feature for reason in found] == [reason.feature for reason in theirs]
         np.testing.assert_allclose(
@@ -172,10 +172,10 @@ def test_one_group_is_exported_by_itself(
     own = rows[rows["digit"] == "digit 3"]
     exported = load_export(out)
     scores = exported.score_rows(own[KEPT].to_numpy(np.float32))
-    detectors = aejax.load_groups(run)
-    np.testing.assert_allclose(scores, detectors.score(own[PIXELS], own["digit"]), rtol=1e-5)
+    detectors = aejax.load(run)
+    np.testing.assert_allclose(scores, detectors.score(own[PIXELS], groups=own["digit"]), rtol=1e-5)
     assert exported.threshold is not None
-    assert exported.threshold.value == detectors.thresholds[3]
+    assert exported.threshold.value == detectors.threshold.values[3]
     card = (out / "MODEL_CARD.md").read_text()
     assert "| group | digit 3 |" in card
     assert f"| rows | {len(own) - round(len(own) * 0.1)}, taken to be normal |" in card

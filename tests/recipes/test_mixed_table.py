@@ -248,7 +248,7 @@ def test_an_ensemble_with_embeddings_indicators_and_ranks(tmp_path: Path) -> Non
         error="absolute",
     )
     normal, _ = table(400, 0)
-    ensemble = aejax.fit_ensemble(config, normal, members=2)
+    ensemble = aejax.fit(config, normal, members=2)
     ensemble.save(tmp_path / "both")
     made, _ = table(50, 3)
     again = aejax.load(tmp_path / "both")

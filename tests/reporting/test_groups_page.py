@@ -13,10 +13,10 @@ from aejax import Quantile
 from aejax.config import Config, InputError, to_dict
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
-from aejax.detection.group import Group
-from aejax.detection.group_alarms import Alarm
-from aejax.detection.groups import GroupDetector
-from aejax.detection.threshold import Threshold
+from aejax.detection.alarms import Alarm
+from aejax.detection.detector import Detector
+from aejax.detection.groups import Group, Groups
+from aejax.detection.threshold import GroupThresholds, Threshold
 from aejax.reporting.group_table import MOST_SHOWN, notable_groups
 from aejax.reporting.groups_contents import GroupsReport
 from aejax.reporting.groups_page import render, write_groups_report
@@ -27,12 +27,12 @@ def report_of(groups: int, *, skipped: int = 0, odd: bool = True) -> GroupsRepor
     and 9 a name that is markup."""
     random = np.random.default_rng(0)
     odd_ones = {3: {"error_left": 3.0}, 5: {}, 7: {}, 9: {"rows": 7}} if odd else {}
-    made = []
+    made, thresholds = [], []
     for at in range(groups):
+        threshold = Threshold(value=1 + 0.1 * random.random(), rule=Quantile(q=0.99), rows=200)
         found = Group(
             name="</script><b>9" if at == 9 else f"store {at:05d}",
             rows=1000,
-            threshold=Threshold(value=1 + 0.1 * random.random(), rule=Quantile(q=0.99), rows=200),
             best_epoch=2,
             loss=0.5 + 0.01 * random.random(),
             validation_loss=0.6 + 0.01 * random.random(),
@@ -43,23 +43,24 @@ def report_of(groups: int, *, skipped: int = 0, odd: bool = True) -> GroupsRepor
             alarm = Alarm(kind="wild value", size=200.0, text="c has a value 200 times as far")
             found = dataclasses.replace(found, alarms=(alarm,))
         if odd and at == 9:
-            threshold = dataclasses.replace(found.threshold, rows=3)
-            found = dataclasses.replace(found, threshold=threshold)
+            threshold = dataclasses.replace(threshold, rows=3)
         made.append(found)
+        thresholds.append(threshold)
     band = [0.1, 0.2, 0.3, 0.4, 0.5]
     history = [
         {"epoch": at + 1, "groups": groups, "loss": band, "validation_loss": band}
         for at in range(3)
     ]
-    detector = GroupDetector(
+    lost = {f"lost {at}": "it has 1 training rows" for at in range(skipped)}
+    lost |= {"burst": "the loss became nan at step 3"} if skipped else {}
+    detector = Detector(
         config=Config(),
         schema=Schema(shape=(4,)),
-        column="store",
-        groups=tuple(made),
+        groups=Groups(column="store", each=tuple(made), skipped=lost),
+        members=groups,
+        threshold=GroupThresholds(each=tuple(thresholds)),
         scaler=Scaler(shift=None, factor=None, limit=None),
         variables={},
-        skipped={f"lost {at}": "it has 1 training rows" for at in range(skipped)}
-        | ({"burst": "the loss became nan at step 3"} if skipped else {}),
         history=history,
         provenance={"alarms": ["1 of 12 groups had a value so far out"]},
     )
@@ -115,7 +116,8 @@ def test_page_is_as_large_for_ten_thousand_groups_as_for_some(tmp_path: Path) ->
         else group
         for at, group in enumerate(many_groups.groups)
     ]
-    detector = dataclasses.replace(many_groups.detector, groups=tuple(alarmed))
+    known = dataclasses.replace(many_groups.known, each=tuple(alarmed))
+    detector = dataclasses.replace(many_groups.detector, groups=known)
     many = dataclasses.replace(many_groups, detector=detector)
     assert len(notable_groups(many)) <= MOST_SHOWN
     page = write_groups_report(many, tmp_path)

@@ -15,8 +15,7 @@ from scipy.stats import binomtest
 import aejax
 from aejax import Quantile
 from aejax.commands.scoring import Score
-from aejax.detection.group_fitting import fit_groups
-from aejax.detection.groups import GroupDetector
+from aejax.detection.detector import Detector
 from aejax.scoring.group_totals import MOST_UNKNOWN, Groups, GroupTotals
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
@@ -34,12 +33,12 @@ def make_table(seed: int, rows: int) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def grouped() -> GroupDetector:
+def grouped() -> Detector:
     table = make_table(0, 400)
     config = aejax.Config(
         model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2), rule=Quantile(q=0.9)
     )
-    return fit_groups(config, table[COLUMNS], table["store"], column="store")
+    return aejax.fit(config, table[[*COLUMNS, "store"]], groups="store")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,7 @@ def check(summary: dict, folder: Path, names: tuple[str, ...]) -> None:
 
 
 def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
-    grouped: GroupDetector, path: Path, tmp_path: Path
+    grouped: Detector, path: Path, tmp_path: Path
 ) -> None:
     def run(out: Path, stop: bool = False) -> dict:
         return score_files(
@@ -101,11 +100,12 @@ def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
         )
 
     whole = run(tmp_path / "whole")
-    check(whole, tmp_path / "whole", grouped.names)
+    assert grouped.groups is not None
+    check(whole, tmp_path / "whole", grouped.groups.names)
     assert whole["groups"] == {"with_rows": 3, "without_rows": 1, "with_flags": 3, "drifted": 1}
     (alarm,) = whole["alarms"]
     assert alarm.startswith("1 of 4 groups had scores unlike those")
-    assert "worst: '8', population stability index" in alarm
+    assert "worst: '8', the scores are distributed unlike" in alarm
     assert whole["most_flagged_groups"][0]["group"] == "8"
     told = ("groups", "most_flagged_groups", "unknown_groups", "alarms")
     for kept in ("as saved", "nothing", "as saved before the last parts"):

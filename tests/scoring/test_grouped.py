@@ -16,8 +16,7 @@ from aejax import Conformal
 from aejax.cli import main
 from aejax.config import InputError
 from aejax.data.rows import Selection
-from aejax.detection.group_fitting import fit_groups
-from aejax.detection.groups import GroupDetector
+from aejax.detection.detector import Detector
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
@@ -42,15 +41,15 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def grouped(table: pd.DataFrame) -> GroupDetector:
+def grouped(table: pd.DataFrame) -> Detector:
     config = aejax.Config(
         model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2), rule=Conformal(alpha=0.2)
     )
-    return fit_groups(config, table[COLUMNS], table["store"], column="store")
+    return aejax.fit(config, table[[*COLUMNS, "store"]], groups="store")
 
 
 def test_each_row_is_scored_by_its_own_group(
-    grouped: GroupDetector, table: pd.DataFrame, tmp_path: Path
+    grouped: Detector, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     scored = make_table(1)
     scored.loc[3, "store"] = 99
@@ -83,7 +82,7 @@ def test_each_row_is_scored_by_its_own_group(
 
 
 def test_a_stopped_job_ends_with_the_same_bytes(
-    grouped: GroupDetector, table: pd.DataFrame, tmp_path: Path
+    grouped: Detector, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.csv"
     table.to_csv(path, index=False)
@@ -100,9 +99,9 @@ def test_a_stopped_job_ends_with_the_same_bytes(
     for name in parts:
         whole, stopped = ((tmp_path / out / name).read_bytes() for out in ("whole", "stopped"))
         assert whole == stopped
-    with pytest.raises(InputError, match="group_thresholds"):
+    with pytest.raises(InputError, match="threshold_calibration"):
         score_files(
-            grouped.calibrate(table[COLUMNS], table["store"], rule=aejax.Quantile(q=0.5)),
+            grouped.calibrate(table, groups="store", rule=aejax.Quantile(q=0.5)),
             path,
             tmp_path / "whole",
             part_rows=64,
@@ -163,11 +162,11 @@ def test_commands(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFix
     assert told["groups_changed"] == 3
     assert told["rows_of_unknown_groups"] == 1
     assert told["median_threshold"] < told["median_threshold_before"]
-    assert "load_groups" in call("export", str(run), "--out", str(tmp_path / "e"), code=2)
+    assert "--group NAME" in call("export", str(run), "--out", str(tmp_path / "e"), code=2)
 
 
 def test_one_detector_takes_no_groups(run_folder: Path, rows_of_one: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="allowed with one detector: none"):
+    with pytest.raises(InputError, match="allowed without groups: none"):
         score_files(aejax.load(run_folder), rows_of_one, tmp_path / "out", group_column="id")
 
 
@@ -179,7 +178,7 @@ def rows_of_one(table: pd.DataFrame, tmp_path: Path) -> Path:
 
 
 def test_group_column_is_in_the_selection_once(
-    grouped: GroupDetector, table: pd.DataFrame, tmp_path: Path
+    grouped: Detector, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.parquet"
     table.head(40).assign(id=np.arange(40)).to_parquet(path, index=False)

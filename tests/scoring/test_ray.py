@@ -128,7 +128,7 @@ def test_groups_are_scored_and_counted_as_in_one_process(
     sensors = [name for name in rows.columns if name.startswith("sensor")]
     config = aejax.Config(model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2))
     some = rows[600:1200]
-    detectors = aejax.fit_groups(config, some[sensors], some["place"], column="place")
+    detectors = aejax.fit(config, some[sensors], groups=some["place"], group_column="place")
     detectors.save(tmp_path / "run")
     rows.loc[50:90, "place"] = 7
     rows.loc[2500:2600, "place"] = 8

@@ -272,15 +272,15 @@ def test_limits_that_nothing_could_exceed_are_refused(
 
 
 @pytest.fixture(scope="module")
-def grouped() -> aejax.GroupDetector:
+def grouped() -> aejax.Detector:
     table = rows(4000, 0)
     train = aejax.Train(epochs=15, learning_rate=3e-3, validation_fraction=0.5)
     config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=train)
-    return aejax.fit_groups(config, table[COLUMNS], np.arange(4000) % 4, column="store")
+    return aejax.fit(config, table[COLUMNS], groups=np.arange(4000) % 4, group_column="store")
 
 
 def test_a_days_groups_are_counted_and_judged_by_themselves(
-    grouped: aejax.GroupDetector, tmp_path: Path
+    grouped: aejax.Detector, tmp_path: Path
 ) -> None:
     days, out = tmp_path / "days", tmp_path / "scores"
     days.mkdir()
@@ -315,7 +315,7 @@ def test_a_days_groups_are_counted_and_judged_by_themselves(
 
 
 def test_many_groups_of_few_rows_that_drift_together(
-    grouped: aejax.GroupDetector, tmp_path: Path
+    grouped: aejax.Detector, tmp_path: Path
 ) -> None:
     """Each by itself has too few rows to say; all together haven't."""
     table = rows(320, 5, shift=3.0)
@@ -325,9 +325,9 @@ def test_many_groups_of_few_rows_that_drift_together(
     assert told["groups"]["drifted"] == 0
     scores = pd.read_parquet(tmp_path / "scores")
     bins = np.zeros(10)
-    for at, group in enumerate(grouped.groups):
+    for at, threshold in enumerate(grouped.threshold.each):
         own = scores["score"][scores["store"] == at].to_numpy()
-        edges = [-np.inf, *np.asarray(group.threshold.deciles), np.inf]
+        edges = [-np.inf, *np.asarray(threshold.deciles), np.inf]
         bins += np.histogram(own.astype(np.float64), edges)[0]
     shares = np.maximum(bins, 0.5) / 320
     expected = np.sum((shares - 0.1) * np.log(shares / 0.1))
