@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +83,7 @@ def positions_of(keys: pyarrow.Table, column: str, known: Sequence[str]) -> tupl
 
 
 def read_groups(
-    path: Path,
+    path: files.Input,
     selection: Selection,
     column: str,
     expected: Schema | None = None,

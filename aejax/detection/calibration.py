@@ -37,7 +37,7 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
         kept_scores: most scores to hold in memory.
     """
     if not isinstance(rows, DiskRows):
-        return detector.calibrate_by(detector.score_rows(rows, check=True))
+        return detector.calibrate_by(detector.score_rows(rows[:], check=True))
     rule = detector.config.rule
     spread = evenly(len(rows), kept_scores)
     if spread.step == 1:

@@ -16,7 +16,8 @@ from aejax.core import scaling, steps
 from aejax.core.score import KEPT_OF_NORMAL, learnt_of
 from aejax.data.schema import Schema
 from aejax.detection import artifact
-from aejax.detection.feature_drift import BINS, UsualValues
+from aejax.detection.drift import BINS
+from aejax.detection.feature_drift import UsualValues
 from aejax.models.backend import shapes_of
 from aejax.models.network import Network
 

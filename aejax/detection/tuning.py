@@ -19,7 +19,7 @@ from aejax.detection.cross_validation import (
     cross_validate,
     split_folds,
 )
-from aejax.detection.population import kinds
+from aejax.detection.members import kinds
 from aejax.detection.rows import as_stored, check_finite, stored_array, training_rows
 from aejax.detection.stability import tell
 from aejax.detection.trials import Search, Trial, Tuning

@@ -43,12 +43,10 @@ class Validation:
         self.program, self.place, self.scaler, self.values = program, place, scaler, values
         self.size = min(batch_size, len(rows))
         self.streamed: DiskRows | None = None
-        if isinstance(rows, DiskRows):
-            if rows.nbytes > STREAMED_BYTES:
-                self.streamed = rows
-                return
-            rows = rows[:]
-        tiles = batches.tiles(rows, self.size)
+        if isinstance(rows, DiskRows) and rows.nbytes > STREAMED_BYTES:
+            self.streamed = rows
+            return
+        tiles = batches.tiles(rows[:], self.size)
         x: Any = tiles.x
         if labels is not None:
             x = (tiles.x, batches.tiles(labels, self.size).x)
