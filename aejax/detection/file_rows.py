@@ -42,7 +42,7 @@ def rows_of_files(
 
     Args:
         config: all settings.
-        path: as in `fit_files`.
+        path: as in `fit`.
         folder: likewise, as `selection`, `memory_limit`, `on_bad_row` and `keep_rows`.
         selection: which columns are labels and features.
         memory_limit: most bytes of rows to hold in memory.
@@ -87,7 +87,7 @@ def schema_of_files(
 
     Args:
         config: all settings.
-        path: as in `fit_files`.
+        path: as in `fit`.
         selection: which columns are labels and features.
         schema: what is known already; None for nothing.
         groups: whether rows belong to groups, which have an offset each.
