@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 
 from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
+from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.frames import named_features, rows_by_name, rows_of_frame
 from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
@@ -183,17 +185,17 @@ def stored_array(x: Any, schema: Schema) -> np.ndarray:
     return rows
 
 
-def prepared_rows(x: Any, schema: Schema) -> np.ndarray:
-    """Every row as compiled programs take it: of the type that they take, less the offset.
+def stored_rows(x: Any, schema: Schema) -> Stored:
+    """Rows as compiled programs take them, an array or on disk.
 
     Raises:
-        InputError: if rows don't fit the schema, or one holds NaN or infinity (of a mixed
-            table: infinity, or no value at all).
+        InputError: if they don't fit the schema, or one holds NaN or infinity.
     """
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(as_rows(x, schema)[0], schema.device_dtype)
-    check_finite(rows, schema)
-    return rows
+    if not isinstance(x, DiskRows):
+        return stored_array(x, schema)
+    if x.schema != schema:
+        raise InputError(f"rows of {x.path} are {x.schema}; allowed: {schema}")
+    return dataclasses.replace(x, less_offset=True)
 
 
 def finite_rows(x: Any, schema: Schema) -> np.ndarray:

@@ -41,12 +41,12 @@ class Threshold:
     calibration: Calibration | None = None
     deciles: tuple[float, ...] | None = None
 
-    def flags(self, scores: npt.ArrayLike, members: Any = None) -> npt.NDArray[np.bool_]:
+    def flags(self, scores: npt.ArrayLike, members: object = None) -> npt.NDArray[np.bool_]:
         """Which scores are above the threshold: bool, of the same shape."""
         # In float64: a value between two neighbouring float32 scores must not round to one.
         return np.asarray(scores) > np.float64(self.value)
 
-    def p_values(self, scores: npt.ArrayLike, members: Any = None) -> Floats:
+    def p_values(self, scores: npt.ArrayLike, members: object = None) -> Floats:
         """How rare each score is among normal rows: float64 of the same shape, in (0, 1].
 
         Raises:
