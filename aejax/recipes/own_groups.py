@@ -21,10 +21,10 @@ from aejax.detection.file_rows import schema_of_files
 from aejax.detection.group_fitting import check_config, fit_groups
 from aejax.detection.group_loading import load_groups
 from aejax.detection.group_parts import groups_fingerprint
+from aejax.exporting.group_card import write_group_card
 from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
 from aejax.recipes.runner import versions
 from aejax.reporting.report import write_metrics
-from aejax.scoring.group_card import write_group_card
 from aejax.training.run_folder import claim
 
 # Of those that are told on the screen; groups.csv and metrics.json have all.

@@ -1,4 +1,4 @@
-"""What scores rows: a detector, or an export in its place."""
+"""What scores rows: a detector, or detectors of groups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from aejax.detection.groups import GroupDetector
 from aejax.detection.loading import load
 from aejax.detection.memory import BatchLimit
 from aejax.detection.threshold import Threshold
-from aejax.scoring import export_folder
 
 
 class Described(Protocol):
@@ -43,7 +42,7 @@ class Described(Protocol):
 
 
 class RowScorer(Described, Protocol):
-    """What `score_files` needs; `Detector` and `ExportedScorer` have it."""
+    """What `score_files` needs of a detector."""
 
     @property
     def batch_limit(self) -> BatchLimit:
@@ -59,16 +58,11 @@ class RowScorer(Described, Protocol):
 
 
 def load_scorer(folder: str | Path) -> RowScorer | GroupDetector:
-    """A detector of a run's or a detector's folder, or of groups, or an export: what is there."""
+    """The detector, or the detectors of groups, in a folder of a run, a detector or an export."""
     folder = Path(folder)
     if is_groups(folder):
         return load_groups(folder)
-    if not export_folder.is_export(folder):
-        return load(folder)
-    # Scoring with a detector needs no jax.export.
-    from aejax.scoring.exported import load_export
-
-    return load_export(folder)
+    return load(folder)
 
 
 def usual_values_of(detector: Described) -> UsualValues | None:

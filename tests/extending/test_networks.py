@@ -19,7 +19,6 @@ import pytest
 
 import aejax
 from aejax.config import Config, InputError, Train
-from aejax.scoring.exporting import export_detector
 from aejax.scoring.inspection import inspect_folder
 from aejax.training.history import Diverged
 
@@ -164,7 +163,7 @@ def test_files_are_scored_and_a_killed_job_goes_on(
 def test_it_is_exported_and_scored_with_jax_alone(
     detectors: dict[str, aejax.Detector], name: str, tmp_path: Path
 ) -> None:
-    export_detector(detectors[name], tmp_path / "export")
+    aejax.export(detectors[name], tmp_path / "export")
     x = rows(30, seed=4)
     np.save(tmp_path / "x.npy", x)
     subprocess.run(

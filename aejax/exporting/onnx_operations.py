@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
-from aejax.scoring.onnx_graph import Graph, Operation, Tensor, Value
+from aejax.exporting.onnx_graph import Graph, Operation, Tensor, Value
 
 
 def _broadcast_in_dim(graph: Graph, equation: Any, x: Value, *_: Value) -> Tensor:

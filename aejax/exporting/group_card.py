@@ -1,6 +1,6 @@
 """A model card for detectors of groups: what holds for all of them, and how far they differ.
 
-In the order of `aejax.scoring.model_card`; of bounded length, however many groups there are.
+In the order of `aejax.exporting.model_card`; of bounded length, however many groups there are.
 """
 
 from __future__ import annotations
@@ -18,8 +18,14 @@ from aejax.config.durable import write_file
 from aejax.config.own import shown
 from aejax.detection.group_limits import limits_of
 from aejax.detection.groups import GroupDetector
-from aejax.scoring.export_folder import CARD
-from aejax.scoring.model_card import counted, facts_table, made_by, score_in_words, training_data
+from aejax.exporting.model_card import (
+    CARD,
+    counted,
+    facts_table,
+    made_by,
+    score_in_words,
+    training_data,
+)
 
 
 def write_group_card(

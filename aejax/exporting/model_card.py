@@ -22,8 +22,8 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.groups import GroupDetector
 from aejax.detection.threshold import Threshold
-from aejax.scoring.export_folder import CARD
 
+CARD = "MODEL_CARD.md"
 MOST_NAMES = 50
 
 
