@@ -51,12 +51,14 @@ def checked_model(detector: Detector, edges: parity.Edges) -> tuple[bytes, float
         raise InputError(
             f"--format onnx needs the package {error.name}; allowed: install aejax[onnx]"
         ) from None
-    model = to_onnx(detector)
-    content = model.SerializeToString()
     try:
+        model = to_onnx(detector)
+        content = model.SerializeToString()
         checker.check_model(model)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    # The runtime's errors have no common type.
+    except InputError:
+        raise
+    # Neither the runtime's errors have a common type, nor those of a network that is new to it.
     except Exception as error:
         raise InputError(f"ONNX does not take the model: {str(error)[:200]!r}") from None
 

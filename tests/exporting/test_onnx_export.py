@@ -190,6 +190,32 @@ def test_convolutions_are_those_of_jax(resize: Any, size: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"window_strides": (2,), "padding": [(0, 1)]},
+        {"rhs_dilation": (2,), "padding": [(2, 2)]},
+        {"lhs_dilation": (2,), "padding": [(1, 2)]},
+        {"feature_group_count": 2},
+    ],
+)
+def test_convolutions_of_series_are_those_of_jax(how: dict[str, Any]) -> None:
+    import jax
+
+    random = np.random.default_rng(4)
+    groups = how.get("feature_group_count", 1)
+    x = random.normal(size=(3, 9, 4)).astype(np.float32)
+    kernel = random.normal(size=(3, 4 // groups, 6)).astype(np.float32)
+    plain = {"window_strides": (1,), "padding": "SAME"}
+    how = {**plain, "dimension_numbers": ("NWC", "WIO", "NWC"), **how}
+
+    def convolved(x: Any) -> Any:
+        return jax.lax.conv_general_dilated(x, kernel, **how)
+
+    np.testing.assert_allclose(computed(convolved, x), convolved(x), rtol=1e-4, atol=1e-5)
+
+
 def test_pooling_and_every_activation_are_those_of_jax() -> None:
     from aejax.models.layers import ACTIVATIONS, max_pool
 
