@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from aejax.detection.population import Population, fit_population
     from aejax.detection.score_functions import score_fn, scores
     from aejax.detection.tuning import Tuning, tune
+    from aejax.exporting.export import export
     from aejax.rules.best_f1 import BestF1 as BestF1
     from aejax.rules.conformal import Conformal as Conformal
     from aejax.rules.contamination import Contamination as Contamination
@@ -68,6 +69,7 @@ else:
         "Tuning": "aejax.detection.tuning",
         "tune": "aejax.detection.tuning",
         "read_space": "aejax.training.space_file",
+        "export": "aejax.exporting.export",
         "score_files": "aejax.scoring.stream",
         "score_fn": "aejax.detection.score_functions",
         "scores": "aejax.detection.score_functions",
@@ -119,6 +121,7 @@ __all__ = [
     "Variational",
     "Vary",
     "__version__",
+    "export",
     "fit",
     "fit_population",
     "load",

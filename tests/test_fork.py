@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.scoring.exporting import export_detector
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
 
@@ -28,7 +27,6 @@ import aejax
 from aejax import cli
 from aejax.data import files
 from aejax.estimator import AutoEncoder
-from aejax.scoring.exported import load_export
 
 folder, before = Path(sys.argv[1]), sys.argv[2]
 x = np.load(folder / "rows.npy")
@@ -52,7 +50,7 @@ ACTIONS = {
     "fit an ensemble": lambda: aejax.fit(config, x, members=2).members,
     "fit an estimator": lambda: len(AutoEncoder().fit(x).score_samples(x)),
     "run a scorer": lambda: scorer(x).tolist(),
-    "open an export": lambda: load_export(folder / "export").score(x).tolist(),
+    "open an export": lambda: aejax.load(folder / "export").score(x).tolist(),
     "load": lambda: aejax.load(folder / "detector").threshold.rows,
     "save": lambda: detector.with_threshold(detector.threshold).save(folder / f"saved-{before}"),
     "settings": lambda: aejax.config.read_config(folder / "config.json") == config,
@@ -109,7 +107,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     aejax.config.write_config(CONFIG, folder / "config.json")
     detector = aejax.fit(CONFIG, X)
     detector.save(folder / "detector")
-    export_detector(detector, folder / "export", top_features=0)
+    aejax.export(detector, folder / "export")
     np.save(folder / "scores.npy", detector.score(X))
     return folder
 

@@ -26,8 +26,6 @@ import aejax
 from aejax.config import InputError, read_config, write_config
 from aejax.data import files
 from aejax.detection.batch_sizes import default_batch_size
-from aejax.scoring.exported import load_export
-from aejax.scoring.exporting import export_detector
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
 from aejax.training.space_file import read_space
@@ -75,7 +73,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     detector = aejax.fit(config, x, schema=aejax.Schema(shape=(4,), names=NAMES))
     detector.save(folder / "detector")
-    export_detector(detector, folder / "export", top_features=0)
+    aejax.export(detector, folder / "export")
     table = pa.table({name: x[:, i] for i, name in enumerate(NAMES)})
     (folder / "rows").mkdir()
     pq.write_table(table, folder / "rows" / "rows.parquet")
@@ -109,7 +107,7 @@ def check_detector(broken: Path, whole: Path) -> None:
 
 
 def check_export(broken: Path, whole: Path) -> None:
-    scores = load_export(broken).score_rows(rows_of(whole))
+    scores = aejax.load(broken).score_rows(rows_of(whole))
     np.testing.assert_allclose(scores, np.load(whole / "expected.npy"), rtol=1e-5)
 
 

@@ -22,6 +22,9 @@ FLOORS = (
     "row_scores",
     "training",
     "detection",
+    # Below both that hand over detectors to be exported: scores folders are inspected beside
+    # exports, and an export knows nothing of files of rows.
+    "exporting",
     "estimator",
     "scoring",
     "reporting",
@@ -46,7 +49,7 @@ HOMES = {
     "ray": "scoring/ray.py",
     # What these compute depends on JAX's settings, which `models/backend.py` has as they should be.
     "jax.eval_shape": "models/backend.py",
-    "jax.make_jaxpr": "scoring/onnx_graph.py",
+    "jax.make_jaxpr": "exporting/onnx_graph.py",
 }
 # Above `row_scores` nothing computes with JAX but by the compiled programs of `core/steps.py`.
 COMPUTES = ("jax.numpy", "jax.lax", "jax.nn", "jax.random", "jax.vmap", "jax.grad")
@@ -207,6 +210,11 @@ def write_module(package: Path, file: str, code: str) -> None:
         ("scoring/stream.py", "import pickle", "can run code when read"),
         ("scoring/stream.py", "from joblib import dump", "can run code when read"),
         ("scoring/stream.py", "if True:\n    from aejax.reporting import plots", "reporting"),
+        (
+            "exporting/export.py",
+            "from aejax.scoring import stream",
+            "exporting lies below scoring",
+        ),
         ("recipes/digits.py", "import aejax", "import a public name from where it lives"),
         ("recipes/digits.py", "from aejax import fit", "import a public name from where it lives"),
         ("recipes/digits.py", "from aejax import cli", "recipes lies below cli"),

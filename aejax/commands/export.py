@@ -18,12 +18,9 @@ class Export:
     run_folder: Positional[Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]]
     out: Out
     format: Annotated[
-        Literal["stablehlo", "onnx"],
-        arg(help="For JAX on CPU, GPU and TPU; or for ONNX runtimes, threshold inside."),
-    ] = "stablehlo"
-    top_features: Annotated[
-        int, arg(help="Most features that a StableHLO export can name for a row.")
-    ] = 5
+        tuple[Literal["stablehlo", "onnx"], ...],
+        arg(help="For JAX on CPU, GPU and TPU; or for ONNX runtimes, threshold inside; or both."),
+    ] = ("stablehlo",)
     group: Annotated[
         str | None, arg(help="With detectors of groups: the group whose detector to export.")
     ] = None
@@ -32,13 +29,19 @@ class Export:
 
     def run(self) -> dict[str, Any]:
         """Export, check, and only then give the folder its name."""
-        from aejax.scoring.exporting import export_run
+        from aejax.config import InputError
+        from aejax.detection.group_loading import is_groups, load_groups
+        from aejax.exporting.export import export
 
-        return export_run(
-            self.run_folder,
-            self.out,
-            format=self.format,
-            top_features=self.top_features,
-            overwrite=self.overwrite,
-            group=self.group,
-        )
+        how: dict[str, Any] = {"formats": self.format, "overwrite": self.overwrite}
+        if not is_groups(self.run_folder):
+            if self.group is not None:
+                raise InputError(f"group is {self.group!r}; allowed with one detector: none")
+            return export(self.run_folder, self.out, **how)
+        if self.group is None:
+            raise InputError(
+                f"{self.run_folder} holds detectors of groups; allowed: one of them, by "
+                "--group NAME (in Python, by load_groups and member)"
+            )
+        # What was measured of all groups says nothing of one: no metrics travel along.
+        return export(load_groups(self.run_folder).member(self.group), self.out, **how)

@@ -96,10 +96,10 @@ class Score:
         from aejax.config import InputError
         from aejax.data.rows import Selection
         from aejax.detection.drift import LEAST_ROWS_FOR_DRIFT
-        from aejax.scoring.row_scorer import load_scorer
+        from aejax.detection.loading import load
         from aejax.scoring.stream import score_files
 
-        scorer = load_scorer(self.run_folder)
+        scorer = load(self.run_folder)
         self._check_limits(scorer)
         inputs = self.input[0] if len(self.input) == 1 else self.input
         chosen = Selection(key_columns=self.key, header=self.header)

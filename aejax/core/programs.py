@@ -41,7 +41,7 @@ _CALL = re.compile(r"\bcustom_call\b(?: @([\w.]+)\()?")
 _OUTSIDE = re.compile(r"\b(infeed|outfeed|send|recv)\b")
 
 
-def arrays_of(scaler: Scaler, variables: Mapping[str, Any]) -> dict[str, Any]:
+def _arrays_of(scaler: Scaler, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Scaler and variables as one flat dict: "variables/params/encoder_0/kernel" and so on."""
     leaves = jax.tree_util.tree_leaves_with_path({"scaler": scaler, "variables": dict(variables)})
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
@@ -60,7 +60,6 @@ def lower_score(
     shape: tuple[int, ...],
     dtype: str,
     *,
-    top: int | None = None,
     platforms: tuple[str, ...] = PLATFORMS,
 ) -> bytes:
     """The program (arrays, rows [rows, ...]) -> scores float32 [rows], serialised.
@@ -71,18 +70,17 @@ def lower_score(
         variables: of the detector.
         shape: of one row.
         dtype: of the rows.
-        top: None for scores alone. Otherwise the program gives scores, flat positions of this
-            many features int32 [rows, top], and their errors float32 [rows, top].
         platforms: that it is lowered for.
+
+    Raises:
+        Exception: whatever JAX says of a part of somebody's own that can't be exported.
     """
 
     def program(trees: tuple[Scaler, dict[str, Any]], rows: jax.Array) -> Any:
         scaler, variables = trees
-        if top is None:
-            return steps.score_rows(scorer, variables, scaler, rows)
-        return steps.explain_rows(scorer, variables, scaler, rows, top)
+        return steps.score_rows(scorer, variables, scaler, rows)
 
-    arrays = arrays_of(scaler, variables)
+    arrays = _arrays_of(scaler, variables)
     structure = jax.tree.structure((scaler, dict(variables)))
     return _lowered(program, scorer, arrays, structure, shape, dtype, platforms)
 
@@ -229,7 +227,7 @@ def read_own_score(
     Raises:
         InputError: as `read` does.
     """
-    run, _ = _read(content, shape, "float32", 1, f"{where}: program score")
+    run, _ = _read(content, shape, f"{where}: program score")
     return ProgramScore(content, run, described.own, described.text)
 
 
@@ -300,7 +298,7 @@ def read_error(content: bytes, shape: tuple[int, ...], described: Own, where: ob
     Raises:
         InputError: as `read` does.
     """
-    run, _ = _read(content, (2, *shape), "float32", 1, f"{where}: program error")
+    run, _ = _read(content, (2, *shape), f"{where}: program error")
     return ProgramError(content, run, described.own, described.text)
 
 
@@ -380,7 +378,7 @@ def read_network(
     arrays: dict[str, jax.ShapeDtypeStruct] = {}
     for name, content in contents.items():
         rows = None if name == "decode" else shape
-        calls[name], like = _read(content, rows, "float32", 1, f"{where}: program {name}")
+        calls[name], like = _read(content, rows, f"{where}: program {name}")
         if arrays and like != arrays:
             raise InputError(f"{where}: program {name} takes other arrays than apply")
         arrays = like
@@ -396,35 +394,24 @@ def read_network(
     )
 
 
-def read(
-    content: bytes, shape: tuple[int, ...], dtype: str, *, outputs: int, where: object
+def _read(
+    content: bytes, shape: tuple[int, ...] | None, where: object
 ) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
-    """A serialised program of rows as they are stored, and the arrays that it takes.
+    """A serialised program of float32 rows, and the arrays that it takes by name.
 
     It is read, not run: custom calls (native code and Python functions that a program can
     name) and channels out of it are refused, whoever wrote the file.
 
     Args:
-        content: what `lower` gave.
-        shape: of one of the rows that it has to take.
-        dtype: of the rows.
-        outputs: 1, or 3 for a program that explains.
+        content: what `_lowered` gave.
+        shape: of one of the rows that it has to take; None for any.
         where: the file, for messages.
-
-    Returns:
-        What takes arrays and rows, to be compiled; and name -> shape and type of the arrays.
 
     Raises:
         InputError: if it is no such program, or one that this release of JAX can't read.
     """
     # Reading waits for threads, too.
     check_own_process()
-    return _read(content, shape, dtype, outputs, where)
-
-
-def _read(
-    content: bytes, shape: tuple[int, ...] | None, dtype: str, outputs: int, where: object
-) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
     try:
         read = export.deserialize(bytearray(content))
         text = read.mlir_module()
@@ -448,8 +435,8 @@ def _read(
             and all(isinstance(name, str) for name in arrays)
             and export.is_symbolic_dim(rows.shape[0])
             and (shape is None or rows.shape[1:] == shape)
-            and rows.dtype == dtype
-            and len(read.out_avals) == outputs
+            and rows.dtype == "float32"
+            and len(read.out_avals) == 1
             and read.nr_devices == 1
             and not (read.ordered_effects or read.unordered_effects)
             and all(type(size) is int for array in arrays.values() for size in array.shape)
@@ -460,7 +447,7 @@ def _read(
     if not fits:
         raise InputError(
             f"{where}: the program does not take (arrays, rows) as it is described; "
-            f"allowed: rows {dtype}[{ROWS}, {', '.join(map(str, shape or ('...',)))}]"
+            f"allowed: rows float32[{ROWS}, {', '.join(map(str, shape or ('...',)))}]"
         )
     return read.call, like
 

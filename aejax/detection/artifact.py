@@ -3,8 +3,8 @@
     detector.json         configuration, schema, threshold, provenance, names of the other files
     arrays-DIGEST.npz     scaler, parameters and batch statistics; `numpy.load` reads it
     programs-DIGEST.npz   where the network is somebody's own: what it computes, as programs that
-                          JAX reads (`core/programs.py`), so that it scores without its code
-
+                          JAX reads (`core/programs.py`), so that it scores without its code; in
+                          an export, what makes scores of rows
 Arrays are written first, under the digest of their content, and read back; then `detector.json`
 is replaced by a rename. Whatever interrupts this, the folder holds the old detector or the new
 one. A new threshold replaces the JSON file only. Nothing is pickled.
@@ -38,6 +38,8 @@ from aejax.training.identity import digest
 # 1 and 2 had their arrays in a folder.
 FORMAT_VERSION = 3
 JSON_NAME = "detector.json"
+# What an export's description has besides (`exporting/export.py`).
+EXPORT = "export"
 FILES = re.compile(r"(arrays|programs)-[0-9a-f]{16}\.npz")
 MAX_BYTES = 64 << 20
 # Of more groups than a person reads, a description without indentation is half as large.
@@ -71,12 +73,15 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
 
     Raises:
         InputError: if the disk doesn't take them, or gives back others, or the description is
-            too long to be read back; the folder then holds what it held.
+            too long to be read back, or an export is there, whose other files would not be of
+            this detector; the folder then holds what it held.
     """
     from aejax.training import processes
 
     if not processes.is_first():
         return
+    if EXPORT not in described and is_export(folder):
+        raise InputError(f"{folder} is an export; allowed: save to another folder, and export that")
     make_folder(folder)
     arrays = jax.tree.map(np.asarray, jax.device_get(arrays))
     programs = arrays.pop("programs", None)
@@ -121,6 +126,14 @@ def _holds(path: Path, arrays: Any) -> bool:
     except InputError:
         return False
     return True
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds a detector that was exported."""
+    path = folder / JSON_NAME
+    with contextlib.suppress(InputError):
+        return path.is_file() and isinstance(read_json(path, MAX_BYTES).get(EXPORT), dict)
+    return False
 
 
 def home(folder: Path) -> Path:
@@ -184,6 +197,8 @@ def read_arrays(path: Path, like: Any, name: str = "") -> Any:
     Raises:
         InputError: if they are missing, damaged, or not the ones that the description names.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no plain file; allowed: a plain file")
     try:
         with path.open("rb") as file:
             arrays = unpack(file, named(like), path)

@@ -42,6 +42,14 @@ def default_batch_size(schema: Schema, config: Config) -> int:
     return 1 << (max(64, most).bit_length() - 1)
 
 
+def batch_sizes(schema: Schema, config: Config) -> list[int]:
+    """Every size that `batch_size_for` gives, from the smallest."""
+    sizes = [default_batch_size(schema, config)]
+    while sizes[0] // FEWER >= FEWEST_BATCH_ROWS:
+        sizes.insert(0, sizes[0] // FEWER)
+    return [sizes[0] // FEWER, *sizes]
+
+
 def fitting_batch_size(rows: int, most: int) -> int:
     """Rows in a batch where only so many are there: few shapes, and none mostly padding.
 

@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 # Rows on which a network is compared with the programs that were saved with a detector.
 COMPARED_ROWS, TOLERANCE = 8, 1e-3
 ERROR, SCORE = "error", "score"
+# Rows as stored to scores: in exports, for those who score with JAX alone.
+SCORING = "scoring"
 
 
 def own_programs(
@@ -136,7 +138,8 @@ def with_programs(
 
 
 def _of_network(programs: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {name: content for name, content in programs.items() if name not in (ERROR, SCORE)}
+    others = (ERROR, SCORE, SCORING)
+    return {name: content for name, content in programs.items() if name not in others}
 
 
 def with_network(

@@ -140,7 +140,7 @@ def tune(
         folds=folds,
         seed=seed,
         asked=configurations,
-        programs=programs_of(configs),
+        programs=len(kinds(configs)),
         space=space,
     )
 

@@ -24,10 +24,10 @@ from aejax.detection.fitting import fit
 from aejax.detection.loading import load
 from aejax.detection.members import check_member
 from aejax.detection.threshold import GroupThresholds
+from aejax.exporting.group_card import write_group_card
 from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
 from aejax.recipes.runner import versions
 from aejax.reporting.report import write_metrics
-from aejax.scoring.group_card import write_group_card
 from aejax.training.run_folder import claim
 
 # Of those that are told on the screen; groups.csv and metrics.json have all.

@@ -11,11 +11,11 @@ import numpy as np
 from aejax.config import Config, to_dict
 from aejax.detection.detector import Detector
 from aejax.detection.tuning import Tuning
+from aejax.exporting.model_card import write_model_card
 from aejax.recipes.examples import examples, reasons
 from aejax.recipes.recipe import Experiment, Figures
 from aejax.reporting.report import Report, write_metrics, write_report
 from aejax.reporting.slider import MOST_ROWS_SHOWN, calibrate_command
-from aejax.scoring.model_card import write_model_card
 
 EXAMPLES = {"image": 10, "series": 4, "table": 4}
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aejax import config as settings
 from aejax.config import InputError, read_json
 from aejax.config.durable import refused_as_input, written_aside
-from aejax.scoring import export_folder, manifest
+from aejax.detection.artifact import EXPORT, is_export, read_description
+from aejax.scoring import manifest
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
@@ -36,8 +37,11 @@ def inspect_folder(folder: Path, *, shapes: bool = False) -> dict[str, Any]:
         raise InputError(f"{folder} does not exist")
     if (folder / manifest.NAME).is_file():
         return _scores(folder)
-    if export_folder.is_export(folder):
-        return _export(folder, shapes)
+    if is_export(folder):
+        about = read_description(folder)[EXPORT]
+        files = {entry.name: entry.stat().st_size for entry in sorted(folder.iterdir())}
+        described = {**_run(folder), **_detector(folder, shapes)}
+        return {"kind": "export", **described, "export": about, "files": files}
     home = folder / "detector" if (folder / "detector").is_dir() else folder
     if (home / "detector.json").is_file():
         return {"kind": "detector", **_run(folder), **_detector(home, shapes)}
@@ -66,7 +70,7 @@ def write_model(scorer: Described, folder: Path) -> None:
     """Write into a scores folder what made the scores.
 
     Args:
-        scorer: a detector, or what `load_export` gives.
+        scorer: a detector.
         folder: of the scores.
 
     Raises:
@@ -89,20 +93,6 @@ def write_model(scorer: Described, folder: Path) -> None:
         return
     with refused_as_input(path, manifest.CONTINUES), written_aside(path) as file:
         file.write(content)
-
-
-def _export(folder: Path, shapes: bool) -> dict[str, Any]:
-    described = export_folder.read_description(folder)
-    contents = export_folder.read_files(folder, described)
-    described["files"] = {name: len(content) for name, content in contents.items()}
-    told = {name: value for name, value in described.items() if name != "kind"}
-    found = {"kind": "export", "export_format": described.get("kind"), **told}
-    if shapes and described.get("kind") == "stablehlo":
-        from aejax.scoring.exported import load_export
-
-        arrays = load_export(folder).arrays
-        found["arrays"] = {name: f"{a.dtype}{list(a.shape)}" for name, a in arrays.items()}
-    return found
 
 
 def _run(folder: Path) -> dict[str, Any]:
@@ -155,7 +145,7 @@ def _groups(detector: Detector, groups: Groups, shapes: bool) -> dict[str, Any]:
 
     from aejax.detection.limits import limits_of
     from aejax.detection.threshold import GroupThresholds
-    from aejax.scoring.group_card import spread_of
+    from aejax.exporting.group_card import spread_of
 
     leaves = jax.tree.leaves(detector.variables["params"])
     kinds = Counter(alarm.kind for group in groups.each for alarm in group.alarms)

@@ -17,11 +17,12 @@ from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.detection.loading import load
 from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.job import Job, Place, on_devices, write_part
 from aejax.scoring.judging import Judge, threshold_identity
 from aejax.scoring.manifest import CONTINUES, part_name
-from aejax.scoring.row_scorer import RowScorer, groups_of, load_scorer
+from aejax.scoring.row_scorer import RowScorer, groups_of
 from aejax.scoring.tally import PartTotals, part_totals
 
 COUNTED_ROWS = 1 << 16
@@ -69,7 +70,7 @@ class PartScorer:
         out: str,
     ) -> None:
         os.chdir(here)
-        detector = load_scorer(source.run_folder)
+        detector = load(source.run_folder)
         found = identity_of(detector, job["group_column"])
         self.problem = None
         if found != identity:

@@ -1,8 +1,7 @@
-"""What scores rows: a detector, or an export in its place."""
+"""What scores rows: a detector, or detectors of groups."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,10 +11,8 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.feature_drift import UsualValues
 from aejax.detection.groups import Groups
-from aejax.detection.loading import load
 from aejax.detection.memory import BatchLimit
 from aejax.detection.threshold import GroupThresholds, Threshold
-from aejax.scoring import export_folder
 
 
 class Described(Protocol):
@@ -43,7 +40,7 @@ class Described(Protocol):
 
 
 class RowScorer(Described, Protocol):
-    """What `score_files` needs; `Detector` and `ExportedScorer` have it."""
+    """What `score_files` needs of a detector."""
 
     @property
     def batch_limit(self) -> BatchLimit:
@@ -56,17 +53,6 @@ class RowScorer(Described, Protocol):
         self, rows: np.ndarray, *, top: int, batch_size: int | None = None
     ) -> list[np.ndarray]:
         """Scores float32 [n], feature positions int32 [n, top], their errors float32 [n, top]."""
-
-
-def load_scorer(folder: str | Path) -> RowScorer:
-    """A detector of a run's or a detector's folder, or an export: what is there."""
-    folder = Path(folder)
-    if not export_folder.is_export(folder):
-        return load(folder)
-    # Scoring with a detector needs no jax.export.
-    from aejax.scoring.exported import load_export
-
-    return load_export(folder)
 
 
 def groups_of(detector: Described) -> Groups | None:

@@ -18,8 +18,6 @@ import pyarrow.parquet
 
 import aejax
 from aejax.estimator import AutoEncoder
-from aejax.scoring.exported import load_export
-from aejax.scoring.exporting import export_detector
 
 OUT = Path(sys.argv[2])
 RANDOM = np.random.default_rng(9)
@@ -75,17 +73,17 @@ def detectors() -> dict[str, tuple[aejax.Detector, Any]]:
 def scored_by_export(detector: aejax.Detector) -> dict[str, np.ndarray]:
     """What exports score, read by the package, by the scorer that they hold, by ONNX."""
     x = X.astype(np.float32)
-    export_detector(detector, OUT / "export")
+    aejax.export(detector, OUT / "export")
     spec = importlib.util.spec_from_file_location("scorer", OUT / "export" / "scorer.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = {"exported": load_export(OUT / "export").score(x)}
+    found = {"exported": aejax.load(OUT / "export").score(x)}
     # It uses JAX alone: what refuses transfers and jit is left to the program that it is part of.
     with jax.disable_jit(False), jax.transfer_guard("allow"):
         found["scorer.py"] = module.Scorer(OUT / "export")(x)
-    export_detector(detector, OUT / "onnx", format="onnx")
+    aejax.export(detector, OUT / "onnx", formats="onnx")
     return found
 
 

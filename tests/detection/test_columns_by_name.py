@@ -173,11 +173,9 @@ def test_groups(form: Callable[[pd.DataFrame], Any]) -> None:
 
 
 def test_exports(form: Callable[[pd.DataFrame], Any], detector: Detector, tmp_path: Path) -> None:
-    from aejax.scoring.exported import load_export
-    from aejax.scoring.exporting import export_detector
 
-    export_detector(detector, tmp_path / "export", top_features=0)
-    exported, rows = load_export(tmp_path / "export"), table(50, seed=1)
+    aejax.export(detector, tmp_path / "export")
+    exported, rows = aejax.load(tmp_path / "export"), table(50, seed=1)
     for other in shuffled(rows):
         np.testing.assert_array_equal(exported.score(form(other)), detector.score(rows))
         np.testing.assert_array_equal(exported.predict(form(other)), detector.predict(rows))

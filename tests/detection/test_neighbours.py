@@ -15,8 +15,6 @@ import aejax
 from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, Train
 from aejax.detection.cross_validation import cross_validate, split_folds
 from aejax.row_scores import neighbours
-from aejax.scoring.exported import load_export
-from aejax.scoring.exporting import export_detector
 
 TRAIN = Train(epochs=3, batch_size=64, learning_rate=2e-3)
 CONFIG = Config(
@@ -118,9 +116,9 @@ def test_it_is_saved_loaded_and_exported(tmp_path: Path, members: int) -> None:
     loaded = aejax.load(tmp_path / "detector")
     np.testing.assert_array_equal(loaded.score(test), detector.score(test))
     assert loaded.fingerprint == detector.fingerprint
-    told = export_detector(loaded, tmp_path / "export")
-    assert told["parity"]["same_batches"] == 0.0
-    exported = load_export(tmp_path / "export")
+    told = aejax.export(loaded, tmp_path / "export")
+    assert told["parity"]["loaded"] == 0.0
+    exported = aejax.load(tmp_path / "export")
     np.testing.assert_array_equal(exported.score(test), detector.score(test))
     card = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "how badly the model, trained on normal rows, rebuilds it and how far it lies" in card
@@ -130,7 +128,7 @@ def test_onnx_refuses_it_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     detector = aejax.fit(CONFIG, rows(0, 200))
     with pytest.raises(InputError, match=r"allowed.*stablehlo"):
-        export_detector(detector, tmp_path / "export", format="onnx")
+        aejax.export(detector, tmp_path / "export", formats="onnx")
     assert not (tmp_path / "export").exists()
 
 

@@ -27,8 +27,6 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
 from aejax.estimator import AutoEncoder
-from aejax.scoring.exported import load_export
-from aejax.scoring.exporting import export_detector
 
 T0 = 1_790_000_000.0
 NAMES = ["epoch", "load", "copy"]
@@ -288,8 +286,8 @@ def test_groups_in_files_are_centred_each(suffix: str, tmp_path: Path) -> None:
 
 def test_an_export_subtracts_it(detector: Detector, tmp_path: Path) -> None:
     x = numbers(seed=1)
-    export_detector(detector, tmp_path / "export")
-    exported = load_export(tmp_path / "export")
+    aejax.export(detector, tmp_path / "export")
+    exported = aejax.load(tmp_path / "export")
     np.testing.assert_array_equal(exported.score(frame(x)), detector.score(x))
     np.save(tmp_path / "rows.npy", x)
     scorer, rows, scores = (
@@ -302,8 +300,8 @@ def test_an_export_subtracts_it(detector: Detector, tmp_path: Path) -> None:
     moved = dataclasses.replace(
         detector, schema=detector.schema.with_offset((offset[0] + 1, *offset[1:]))
     )
-    export_detector(moved, tmp_path / "moved")
-    assert load_export(tmp_path / "moved").fingerprint != exported.fingerprint
+    aejax.export(moved, tmp_path / "moved")
+    assert aejax.load(tmp_path / "moved").fingerprint != exported.fingerprint
     card = (tmp_path / "export" / "MODEL_CARD.md").read_text()
     assert f"| subtracted first, in float64 | epoch {offset[0]:.15g} |" in card
 
@@ -311,7 +309,7 @@ def test_an_export_subtracts_it(detector: Detector, tmp_path: Path) -> None:
 def test_onnx_takes_doubles(detector: Detector, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    export_detector(detector, tmp_path / "onnx", format="onnx")
+    aejax.export(detector, tmp_path / "onnx", formats="onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"))
     assert session.get_inputs()[0].type == "tensor(double)"
     scores, flags = session.run(None, {"rows": numbers(seed=1)})

@@ -19,7 +19,6 @@ import pytest
 
 import aejax
 from aejax.config import Config, InputError, Train
-from aejax.scoring.exporting import export_detector
 from aejax.scoring.inspection import inspect_folder
 from aejax.training.history import Diverged
 
@@ -164,17 +163,40 @@ def test_files_are_scored_and_a_killed_job_goes_on(
 def test_it_is_exported_and_scored_with_jax_alone(
     detectors: dict[str, aejax.Detector], name: str, tmp_path: Path
 ) -> None:
-    export_detector(detectors[name], tmp_path / "export")
-    x = rows(30, seed=4)
+    detector, x = detectors[name], rows(30, seed=4)
+    detector.save(tmp_path / "detector")
+    # As it is in a process that doesn't have the code.
+    loaded = aejax.load(tmp_path / "detector")
+    aejax.export(loaded, tmp_path / "export")
     np.save(tmp_path / "x.npy", x)
     subprocess.run(
         [sys.executable, str(tmp_path / "export" / "scorer.py"), "x.npy", "scores.npy"],
         cwd=tmp_path, check=True, timeout=300, capture_output=True,
     )  # fmt: skip
-    np.testing.assert_allclose(
-        np.load(tmp_path / "scores.npy"), detectors[name].score(x), rtol=1e-5
-    )
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), detector.score(x), rtol=1e-5)
     assert inspect_folder(tmp_path / "export")
+    opened = aejax.load(tmp_path / "export")
+    assert opened.fingerprint == detector.fingerprint
+    np.testing.assert_allclose(opened.score(x), detector.score(x), rtol=1e-6)
+    assert opened.explain(x, top=2) == loaded.explain(x, top=2)
+    # It is trained on with the code, as any saved detector is.
+    again = aejax.load(tmp_path / "export", network=NETWORKS[name])
+    np.testing.assert_array_equal(again.score(x), detector.score(x))
+
+
+@pytest.mark.parametrize("name", ["linen", "nnx", "equinox", "functions"])
+def test_it_is_exported_to_onnx(
+    detectors: dict[str, aejax.Detector], name: str, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    detector, x = detectors[name], rows(30, seed=4)
+    aejax.export(detector, tmp_path / "export", formats="onnx")
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "export" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    np.testing.assert_allclose(session.run(None, {"rows": x})[0], detector.score(x), rtol=1e-4)
+    with pytest.raises(InputError, match=r"allowed for ONNX: the code, as in load\(folder, netw"):
+        aejax.export(aejax.load(tmp_path / "export"), tmp_path / "again", formats="onnx")
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -186,7 +208,10 @@ def test_members_vote_and_are_saved(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(ensemble.score(x), each.mean(axis=1), rtol=1e-5)
     assert (ensemble.spread(x) > 0).all()
     ensemble.save(tmp_path)
-    np.testing.assert_allclose(aejax.load(tmp_path).score(x), ensemble.score(x), rtol=1e-5)
+    loaded = aejax.load(tmp_path)
+    np.testing.assert_allclose(loaded.score(x), ensemble.score(x), rtol=1e-5)
+    aejax.export(loaded, tmp_path / "export")
+    assert aejax.load(tmp_path / "export").fingerprint == ensemble.fingerprint
 
 
 def test_members_of_a_factory_begin_apart_and_of_an_instance_alike() -> None:

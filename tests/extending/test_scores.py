@@ -21,8 +21,6 @@ import aejax
 from aejax.cli import main
 from aejax.config import SCORES, from_dict, parse_score, score_text, to_dict
 from aejax.config.own import Own
-from aejax.scoring.exported import load_export
-from aejax.scoring.exporting import export_detector
 
 CODE = '''
 import dataclasses
@@ -245,14 +243,14 @@ def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
     np.testing.assert_array_equal(np.load("elsewhere.npy"), live)
     written = pq.read_table("scores").column("score").to_numpy()
     np.testing.assert_allclose(written, live, rtol=1e-6)
-    np.testing.assert_allclose(load_export("exported").score(x), live, rtol=1e-6)
+    np.testing.assert_allclose(aejax.load("exported").score(x), live, rtol=1e-6)
 
 
 def test_it_is_exported(tmp_path: Path, detector: aejax.Detector) -> None:
-    told = export_detector(detector, tmp_path / "export")
-    assert told["parity"]["same_batches"] == 0.0
+    told = aejax.export(detector, tmp_path / "export")
+    assert told["parity"]["loaded"] == 0.0
     x = rows(30, seed=4)
-    np.testing.assert_array_equal(load_export(tmp_path / "export").score(x), detector.score(x))
+    np.testing.assert_array_equal(aejax.load(tmp_path / "export").score(x), detector.score(x))
     card = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "its InUsualErrors(power=1.0) under the model" in card
 

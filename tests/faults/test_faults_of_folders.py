@@ -16,10 +16,11 @@ import aejax
 from aejax.config import InputError, read_json
 from aejax.config.durable import write_file
 from aejax.data.schema import Schema
+from aejax.detection import artifact
 from aejax.detection.detector import Detector
+from aejax.exporting import folder as export_folder
 from aejax.recipes.own_rows import calibrate_on_file
 from aejax.reporting.report import write_metrics, write_page
-from aejax.scoring import export_folder
 from aejax.training import run_folder
 
 CONFIG = aejax.Config(model=aejax.Dense(hidden=(5, 2)), train=aejax.Train(epochs=2))
@@ -136,12 +137,12 @@ def test_a_report_and_its_numbers_stay_whole(disk: Any, tmp_path: Path) -> None:
     assert left == ["metrics.json", "report.html", "scores.png"]
 
 
-FILES = {export_folder.SCORE: b"program", export_folder.ARRAYS: b"arrays" * 50}
-
-
-def write_export(folder: Path, kind: str, *, overwrite: bool = False) -> None:
-    with export_folder.new_folder(folder, overwrite=overwrite) as aside:
-        export_folder.write(aside, {"kind": kind}, {**FILES, export_folder.LOADER: kind.encode()})
+def write_export(out: Path, kind: str, *, overwrite: bool = False) -> None:
+    with export_folder.new_folder(out, overwrite=overwrite) as aside:
+        artifact.write(
+            aside, {"kind": kind, "export": {}}, {"x": np.full(9, len(kind) + ord(kind[0]))}
+        )
+        write_file(aside / "scorer.py", kind)
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
@@ -158,10 +159,14 @@ def test_an_export_is_the_old_one_or_the_new_one(
     ):
         homes = [out] if out.exists() else list(tmp_path.glob(".out-*.replaced"))
         moved += homes != [out]
-        described = export_folder.read_description(homes[0])
-        files = export_folder.read_files(homes[0], described)
-        assert described["kind"] in ("old", "new")
-        assert files[export_folder.LOADER] == described["kind"].encode()
+        described = artifact.read_description(homes[0])
+        kind = described["kind"]
+        assert kind in ("old", "new")
+        (value, *_) = artifact.read_arrays(
+            homes[0] / described["arrays"], {"x": np.zeros(9, np.int64)}
+        )["x"]
+        assert value == len(kind) + ord(kind[0])
+        assert (homes[0] / "scorer.py").read_text() == kind
         for left in tmp_path.glob(".out-*"):
             shutil.rmtree(left)
     # Where two names can't be swapped, there is one moment between two renames.

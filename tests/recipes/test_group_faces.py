@@ -17,7 +17,6 @@ from sklearn.datasets import load_digits
 import aejax
 from aejax.cli import main
 from aejax.data.batches import validation_split
-from aejax.scoring.exported import load_export
 
 PIXELS = [f"pixel_{i}" for i in range(64)]
 # Of the digits 0 to 4 these are 0 in all images; others only in all images of some digits.
@@ -170,7 +169,7 @@ def test_one_group_is_exported_by_itself(
     assert "--group NAME" in call(capsys, "export", run, "--out", out, code=2)
     call(capsys, "export", run, "--out", out, "--group", "digit 3")
     own = rows[rows["digit"] == "digit 3"]
-    exported = load_export(out)
+    exported = aejax.load(out)
     scores = exported.score_rows(own[KEPT].to_numpy(np.float32))
     detectors = aejax.load(run)
     np.testing.assert_allclose(scores, detectors.score(own[PIXELS], groups=own["digit"]), rtol=1e-5)

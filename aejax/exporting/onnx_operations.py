@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from aejax.config import InputError
-from aejax.scoring.onnx_graph import Graph, Operation, Tensor, Value
+from aejax.exporting.onnx_graph import Graph, Operation, Tensor, Value
 
 
 def _broadcast_in_dim(graph: Graph, equation: Any, x: Value, *_: Value) -> Tensor:
@@ -151,22 +152,26 @@ def _dot_general(graph: Graph, equation: Any, x: Value, y: Value) -> Tensor:
 def _conv_general_dilated(graph: Graph, equation: Any, x: Value, kernel: Value) -> Tensor:
     params = equation.params
     numbers = params["dimension_numbers"]
-    if not isinstance(kernel, np.ndarray) or params["feature_group_count"] != 1:
-        raise InputError("the model has a grouped or computed kernel; allowed: a plain one")
-    (low_h, high_h), (low_w, high_w) = params["padding"]
+    if not isinstance(kernel, np.ndarray) or params["batch_group_count"] != 1:
+        raise InputError("the model has a computed kernel; allowed for ONNX: a plain one")
+    pads = [size for sides in zip(*params["padding"], strict=True) for size in sides]
+    groups = params["feature_group_count"]
     up, stride = tuple(params["lhs_dilation"]), tuple(params["window_strides"])
     image = graph.node("Transpose", [graph.whole(x)], perm=list(numbers.lhs_spec))
     weights = np.asarray(kernel, np.float32).transpose(numbers.rhs_spec)
-    if up == (1, 1):
+    if set(up) == {1}:
         y = graph.node(
             "Conv",
             [image, graph.constant(weights)],
             strides=list(stride),
-            pads=[low_h, low_w, high_h, high_w],
+            pads=pads,
             dilations=list(params["rhs_dilation"]),
+            group=groups,
         )
+    elif groups == 1 and set(params["rhs_dilation"]) == {1}:
+        y = _conv_transpose(graph, image, weights, up, stride, pads)
     else:
-        y = _conv_transpose(graph, image, weights, up, stride, (low_h, low_w, high_h, high_w))
+        raise InputError("the model spreads in groups; allowed for ONNX: one of both")
     back = np.argsort(numbers.out_spec).tolist()
     return graph.result(graph.node("Transpose", [y], perm=back), equation)
 
@@ -177,15 +182,15 @@ def _conv_transpose(
     weights: np.ndarray,
     up: tuple[int, ...],
     stride: tuple[int, ...],
-    pads: tuple[int, ...],
+    pads: Sequence[int],
 ) -> str:
     """A convolution over an image spread by zeros: ONNX says it by what the padding removes."""
-    if stride != (1, 1):
+    if set(stride) != {1}:
         raise InputError("the model spreads and strides at once; allowed for ONNX: one of both")
     sizes = weights.shape[2:] * 2
     left = [size - 1 - pad for size, pad in zip(sizes, pads, strict=True)]
-    more = [max(0, -value) for value in left[2:]]
-    flipped = weights[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    more = [max(0, -value) for value in left[len(up) :]]
+    flipped = np.flip(weights, tuple(range(2, weights.ndim))).swapaxes(0, 1)
     return graph.node(
         "ConvTranspose",
         [image, graph.constant(flipped)],

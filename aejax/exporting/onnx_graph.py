@@ -156,6 +156,11 @@ class Graph:
             axes = self.constant(np.array(params["axes"], np.int64))
             names = [self.whole(inputs[0]), axes]
             return [self.result(self.node(_REDUCE[kind], names, keepdims=0), equation)]
+        if kind == "call_exported":
+            raise InputError(
+                "a part of the detector is a saved program, loaded without its code; allowed for "
+                "ONNX: the code, as in load(folder, network=...), or stablehlo"
+            )
         if kind not in self.operations:
             raise InputError(
                 f"the model has the operation {kind!r}, which the ONNX export does not know; "

@@ -1,6 +1,6 @@
 """A model card for detectors of groups: what holds for all of them, and how far they differ.
 
-In the order of `aejax.scoring.model_card`; of bounded length, however many groups there are.
+In the order of `aejax.exporting.model_card`; of bounded length, however many groups there are.
 """
 
 from __future__ import annotations
@@ -20,8 +20,14 @@ from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.limits import limits_of
 from aejax.detection.threshold import GroupThresholds
-from aejax.scoring.export_folder import CARD
-from aejax.scoring.model_card import counted, facts_table, made_by, score_in_words, training_data
+from aejax.exporting.model_card import (
+    CARD,
+    counted,
+    facts_table,
+    made_by,
+    score_in_words,
+    training_data,
+)
 
 
 def write_group_card(detector: Detector, metrics: Mapping[str, Any] | None, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -12,25 +13,87 @@ from aejax.config.scores import is_mean_error
 from aejax.core import mesh, scaling, steps
 from aejax.core.scaling import Scaler
 from aejax.data.columns import Column
+from aejax.data.offsets import centred
 from aejax.detection.detector import Detector
 
 BATCH_SIZE = 64
 RANDOM_ROWS = 150
 TOLERANCE = 1e-6
 
-ScoreRows = Callable[[np.ndarray], np.ndarray]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Edges:
+    """Rows that parity is checked on, and what the detector says of them.
+
+    Rows spread as normal ones are, rows 100 times as far out, and rows full of each value
+    at which arithmetic changes: zero, the smallest, the largest, and those that are no number;
+    these in one place of a row, too.
+
+    Attributes:
+        stored: [n, ...] as files hold them, n no multiple of a batch.
+        rows: as programs take them, less the schema's offset.
+        scores: the detector's, float32 [n]; NaN where a row has none.
+        rounding: see `rounding`, float64 [n].
+        names: what each row is, for messages.
+    """
+
+    stored: np.ndarray
+    rows: np.ndarray
+    scores: np.ndarray
+    rounding: np.ndarray
+    names: list[str]
+
+    def compare(
+        self,
+        what: str,
+        score: Callable[[np.ndarray], np.ndarray],
+        *,
+        tolerance: float = TOLERANCE,
+        slack: float = 1.0,
+    ) -> float:
+        """The largest relative difference of an export's scores: of all rows, of 1, and of 7.
+
+        Args:
+            what: scores, for messages.
+            score: of rows as they are stored.
+            tolerance: largest relative difference allowed.
+            slack: how many times what rounding moves a score is allowed besides.
+
+        Raises:
+            InputError: at a larger one.
+        """
+        count, largest = len(self.rows), 0.0
+        for part in (slice(count), slice(1), slice(count - 1, count), slice(count - 7, count)):
+            difference = check(
+                what,
+                self.scores[part],
+                score(self.stored[part]),
+                self.names[part],
+                tolerance=tolerance,
+                slack=slack * self.rounding[part],
+            )
+            largest = max(largest, difference)
+        return largest
+
+
+def edges(detector: Detector) -> Edges:
+    """The rows that a detector's exports are checked on."""
+    schema = detector.schema
+    rows, names = edge_rows(detector)
+    stored = rows
+    if schema.offset is not None:
+        stored = rows + np.array(schema.offset).reshape(schema.shape)
+        rows = centred(stored, schema)
+    scores = detector.score_rows(rows, batch_size=BATCH_SIZE)
+    flat = rows.reshape(len(rows), -1)
+    # What has no number has no score, though a scaler that clips gives it one.
+    good = ~np.isinf(flat) if schema.columns is not None else np.isfinite(flat)
+    scores = np.where(good.all(axis=1) & np.isfinite(scores), scores, np.float32(np.nan))
+    return Edges(stored, rows, scores, rounding(detector, rows, scores), names)
 
 
 def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
-    """Rows that parity is checked on, and what each is, for messages.
-
-    Rows spread as normal ones are, rows 100 times as far out, and rows full of each value
-    at which arithmetic changes: zero, the smallest, the largest, and those that are no number.
-
-    Returns:
-        Rows [n, ...] as programs take them, less the schema's offset, n no multiple of a batch;
-        and n descriptions.
-    """
+    """Rows [n, ...] as programs take them, but for the schema's offset; and n descriptions."""
     schema, random = detector.schema, np.random.default_rng(0)
     shape, dtype = schema.shape, np.dtype(schema.device_dtype)
     if schema.columns is not None:
@@ -53,6 +116,10 @@ def edge_rows(detector: Detector) -> tuple[np.ndarray, list[str]]:
         values = (0, -0.0, 1, facts.tiny, facts.smallest_subnormal, facts.max, -facts.max)
         for value in (*values, np.nan, np.inf, -np.inf):
             groups.append((f"all {value:g}", np.full((1, *shape), value)))
+        for value in (np.nan, np.inf, -np.inf):
+            one = scaling.invert(scaler, normal[:1]).astype(dtype)
+            one.reshape(-1)[0] = value
+            groups.append((f"the first value {value:g}", one))
     names = [
         f"{name}, number {i}" if len(x) > 1 else name for name, x in groups for i in range(len(x))
     ]
@@ -108,9 +175,8 @@ def check(
     with np.errstate(all="ignore"):
         difference = np.abs(got - exact)
         relative = difference / np.abs(exact)
-    # Equal scores of 0 differ by nothing; an infinite score may be NaN in another order of
-    # additions: both are no number, and neither flags a row.
-    same = (got == exact) | (~numbers & ~np.isfinite(got))
+    # Equal scores of 0 differ by nothing; what is no number is NaN in both, and flags no row.
+    same = (got == exact) | (~numbers & np.isnan(got))
     relative = np.where(same, 0, relative)
     with np.errstate(all="ignore"):
         near = difference <= tolerance * np.abs(exact) + slack

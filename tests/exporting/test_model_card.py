@@ -10,7 +10,7 @@ from aejax import Conformal
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.detection.population import fit_population
-from aejax.scoring.model_card import model_card, write_model_card
+from aejax.exporting.model_card import model_card, write_model_card
 
 SECTIONS = [
     "Intended use",

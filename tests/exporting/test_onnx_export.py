@@ -13,11 +13,9 @@ import aejax
 from aejax.config import Combine, InputError, Scale, SuperResolution
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
-from aejax.scoring import onnx_graph
-from aejax.scoring.exported import load_export
-from aejax.scoring.exporting import export_detector
+from aejax.exporting import onnx_graph
+from aejax.exporting.onnx_operations import OPERATIONS
 from aejax.scoring.inspection import inspect_folder
-from aejax.scoring.onnx_operations import OPERATIONS
 
 QUICK = aejax.Train(epochs=1)
 
@@ -34,7 +32,7 @@ def test_without_onnx_the_export_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(InputError, match=r"allowed: install aejax\[onnx\]"):
-        export_detector(detector, tmp_path / "out", format="onnx")
+        aejax.export(detector, tmp_path / "out", formats="onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,8 +46,9 @@ def session_of(folder: Path) -> Any:
 def export(detector: Detector, folder: Path) -> Any:
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    result = export_detector(detector, folder, format="onnx")
-    assert set(result["files"]) == {"model.onnx", "export.json", "MODEL_CARD.md"}
+    result = aejax.export(detector, folder, formats="onnx")
+    others = [name for name in result["files"] if not name.startswith("arrays-")]
+    assert others == ["MODEL_CARD.md", "detector.json", "model.onnx"]
     return session_of(folder)
 
 
@@ -112,28 +111,33 @@ def test_onnx_scores_and_flags_as_the_detector(
         np.testing.assert_array_equal(flag, live.threshold.flags(score))
 
 
-def test_an_onnx_export_is_inspected_and_not_scored_here(
-    detector: Detector, tmp_path: Path
-) -> None:
+def test_an_onnx_export_is_a_detector_too(detector: Detector, tmp_path: Path) -> None:
     session = export(detector, tmp_path / "out")
     assert [given.name for given in session.get_inputs()] == ["rows"]
     assert [found.name for found in session.get_outputs()] == ["score", "is_anomaly"]
     assert session.get_modelmeta().custom_metadata_map == {"detector": detector.fingerprint}
     told = inspect_folder(tmp_path / "out")
-    assert told["export_format"] == "onnx"
-    assert told["parity"]["onnxruntime"] <= 1e-5
+    assert told["export"]["formats"] == ["onnx"]
+    assert told["export"]["parity"]["onnx"] <= 1e-5
     assert json.loads(json.dumps(told)) == told
-    with pytest.raises(InputError, match="kind is 'onnx'"):
-        load_export(tmp_path / "out")
+    x = np.ones((3, 6), np.float32)
+    np.testing.assert_array_equal(aejax.load(tmp_path / "out").score(x), detector.score(x))
 
 
-def test_a_row_with_a_missing_value_scores_nan(detector: Detector, tmp_path: Path) -> None:
-    session = export(detector, tmp_path / "out")
-    x = np.zeros((3, 6), np.float32)
-    x[1, 2] = np.nan
+def test_a_row_without_a_number_has_no_score_and_no_flag(tmp_path: Path) -> None:
+    """A scaler that clips makes a number of infinity: it must not become a score."""
+    live = dense(scale=Scale(clip=1.0))
+    session = export(live, tmp_path / "out")
+    x = np.zeros((5, 5), np.float32)
+    x[1, 2], x[2, 0], x[3, 4] = np.nan, np.inf, -np.inf
     score, flag = session.run(None, {"rows": x})
-    np.testing.assert_array_equal(np.isnan(score), [False, True, False])
-    assert not flag[1]
+    np.testing.assert_array_equal(np.isnan(score), [False, True, True, True, False])
+    assert not flag[1:4].any()
+    # Numbers that are too large to be squared.
+    session = export(dense(), tmp_path / "wide")
+    score, flag = session.run(None, {"rows": np.full((1, 5), 3e38, np.float32)})
+    assert np.isnan(score).all()
+    assert not flag.any()
 
 
 def test_an_onnx_mismatch_fails_and_leaves_nothing(
@@ -142,7 +146,7 @@ def test_an_onnx_mismatch_fails_and_leaves_nothing(
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     monkeypatch.setitem(onnx_graph._SAME, "add", "Sub")
     with pytest.raises(InputError, match="Nothing was exported"):
-        export_detector(detector, tmp_path / "out", format="onnx")
+        aejax.export(detector, tmp_path / "out", formats="onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,6 +190,32 @@ def test_convolutions_are_those_of_jax(resize: Any, size: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"window_strides": (2,), "padding": [(0, 1)]},
+        {"rhs_dilation": (2,), "padding": [(2, 2)]},
+        {"lhs_dilation": (2,), "padding": [(1, 2)]},
+        {"feature_group_count": 2},
+    ],
+)
+def test_convolutions_of_series_are_those_of_jax(how: dict[str, Any]) -> None:
+    import jax
+
+    random = np.random.default_rng(4)
+    groups = how.get("feature_group_count", 1)
+    x = random.normal(size=(3, 9, 4)).astype(np.float32)
+    kernel = random.normal(size=(3, 4 // groups, 6)).astype(np.float32)
+    plain = {"window_strides": (1,), "padding": "SAME"}
+    how = {**plain, "dimension_numbers": ("NWC", "WIO", "NWC"), **how}
+
+    def convolved(x: Any) -> Any:
+        return jax.lax.conv_general_dilated(x, kernel, **how)
+
+    np.testing.assert_allclose(computed(convolved, x), convolved(x), rtol=1e-4, atol=1e-5)
+
+
 def test_pooling_and_every_activation_are_those_of_jax() -> None:
     from aejax.models.layers import ACTIVATIONS, max_pool
 
@@ -202,7 +232,7 @@ def test_halves_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     with pytest.raises(InputError, match="allowed for ONNX: 'float32'"):
-        export_detector(dense(precision="bfloat16"), tmp_path / "out", format="onnx")
+        aejax.export(dense(precision="bfloat16"), tmp_path / "out", formats="onnx")
 
 
 def test_an_operation_without_a_counterpart_is_named() -> None:

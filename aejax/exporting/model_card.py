@@ -21,8 +21,8 @@ from aejax.config.scores import is_built_in
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import Threshold
-from aejax.scoring.export_folder import CARD
 
+CARD = "MODEL_CARD.md"
 MOST_NAMES = 50
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +12,10 @@ import numpy as np
 from aejax.config import InputError
 from aejax.core import steps
 from aejax.core.programs import symbolic_rows
-from aejax.data.offsets import centred
 from aejax.detection.detector import Detector
-from aejax.scoring import export_folder, parity
-from aejax.scoring.onnx_graph import OPSET, Graph
-from aejax.scoring.onnx_operations import OPERATIONS
+from aejax.exporting import parity
+from aejax.exporting.onnx_graph import OPSET, Graph
+from aejax.exporting.onnx_operations import OPERATIONS
 
 TOLERANCE = 1e-5
 ROWS, SCORE, FLAG = "rows", "score", "is_anomaly"
@@ -26,20 +23,20 @@ ROWS, SCORE, FLAG = "rows", "score", "is_anomaly"
 MOST_MEMBERS = 64
 
 
-def write_onnx(detector: Detector, folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Write `model.onnx` and `export.json`, and check the scores in ONNX Runtime.
+def checked_model(detector: Detector, edges: parity.Edges) -> tuple[bytes, float, dict[str, Any]]:
+    """The detector as `model.onnx`, compared with it in ONNX Runtime.
 
     The model's input is "rows", [rows, ...]: float32 or uint8; float64 where the schema has an
     offset, which the model subtracts. Its outputs are "score", float32 [rows], and
-    "is_anomaly", bool [rows], where the detector has a threshold.
+    "is_anomaly", bool [rows], where the detector has a threshold. A row with a number that is
+    missing or infinite has no score: NaN, which is no anomaly.
 
     Args:
         detector: what to export.
-        folder: that exists.
-        described: what `export.json` says besides.
+        edges: what it is compared on.
 
     Returns:
-        What `export.json` says.
+        The file's content, the largest relative difference, and versions, JSON-ready.
 
     Raises:
         InputError: if ONNX isn't installed, the model has an operation without a counterpart,
@@ -54,23 +51,28 @@ def write_onnx(detector: Detector, folder: Path, described: Mapping[str, Any]) -
         raise InputError(
             f"--format onnx needs the package {error.name}; allowed: install aejax[onnx]"
         ) from None
-    model = to_onnx(detector)
-    content = model.SerializeToString()
     try:
+        model = to_onnx(detector)
+        content = model.SerializeToString()
         checker.check_model(model)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    # The runtime's errors have no common type.
+    except InputError:
+        raise
+    # Neither the runtime's errors have a common type, nor those of a network that is new to it.
     except Exception as error:
         raise InputError(f"ONNX does not take the model: {str(error)[:200]!r}") from None
-    result = {
-        "kind": "onnx",
-        **described,
-        "opset": model.opset_import[0].version,
-        "checked_with": {"onnxruntime": onnxruntime.__version__},
-        "parity": check_parity(detector, session),
-    }
-    export_folder.write(folder, result, {export_folder.ONNX: content})
-    return result
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        scores, *flags = session.run(None, {ROWS: rows})
+        if flags and not np.array_equal(detector.threshold.flags(scores), flags[0]):  # type: ignore[union-attr]
+            raise InputError(
+                "the ONNX model flags a row other than its score says. Nothing was exported"
+            )
+        return np.asarray(scores)
+
+    difference = edges.compare("the ONNX model", score, tolerance=TOLERANCE, slack=10)
+    versions = {"opset": model.opset_import[0].version, "onnxruntime": onnxruntime.__version__}
+    return bytes(content), difference, versions
 
 
 def to_onnx(detector: Detector) -> Any:
@@ -98,7 +100,15 @@ def to_onnx(detector: Detector) -> Any:
         offset = graph.constant(np.array(schema.offset).reshape(schema.shape))
         graph.rows = graph.node("Cast", [graph.node("Sub", [ROWS, offset])], to=TensorProto.FLOAT)
     score = _combined(detector, graph, rows)
-    score = graph.node("Identity", [score])
+    # 0 times what is no number is none: so are then all scores of rows that have no score.
+    nothing = graph.constant(np.float32(0))
+    parts = [score, graph.node("Mul", [score, nothing])]
+    if np.dtype(schema.device_dtype).kind == "f":
+        flat = graph.reshaped(graph.rows, [size, schema.features])
+        axes = graph.constant(np.array([1], np.int64))
+        zeros = graph.node("Mul", [flat, nothing])
+        parts.append(graph.node("ReduceSum", [zeros, axes], keepdims=0))
+    graph.node("Sum", parts)
     graph.nodes[-1].output[0] = SCORE
     outputs = [helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, [ROWS])]
     if detector.threshold_value is not None:
@@ -162,41 +172,3 @@ def _middle(graph: Graph, columns: list[str]) -> list[str]:
             pair = ordered[at : at + 2]
             ordered[at : at + 2] = [graph.node("Min", pair), graph.node("Max", pair)]
     return ordered[(count - 1) // 2 : count // 2 + 1]
-
-
-def check_parity(detector: Detector, session: Any) -> dict[str, Any]:
-    """Compare scores and flags of an ONNX Runtime session with the detector's.
-
-    Raises:
-        InputError: at the first that differs.
-    """
-    rows, names = parity.edge_rows(detector)
-    offset, given = detector.schema.offset, rows
-    if offset is not None:
-        given = rows + np.array(offset).reshape(detector.schema.shape)
-        rows = centred(given, detector.schema)
-    live = detector.score_rows(rows, batch_size=parity.BATCH_SIZE)
-    slack = 10 * parity.rounding(detector, rows, live)
-    largest = 0.0
-    for count in (len(rows), 1, 7):
-        for first in range(0, len(rows), count) if count == len(rows) else (0, len(rows) - count):
-            part = slice(first, first + count)
-            found = session.run(None, {ROWS: given[part]})
-            difference = parity.check(
-                "the ONNX model",
-                live[part],
-                found[0],
-                names[part],
-                tolerance=TOLERANCE,
-                slack=slack[part],
-            )
-            largest = max(largest, difference)
-            if detector.threshold is not None:
-                flags = detector.threshold.flags(found[0])
-                if not np.array_equal(flags, found[1]):
-                    row = int(np.flatnonzero(flags != found[1])[0])
-                    raise InputError(
-                        f"the ONNX model flags row {first + row} ({names[first + row]}) other than "
-                        "its score says. Nothing was exported"
-                    )
-    return {"rows": len(rows), "onnxruntime": largest}

@@ -1,0 +1,167 @@
+"""From a detector to a folder that scores without this package, checked before it gets its name.
+
+The folder is the detector's own artifact (`detection/artifact.py`), whose description has
+"export" besides: formats, sizes of batches, parity, versions. Next to it lie
+
+    scorer.py       scores with these files, JAX and NumPy; never run from there by this package
+    model.onnx      the same scores as an ONNX graph, parameters and threshold inside
+    metrics.json    what was measured of the run that it comes from
+    MODEL_CARD.md   what a person should know; it may be edited
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import runpy
+import typing
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from aejax import __version__
+from aejax.config import InputError, read_json
+from aejax.config.durable import write_file, written_aside
+from aejax.core import programs
+from aejax.detection import artifact
+from aejax.detection.batch_sizes import batch_sizes
+from aejax.detection.detector import Detector
+from aejax.detection.loading import load
+from aejax.detection.own_network import SCORING
+from aejax.exporting import parity
+from aejax.exporting.folder import new_folder
+from aejax.exporting.model_card import write_model_card
+from aejax.models.backend import default_settings
+
+Format = Literal["stablehlo", "onnx"]
+
+SCORER, ONNX, METRICS = "scorer.py", "model.onnx", "metrics.json"
+METRICS_BYTES = 16 << 20
+_TEMPLATE = Path(__file__).with_name("scorer.py.template")
+
+
+def export(
+    detector: Detector | str | Path,
+    folder: str | Path,
+    *,
+    formats: Format | Sequence[Format] = "stablehlo",
+    metrics: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a folder that scores on its own, once its scores are seen to be the detector's.
+
+    `aejax.load` opens it as the detector that it is. "stablehlo" adds the program of the scores
+    and `scorer.py`, which needs jax alone, anywhere that JAX runs; "onnx" adds `model.onnx` for
+    ONNX runtimes, with the threshold inside.
+
+    Args:
+        detector: what to export, with its thresholds; or the folder of a run or of a detector.
+        folder: of the export.
+        formats: one or both.
+        metrics: what the run's `metrics.json` holds, to travel along; of a folder None takes its.
+        overwrite: replace an export that is there.
+
+    Returns:
+        JSON-ready: where the export is, how near its scores are, and the sizes of its files.
+
+    Raises:
+        InputError: if the folder is taken, the detector can't be exported, or a score differs by
+            more than 1e-6 (ONNX 1e-5) and rounding explains: then nothing is left of the export.
+
+    Example:
+        >>> aejax.export(detector, "exports/pumps")["parity"]["loaded"]  # doctest: +SKIP
+        0.0
+    """
+    wanted = (formats,) if isinstance(formats, str) else tuple(formats)
+    allowed = typing.get_args(Format)
+    if not wanted or not set(wanted) <= set(allowed):
+        raise InputError(f"formats is {formats!r}; allowed: one or more of {', '.join(allowed)}")
+    if not isinstance(detector, Detector):
+        source = Path(detector)
+        detector, metrics = load(source), read_metrics(source) if metrics is None else metrics
+    out = Path(folder)
+    with new_folder(out, overwrite=overwrite) as aside:
+        found = _write(detector, aside, wanted)
+        if metrics is not None:
+            write_file(aside / METRICS, json.dumps(metrics, indent=2) + "\n")
+        write_model_card(detector, metrics, aside)
+        files = {entry.name: entry.stat().st_size for entry in sorted(aside.iterdir())}
+    return {"export": str(out), "parity": found, "files": files}
+
+
+def read_metrics(run: Path) -> dict[str, Any] | None:
+    """What a run's `metrics.json` holds; None where there is none. Also found from its detector."""
+    for home in (run, run.parent if run.name == "detector" else run):
+        if (home / METRICS).is_file():
+            return read_json(home / METRICS, METRICS_BYTES)
+    return None
+
+
+def _write(detector: Detector, aside: Path, formats: tuple[Format, ...]) -> dict[str, Any]:
+    """Write all but the card; returns how near the scores are."""
+    described, arrays = detector.to_parts()
+    about: dict[str, Any] = {
+        "formats": sorted(formats),
+        "fingerprint": detector.fingerprint,
+        "exported_with": {
+            "aejax": __version__,
+            "jax": jax.__version__,
+            "jaxlib": version("jaxlib"),
+            "python": platform.python_version(),
+        },
+    }
+    if "stablehlo" in formats:
+        content = np.frombuffer(_lowered(detector), np.uint8)
+        arrays["programs"] = {**arrays.get("programs", {}), SCORING: content}
+        about["platforms"] = list(programs.PLATFORMS)
+        about["batch_sizes"] = batch_sizes(detector.schema, detector.config)
+        write_file(aside / SCORER, _TEMPLATE.read_text(encoding="utf-8"))
+    # Written twice: what is checked is what was read back, and its result belongs to it.
+    artifact.write(aside, {**described, artifact.EXPORT: about}, arrays)
+    edges = parity.edges(detector)
+    about["parity"] = {"rows": len(edges.rows), "loaded": _loaded(edges, load(aside))}
+    if "stablehlo" in formats:
+        # Not the file in the folder: no code from there is ever run.
+        scorer = runpy.run_path(str(_TEMPLATE))["Scorer"]
+        with default_settings():
+            about["parity"]["scorer"] = edges.compare("scorer.py", scorer(aside))
+    if "onnx" in formats:
+        from aejax.exporting.onnx_model import checked_model
+
+        onnx, about["parity"]["onnx"], about["onnx"] = checked_model(detector, edges)
+        with written_aside(aside / ONNX) as file:
+            file.write(onnx)
+    artifact.write(aside, {**described, artifact.EXPORT: about}, arrays)
+    found: dict[str, Any] = about["parity"]
+    return found
+
+
+def _lowered(detector: Detector) -> bytes:
+    schema = detector.schema
+    try:
+        return programs.lower_score(
+            detector.scorer,
+            detector.scaler,
+            detector.variables,
+            schema.shape,
+            schema.device_dtype,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # What JAX can't export has no common type.
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        raise InputError(
+            f"the detector can't be exported ({reason}); allowed: parts that JAX traces for any "
+            "number of rows"
+        ) from None
+
+
+def _loaded(edges: parity.Edges, loaded: Detector) -> float:
+    """How far scores of the export, opened by this package, are from the detector's."""
+    scores = loaded.score_rows(edges.rows, batch_size=parity.BATCH_SIZE)
+    scores[np.isnan(edges.scores)] = np.nan
+    return parity.check("the export", edges.scores, scores, edges.names)
