@@ -17,7 +17,7 @@ from aejax.data.rows import Selection
 from aejax.detection.group_drift import bins_of_members
 from aejax.detection.groups import GroupDetector
 from aejax.scoring.group_totals import Groups
-from aejax.scoring.judging import Scored, key_names
+from aejax.scoring.tabulation import Refusal, Scored, key_names
 
 # A kind of bad rows, as a summary counts them.
 UNKNOWN = "group without a detector"
@@ -73,11 +73,11 @@ def score_block(
     texts, members = positions_of(block.keys, column, detector.names)
     block = dataclasses.replace(block, x=detector.prepare_members(block.x, members))
     thresholds = np.where(members >= 0, detector.thresholds[members], np.nan)
-    refused: dict[int, tuple[str, str]] = {}
+    refused: dict[int, Refusal] = {}
     for row in np.flatnonzero(members < 0).tolist():
         name = texts[row].as_py()
         why = f"{column} {detector.why_not(name)}" if name else f"{column} is empty"
-        refused[row] = (UNKNOWN, why)
+        refused[row] = Refusal(UNKNOWN, f"no detector for this {column}" if name else why, why)
     features = errors = None
     if top_features:
         scores, features, errors = detector.explain_members(
