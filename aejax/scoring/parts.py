@@ -207,4 +207,8 @@ def _as_read(first: Path, schema: pa.Schema) -> pa.Schema:
             there = file.schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{first} cannot be read again: {error}") from None
-    return pa.schema([field.with_type(there.field(field.name).type) for field in schema])
+    for at, field in enumerate(schema):
+        # Types that differ in the names of what lists hold are equal, and stay.
+        if field.type != (wanted := there.field(field.name).type):
+            schema = schema.set(at, field.with_type(wanted))
+    return schema

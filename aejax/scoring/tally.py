@@ -109,7 +109,8 @@ class Tally:
         if self.groups is not None and part.groups is not None:
             self.groups.fold(part.groups)
         if part.best is not None and self._may_hold_better(part.best["score"][0].as_py()):
-            self._keep_best(part.best)
+            # As after a kill: Parquet has other names for what lists hold, too.
+            self._keep_best(_read(_written(part.best)))
 
     def _may_hold_better(self, highest: float) -> bool:
         """Whether rows that follow, of at most this score, can be among the most anomalous."""
@@ -132,18 +133,12 @@ class Tally:
             "groups": None if self.groups is None else self.groups.to_dict(),
         }
         rows = pa.table({}) if self.best is None else self.best
-        content = pa.BufferOutputStream()
-        pq.write_table(rows.replace_schema_metadata({_METADATA: json.dumps(described)}), content)
-        written: bytes = content.getvalue().to_pybytes()
-        return written
+        return _written(rows.replace_schema_metadata({_METADATA: json.dumps(described)}))
 
     @staticmethod
     def from_bytes(content: bytes, groups: Groups | None = None, top: int = 0) -> Tally:
         """What `to_bytes` wrote."""
-        # Not `read_table`: a thread of its own lets go of the bytes, some time, and ends the
-        # process where Python has ended by then.
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
-            table = file.read(use_threads=False)
+        table = _read(content)
         written = json.loads(table.schema.metadata[_METADATA])
         tally = Tally(groups, top)
         if groups is not None:
@@ -198,6 +193,20 @@ def _plain(rows: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(field.type):
             rows = rows.set_column(at, field.name, rows[at].cast(field.type.value_type))
     return rows.replace_schema_metadata(None)
+
+
+def _written(rows: pa.Table) -> bytes:
+    content = pa.BufferOutputStream()
+    pq.write_table(rows, content)
+    written: bytes = content.getvalue().to_pybytes()
+    return written
+
+
+def _read(content: bytes) -> pa.Table:
+    # Not `read_table`: a thread of its own lets go of the bytes, some time, and ends the process
+    # where Python has ended by then.
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        return file.read(use_threads=False)
 
 
 def _again(digest: Any) -> Any:
