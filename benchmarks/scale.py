@@ -4,8 +4,8 @@
     python -m benchmarks.scale scores [--rows 1e12] [--part-rows 1048576]
         [--rows-per-second 1e6] [--nodes 100] [--node-dollars 2] [--terabyte-dollars 23]
 
-Bytes are those of the folder's files; how fast books are kept and read, and scores folded into
-totals, is measured here, on this machine. Rate, nodes and prices are assumptions: put in your
+Bytes are those of the folder's files; how fast parts are recorded, their records read, and scores
+counted, is measured here, on this machine. Rate, nodes and prices are assumptions: put in your
 own. docs/scale.md says what the lines mean.
 """
 
@@ -22,9 +22,9 @@ from typing import Any
 from aejax.config import InputError
 from aejax.data.files import Rows
 from aejax.scoring import manifest
+from aejax.scoring.job import Segment
 from aejax.scoring.progress import Progress
-from aejax.scoring.segment import Segment
-from aejax.scoring.tally import PartTotals, part_totals
+from aejax.scoring.tally import Tally
 from aejax.scoring.totals import Totals
 
 HOUR = 3600.0
@@ -50,17 +50,17 @@ def measure(scores: Path) -> dict[str, float]:
     bytes_of_parts = sum((scores / part["name"]).stat().st_size for part in parts)
     journal = (scores / manifest.PARTS).stat().st_size
     started = time.perf_counter()
-    adds = [part_totals(scores / part["name"]) for part in parts]
+    tallies = [Tally.of_part(scores / part["name"]) for part in parts]
     folded = time.perf_counter() - started
     return {
         "bytes_per_row": bytes_of_parts / rows,
         "journal_bytes_per_part": journal / len(parts),
-        **_books(described, adds[0], scores / parts[0]["name"]),
+        **_recording(described, tallies[0], scores / parts[0]["name"]),
         "fold_rows_per_second": rows / folded,
     }
 
 
-def _books(described: dict[str, Any], adds: PartTotals, path: Path) -> dict[str, float]:
+def _recording(described: dict[str, Any], tally: Tally, path: Path) -> dict[str, float]:
     """Seconds to record a part, and to read its line of the journal again."""
     like, rows = described["parts"][0], 0
     said = {
@@ -70,19 +70,19 @@ def _books(described: dict[str, Any], adds: PartTotals, path: Path) -> dict[str,
         folder = Path(name)
         files = described["segments"][like["segment"]]["files"]
         segments = [{"files": files, "done": False, "run": 1}]
-        books = manifest.Manifest(folder, described["identity"], segments, [], [])
-        books.write()
+        held = manifest.Manifest(folder, described["identity"], segments, [], [])
+        held.write()
         segment = Segment(
             number=0,
             rows=Rows(path=folder, parts=()),
-            manifest=books,
+            manifest=held,
             totals=Totals(0),
             progress=Progress("none", 0, None),
             should_stop=lambda: False,
         )
         started = time.perf_counter()
         for number in range(RECORDED):
-            segment.record(folder / manifest.part_name(number), said, adds)
+            segment.record(folder / manifest.part_name(number), said, tally)
         recording = time.perf_counter() - started
         with (folder / manifest.PARTS).open("w") as file:
             for number in range(LINES):
@@ -130,8 +130,8 @@ def work_out(
         "journal_reading_seconds": parts * found["journal_seconds_per_part"],
         "scoring_hours": scoring / HOUR,
         "recording_hours": recording / HOUR,
-        # More nodes than this wait for the one process that keeps the books.
-        "nodes_before_books_limit": part_rows
+        # More nodes than this wait for the one process that records parts.
+        "nodes_before_records_limit": part_rows
         / found["recording_seconds_per_part"]
         / rows_per_second,
         "writing_megabytes_per_second": rows_per_second * nodes * found["bytes_per_row"] / 1e6,

@@ -265,7 +265,7 @@ class Evaluate:
 
     def run(self) -> dict[str, Any]:
         """Read scores and labels and compare them."""
-        from aejax.scoring.judge import evaluate_scores
+        from aejax.scoring.evaluation import evaluate_scores
 
         labels = self.labels[0] if len(self.labels) == 1 else self.labels
         return evaluate_scores(

@@ -30,6 +30,22 @@ class Run(NamedTuple):
     rows: int
 
 
+class Wrong(str):
+    """What is wrong with a row, in words that quote it.
+
+    Attributes:
+        kind: the same without what is the row's own, as of all rows with this fault.
+    """
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str = "") -> Wrong:
+        """A text, and its kind."""
+        wrong = super().__new__(cls, text)
+        wrong.kind = kind
+        return wrong
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Block:
     """Consecutive rows of a file.
@@ -39,7 +55,8 @@ class Block:
         x: rows, [n, *schema.shape] of schema.dtype; an empty cell is NaN.
         y: int8 [n], 1 is an anomaly and 0 is normal; None where the file has no labels.
         keys: the key columns, n rows; None where there are none.
-        bad: what is wrong with rows whose cells could not be read, by position in the block.
+        bad: what is wrong with rows whose cells could not be read, by position in the block; each
+            a `Wrong`.
         runs: which rows of which files these are, where several files were opened.
     """
 

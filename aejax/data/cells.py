@@ -14,6 +14,7 @@ import pyarrow.types as types
 
 from aejax.config import InputError
 from aejax.config.columns import DatePart
+from aejax.data.blocks import Wrong
 from aejax.data.columns import Column
 
 _SHOWN = 40
@@ -137,7 +138,7 @@ def _booleans(cells: pa.Array, name: str, wrong: dict[int, str]) -> np.ndarray:
     text = text_of(cells) if not types.is_null(cells.type) else cells.cast(pa.string())
     lower = pc.utf8_lower(text)
     true, false = pc.is_in(lower, _TRUE), pc.is_in(lower, _FALSE)
-    _note(text, pc.invert(pc.or_(true, false)), f"{name} is {{}}, not true or false", wrong)
+    _note(text, pc.invert(pc.or_(true, false)), name, "not true or false", wrong)
     return _floats(pc.if_else(true, 1.0, pc.if_else(false, 0.0, None)))
 
 
@@ -151,9 +152,7 @@ def _numbers(cells: pa.Array, name: str, wrong: dict[int, str]) -> np.ndarray:
         return _floats(text.cast(pa.float64()))
     except pa.ArrowInvalid:
         values = [_number(cell) for cell in text.to_pylist()]
-    _note(
-        text, pa.array([value is None for value in values]), f"{name} is {{}}, not a number", wrong
-    )
+    _note(text, pa.array([value is None for value in values]), name, "not a number", wrong)
     return np.array([np.nan if value is None else value for value in values])
 
 
@@ -207,10 +206,10 @@ def _dates_of_text(text: pa.Array, name: str, zone: str, wrong: dict[int, str]) 
     except pa.ArrowInvalid:
         values = [_date(cell) for cell in text.to_pylist()]
     none = pa.array([value is False for value in values])
-    _note(text, none, f"{name} is {{}}, not a date", wrong)
+    _note(text, none, name, "not a date", wrong)
     other = [value and (value.tzinfo is None) == bool(zone) for value in values]
-    said = "without a time zone" if zone else "with a time zone"
-    _note(text, pa.array(map(bool, other)), f"{name} is {{}}, {said}, unlike training", wrong)
+    said = f"{'without' if zone else 'with'} a time zone, unlike training"
+    _note(text, pa.array(map(bool, other)), name, said, wrong)
     kept = [None if odd else value or None for value, odd in zip(values, other, strict=True)]
     return pa.array(kept, dtype)
 
@@ -225,8 +224,8 @@ def _date(cell: str | None) -> datetime.datetime | Literal[False] | None:
         return False
 
 
-def _note(text: pa.Array, is_wrong: pa.Array, message: str, wrong: dict[int, str]) -> None:
-    found = pc.and_(is_wrong, text.is_valid()).fill_null(False).to_numpy(zero_copy_only=False)
-    for row in np.flatnonzero(found):
-        cell = text[int(row)].as_py()
-        wrong.setdefault(int(row), message.format(repr(cell[:_SHOWN])))
+def _note(text: pa.Array, is_wrong: pa.Array, name: str, what: str, wrong: dict[int, str]) -> None:
+    chosen = pc.and_(is_wrong, text.is_valid()).fill_null(False).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(chosen).tolist():
+        cell = text[row].as_py()[:_SHOWN]
+        wrong.setdefault(row, Wrong(f"{name} is {cell!r}, {what}", f"{name} is {what}"))

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.types
 
-from aejax.data.blocks import Block
+from aejax.data.blocks import Block, Wrong
 from aejax.data.tables import Layout, to_block
 
 _SHOWN = 40
@@ -61,7 +61,8 @@ def blocks(
 
     def note(row: Any) -> str:
         what = f"it has {row.actual_columns} cells, allowed: {row.expected_columns}"
-        broken.append((row.number - 1 - header, what))
+        kind = f"the row does not have {row.expected_columns} cells"
+        broken.append((row.number - 1 - header, Wrong(what, kind)))
         return "skip"
 
     reader = pyarrow.csv.open_csv(
@@ -159,8 +160,10 @@ def _as_numbers(name: str, column: pa.Array, logical: bool, bad: dict[int, str])
             wrong = np.flatnonzero(
                 pc.and_(pc.is_nan(known), pc.invert(spelled)).fill_null(False).to_numpy(False)
             )
+    what = "not true or false" if logical else "not a number"
     for row in wrong:
-        bad.setdefault(int(row), f"{name} is {cells[int(row)].as_py()[:_SHOWN]!r}, not a number")
+        cell = cells[int(row)].as_py()[:_SHOWN]
+        bad.setdefault(int(row), Wrong(f"{name} is {cell!r}, {what}", f"{name} is {what}"))
     return known
 
 

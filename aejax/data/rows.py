@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from aejax.config import InputError, suggest
+from aejax.data.blocks import Wrong
 from aejax.data.schema import Schema
 
 # What the parsers of all formats are known to raise for bytes that aren't theirs.
@@ -207,7 +208,8 @@ def cast_rows(
                     raise InputError(
                         f"{path}: row {first_row + row}, {name!r} is {value}; {allowed}"
                     )
-                bad.setdefault(int(row), f"{name} is {value}, {allowed}")
+                kind = f"{name} is not a whole number from {limits.min} to {limits.max}"
+                bad.setdefault(int(row), Wrong(f"{name} is {value}, {allowed}", kind))
             x = np.where(valid, x, 0)
     with np.errstate(over="ignore"):
         return x.astype(dtype)

@@ -24,6 +24,7 @@ from aejax.data.schema import Schema
 from aejax.detection import artifact, inside
 from aejax.detection.alarms import OF_SCORES, Alarm, alarms_of_scores, in_sentences, record, tell
 from aejax.detection.artifact import arrays_of
+from aejax.detection.feature_drift import UsualValues
 from aejax.detection.groups import Groups, provenance_of, without_groups
 from aejax.detection.kept_normal import describe_normal
 from aejax.detection.memory import BatchLimit
@@ -346,6 +347,17 @@ class Detector:
             return None
         usual = np.asarray(known)
         return usual if self.combine is None else usual.mean(axis=0)
+
+    @property
+    def usual_values(self) -> UsualValues | None:
+        """How normal rows' features are spread, if it is known; of an ensemble, the first's."""
+        known = self.variables.get("normal", {}).get("values")
+        # Groups have no values in common.
+        if known is None or self.groups is not None:
+            return None
+        if self.combine is not None:
+            known = {name: leaf[0] for name, leaf in known.items()}
+        return UsualValues(**{name: np.asarray(leaf) for name, leaf in known.items()})
 
     def errors_of(
         self,

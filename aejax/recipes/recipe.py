@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aejax.config import Config
+from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 
@@ -43,6 +45,11 @@ class Experiment:
     x_scale: np.ndarray | None = None
     x_calibrate: Stored | None = None
     alarms: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of the rows that a run is known by; they are hashed once, and don't change."""
+        return {"train": data_fingerprint(self.x_train), "test": data_fingerprint(self.x_test)}
 
 
 Measure = Callable[["Detector", Experiment, Mapping[str, Any]], dict[str, float]]

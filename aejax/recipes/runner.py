@@ -11,7 +11,6 @@ from typing import Any
 
 from aejax import __version__
 from aejax.config import Combine, Config, Vary
-from aejax.data.batches import data_fingerprint
 from aejax.detection.alarms import record
 from aejax.detection.checks import rows_seen_in_training
 from aejax.detection.detector import Detector
@@ -126,12 +125,7 @@ def run_experiment(
     clock = time.monotonic()
     experiment = prepare()
     together = ensemble_identity(ensemble, combine, vary, tensorboard)
-    data = {
-        **story.identity,
-        **together,
-        "train": data_fingerprint(experiment.x_train),
-        "test": data_fingerprint(experiment.x_test),
-    }
+    data = {**story.identity, **together, **experiment.fingerprints}
     if processes.is_first():
         claim(out, config, experiment.schema, data, overwrite=overwrite)
     seconds = {"data": time.monotonic() - clock}

@@ -16,7 +16,6 @@ from typing import Any
 from aejax.config import InputError, Train, read_json, to_dict
 from aejax.config.durable import write_file
 from aejax.data import batches
-from aejax.data.batches import data_fingerprint
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import check_rule
@@ -160,11 +159,7 @@ def refit(
         return {**task.measure(detector, experiment, metrics), objective: best.mean}
 
     # Claimed as `run_experiment` will, so that the search is kept whatever stops the training.
-    data = {
-        **found.identity,
-        "train": data_fingerprint(task.experiment.x_train),
-        "test": data_fingerprint(task.experiment.x_test),
-    }
+    data = {**found.identity, **task.experiment.fingerprints}
     claim(out, best.drawn.config, task.experiment.schema, data, overwrite=overwrite)
     _write_json(out / "tuning.json", {"format": 1, **tuning.to_dict(), "seconds": found.seconds})
     result = run_experiment(

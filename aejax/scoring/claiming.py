@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aejax.config import InputError
-from aejax.config.durable import refused_as_input
-from aejax.scoring.durable import ASIDE, drop_cut_line, sync_folder
+from aejax.config.durable import ASIDE, refused_as_input, sync_folder
 from aejax.scoring.manifest import (
     ADDED_TOP,
     CONTINUES,
@@ -24,6 +23,7 @@ from aejax.scoring.manifest import (
     TOP,
     TOTALS,
     Manifest,
+    drop_cut_line,
     read_description,
 )
 
@@ -36,7 +36,7 @@ def claim(
     restart: bool,
     append: bool,
 ) -> Manifest:
-    """The books of a job in a folder: new ones, or those of the same job to be continued.
+    """The manifest of a job in a folder: a new one, or that of the same job to be continued.
 
     Args:
         folder: created where it doesn't exist.

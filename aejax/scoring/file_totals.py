@@ -18,8 +18,8 @@ import numpy as np
 from aejax.config.durable import written_aside
 from aejax.detection.alarms import drift_alarms
 from aejax.detection.drift import BINS, least_drift, population_stability
-from aejax.scoring.judging import COUNTED
 from aejax.scoring.manifest import FILES, Manifest
+from aejax.scoring.tabulation import COUNTED
 
 # In a summary, the newest first.
 MOST_SHOWN = 20

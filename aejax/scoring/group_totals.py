@@ -1,8 +1,4 @@
-"""Flags counted by group while files are scored, in memory that rows don't add to.
-
-A part's counts are found from its file, and parts are folded in their order. So a job that was
-stopped, one that ran through and one on Ray end with the same counts.
-"""
+"""Flags counted by group while files are scored, in memory that rows don't add to."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from aejax.config.durable import written_aside
 from aejax.data.groups import positions_of
@@ -60,52 +55,9 @@ class Groups:
             column=column, names=names, deciles=thresholds.deciles, calibrated=thresholds.rows
         )
 
-    def of_part(self, file: pq.ParquetFile) -> dict[str, Any]:
-        """A part's counts.
-
-        Returns:
-            "known": of each group that has rows its position, its rows, scored and flagged ones,
-            and its scores in each of the ten bins; "unknown": name and rows, at most
-            `MOST_UNKNOWN`; "unnamed": rows of further ones; "empty": rows without a group.
-        """
-        size = len(self.names)
-        counts = np.zeros((size, len(FIELDS)), np.int64)
-        bins = np.zeros(size * BINS, np.int64)
-        unknown: Counter[str] = Counter()
-        empty = 0
-        for number in range(file.num_row_groups):
-            rows = file.read_row_group(number, columns=[self.column, "score", "is_anomaly"])
-            texts, members = positions_of(rows, self.column, self.names)
-            scores = rows["score"].to_numpy()
-            scored = np.isfinite(scores) & (members >= 0)
-            flagged = rows["is_anomaly"].fill_null(False).to_numpy() & scored
-            for at, chosen in enumerate((members >= 0, scored, flagged)):
-                counts[:, at] += np.bincount(members[chosen], minlength=size)
-            own = members[scored]
-            places = bins_of(scores[scored], self.deciles, own)
-            places = (own * BINS + places)[places >= 0]
-            bins += np.bincount(places, minlength=len(bins))
-            others = texts.filter(pa.array(members < 0)).value_counts()
-            for one in others.to_pylist():
-                if one["values"]:
-                    unknown[one["values"]] += one["counts"]
-                else:
-                    empty += one["counts"]
-        listed, unnamed = _most(unknown.items())
-        by_group = bins.reshape(size, BINS)
-        return {
-            "known": [
-                [at, *counts[at].tolist(), *by_group[at].tolist()]
-                for at in np.flatnonzero(counts[:, 0]).tolist()
-            ],
-            "unknown": listed,
-            "unnamed": unnamed,
-            "empty": empty,
-        }
-
 
 class GroupTotals:
-    """Counts of all parts so far.
+    """Counts of rows by group: of a part, a run or a job.
 
     Args:
         groups: whose rows are counted.
@@ -115,27 +67,52 @@ class GroupTotals:
         self.groups = groups
         # Rows, scored ones, flagged ones, and scores in each bin between the deciles.
         self.counts = np.zeros((len(groups.names), len(FIELDS) + BINS), np.int64)
-        self.unknown: dict[str, int] = {}
+        self.unknown: Counter[str] = Counter()
+        # Rows of further groups without a detector, and of none.
         self.unnamed = self.empty = 0
 
-    def fold(self, part: dict[str, Any]) -> None:
-        """Add what `Groups.of_part` gave for the next part."""
-        for at, *counted in part["known"]:
-            self.counts[at] += counted
-        for name, rows in part["unknown"]:
+    def add(self, rows: pa.Table) -> None:
+        """Count some rows of a part, which remembers all groups without a detector that it has."""
+        names, deciles = self.groups.names, self.groups.deciles
+        texts, members = positions_of(rows, self.groups.column, names)
+        scores = rows["score"].to_numpy()
+        scored = np.isfinite(scores) & (members >= 0)
+        flagged = rows["is_anomaly"].fill_null(False).to_numpy() & scored
+        for at, chosen in enumerate((members >= 0, scored, flagged)):
+            self.counts[:, at] += np.bincount(members[chosen], minlength=len(names))
+        own = members[scored]
+        places = bins_of(scores[scored], deciles, own)
+        places = (own * BINS + places)[places >= 0]
+        bins = np.bincount(places, minlength=len(names) * BINS)
+        self.counts[:, len(FIELDS) :] += bins.reshape(-1, BINS)
+        for one in texts.filter(pa.array(members < 0)).value_counts().to_pylist():
+            if one["values"]:
+                self.unknown[one["values"]] += one["counts"]
+            else:
+                self.empty += one["counts"]
+
+    def fold(self, part: GroupTotals) -> None:
+        """Add the counts of the next part, of whose unknown groups those with most rows."""
+        self.counts += part.counts
+        listed, unnamed = _most(part.unknown.items())
+        for name, rows in listed:
             if name in self.unknown or len(self.unknown) < MOST_UNKNOWN:
-                self.unknown[name] = self.unknown.get(name, 0) + rows
+                self.unknown[name] += rows
             else:
                 self.unnamed += rows
-        self.unnamed += part["unnamed"]
-        self.empty += part["empty"]
+        self.unnamed += unnamed + part.unnamed
+        self.empty += part.empty
 
     def to_dict(self) -> dict[str, Any]:
-        """As `from_dict` takes it; JSON-ready."""
+        """As `from_dict` takes it; JSON-ready: counts of groups that have rows."""
+        listed, unnamed = _most(self.unknown.items())
         return {
-            "counts": self.counts.tolist(),
-            "unknown": list(self.unknown.items()),
-            "unnamed": self.unnamed,
+            "groups": len(self.counts),
+            "counts": [
+                [at, *self.counts[at].tolist()] for at in np.flatnonzero(self.counts[:, 0]).tolist()
+            ],
+            "unknown": listed,
+            "unnamed": self.unnamed + unnamed,
             "empty": self.empty,
         }
 
@@ -147,11 +124,11 @@ class GroupTotals:
             ValueError: if they are of other groups.
         """
         totals = GroupTotals(groups)
-        counts = np.array(written["counts"], np.int64)
-        if counts.shape != totals.counts.shape:
-            raise ValueError(f"counts have shape {counts.shape}, not {totals.counts.shape}")
-        totals.counts = counts
-        totals.unknown = dict(written["unknown"])
+        if written["groups"] != len(groups.names):
+            raise ValueError(f"counts of {written['groups']} groups, not of {len(groups.names)}")
+        for at, *counted in written["counts"]:
+            totals.counts[at] = counted
+        totals.unknown = Counter(dict(written["unknown"]))
         totals.unnamed, totals.empty = written["unnamed"], written["empty"]
         return totals
 
@@ -163,7 +140,7 @@ class GroupTotals:
         """
         order = np.argsort(-self._least_shares(), kind="stable")[:MOST_SHOWN].tolist()
         drifted = self._drifted()
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             "groups": {
                 "with_rows": int((self.counts[:, 0] > 0).sum()),
                 "without_rows": int((self.counts[:, 0] == 0).sum()),
@@ -173,10 +150,10 @@ class GroupTotals:
             "most_flagged_groups": [self._line(at) for at in order if self.counts[at, 2] > 0],
         }
         if drifted:
-            told["alarms"] = in_sentences(drifted, len(self.counts))
+            described["alarms"] = in_sentences(drifted, len(self.counts))
         if self.unknown or self.empty:
             listed, rest = _most(self.unknown.items(), MOST_SHOWN)
-            told["unknown_groups"] = {
+            described["unknown_groups"] = {
                 "groups": len(self.unknown),
                 # Beyond so many, names aren't kept, only their rows.
                 "at_least": self.unnamed > 0,
@@ -185,7 +162,7 @@ class GroupTotals:
                 "most": [{"group": _short(name), "rows": rows} for name, rows in listed],
                 "rows_of_others": rest + self.unnamed,
             }
-        return told
+        return described
 
     def write(self, folder: Path, added: GroupTotals) -> None:
         """Write a line for every group, those without a detector last.
@@ -232,12 +209,11 @@ class GroupTotals:
     def _drifted(self) -> dict[str, list[Alarm]]:
         """The groups whose scores have drifted, by name."""
         indices, least = self._indices(), least_drift(self.counts[:, 1], self.groups.calibrated)
-        found = np.flatnonzero(indices > least).tolist()
         return {
             self.groups.names[at]: drift_alarms(
                 self.counts[at, len(FIELDS) :], int(self.groups.calibrated[at])
             )
-            for at in found
+            for at in np.flatnonzero(indices > least).tolist()
         }
 
     def _least_shares(self) -> np.ndarray:

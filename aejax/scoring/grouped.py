@@ -11,11 +11,11 @@ from aejax.config import InputError
 from aejax.data.blocks import Block
 from aejax.data.groups import positions_of
 from aejax.data.rows import Selection
+from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.threshold import GroupThresholds
 from aejax.scoring import group_totals
-from aejax.scoring.judging import key_names
-from aejax.scoring.row_scorer import Described, groups_of
+from aejax.scoring.tabulation import Refusal, key_names
 
 # A kind of bad rows, as a summary counts them.
 UNKNOWN = "group without a detector"
@@ -35,7 +35,7 @@ def with_groups(groups: Groups, selection: Selection, column: str | None) -> Sel
 
 
 def counted_groups(
-    detector: Described, key_columns: Sequence[str], *, names_files: bool
+    detector: Detector, key_columns: Sequence[str], *, names_files: bool
 ) -> group_totals.Groups | None:
     """Whose flags are counted in a job; None where there are no groups.
 
@@ -44,16 +44,14 @@ def counted_groups(
         key_columns: as `with_groups` puts them.
         names_files: whether scores say which file a row is from.
     """
-    groups, thresholds = groups_of(detector), detector.threshold
+    groups, thresholds = detector.groups, detector.threshold
     if groups is None or not isinstance(thresholds, GroupThresholds):
         return None
     column = key_names(key_columns, names_files=names_files)[key_columns[0]]
     return group_totals.Groups.of(groups.names, thresholds, column)
 
 
-def members_of(
-    groups: Groups, block: Block, column: str
-) -> tuple[np.ndarray, dict[int, tuple[str, str]]]:
+def members_of(groups: Groups, block: Block, column: str) -> tuple[np.ndarray, dict[int, Refusal]]:
     """Positions of the groups of a block's rows, and which rows have none that is known.
 
     Args:
@@ -70,9 +68,9 @@ def members_of(
     if block.keys is None:
         raise InputError("rows without named columns; allowed with groups: CSV, Parquet")
     texts, members = positions_of(block.keys, column, groups.names)
-    refused: dict[int, tuple[str, str]] = {}
+    refused: dict[int, Refusal] = {}
     for row in np.flatnonzero(members < 0).tolist():
         name = texts[row].as_py()
         why = f"{column} {groups.why_not(name)}" if name else f"{column} is empty"
-        refused[row] = (UNKNOWN, why)
+        refused[row] = Refusal(UNKNOWN, f"no detector for this {column}" if name else why, why)
     return members, refused

@@ -15,7 +15,6 @@ from aejax.scoring import manifest
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
     from aejax.detection.groups import Groups
-    from aejax.scoring.row_scorer import Described
 
 RUN_BYTES = 16 << 20
 SKIPPED_SHOWN = 10
@@ -66,7 +65,7 @@ def _scores(folder: Path) -> dict[str, Any]:
     }
 
 
-def write_model(scorer: Described, folder: Path) -> None:
+def write_model(scorer: Detector, folder: Path) -> None:
     """Write into a scores folder what made the scores.
 
     Args:

@@ -1,10 +1,10 @@
-"""What every engine does with a block of rows, and with the rows of one part."""
+"""A scoring job: how its rows are scored and written into parts, by whichever engine."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,14 +14,16 @@ from aejax.config import InputError, suggest
 from aejax.core import mesh
 from aejax.data.blocks import Block
 from aejax.data.files import Rows
-from aejax.data.offsets import centred
 from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
 from aejax.scoring.grouped import members_of
-from aejax.scoring.judging import Judge, Scored
-from aejax.scoring.parts import PartFile
-from aejax.scoring.row_scorer import RowScorer, groups_of
-from aejax.scoring.segment import Segment
+from aejax.scoring.manifest import Manifest
+from aejax.scoring.parts import Parts
+from aejax.scoring.progress import Progress
+from aejax.scoring.tabulation import PartRows, Scored, Tabulator
+from aejax.scoring.tally import Tally
+from aejax.scoring.totals import Totals
+from aejax.training.loop import Interrupted
 
 BLOCK_BYTES = 16 << 20
 BLOCKS_AHEAD = BLOCKS_BEHIND = 2
@@ -31,7 +33,7 @@ BLOCKS_AHEAD = BLOCKS_BEHIND = 2
 class Job:
     """What is the same for all rows."""
 
-    detector: RowScorer
+    detector: Detector
     top_features: int
     layer: str | None
     batch_size: int
@@ -49,103 +51,133 @@ class Job:
 
     def score(self, block: Block) -> Scored:
         """Score a block, and explain its rows or write out their states where that was asked."""
-        of_groups, how = groups_of(self.detector), {}
-        scored = Scored(block, np.empty(0, np.float32))
-        x = centred(block.x, self.detector.schema)
-        if of_groups is not None:
-            members, refused = members_of(of_groups, block, self.group_column)
-            x = of_groups.less_offset(x, members)
-            how = {"members": members}
-            scored = scored._replace(members=members, refused=refused)
-        block = dataclasses.replace(block, x=x)
-        features = errors = None
+        detector, batch_size = self.detector, self.batch_size
+        members, refused = None, {}
+        if detector.groups is not None:
+            members, refused = members_of(detector.groups, block, self.group_column)
+        x = detector.less_offset(block.x, members)
+        features = errors = states = None
         if not self.top_features:
-            scores = self.detector.score_rows(x, batch_size=self.batch_size, **how)
+            scores = detector.score_rows(x, members=members, batch_size=batch_size)
         else:
-            scores, features, errors = self.detector.explain_rows(
-                x, top=self.top_features, batch_size=self.batch_size, **how
+            scores, features, errors = detector.explain_rows(
+                x, members=members, top=self.top_features, batch_size=batch_size
             )
-        scored = scored._replace(block=block, scores=scores, features=features, errors=errors)
         if self.layer is not None:
-            assert isinstance(self.detector, Detector)
-            states = self.detector.state_rows(x, self.layer, batch_size=self.batch_size, **how)
-            scored = scored._replace(states=states.reshape(len(states), -1))
-        return scored._replace(batch_limit=self.detector.batch_limit.rows)
+            states = detector.state_rows(x, self.layer, members=members, batch_size=batch_size)
+            states = states.reshape(len(states), -1)
+        return Scored(
+            block=dataclasses.replace(block, x=x),
+            scores=scores,
+            features=features,
+            errors=errors,
+            states=states,
+            batch_limit=detector.batch_limit.rows,
+            members=members,
+            refused=refused,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Input files that are scored together, and where their parts are recorded.
+
+    Attributes:
+        number: of the segment; 0 is what the job began with, each `append` makes another.
+        rows: of its files.
+        manifest: lists every finished part of the job.
+        totals: of these parts.
+        progress: is told of rows.
+        should_stop: whether to stop, asked now and then.
+    """
+
+    number: int
+    rows: Rows
+    manifest: Manifest
+    totals: Totals
+    progress: Progress
+    should_stop: Callable[[], bool]
+
+    @property
+    def names(self) -> list[str]:
+        """Its files."""
+        return [name for name, _ in self.manifest.segments[self.number]["files"]]
+
+    def record(self, path: Path, described: dict[str, Any], tally: Tally) -> None:
+        """Enter the next part, whose file is in place, in the journal and the totals.
+
+        Args:
+            path: its file.
+            described: what `PartFile.close` said.
+            tally: of its rows.
+        """
+        first_row = self.manifest.rows
+        self.manifest.add(
+            {"name": path.name, "segment": self.number, "first_row": first_row, **described}
+        )
+        self.totals.fold(tally)
+        self.totals.save(self.manifest.folder)
+
+    def stop_if_asked(self) -> None:
+        """Raise `Interrupted` where the job should stop; the same call continues it."""
+        if self.should_stop():
+            raise Interrupted(f"stopped scoring into {self.manifest.folder}")
 
 
 class Engine(Protocol):
-    """What scores the rows of a job; the parts and their books are the same for each."""
+    """What scores the rows of a job; the parts and their records are the same for each."""
 
     def score_segment(self, job: Job, segment: Segment) -> None:
         """Score what is left of a group of input files, and record every part."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where in the input the rows of a part are.
+def write_parts(
+    job: Job,
+    tabulate: Tabulator,
+    blocks: Iterator[Block],
+    parts: Parts,
+    *,
+    after_write: Callable[[PartRows], None] = lambda rows: None,
+    after_score: Callable[[], None] = lambda: None,
+) -> None:
+    """Score blocks and write them into parts: read, scored and written overlapped.
 
-    Attributes:
-        file: position of the first of their files.
-        row: the first row, from 0 at the start of that file.
-        first_row: the number of that row in the whole job.
+    Args:
+        job: how they are scored.
+        tabulate: makes the rows of parts.
+        blocks: of rows, cut where parts end.
+        parts: that take them; none is left unfinished.
+        after_write: called with the rows of every block that is written, in a thread of its own.
+        after_score: called after every block that is scored; what it raises stops the writing.
     """
-
-    file: int
-    row: int
-    first_row: int
-
-
-def write_part(job: Job, judge: Judge, rows: Rows, place: Place, path: Path) -> dict[str, Any]:
-    """Score the rows of one part by themselves, and write them aside, then under its name.
-
-    Returns:
-        What the journal says of a part, but for its name and number.
-    """
-    blocks = rows.blocks(
-        job.block_rows, place.row, file=place.file, first_row=place.first_row, cut=job.part_rows
-    )
-    count = -(-job.part_rows // job.block_rows)
-    part: PartFile | None = None
 
     def write(scored: Scored) -> None:
-        nonlocal part
-        judged = judge(scored)
-        part = part or PartFile(path, judged.table.schema)
-        part.add(judged)
+        rows = tabulate(scored)
+        parts.add(rows)
+        after_write(rows)
 
     try:
         with (
-            contextlib.closing(blocks),
             Behind(write, BLOCKS_BEHIND) as writer,
-            contextlib.closing(ahead(itertools.islice(blocks, count), BLOCKS_AHEAD)) as read,
+            contextlib.closing(ahead(blocks, BLOCKS_AHEAD)) as read,
         ):
             for block in read:
                 writer.put(job.score(block))
-        if part is None:
-            raise InputError(f"{rows.path} has no row {place.first_row}; allowed: unchanged files")
-        described: dict[str, Any] = part.close()
-        part = None
-        return described
+                after_score()
+        parts.close()
     finally:
-        if part is not None:
-            part.abandon()
+        parts.abandon()
 
 
-def on_devices(detector: RowScorer, devices: int | None) -> tuple[RowScorer, int]:
+def on_devices(detector: Detector, devices: int | None) -> tuple[Detector, int]:
     """What scores on so many devices of this process, and how many they are."""
-    if isinstance(detector, Detector):
-        place = mesh.on_devices(detector.devices if devices is None else devices)
-        # All blocks take one compiled program, the last one's few rows too.
-        return dataclasses.replace(detector, devices=place.devices), place.devices
-    if devices not in (None, 1):
-        raise InputError(f"devices is {devices}; allowed with an export: 1 (a run takes more)")
-    return detector, 1
+    place = mesh.on_devices(detector.devices if devices is None else devices)
+    # All blocks take one compiled program, the last one's few rows too.
+    return dataclasses.replace(detector, devices=place.devices), place.devices
 
 
-def check_layer(detector: RowScorer, layer: str) -> None:
-    """Refuse a layer that the detector doesn't have, and scorers that keep no states."""
-    if not isinstance(detector, Detector):
-        raise InputError(f"layer is {layer!r}; allowed with an export: none (score with the run)")
+def check_layer(detector: Detector, layer: str) -> None:
+    """Refuse a layer that the detector doesn't have, and ensembles, which keep no states."""
     if detector.combine is not None:
         raise InputError(f"layer is {layer!r}; allowed with an ensemble: none")
     known = {*detector.layers, "latent"}

@@ -1,4 +1,4 @@
-"""The books of a scores folder: which parts are written, from what, by what.
+"""What a scores folder says of itself: which parts are written, from what, by what.
 
 _manifest.json         identity of the job, its input files in the order they are scored, and what
                        each run of the command that is finished added
@@ -10,7 +10,7 @@ _top_added/rows.parquet    those of what was appended last
 _files.csv             a line for every input file
 _groups.csv            a line for every group, where each has a detector of its own
 _SUCCESS               an empty file: every part is there
-.totals                the summary and top rows so far; made again from the parts if it is lost
+.totals                counts and top rows so far; counted again from the parts if it is lost
 .lock                  held while a process writes here
 
 The parts' lines are appended, one write a part, so that a million parts cost no more each
@@ -19,22 +19,18 @@ than ten do. A part that has no line doesn't count, whatever is on disk.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aejax.config import InputError, read_json
-from aejax.config.durable import refused_as_input
-from aejax.scoring.durable import (
-    append_line,
-    sync_folder,
-    whole_lines,
-    written_aside,
-)
+from aejax.config.durable import refused_as_input, sync_folder, written_aside
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 # A leading underscore or dot keeps these out of sight of readers of the parts (pyarrow, Spark).
 NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json", "_SUCCESS"
 LOCK, TOTALS = ".lock", ".totals"
@@ -61,7 +57,7 @@ class Manifest:
             that are appended before a run has finished belong to it.
         parts: those that are finished, in order: name, segment, first_row, rows, end ([file of
             the segment, row in it]), flagged, bad, lowest, highest; files, of each its position in
-            the segment and what `judging.Judged` counts of its rows; and batch_limit where the
+            the segment and what `tabulation.PartRows` counts of its rows; and batch_limit where the
             device's memory made batches smaller than asked.
         runs: what a summary says of each finished run, in order.
     """
@@ -160,7 +156,7 @@ def checksum(described: dict[str, Any]) -> str:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """What the books of a scores folder say; raises InputError where they can't be read."""
+    """What manifest and journal of a folder say; raises InputError where they can't be read."""
     written = read_json(folder / NAME, MAX_BYTES)
     version = written.get("format")
     if version != FORMAT_VERSION:
@@ -201,3 +197,35 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def _parts_of(parts: Sequence[dict[str, Any]], segment: int) -> int:
     return sum(part.get("segment") == segment for part in parts)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file; the disk has it when this returns.
+
+    A line that a kill cut short has no line end; `whole_lines` leaves it out.
+    """
+    with path.open("ab") as file:
+        before = file.tell()
+        try:
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that `append_line` finished; none where there is no file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return content[: content.rfind(b"\n") + 1].decode(errors="backslashreplace").split("\n")[:-1]
+
+
+def drop_cut_line(path: Path) -> None:
+    """Remove what a kill left of a last line, so that the next one begins a line."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)

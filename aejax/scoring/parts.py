@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
-from aejax.config.durable import refused_as_input
+from aejax.config.durable import Aside, refused_as_input
 from aejax.data.blocks import as_schema
-from aejax.scoring.durable import Aside
-from aejax.scoring.judging import Judged
 from aejax.scoring.manifest import CONTINUES, part_name
-from aejax.scoring.segment import Segment
-from aejax.scoring.tally import PLACES, reading
+from aejax.scoring.tabulation import PartRows
+from aejax.scoring.tally import PLACES, Tally
 
 # Row groups end where the part says, not where a block ended: bytes don't depend on blocks.
 GROUP_ROWS = 1 << 17
@@ -30,27 +28,40 @@ COUNTED = ("row", "file_row")
 # Hardly a score is there twice, so a dictionary of them takes time and more room than they do.
 PLAIN = ("score",)
 
+# What a finished part's file is, what the journal says of its rows, and what they add up to.
+Record = Callable[[Path, dict[str, Any], Tally], None]
+
 
 class Parts:
-    """Writes judged rows into parts, one after the other.
+    """Writes rows into parts, one after the other.
 
     Args:
-        segment: the files that the rows are from, and the books.
+        folder: of the scores.
+        number: of the first part.
         part_rows: rows in a part.
+        tally: makes an empty tally for a part.
+        record: called with every finished part, whose file is in place.
     """
 
-    def __init__(self, segment: Segment, part_rows: int) -> None:
-        self.segment, self.part_rows = segment, part_rows
+    def __init__(
+        self,
+        folder: Path,
+        number: int,
+        part_rows: int,
+        tally: Callable[[], Tally],
+        record: Record,
+    ) -> None:
+        self.folder, self.number, self.part_rows = folder, number, part_rows
+        self.tally, self.record = tally, record
         self.part: PartFile | None = None
 
-    def add(self, judged: Judged) -> None:
+    def add(self, rows: PartRows) -> None:
         """Write rows that end with or before the part."""
         with self._failing_as_input():
             if self.part is None:
-                manifest = self.segment.manifest
-                path = manifest.folder / part_name(len(manifest.parts))
-                self.part = PartFile(path, judged.table.schema)
-            self.part.add(judged)
+                path = self.folder / part_name(self.number)
+                self.part = PartFile(path, rows.table.schema, self.tally())
+            self.part.add(rows)
             if self.part.rows == self.part_rows:
                 self._close()
 
@@ -65,7 +76,8 @@ class Parts:
             return
         described = part.close()
         self.part = None
-        self.segment.record(part.path, described)
+        self.number += 1
+        self.record(part.path, described, part.tally)
 
     def abandon(self) -> None:
         """Leave out the part that is being written."""
@@ -76,7 +88,7 @@ class Parts:
     @contextlib.contextmanager
     def _failing_as_input(self) -> Iterator[None]:
         try:
-            with refused_as_input(self.segment.manifest.folder, CONTINUES):
+            with refused_as_input(self.folder, CONTINUES):
                 yield
         except InputError:
             self.abandon()
@@ -84,28 +96,21 @@ class Parts:
 
 
 class PartFile:
-    """One part: written aside, then renamed.
+    """One part: written aside, then renamed; counted while it is written.
 
     Args:
         path: its name.
         schema: of its rows.
+        tally: that its rows are counted in.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path, self.schema = path, schema
-        first = path.with_name(part_name(0))
-        if first.is_file():
-            # All parts are one data set, whatever types the keys of files that come later have.
-            with reading(first) as file:
-                there = file.schema_arrow
-            for at, field in enumerate(schema):
-                if field.type != (wanted := there.field(field.name).type):
-                    self.schema = self.schema.set(at, field.with_type(wanted))
+    def __init__(self, path: Path, schema: pa.Schema, tally: Tally) -> None:
+        self.path, self.tally = path, tally
+        self.schema = _as_read(path.with_name(part_name(0)), schema)
         self.rows = self.flagged = 0
         self.bad: Counter[str] = Counter()
         self.unseen: Counter[str] = Counter()
         self.files: dict[int, np.ndarray] = {}
-        self.places: np.ndarray | None = None
         self.end = (0, 0)
         self.low, self.high = float("inf"), float("-inf")
         self.batch_limit: int | None = None
@@ -121,18 +126,17 @@ class PartFile:
             column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
         )
 
-    def add(self, judged: Judged) -> None:
+    def add(self, rows: PartRows) -> None:
         """Write rows behind those that are there."""
-        table = as_schema(judged.table, self.schema)
+        table = as_schema(rows.table, self.schema)
         self.rows += len(table)
-        self.end = judged.end
-        self.bad.update(judged.bad)
-        self.batch_limit = judged.batch_limit
-        self.unseen.update(judged.unseen)
-        for file, counts in judged.files:
+        self.end = rows.end
+        self.bad.update(rows.bad)
+        self.batch_limit = rows.batch_limit
+        self.unseen.update(rows.unseen)
+        for file, counts in rows.files:
             self.files[file] = counts + self.files.get(file, 0)
-        if judged.places is not None:
-            self.places = judged.places + (0 if self.places is None else self.places)
+        self.tally.add_places(rows.places)
         self.flagged += pc.sum(table["is_anomaly"]).as_py() or 0
         extremes = pc.min_max(table["score"]).as_py()
         if extremes["min"] is not None:
@@ -144,15 +148,21 @@ class PartFile:
 
     def _write(self, rows: int) -> None:
         table = pa.concat_tables(self.held)
-        self.writer.write_table(table[:rows].combine_chunks(), row_group_size=rows)
+        group = table[:rows].combine_chunks()
+        # Its dictionary holds what the row group does, whatever blocks its rows came in.
+        at = group.schema.get_field_index("reason")
+        group = group.set_column(at, "reason", group[at].cast(pa.string()).dictionary_encode())
+        self.writer.write_table(group, row_group_size=rows)
+        self.tally.add(group)
         self.held, self.held_rows = [table[rows:]], len(table) - rows
 
     def close(self) -> dict[str, Any]:
         """Give the part its name; what the journal says of its rows."""
         if self.held_rows:
             self._write(self.held_rows)
-        if self.places is not None:
-            self.writer.add_key_value_metadata({PLACES: json.dumps(self.places.tolist())})
+        if self.tally.places is not None:
+            places = json.dumps(self.tally.places.tolist())
+            self.writer.add_key_value_metadata({PLACES: places})
         self.writer.close()
         self.aside.commit()
         scored = self.rows > self.bad.total()
@@ -177,3 +187,28 @@ class PartFile:
             self.writer.close()
         self.writer.is_open = False
         self.aside.discard()
+
+
+def _as_read(first: Path, schema: pa.Schema) -> pa.Schema:
+    """The types that rows have when they are read again, so that they count alike before and after.
+
+    Args:
+        first: the job's first part. All parts are one data set, whatever types the keys of files
+            that come later have.
+        schema: of rows that are to be written.
+    """
+    source: Any = first
+    if not first.is_file():
+        source = pa.BufferOutputStream()
+        pq.write_table(schema.empty_table(), source)
+        source = pa.BufferReader(source.getvalue())
+    try:
+        with pq.ParquetFile(source) as file:
+            there = file.schema_arrow
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{first} cannot be read again: {error}") from None
+    for at, field in enumerate(schema):
+        # Types that differ in the names of what lists hold are equal, and stay.
+        if field.type != (wanted := there.field(field.name).type):
+            schema = schema.set(at, field.with_type(wanted))
+    return schema

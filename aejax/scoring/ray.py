@@ -1,4 +1,4 @@
-"""The same scoring job on Ray Data: parts are the work, actors do it, the driver keeps the books.
+"""The same scoring job on Ray Data: parts are the work, actors do it, the driver keeps the journal.
 
 An actor loads the detector once and then scores part after part, each with the code that the
 engine in one process uses, so that the parts are the same to the byte. The driver records
@@ -7,6 +7,7 @@ parts in their order. Files and the scores folder must be where every node can r
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import logging
@@ -21,14 +22,14 @@ import numpy as np
 from aejax.config import InputError
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
-from aejax.scoring.job import Job, Place
+from aejax.scoring.job import Job, Segment
 from aejax.scoring.manifest import Manifest, part_name
-from aejax.scoring.ray_actors import PartScorer, RowCounter, Source, identity_of, read_totals
-from aejax.scoring.segment import Segment
+from aejax.scoring.ray_actors import PartScorer, Place, RowCounter, Source, identity_of
+from aejax.scoring.tally import Tally
 
-# Parts that are given to Ray together: it keeps books of its own for each.
+# Parts that are given to Ray together: it keeps records of its own for each.
 PARTS_AT_ONCE = 1 << 12
-# Descriptions of parts are all that goes through Ray's store; rows never do.
+# Descriptions of parts are all that goes through Ray's store, and the most anomalous rows.
 LOCAL_STORE_BYTES = 128 << 20
 
 
@@ -80,6 +81,7 @@ class RayEngine:
                 for field in dataclasses.fields(job)
                 if field.name not in ("detector", "devices")
             },
+            "top": segment.totals.top,
             "out": str(manifest.folder.absolute()),
         }
         how = self._how(ray)
@@ -88,14 +90,17 @@ class RayEngine:
         for wave in range(0, len(works), PARTS_AT_ONCE):
             some = works[wave : wave + PARTS_AT_ONCE]
             done: dict[int, dict[str, Any]] = {}
-            for found in self._map(ray, PartScorer, some, settings, how):
-                done[found["number"]] = found
+            for result in self._map(ray, PartScorer, some, settings, how):
+                done[result["number"]] = result
                 # Whatever was finished first: the journal lists parts in the input's order.
                 while (number := len(manifest.parts)) in done:
                     next_one = done.pop(number)
                     part = next_one["part"]
-                    path = manifest.folder / part_name(number)
-                    segment.record(path, part, read_totals(next_one["adds"]))
+                    totals = segment.totals
+                    tally = Tally.from_bytes(
+                        base64.b64decode(next_one["tally"]), totals.groups, totals.top
+                    )
+                    segment.record(manifest.folder / part_name(number), part, tally)
                     segment.progress.add(part["rows"], sum(part["bad"].values()))
                 segment.stop_if_asked()
 
@@ -110,8 +115,8 @@ class RayEngine:
                 "here": os.getcwd(),
                 "schema": rows.schema,
             }
-            for found in self._map(ray, RowCounter, silent, settings, how):
-                counts[found["file"]] = found["rows"]
+            for result in self._map(ray, RowCounter, silent, settings, how):
+                counts[result["file"]] = result["rows"]
         return [int(counts[index] or 0) for index in range(len(rows.parts))]
 
     def _how(self, ray: Any) -> dict[str, Any]:

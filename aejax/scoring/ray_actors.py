@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import itertools
 import json
 import os
 from pathlib import Path
@@ -12,18 +14,17 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.durable import refused_as_input
 from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.detection.detector import Detector
 from aejax.detection.loading import load
 from aejax.scoring.grouped import counted_groups, with_groups
-from aejax.scoring.job import Job, Place, on_devices, write_part
-from aejax.scoring.judging import Judge, threshold_identity
-from aejax.scoring.manifest import CONTINUES, part_name
-from aejax.scoring.row_scorer import RowScorer, groups_of
-from aejax.scoring.tally import PartTotals, part_totals
+from aejax.scoring.job import Job, on_devices, write_parts
+from aejax.scoring.parts import Parts
+from aejax.scoring.tabulation import Tabulator, threshold_identity
+from aejax.scoring.tally import Tally
 
 COUNTED_ROWS = 1 << 16
 
@@ -48,6 +49,21 @@ class Source:
         return files.open_rows(self.inputs, selection, expected=schema).only(names)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where in the input the rows of a part are.
+
+    Attributes:
+        file: position of the first of their files.
+        row: the first row, from 0 at the start of that file.
+        first_row: the number of that row in the whole job.
+    """
+
+    file: int
+    row: int
+    first_row: int
+
+
 class PartScorer:
     """What an actor does: it loads the detector once, and scores the parts that it is given.
 
@@ -57,6 +73,7 @@ class PartScorer:
         here: the driver's folder, which relative paths begin at.
         identity: what decides scores; a folder that holds another detector is refused.
         job: settings of the job.
+        top: how many of the most anomalous rows to keep.
         out: the scores folder.
     """
 
@@ -67,25 +84,27 @@ class PartScorer:
         here: str,
         identity: dict[str, Any],
         job: dict[str, Any],
+        top: int,
         out: str,
     ) -> None:
         os.chdir(here)
         detector = load(source.run_folder)
-        found = identity_of(detector, job["group_column"])
+        held = identity_of(detector, job["group_column"])
         self.problem = None
-        if found != identity:
+        if held != identity:
             self.problem = (
-                f"{source.run_folder} holds the detector {found['model'][:12]} where parts are "
+                f"{source.run_folder} holds the detector {held['model'][:12]} where parts are "
                 f"scored; allowed: that of the job, {identity['model'][:12]}"
             )
         selection = source.selection
-        if (of_groups := groups_of(detector)) is not None:
+        if (of_groups := detector.groups) is not None:
             selection = with_groups(of_groups, selection, job["group_column"])
         self.rows = source.open(names, detector.schema, selection)
         self.groups = counted_groups(detector, selection.key_columns, names_files=self.rows.many)
         detector, devices = on_devices(detector, None)
-        self.job, self.out = Job(detector=detector, devices=devices, **job), Path(out)
-        self.judge = Judge(detector, self.rows, self.job.top_features, self.job.on_bad_row)
+        self.job = Job(detector=detector, devices=devices, **job)
+        self.top, self.out = top, Path(out)
+        self.tabulate = Tabulator(detector, self.rows, self.job.top_features, self.job.on_bad_row)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score parts; what is wrong with them is a result, not a crash that Ray would retry."""
@@ -94,31 +113,45 @@ class PartScorer:
     def _score(self, work: str) -> dict[str, Any]:
         if self.problem is not None:
             return {"error": self.problem}
-        given = json.loads(work)
-        number = given.pop("number")
+        place = json.loads(work)
+        number = place.pop("number")
         try:
-            path = self.out / part_name(number)
-            with refused_as_input(self.out, CONTINUES):
-                part = write_part(self.job, self.judge, self.rows, Place(**given), path)
-                # Found out here, so that the driver needn't read every score that was written.
-                adds = part_totals(path, self.groups)
+            described, tally = self._write(number, Place(**place))
         except InputError as error:
             return {"error": str(error)}
+        # Counted here, so that the driver reads no score that was written.
         return {
             "number": number,
-            "part": part,
-            "adds": {
-                "digest": base64.b64encode(adds.digest).decode(),
-                "bins": sorted(adds.bins.items()),
-                "places": adds.places,
-                "groups": adds.groups,
-            },
+            "part": described,
+            "tally": base64.b64encode(tally.to_bytes()).decode(),
         }
 
+    def _write(self, number: int, place: Place) -> tuple[dict[str, Any], Tally]:
+        """Score the rows of one part: what the journal says of it, and what its rows add up to."""
+        job, written = self.job, []
+        parts = Parts(
+            self.out,
+            number,
+            job.part_rows,
+            lambda: Tally(self.groups, self.top),
+            lambda path, described, tally: written.append((described, tally)),
+        )
+        blocks = self.rows.blocks(
+            job.block_rows, place.row, file=place.file, first_row=place.first_row, cut=job.part_rows
+        )
+        count = -(-job.part_rows // job.block_rows)
+        with contextlib.closing(blocks):
+            write_parts(job, self.tabulate, itertools.islice(blocks, count), parts)
+        if not written:
+            raise InputError(
+                f"{self.rows.path} has no row {place.first_row}; allowed: unchanged files"
+            )
+        return written[0]
 
-def identity_of(detector: RowScorer, column: str) -> dict[str, Any]:
+
+def identity_of(detector: Detector, column: str) -> dict[str, Any]:
     """What must be the same where parts are scored as where the job began."""
-    grouped = {} if groups_of(detector) is None else {"group_column": column}
+    grouped = {} if detector.groups is None else {"group_column": column}
     return {"model": detector.fingerprint, **threshold_identity(detector), **grouped}
 
 
@@ -148,9 +181,3 @@ class RowCounter:
         except InputError as error:
             return {"error": str(error)}
         return {"file": file, "rows": rows}
-
-
-def read_totals(adds: dict[str, Any]) -> PartTotals:
-    """What a part adds to the totals, from an actor's JSON."""
-    digest, bins = base64.b64decode(adds["digest"]), dict(adds["bins"])
-    return PartTotals(digest, bins, adds["places"], adds["groups"])

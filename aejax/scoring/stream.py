@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -15,22 +14,20 @@ from aejax.config import InputError
 from aejax.config.checks import check_unicode
 from aejax.data import files
 from aejax.data.files import Rows
-from aejax.data.overlap import Behind, ahead
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.alarms import tell
 from aejax.detection.batch_sizes import default_batch_size
+from aejax.detection.detector import Detector
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.inspection import write_model
-from aejax.scoring.job import BLOCKS_AHEAD, BLOCKS_BEHIND, Engine, Job, check_layer, on_devices
-from aejax.scoring.judging import Judge, Scored, key_names, threshold_identity
+from aejax.scoring.job import Engine, Job, Segment, check_layer, on_devices, write_parts
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
-from aejax.scoring.row_scorer import RowScorer, groups_of
-from aejax.scoring.segment import Segment
+from aejax.scoring.tabulation import Tabulator, key_names, threshold_identity
 from aejax.scoring.tally import calibration_rows
 from aejax.scoring.totals import Totals
 
@@ -43,7 +40,7 @@ logger = logging.getLogger("aejax")
 
 
 def score_files(
-    detector: RowScorer,
+    detector: Detector,
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
@@ -67,11 +64,11 @@ def score_files(
     The parts have the carried key columns, `file` and `file_row` where the input can be more
     than one file, `row` (int64, from 0 in the whole input), `score` (float32, null for a bad
     row), `p_value` (float64) where the threshold gives any, `is_anomaly` (bool, null where
-    there is no threshold or no score), `reason` (why a row is bad, else null), with
+    there is no threshold or no score), `reason` (a category: what makes a row bad, else null), with
     `top_features` the lists `top_features` and `top_errors`, and with `layer` the list `state`.
 
     Args:
-        detector: or what `load_export` gives; with its threshold, if rows are to be flagged.
+        detector: with its threshold, if rows are to be flagged.
         path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
             `aejax.data.files.open_rows`. Columns are matched by name.
         out: folder of the scores.
@@ -132,7 +129,7 @@ def score_files(
             raise InputError(f"{name} is {value}; allowed: {allowed}")
     selection = dataclasses.replace(selection or Selection(), bad_cells="null")
     grouped: dict[str, Any] = {}
-    if (of_groups := groups_of(detector)) is not None:
+    if (of_groups := detector.groups) is not None:
         selection = with_groups(of_groups, selection, group_column)
         grouped = {"group_column": selection.key_columns[0]}
     elif group_column is not None:
@@ -217,30 +214,24 @@ class _InThisProcess:
         """Score what is left of a group of input files."""
         manifest, rows = segment.manifest, segment.rows
         file, start = manifest.position(segment.number)
-        judge = Judge(job.detector, rows, job.top_features, job.on_bad_row)
-        parts = Parts(segment, job.part_rows)
-
-        def write(scored: Scored) -> None:
-            judged = judge(scored)
-            parts.add(judged)
-            segment.progress.add(len(judged.table), judged.bad.total())
-
         # Every part begins a block and with it a batch, whether or not the job was stopped
         # before it: a row's neighbours in a batch are the same in both cases.
-        blocks = rows.blocks(
-            job.block_rows, start, file=file, first_row=manifest.rows, cut=job.part_rows
+        write_parts(
+            job,
+            Tabulator(job.detector, rows, job.top_features, job.on_bad_row),
+            rows.blocks(
+                job.block_rows, start, file=file, first_row=manifest.rows, cut=job.part_rows
+            ),
+            Parts(
+                manifest.folder,
+                len(manifest.parts),
+                job.part_rows,
+                segment.totals.tally,
+                segment.record,
+            ),
+            after_write=lambda done: segment.progress.add(len(done.table), done.bad.total()),
+            after_score=segment.stop_if_asked,
         )
-        try:
-            with (
-                Behind(write, BLOCKS_BEHIND) as writer,
-                contextlib.closing(ahead(blocks, BLOCKS_AHEAD)) as read,
-            ):
-                for block in read:
-                    writer.put(job.score(block))
-                    segment.stop_if_asked()
-            parts.close()
-        finally:
-            parts.abandon()
         manifest.end(segment.number)
 
 

@@ -1,8 +1,7 @@
-"""What is known of all scores together: counts, quantiles, histogram, the most anomalous rows.
+"""What is known of all scores of a job, and by themselves of those that its newest run added.
 
-Every part is folded in once, in order, from its file. The folded state is kept beside the
-parts; after a kill it may lag behind them, and then the missing parts are folded in.
-Both ways do the same operations on the same numbers, so both end in the same summary.
+The tallies of all finished parts are kept beside them. After a kill the file may lag behind, or
+be missing; what it lacks is counted again from the parts.
 """
 
 from __future__ import annotations
@@ -12,19 +11,16 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config.durable import refused_as_input, written_aside
-from aejax.data.blocks import as_schema
+from aejax.detection.detector import Detector
 from aejax.scoring.file_totals import Files
 from aejax.scoring.group_totals import Groups
 from aejax.scoring.manifest import ADDED_TOP, CONTINUES, TOP, TOTALS, Manifest
-from aejax.scoring.row_scorer import Described
 from aejax.scoring.score_bins import histogram_of
-from aejax.scoring.tally import PartTotals, Tally, part_totals, reading, scores_of
+from aejax.scoring.tally import Tally
 
 CHECK_BYTES = 4
 # What a summary says of earlier runs, and how many it has.
@@ -42,7 +38,6 @@ OF_A_RUN = (
     "alarms",
 )
 RUNS_SHOWN = 20
-_METADATA = b"aejax"
 
 
 class Totals:
@@ -56,9 +51,7 @@ class Totals:
 
     def __init__(self, top: int, groups: Groups | None = None, run: int = 1) -> None:
         self.top, self.groups, self.run, self.parts = top, groups, run, 0
-        self.all, self.added = Tally(groups), Tally(groups)
-        self.top_of_all: pa.Table | None = None
-        self.top_of_added: pa.Table | None = None
+        self.all, self.added = self.tally(), self.tally()
 
     @staticmethod
     def of(manifest: Manifest, top: int, groups: Groups | None = None) -> Totals:
@@ -71,65 +64,36 @@ class Totals:
         if totals.parts > len(manifest.parts):
             totals = Totals(top, groups, run)
         for part in manifest.parts[totals.parts :]:
-            totals.fold(manifest.folder / part["name"], added=manifest.run_of(part) == run)
+            again = Tally.of_part(manifest.folder / part["name"], groups, top)
+            totals.fold(again, added=manifest.run_of(part) == run)
         return totals
 
-    def fold(self, path: Path, part: PartTotals | None = None, *, added: bool = True) -> None:
+    def tally(self) -> Tally:
+        """An empty tally, for the rows of a part."""
+        return Tally(self.groups, self.top)
+
+    def fold(self, part: Tally, *, added: bool = True) -> None:
         """Add the next part.
 
         Args:
-            path: its file.
-            part: what `part_totals` gives for it, where that is known already.
+            part: its tally.
             added: whether the newest run added it.
         """
-        part = part or part_totals(path, self.groups)
         self.all.fold(part)
         if added:
             self.added.fold(part)
-        if self.top:
-            with reading(path) as file:
-                for group in range(file.num_row_groups):
-                    self.top_of_all = self._with_best(self.top_of_all, file, group)
-                    if added:
-                        self.top_of_added = self._with_best(self.top_of_added, file, group)
         self.parts += 1
-
-    def _with_best(
-        self, rows: pa.Table | None, file: pq.ParquetFile, group: int
-    ) -> pa.Table | None:
-        """The most anomalous of these rows and of a row group's."""
-        scores = scores_of(file, group)
-        if not len(scores):
-            return rows
-        if rows is not None and len(rows) == self.top:
-            least = rows["score"][-1].as_py()
-            if not scores.max() > least:
-                return rows
-        kth = max(len(scores) - self.top, 0)
-        table = file.read_row_group(group)
-        kept = table.filter(pc.greater_equal(table["score"], np.partition(scores, kth)[kth]))
-        # What a part says of itself is not said of these rows.
-        kept = kept.replace_schema_metadata(None)
-        both = kept if rows is None else pa.concat_tables([rows, as_schema(kept, rows.schema)])
-        order = pc.sort_indices(both, [("score", "descending"), ("row", "ascending")])
-        return both.take(order[: self.top]).combine_chunks()
 
     def save(self, folder: Path) -> None:
         """Keep the totals beside the parts; they can be made again, so no disk is waited for."""
-        tops = [top for top in (self.top_of_all, self.top_of_added) if top is not None]
+        tallies = [self.all.to_bytes(), self.added.to_bytes()]
         described = {
             "parts": self.parts,
             "top": self.top,
             "run": self.run,
-            "all": self.all.to_dict(),
-            "added": self.added.to_dict(),
-            "tops": [len(top) for top in tops],
+            "sizes": [len(tally) for tally in tallies],
         }
-        rows = pa.concat_tables(tops) if tops else pa.table({})
-        rows = rows.replace_schema_metadata({_METADATA: json.dumps(described)})
-        content = pa.BufferOutputStream()
-        pq.write_table(rows, content)
-        written = content.getvalue().to_pybytes()
+        written = b"".join([json.dumps(described).encode(), b"\n", *tallies])
         # A damaged digest may still be one, of other scores.
         with written_aside(folder / TOTALS, durable=False) as file:
             file.write(written + zlib.crc32(written).to_bytes(CHECK_BYTES))
@@ -139,25 +103,18 @@ class Totals:
         content = (folder / TOTALS).read_bytes()
         content, check = content[:-CHECK_BYTES], content[-CHECK_BYTES:]
         if zlib.crc32(content).to_bytes(CHECK_BYTES) != check:
-            raise ValueError("damaged, or written before there were checksums")
-        # Not `read_table`: a thread of its own lets go of the bytes, some time, and ends the
-        # process where Python has ended by then.
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
-            table = file.read(use_threads=False)
-        written = json.loads(table.schema.metadata[_METADATA])
+            raise ValueError("damaged")
+        described, _, tallies = content.partition(b"\n")
+        written = json.loads(described)
         if written["top"] != top:
             raise ValueError("saved for another number of rows")
         totals = Totals(top, groups, run)
         totals.parts = written["parts"]
-        totals.all = Tally.from_dict(written["all"], groups)
-        table = table.replace_schema_metadata(None)
-        if written["tops"]:
-            totals.top_of_all = table[: written["tops"][0]].combine_chunks()
+        size, _ = written["sizes"]
+        totals.all = Tally.from_bytes(tallies[:size], groups, top)
         # Saved in an earlier run, they hold no part of this one.
         if written["run"] == run:
-            totals.added = Tally.from_dict(written["added"], groups)
-            if written["tops"][1:]:
-                totals.top_of_added = table[written["tops"][0] :].combine_chunks()
+            totals.added = Tally.from_bytes(tallies[size:], groups, top)
         return totals
 
     def write(self, folder: Path, files: Files) -> None:
@@ -166,15 +123,15 @@ class Totals:
             files.write(folder)
             if self.all.groups is not None and self.added.groups is not None:
                 self.all.groups.write(folder, self.added.groups)
-            added = self.top_of_added if self.run > 1 else None
-            for name, rows in ((TOP, self.top_of_all), (ADDED_TOP, added)):
+            added = self.added.best if self.run > 1 else None
+            for name, rows in ((TOP, self.all.best), (ADDED_TOP, added)):
                 if rows is None:
                     continue
                 (folder / name).parent.mkdir(exist_ok=True)
                 with written_aside(folder / name) as file:
                     pq.write_table(rows, file, compression="zstd")
 
-    def summary(self, manifest: Manifest, files: Files, detector: Described) -> dict[str, Any]:
+    def summary(self, manifest: Manifest, files: Files, detector: Detector) -> dict[str, Any]:
         """Everything about the scores that fits on a page; JSON-ready.
 
         Args:

@@ -158,11 +158,24 @@ def test_a_bad_cell_is_a_bad_row_and_a_missing_one_is_not(tmp_path: Path, kind: 
     assert "amount is 'oops', not a number" in block.bad[3]
     assert "when is 'soon', not a date" in block.bad[5]
     assert "member is 'maybe'" in block.bad[7]
+    # Without what is the row's own.
+    kinds = ["amount is not a number", "when is not a date", "member is not true or false"]
+    assert [block.bad[row].kind for row in (3, 5, 7)] == kinds
     assert block.x[9, 0] == 3
     good = np.delete(np.arange(500), [3, 5, 7, 9])
     np.testing.assert_allclose(block.x[good], expected_cells(table())[good], rtol=1e-6)
     with pytest.raises(InputError, match="oops"):
         files.read(path, expected=schema)
+
+
+def test_names_of_columns_may_hold_what_formats_do() -> None:
+    made = table().rename(columns={"amount": "amount {} {0}"})
+    schema = frames.schema_of_frame(made, MIXED)
+    made = made.astype({"amount {} {0}": object})
+    made["amount {} {0}"] = made["amount {} {0}"].astype(str)
+    made.loc[41, "amount {} {0}"] = "12 EUR"
+    with pytest.raises(InputError, match=r"row 41: amount \{\} \{0\} is '12 EUR', not a number"):
+        frames.rows_of_frame(made, schema)
 
 
 def test_a_bad_cell_of_a_frame_is_refused_by_row_and_column() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
-from aejax.data import datasets
+from aejax.data import batches, datasets
 
 DOCS = Path(__file__).parents[2] / "docs" / "tuning.md"
 SPACES = Path(__file__).parents[2] / "benchmarks" / "spaces"
@@ -88,6 +90,26 @@ def test_without_labels_all_rows_are_normal(here: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "best of 2 configurations by reconstruction" in said
     assert "train.learning_rate = " in said
+
+
+def test_the_winners_rows_are_hashed_once_before_its_training(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[tuple[int, ...]] = []
+    real = batches.data_fingerprint
+
+    def counting(rows: np.ndarray) -> str:
+        hashed.append(rows.shape)
+        return real(rows)
+
+    importlib.import_module("aejax.recipes.tune")
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("aejax.recipes") and hasattr(module, "data_fingerprint"):
+            monkeypatch.setattr(module, "data_fingerprint", counting)
+    assert tune("--label-column", "broken") == 0
+    run = json.loads((here / "runs/x/run.json").read_text())
+    assert {"train", "test"} <= set(run["data"])
+    assert hashed == [(192, 4), (68, 4)]
 
 
 @pytest.mark.parametrize(

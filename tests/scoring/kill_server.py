@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from aejax.data.rows import Selection
 from aejax.detection.loading import load
-from aejax.scoring import durable, manifest
+from aejax.scoring import manifest
 from aejax.scoring.stream import score_files
 
 SETTINGS: dict[str, Any] = {"part_rows": 64, "top": 50, "top_features": 2}
@@ -65,9 +65,9 @@ def kill_at_operation(count: int) -> None:
 
 
 def kill_in_line(count: int) -> None:
-    """Die with the given line of the books half written."""
+    """Die with the given line of the journal half written."""
     left = count
-    whole = durable.append_line
+    whole = manifest.append_line
 
     def cut(path: Path, line: str) -> None:
         nonlocal left

@@ -19,6 +19,7 @@ from aejax.detection.detector import Detector
 from aejax.scoring.group_totals import MOST_UNKNOWN, Groups, GroupTotals
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
+from aejax.scoring.tally import Tally
 from aejax.training.loop import Interrupted
 
 COLUMNS = [f"reading_{i}" for i in range(4)]
@@ -136,7 +137,7 @@ def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
 
 def test_unknown_groups_take_bounded_memory(tmp_path: Path) -> None:
     groups = groups_of("a")
-    totals = GroupTotals(groups)
+    totals, kept = GroupTotals(groups), GroupTotals(groups)
     for part in range(3):
         names = ["a"] * 10 + [f"part {part} {at:04d}" for at in range(1500)] + ["often"] * 40 + [""]
         flags = [True, None] * 5 + [None] * (len(names) - 10)
@@ -144,12 +145,15 @@ def test_unknown_groups_take_bounded_memory(tmp_path: Path) -> None:
         columns = {"score": pa.array(scores, pa.float32()), "is_anomaly": flags}
         table = pa.table({"store": names, **columns})
         pq.write_table(table, tmp_path / "part.parquet", row_group_size=700)
-        with pq.ParquetFile(tmp_path / "part.parquet") as file:
-            found = groups.of_part(file)
-        assert len(found["unknown"]) == MOST_UNKNOWN
-        totals.fold(json.loads(json.dumps(found)))
+        counted = Tally.of_part(tmp_path / "part.parquet", groups)
+        # As an actor of Ray's sends it.
+        sent = Tally.from_bytes(counted.to_bytes(), groups).groups
+        assert len(sent.unknown) == MOST_UNKNOWN
+        totals.fold(sent)
         written = json.loads(json.dumps(totals.to_dict()))
         totals = GroupTotals.from_dict(written, groups)
+        kept.fold(counted.groups)
+        assert kept.to_dict() == totals.to_dict()
     # 1.5 lies above the first of the deciles 1, 2, ..., 9.
     assert totals.counts.tolist() == [[30, 15, 15, 0, 15, *[0] * 8]]
     told = totals.summary()["unknown_groups"]
@@ -165,8 +169,7 @@ def test_groups_are_ranked_by_wilsons_interval() -> None:
     names = tuple(str(at) for at in range(len(counts)))
     totals = GroupTotals(groups_of(*names))
     for at, (scored, flagged) in enumerate(counts):
-        line = [at, scored, scored, flagged, *[0] * 10]
-        totals.fold({"known": [line], "unknown": [], "unnamed": 0, "empty": 0})
+        totals.counts[at, :3] = scored, scored, flagged
     lows = {
         name: binomtest(flagged, scored).proportion_ci(0.95, method="wilson").low
         for name, (scored, flagged) in zip(names, counts, strict=True)

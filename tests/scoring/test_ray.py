@@ -69,7 +69,7 @@ def same_folders(found: Path, expected: Path) -> None:
 
 @needs_ray
 @pytest.mark.filterwarnings("default")  # Ray's own.
-def test_parts_and_books_are_those_of_one_process(
+def test_parts_and_journal_are_those_of_one_process(
     detector: Detector, run_folder: Path, inputs: Path, tmp_path: Path, cluster: None
 ) -> None:
     how: dict[str, Any] = {"selection": KEYS, "part_rows": 400, "top_features": 2, "top": 5}

@@ -1,4 +1,4 @@
-"""Judge written scores against labels."""
+"""Evaluate written scores by labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aejax.data.rows import Selection, check_normal
 from aejax.data.sources import Input, find_sources
 from aejax.detection.metrics import evaluate
 from aejax.scoring import manifest
-from aejax.scoring.judging import key_names
+from aejax.scoring.tabulation import key_names
 
 # The column of scores that numbers rows.
 ROW = "row"
@@ -29,14 +29,14 @@ logger = logging.getLogger("aejax")
 
 
 def read_scores(folder: Path) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-    """All scores of a folder in input order, the keys that they carry, and what its books say.
+    """All scores of a folder in input order, the keys that they carry, and its manifest.
 
     Args:
         folder: that `score_files` wrote.
 
     Returns:
         A table of "row", "score" and, where rows have their own, "threshold"; one of the keys,
-        under the names that they have in the input; the books.
+        under the names that they have in the input; the manifest.
 
     Raises:
         InputError: if the folder holds no complete scores.

@@ -17,7 +17,7 @@ from aejax.cli import main
 from aejax.config import InputError
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
-from aejax.scoring.judge import evaluate_scores
+from aejax.scoring.evaluation import evaluate_scores
 from aejax.scoring.stream import score_files
 
 ROWS = 400

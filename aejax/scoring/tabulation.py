@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from aejax.config import InputError
 from aejax.data.batches import evenly
-from aejax.data.blocks import Block
+from aejax.data.blocks import Block, Wrong
 from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
 from aejax.data.schema import Schema
+from aejax.detection.detector import Detector
 from aejax.detection.drift import BINS, bins_of, known_deciles
 from aejax.detection.feature_drift import ROWS_OF_A_BLOCK, bin_counts
 from aejax.detection.threshold import GroupThresholds, Threshold
-from aejax.scoring.row_scorer import Described, usual_values_of
 
 # Kinds of bad rows, as a summary counts them.
 MISSING, INFINITE, UNREADABLE, BEYOND = (
@@ -31,10 +31,23 @@ MISSING, INFINITE, UNREADABLE, BEYOND = (
     "score beyond float32's range",
 )
 
-
 # What is counted of the rows of a file; behind these, the scores in each of the ten bins between
 # the deciles of calibration scores, all 0 where those aren't known.
 COUNTED = ("rows", "scored", "flagged")
+
+
+class Refusal(NamedTuple):
+    """Why a row has no score.
+
+    Attributes:
+        kind: one of a few, that a summary counts.
+        reason: a category that scores have: kind and feature, but nothing that is the row's own.
+        detail: in words, for who looks at this very row.
+    """
+
+    kind: str
+    reason: str
+    detail: str
 
 
 class Scored(NamedTuple):
@@ -61,8 +74,8 @@ class Scored(NamedTuple):
     refused: Mapping[int, tuple[str, str]] = MappingProxyType({})
 
 
-class Judged(NamedTuple):
-    """Rows of a part.
+class PartRows(NamedTuple):
+    """Rows of a part, and what is counted of them.
 
     Attributes:
         table: one row each.
@@ -85,8 +98,8 @@ class Judged(NamedTuple):
     places: np.ndarray | None = None
 
 
-class Judge:
-    """Makes the rows of a part.
+class Tabulator:
+    """Makes the rows of a part of a block's scores.
 
     Args:
         detector: with its threshold, if rows are to be flagged.
@@ -95,17 +108,17 @@ class Judge:
         on_bad_row: "null", or "error" to stop at one.
     """
 
-    def __init__(self, detector: Described, rows: Rows, top_features: int, on_bad_row: str) -> None:
+    def __init__(self, detector: Detector, rows: Rows, top_features: int, on_bad_row: str) -> None:
         self.detector, self.rows, self.on_bad_row = detector, rows, on_bad_row
         self.p_values = gives_p_values(detector)
-        self.usual = usual_values_of(detector)
+        self.usual = detector.usual_values
         self.deciles = known_deciles(detector.threshold)
         features = range(detector.schema.features) if top_features else ()
         self.names = pa.array([detector.schema.feature_name(i) for i in features], pa.string())
         self.files = pa.array([part.name for part in rows.parts], pa.string())
 
-    def __call__(self, scored: Scored) -> Judged:
-        """Judge a block.
+    def __call__(self, scored: Scored) -> PartRows:
+        """The rows of a block.
 
         Raises:
             InputError: at the first bad row, where these are to stop the job.
@@ -119,11 +132,11 @@ class Judge:
             # A missing cell is fine; a number beyond float32's range may have been clipped.
             wrong |= np.isinf(block.x).any(axis=1)
         wrong[[*block.bad, *scored.refused]] = True
-        positions = np.flatnonzero(wrong).tolist()
-        found = {row: scored.refused.get(row) or self._reason(block, row) for row in positions}
-        if found and self.on_bad_row == "error":
-            row = positions[0]
-            raise InputError(f"{self._place(block, row)} {found[row][1]}")
+        positions = np.flatnonzero(wrong)
+        refusals = self._refusals(scored, positions)
+        if refusals and self.on_bad_row == "error":
+            place = self._place(block, int(positions[0]))
+            raise InputError(f"{place} {refusals[0].detail}")
         columns: dict[str, Any] = {}
         if block.keys is not None:
             names = key_names(block.keys.column_names, names_files=self.rows.many)
@@ -144,17 +157,7 @@ class Judge:
         columns["is_anomaly"] = (
             pa.nulls(count, pa.bool_()) if flags is None else pa.array(flags, mask=wrong)
         )
-        columns["reason"] = (
-            pa.array(
-                [
-                    f"row {block.first_row + i}: {found[i][1]}" if i in found else None
-                    for i in range(count)
-                ],
-                pa.string(),
-            )
-            if found
-            else pa.nulls(count, pa.string())
-        )
+        columns["reason"] = _category(refusals, positions, count)
         if scored.features is not None and scored.errors is not None:
             names = self.names.take(pa.array(scored.features.ravel()))
             errors = pa.array(scored.errors.ravel(), pa.float32())
@@ -169,9 +172,9 @@ class Judge:
                 mask=pa.array(wrong),
             )
         last = block.runs[-1]
-        return Judged(
+        return PartRows(
             table=pa.table(columns),
-            bad=Counter(kind for kind, _ in found.values()),
+            bad=Counter(refusal.kind for refusal in refusals),
             end=(last.file, last.first_row + last.rows),
             unseen=unseen_values(self.detector.schema, block.x),
             files=self._files(scored, wrong, flags),
@@ -203,20 +206,34 @@ class Judge:
         some = evenly(len(x), ROWS_OF_A_BLOCK)
         return bin_counts(self.usual.edges, x[some][~wrong[some]])
 
-    def _reason(self, block: Block, row: int) -> tuple[str, str]:
-        """What kind of bad row this is, and what is wrong with it."""
-        if row in block.bad:
-            return UNREADABLE, block.bad[row]
-        values = block.x[row].ravel()
-        if self.detector.schema.columns is not None:
-            if np.isnan(values).all():
-                return MISSING, "no column has a value"
-            values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if not len(wrong):
-            return BEYOND, f"the {BEYOND.replace(' beyond', ' is beyond')}"
-        kind = MISSING if np.isnan(values[wrong[0]]) else INFINITE
-        return kind, f"{self.detector.schema.feature_name(int(wrong[0]))} is {kind}"
+    def _refusals(self, scored: Scored, positions: np.ndarray) -> list[Refusal]:
+        """Why the rows at these positions have no score."""
+        block, schema = scored.block, self.detector.schema
+        refusals = dict(scored.refused)
+        for row, what in block.bad.items():
+            kind = what.kind if isinstance(what, Wrong) else UNREADABLE
+            refusals.setdefault(row, Refusal(UNREADABLE, kind, what))
+        others = positions[~np.isin(positions, list(refusals))]
+        values = block.x[others].reshape(len(others), schema.features)
+        missing, infinite = np.isnan(values), np.isinf(values)
+        empty = np.zeros(len(others), bool)
+        if schema.columns is not None:
+            # A missing cell is fine where others have a value.
+            empty = missing.all(axis=1)
+            missing &= empty[:, None]
+        wrong = missing | infinite
+        first = wrong.argmax(axis=1)
+        for at, row in enumerate(others.tolist()):
+            feature = int(first[at])
+            if empty[at]:
+                kind, what = MISSING, "no column has a value"
+            elif not wrong[at, feature]:
+                kind, what = BEYOND, f"the {BEYOND.replace(' beyond', ' is beyond')}"
+            else:
+                kind = MISSING if missing[at, feature] else INFINITE
+                what = f"{schema.feature_name(feature)} is {kind}"
+            refusals[row] = Refusal(kind, what, what)
+        return [refusals[row] for row in positions.tolist()]
 
     def _place(self, block: Block, row: int) -> str:
         """File and row of a row of a block."""
@@ -240,12 +257,12 @@ class Judge:
         }
 
 
-def gives_p_values(detector: Described) -> bool:
+def gives_p_values(detector: Detector) -> bool:
     """Whether a detector's threshold knows how rare a score is."""
     return getattr(detector.threshold, "calibration", None) is not None
 
 
-def threshold_identity(detector: Described) -> dict[str, Any]:
+def threshold_identity(detector: Detector) -> dict[str, Any]:
     """What of a detector's threshold decides what is written."""
     threshold = detector.threshold
     described: dict[str, Any] = {"threshold": None}
@@ -268,6 +285,16 @@ def unseen_values(schema: Schema, x: np.ndarray) -> Counter[str]:
             and (count := int(np.sum(x[:, index] == len(column.categories))))
         }
     )
+
+
+def _category(refusals: Sequence[Refusal], positions: np.ndarray, rows: int) -> pa.Array:
+    """The reasons of the rows at these positions, null for all others."""
+    names = {refusal.reason: 0 for refusal in refusals}
+    names = {name: at for at, name in enumerate(names)}
+    codes = np.full(rows, -1, np.int32)
+    codes[positions] = [names[refusal.reason] for refusal in refusals]
+    indices = pa.array(codes, mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
 
 
 def _lists(values: pa.Array, size: int) -> pa.Array:
