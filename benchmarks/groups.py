@@ -176,13 +176,13 @@ def _together(data: Rows, epochs: int, groups: int, repeats: int) -> dict[str, A
     for turn in range(repeats + 1):
         options.say(f"{groups} groups together, turn {turn} of {repeats}")
         started = time.perf_counter()
-        detector = aejax.fit_groups(config(epochs), data.train, data.train_groups)
+        detector = aejax.fit(config(epochs), data.train, groups=data.train_groups)
         trained = time.perf_counter()
-        scores = detector.score(data.test, data.train_groups)
+        scores = detector.score(data.test, groups=data.train_groups)
         training.append(trained - started)
         scoring.append(time.perf_counter() - trained)
     return {
-        "name": "aejax fit_groups, all at once",
+        "name": "aejax fit(groups=), all at once",
         "groups_measured": groups,
         "first_call_seconds": training[0],
         "train_seconds_a_group": float(np.median(training[1:])) / groups,

@@ -20,7 +20,7 @@ from aejax.scoring.grouped import members_of
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress
-from aejax.scoring.tabulation import PartRows, Scored, Tabulator
+from aejax.scoring.tabulation import PartRows, Refusal, Scored, Tabulator
 from aejax.scoring.tally import Tally
 from aejax.scoring.totals import Totals
 from aejax.training.loop import Interrupted
@@ -52,7 +52,8 @@ class Job:
     def score(self, block: Block) -> Scored:
         """Score a block, and explain its rows or write out their states where that was asked."""
         detector, batch_size = self.detector, self.batch_size
-        members, refused = None, {}
+        members: np.ndarray | None = None
+        refused: dict[int, Refusal] = {}
         if detector.groups is not None:
             members, refused = members_of(detector.groups, block, self.group_column)
         x = detector.less_offset(block.x, members)

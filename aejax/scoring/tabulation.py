@@ -61,7 +61,7 @@ class Scored(NamedTuple):
         states: float32 [n, neurons], or None.
         batch_limit: rows of the largest batch that the device held; None if as many as asked.
         members: positions of the rows' groups, int32 [n], -1 for none; None without groups.
-        refused: rows that nothing can score, by position: a kind, and why.
+        refused: rows that nothing can score, by position.
     """
 
     block: Block
@@ -71,7 +71,7 @@ class Scored(NamedTuple):
     states: np.ndarray | None = None
     batch_limit: int | None = None
     members: np.ndarray | None = None
-    refused: Mapping[int, tuple[str, str]] = MappingProxyType({})
+    refused: Mapping[int, Refusal] = MappingProxyType({})
 
 
 class PartRows(NamedTuple):

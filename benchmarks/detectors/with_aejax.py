@@ -13,7 +13,7 @@ from aejax.config import Config, Dense, Train, Variational
 from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.normal import learn_normal
+from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.population import Population, fit_population
 from aejax.estimator import PyODAutoEncoder
 from aejax.models.build import build
@@ -122,17 +122,15 @@ def detect(form: Form, split: Split, seed: int, quick: bool = False) -> Scored:
 
 def rescored(population: Population, score: str, split: Split) -> Population:
     """The same networks with another score, and what it needs to know of the training rows."""
-    detectors = [
-        None
-        if one is None
-        else learn_normal(
-            dataclasses.replace(one, config=dataclasses.replace(one.config, score=score)),
-            split.train,
-            split.train,
-        )
-        for one in population.detectors
-    ]
-    return dataclasses.replace(population, detectors=tuple(detectors))
+
+    def again(one: Detector | None) -> Detector | None:
+        if one is None:
+            return None
+        scored = dataclasses.replace(one, config=dataclasses.replace(one.config, score=score))
+        (learnt,) = learn_normal(scored, [split.train], [split.train])
+        return with_normal(scored, learnt, split.train)
+
+    return dataclasses.replace(population, detectors=tuple(map(again, population.detectors)))
 
 
 def _fresh(config: Config, split: Split) -> Detector:
