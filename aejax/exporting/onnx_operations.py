@@ -190,7 +190,7 @@ def _conv_transpose(
     sizes = weights.shape[2:] * 2
     left = [size - 1 - pad for size, pad in zip(sizes, pads, strict=True)]
     more = [max(0, -value) for value in left[len(up) :]]
-    flipped = np.flip(weights, range(2, weights.ndim)).swapaxes(0, 1)
+    flipped = np.flip(weights, tuple(range(2, weights.ndim))).swapaxes(0, 1)
     return graph.node(
         "ConvTranspose",
         [image, graph.constant(flipped)],

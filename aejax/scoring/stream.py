@@ -72,7 +72,7 @@ def score_files(
     `top_features` the lists `top_features` and `top_errors`, and with `layer` the list `state`.
 
     Args:
-        detector: or a `GroupDetector`, or what `load_export` gives; with its threshold, if rows
+        detector: or a `GroupDetector`; with its threshold, if rows
             are to be flagged.
         path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
             `aejax.data.files.open_rows`. Columns are matched by name.
