@@ -256,7 +256,7 @@ def read(
     return x, y, opened.schema
 
 
-def check_finite(x: np.ndarray, schema: Schema, path: str | os.PathLike[str]) -> None:
+def check_finite(x: np.ndarray, schema: Schema, path: Input) -> None:
     """Refuse rows with a missing or infinite value.
 
     Args:

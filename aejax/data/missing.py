@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from aejax.config import InputError
 from aejax.data.schema import Schema
+from aejax.data.sources import Input
 
 READ_ROWS = 1 << 16
 
 
-def check_cells(x: np.ndarray, schema: Schema, path: str | os.PathLike[str]) -> None:
+def check_cells(x: np.ndarray, schema: Schema, path: Input) -> None:
     """Refuse rows of a mixed table with an infinite number or without any cell.
 
     Args:

@@ -112,13 +112,21 @@ def seeds(config: Config, count: int) -> list[Config]:
     ]
 
 
-def kinds(members: Sequence[Member]) -> list[list[int]]:
-    """The numbers of the members that one program can train, for each such program."""
-    found: dict[Any, list[int]] = {}
-    for number, member in enumerate(members):
-        key = (_kind(member.config), member.mask is not None)
-        found.setdefault(key, []).append(number)
-    return list(found.values())
+def kinds(configs: Sequence[Config]) -> list[list[int]]:
+    """The numbers of the configurations that one program can train, for each such program."""
+    return _alike([_kind(config) for config in configs])
+
+
+def kinds_of_members(members: Sequence[Member]) -> list[list[int]]:
+    """As `kinds`, of members, of which those that lack parts have programs of their own."""
+    return _alike([(_kind(member.config), member.mask is not None) for member in members])
+
+
+def _alike(keys: Sequence[Any]) -> list[list[int]]:
+    places: dict[Any, list[int]] = {}
+    for number, key in enumerate(keys):
+        places.setdefault(key, []).append(number)
+    return list(places.values())
 
 
 def programs_of(configs: Sequence[Config]) -> int:
@@ -188,7 +196,7 @@ def train_members(
         Interrupted: when `should_stop` said so.
     """
     parts = None
-    numbers_of: list[Any] = kinds(members)
+    numbers_of: list[Any] = kinds_of_members(members)
     if folder is not None:
         config = members[0].config
         together = group_size or members_together(config, schema, len(members))

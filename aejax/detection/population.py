@@ -12,21 +12,21 @@ import numpy as np
 from aejax.config import Combine, Config, InputError
 from aejax.data.batches import data_fingerprint
 from aejax.data.schema import Schema
-from aejax.detection.alarms import record
+from aejax.detection.alarms import Alarm, record
 from aejax.detection.calibration import calibrate
 from aejax.detection.checks import check_training
 from aejax.detection.detector import Detector
 from aejax.detection.members import (
     check_member,
     give_parts,
-    kinds,
+    kinds_of_members,
     scoring_settings,
     side_by_side,
     train_members,
 )
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.plan import Plan, plan_alike
-from aejax.detection.precision import choose_precision
+from aejax.detection.precision import choose_precision, with_precision
 from aejax.detection.rows import as_rows, stored_array
 from aejax.detection.voting import vote, with_ranks
 from aejax.training.masks import Parts, described
@@ -68,6 +68,10 @@ class Population:
         kept = [detector for detector in self.detectors if detector is not None]
         if not kept:
             raise InputError(f"ensemble of 0 members; all diverged: {self.problems}")
+        measured = all("precision" in detector.provenance for detector in kept)
+        if measured and len({detector.config.precision for detector in kept}) > 1:
+            # What was fastest alone may differ by chance; all keep the order of rows in float32.
+            kept = [with_precision(detector, "float32") for detector in kept]
         first = kept[0]
         for detector in kept:
             if scoring_settings(detector.config) != scoring_settings(first.config):
@@ -200,7 +204,7 @@ def fit_population(
 def _in_one_order(plan: Plan) -> Plan:
     """A plan whose members of one program see the rows of the first of them."""
     members, calibrating = list(plan.members), list(plan.calibrating)
-    for numbers in kinds(plan.members):
+    for numbers in kinds_of_members(plan.members):
         first = numbers[0]
         for number in numbers:
             members[number] = dataclasses.replace(
@@ -213,7 +217,11 @@ def _in_one_order(plan: Plan) -> Plan:
 
 
 def detectors_of(
-    plan: Plan, found: Sequence[TrainedMember], facts: Sequence[Mapping[str, Any]]
+    plan: Plan,
+    found: Sequence[TrainedMember],
+    facts: Sequence[Mapping[str, Any]],
+    *,
+    check: bool = True,
 ) -> list[Detector | None]:
     """What training left as detectors that know their normal rows, without thresholds.
 
@@ -221,6 +229,7 @@ def detectors_of(
         plan: what was trained.
         found: what that left.
         facts: of each detector's provenance.
+        check: whether to tell what is wrong with them, and to choose their precision.
 
     Returns:
         A detector for each member; None for one that diverged.
@@ -240,7 +249,9 @@ def detectors_of(
             errors = np.stack([known["error"] for known in learnt])
             variables = {**together.variables, "normal": {"error": errors}}
             together = dataclasses.replace(together, variables=variables)
-        alarms, _ = check_training(together, normal, plan.scaled(numbers))
+        alarms: list[list[Alarm]] = [[] for _ in numbers]
+        if check:
+            alarms, _ = check_training(together, normal, plan.scaled(numbers))
         for at, known, rows, own in zip(numbers, learnt, normal, alarms, strict=True):
             told = [*plan.lost, *(alarm.sentence for alarm in own)]
             one = Detector(
@@ -251,5 +262,6 @@ def detectors_of(
                 history=found[at].history,
                 provenance=record({**facts[at], "best_epoch": found[at].best_epoch}, told),
             )
-            detectors[at] = choose_precision(with_normal(one, known, rows), rows)
+            one = with_normal(one, known, rows)
+            detectors[at] = choose_precision(one, rows) if check else one
     return detectors

@@ -48,13 +48,13 @@ def choose_precision(
         return detector
     few = rows[evenly(len(rows), MOST_ROWS)]
     own = None if members is None else members[evenly(len(rows), MOST_ROWS)]
-    float32 = _of(detector, "float32")
+    float32 = with_precision(detector, "float32")
     if len(few) < LEAST_ROWS:
         return _told(float32, f"float32: {len(few)} rows are too few to time")
     exact = float32.score_rows(few, members=own)
     chosen, most, reasons = float32, LEAST_GAIN, []
     for name in _rounded():
-        rounded = _of(detector, name)
+        rounded = with_precision(detector, name)
         correlation = rank_correlation(exact, rounded.score_rows(few, members=own))
         if not correlation >= LEAST_CORRELATION:
             reasons.append(f"{name} changes the order of rows ({correlation:.6f})")
@@ -91,7 +91,8 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _of(detector: Detector, precision: Precision) -> Detector:
+def with_precision(detector: Detector, precision: Precision) -> Detector:
+    """A detector that scores with other products."""
     config = dataclasses.replace(detector.config, precision=precision)
     return dataclasses.replace(detector, config=config)
 
