@@ -105,11 +105,11 @@ def test_a_key_is_never_a_feature_whatever_it_holds(
     command(f"train {rows} --key batch --out {tmp_path}/run", capsys)
     assert aejax.load(tmp_path / "run").schema.names == tuple(FEATURES)
     selection = Selection(label_column="label", key_columns=("batch",))
-    detector = aejax.fit_files(CONFIG, tmp_path / "rows.csv", selection=selection)
+    detector = aejax.fit(CONFIG, tmp_path / "rows.csv", selection=selection)
     assert detector.schema.names == tuple(FEATURES)
     grouped = f"train {rows} --key press --group-column batch --out {tmp_path}/groups"
     command(grouped, capsys)
-    assert aejax.load_groups(tmp_path / "groups").schema.names == ("flow", "heat")
+    assert aejax.load(tmp_path / "groups").schema.names == ("flow", "heat")
     (tmp_path / "space.toml").write_text("[train.learning_rate]\nlow = 1e-4\nhigh = 1e-2\n")
     tune = f"tune {tmp_path}/rows.csv --space {tmp_path}/space.toml --out {tmp_path}/tuned"
     tune += " --label-column label --key batch --configurations 2 --folds 2 --quiet"
@@ -168,17 +168,13 @@ def test_a_table_without_a_feature_is_refused_once(
 def fits(kind: str, x: Any) -> Any:
     """A detector of every kind."""
     if kind == "ensemble":
-        return aejax.fit_ensemble(CONFIG, x, members=2)
+        return aejax.fit(CONFIG, x, members=2)
     if kind == "population":
         return aejax.fit_population([CONFIG, CONFIG], x).detectors[0]
-    if kind == "seeds":
-        from aejax.detection.seeds import fit_seeds
-
-        return fit_seeds([CONFIG, CONFIG], x).detectors[0]
     return aejax.fit(CONFIG, x)
 
 
-@pytest.mark.parametrize("kind", ["fit", "ensemble", "population", "seeds"])
+@pytest.mark.parametrize("kind", ["fit", "ensemble", "population"])
 def test_frames_in_python(kind: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with caplog.at_level(logging.WARNING, "aejax"):
         detector = fits(kind, pumps(1000, 0))
@@ -231,12 +227,14 @@ def test_tuning_in_python() -> None:
 def test_a_column_that_never_changes_in_one_group_stays() -> None:
     made, store = pumps(600, 0), np.arange(600) % 3
     made["heat"] = np.where(store == 0, 4.0, made["heat"])
-    detectors = aejax.fit_groups(CONFIG, made, store)
+    detectors = aejax.fit(CONFIG, made, groups=store)
     assert detectors.schema.names == tuple(FEATURES)
     assert set(dict(detectors.schema.dropped)) == {"pump_id", "unit", "spare"}
-    assert np.isfinite(detectors.score(made, store)).all()
+    assert np.isfinite(detectors.score(made, groups=store)).all()
     other = made.assign(pump_id=-1, unit=99, spare=5)
-    np.testing.assert_array_equal(detectors.score(other, store), detectors.score(made, store))
+    np.testing.assert_array_equal(
+        detectors.score(other, groups=store), detectors.score(made, groups=store)
+    )
 
 
 @pytest.mark.parametrize("kind", [AutoEncoder, PyODAutoEncoder])

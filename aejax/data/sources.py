@@ -7,7 +7,7 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote
 
 from aejax.config import InputError
@@ -67,7 +67,14 @@ def find_sources(inputs: Input) -> tuple[list[Source], bool]:
     return [Source(path=path, name=path.name)], False
 
 
-def is_table(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:
+def is_input(x: Any) -> TypeGuard[Input]:
+    """Whether something names files, and is no rows itself."""
+    if isinstance(x, (list, tuple)):
+        return len(x) > 0 and all(isinstance(one, (str, os.PathLike)) for one in x)
+    return isinstance(x, (str, os.PathLike))
+
+
+def is_table(inputs: Input) -> bool:
     """Whether an input's files have columns with names; raises InputError where it has no file."""
     if isinstance(inputs, (str, os.PathLike)) and not Path(inputs).exists():
         from aejax.data import named_rows

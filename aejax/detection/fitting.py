@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from aejax.data.files import Input
 from aejax.data.offsets import heads, with_offset
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.sources import is_input
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow
 from aejax.detection.alarms import OF_TRAINING, in_sentences, record
 from aejax.detection.calibration import calibrate
@@ -43,7 +43,7 @@ from aejax.detection.members import (
 from aejax.detection.normal import learn_normal, stacked, with_normal
 from aejax.detection.plan import first_of, plan_alike, plan_groups, refuse
 from aejax.detection.precision import choose_precision
-from aejax.detection.rows import as_stored, check_finite, check_kind, stored_array, training_rows
+from aejax.detection.rows import as_stored, check_finite, check_kind, stored_rows, training_rows
 from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.threshold import check_rule
 from aejax.detection.voting import vote, with_ranks
@@ -144,7 +144,7 @@ def fit(
         config: all settings.
         x_train: normal rows, [n, features], [n, height, width, channels], or a table with named
             columns, as in `Detector.score` (of mixed columns where `config.columns` says so);
-            or the path of files that hold them: see `aejax.data.files.open_rows`. Rows of files
+            or the path of files that hold them, or several: see `aejax.data.files.open_rows`. Rows
             of more than `memory_limit` bytes stay on disk: a block of rows and a few batches are
             all that is in memory at a time, and the detector is the one of the same rows in
             memory with `Train.feed` "stream", bit for bit.
@@ -249,11 +249,11 @@ def fit(
     with contextlib.ExitStack() as stack:
         told: list[str] = []
         column = group_column or (groups if isinstance(groups, str) else "group")
-        if isinstance(x_train, (str, os.PathLike)):
+        if is_input(x_train):
             x_train, groups, schema, told = stack.enter_context(
                 _read(
                     config,
-                    os.fspath(x_train),
+                    x_train,
                     groups,
                     schema=schema,
                     folder=how.folder,
@@ -397,13 +397,12 @@ def _fit_ensemble(
 ) -> Trained:
     if not 1 <= members <= MOST_MEMBERS:
         raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
-    calibrated = None if given.calibrate is None else len(given.calibrate)
     plan = plan_alike(
         seeds(config, members),
         given.train,
         x_validation=given.validation,
         x_scale=given.scale,
-        calibrated=calibrated,
+        x_calibrate=given.calibrate,
         schema=given.schema,
     )
     schema, seed = plan.schema, config.train.seed
@@ -472,7 +471,7 @@ def _fit_ensemble(
         ensemble = with_ranks(ensemble, rows)
     return Trained(
         ensemble,
-        rows if given.calibrate is None else stored_rows(given.calibrate, schema),
+        rows if plan.set_on is None else plan.set_on,
         None,
         [*plan.lost, *in_sentences(named, len(kept), "members")],
     )
@@ -598,19 +597,6 @@ def _training_rows(
     check_kind(config.columns, schema)
     lost = [] if schema.offset is None else with_offset(schema, heads(x))[1]
     return stored_rows(x, schema), schema, lost
-
-
-def stored_rows(x: Any, schema: Schema) -> Stored:
-    """Rows as compiled programs take them, an array or on disk.
-
-    Raises:
-        InputError: if they don't fit the schema, or one holds NaN or infinity.
-    """
-    if not isinstance(x, DiskRows):
-        return stored_array(x, schema)
-    if x.schema != schema:
-        raise InputError(f"rows of {x.path} are {x.schema}; allowed: {schema}")
-    return dataclasses.replace(x, less_offset=True)
 
 
 def as_labels(config: settings.Config, labels: Any, rows: int, name: str) -> np.ndarray | None:

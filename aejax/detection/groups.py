@@ -48,13 +48,15 @@ class Group:
         """The group as a JSON-ready dict."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields["alarms"] = [dataclasses.asdict(alarm) for alarm in self.alarms]
-        return fields if self.offset is not None else {**fields, "offset": None}
+        if self.offset is None:
+            del fields["offset"]
+        return fields
 
     @staticmethod
     def from_dict(written: Mapping[str, Any], features: int) -> Group:
         """The group that `to_dict` wrote; raises InputError where it isn't one."""
         alarms = tuple(map(Alarm.from_dict, written["alarms"]))
-        offset = written["offset"]
+        offset = written.get("offset")
         shift = None if offset is None else tuple(map(float, offset))
         if shift is not None and len(shift) != features:
             raise InputError(

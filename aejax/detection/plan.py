@@ -11,7 +11,7 @@ import numpy as np
 
 from aejax.config import Config, InputError
 from aejax.data.batches import Picked
-from aejax.data.disk_rows import DiskRows
+from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.frames import named_features
 from aejax.data.groups import group_positions, rows_of_groups
 from aejax.data.offsets import is_wide, less_each, offsets_of_groups
@@ -19,7 +19,7 @@ from aejax.data.schema import Schema
 from aejax.detection.alarms import Alarm
 from aejax.detection.groups import without_groups
 from aejax.detection.members import calibrating_rows, new_member, scaled_rows
-from aejax.detection.rows import as_rows, as_stored, check_finite, training_rows
+from aejax.detection.rows import as_rows, as_stored, check_finite, stored_rows, training_rows
 from aejax.detection.threshold import check_rule
 from aejax.training.members import Member
 
@@ -36,6 +36,7 @@ class Plan:
         members: what each trains on, by position.
         calibrating: of each, positions of the rows that its threshold is set on, and what is
             normal is learnt from.
+        set_on: other rows, that all thresholds are set on instead; or None.
         lost: sentences about values that float32 doesn't hold.
     """
 
@@ -43,6 +44,7 @@ class Plan:
     schema: Schema
     members: list[Member]
     calibrating: list[np.ndarray]
+    set_on: Stored | None = None
     lost: list[str] = dataclasses.field(default_factory=list)
 
     def normal(self, at: Sequence[int]) -> list[Picked]:
@@ -65,7 +67,7 @@ def plan_alike(
     x_validation: Any = None,
     x_scale: Any = None,
     rows: Sequence[np.ndarray] | None = None,
-    calibrated: int | None = None,
+    x_calibrate: Any = None,
     schema: Schema | None = None,
 ) -> Plan:
     """A plan of networks that see the same rows.
@@ -75,8 +77,8 @@ def plan_alike(
         x_train: as in `fit`, in memory.
         x_validation: likewise, as `x_scale`.
         x_scale: rows that scalers are fitted on.
+        x_calibrate: rows that thresholds are set on instead.
         rows: of each the positions of its rows; None gives all rows to all.
-        calibrated: how many rows thresholds are set on, if these are others.
         schema: of the rows; None infers it.
 
     Raises:
@@ -97,6 +99,7 @@ def plan_alike(
     x = np.concatenate(stored) if len(stored[1]) or len(stored[2]) else stored[0]
     ends = np.cumsum([len(own) for own in stored])
     everything = np.arange(ends[0])
+    set_on = None if x_calibrate is None else stored_rows(x_calibrate, schema)
     members, calibrating = [], []
     for number, config in enumerate(configs):
         own_rows = everything if rows is None else rows[number]
@@ -110,10 +113,12 @@ def plan_alike(
             calibrating.append(member.training)
         if x_scale is not None:
             member = dataclasses.replace(member, scaling=np.arange(ends[1], ends[2]))
-        count = len(calibrating[-1]) if calibrated is None else calibrated
-        check_rule(config.rule, count)
+        scored = calibrating[-1] if set_on is None else set_on
+        check_rule(config.rule, len(scored), on_disk=isinstance(scored, DiskRows))
         members.append(member)
-    return Plan(x=x, schema=schema, members=members, calibrating=calibrating, lost=lost)
+    return Plan(
+        x=x, schema=schema, members=members, calibrating=calibrating, set_on=set_on, lost=lost
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

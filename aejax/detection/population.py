@@ -27,7 +27,7 @@ from aejax.detection.members import (
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.plan import Plan, plan_alike
 from aejax.detection.precision import choose_precision, with_precision
-from aejax.detection.rows import as_rows, stored_array
+from aejax.detection.rows import as_rows
 from aejax.detection.voting import vote, with_ranks
 from aejax.training.masks import Parts, described
 from aejax.training.members import TrainedMember
@@ -163,7 +163,7 @@ def fit_population(
         x_validation=x_validation,
         x_scale=x_scale,
         rows=rows,
-        calibrated=None if x_calibrate is None else len(x_calibrate),
+        x_calibrate=x_calibrate,
         schema=schema,
     )
     if parts is not None:
@@ -191,12 +191,11 @@ def fit_population(
         }
         for number, member in enumerate(plan.members)
     ]
-    calibrating = None if x_calibrate is None else stored_array(x_calibrate, plan.schema)
     detectors = detectors_of(plan, found, facts)
     for number, detector in enumerate(detectors):
         if detector is not None:
             normal = plan.x[plan.calibrating[number]]
-            detectors[number] = calibrate(detector, normal if calibrating is None else calibrating)
+            detectors[number] = calibrate(detector, normal if plan.set_on is None else plan.set_on)
     problems = {at: member.problem for at, member in enumerate(found) if member.problem is not None}
     return Population(detectors=tuple(detectors), problems=problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 
 from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
+from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.frames import named_features, rows_by_name, rows_of_frame
 from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
@@ -181,6 +183,19 @@ def stored_array(x: Any, schema: Schema) -> np.ndarray:
     rows = as_stored(as_rows(x, schema)[0], schema)
     check_finite(rows, schema)
     return rows
+
+
+def stored_rows(x: Any, schema: Schema) -> Stored:
+    """Rows as compiled programs take them, an array or on disk.
+
+    Raises:
+        InputError: if they don't fit the schema, or one holds NaN or infinity.
+    """
+    if not isinstance(x, DiskRows):
+        return stored_array(x, schema)
+    if x.schema != schema:
+        raise InputError(f"rows of {x.path} are {x.schema}; allowed: {schema}")
+    return dataclasses.replace(x, less_offset=True)
 
 
 def prepared_rows(x: Any, schema: Schema) -> np.ndarray:

@@ -13,8 +13,8 @@ import pytest
 from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
-from aejax.detection.combining import Population
 from aejax.detection.detector import Detector
+from aejax.detection.population import Population
 from benchmarks import detection, detection_ecg, detection_report
 from benchmarks.detectors import ENTRIES, protocol, with_aejax
 

@@ -191,7 +191,7 @@ def tiles(features: int) -> Iterator[Case]:
             own = jax.tree.map(operator.itemgetter(int(i)), trees)
             expected.append(slowly(steps.score_rows, setup.scorer(), *own, tile))
         for side_by_side in (True, False):
-            found = steps.compiled_score_tiles(
+            found = steps.compiled_score.of_tiles(
                 setup.scorer(), *trees, x, which, side_by_side=side_by_side
             )
             how = "side by side" if side_by_side else "in turns"

@@ -68,7 +68,7 @@ def detectors() -> dict[str, tuple[aejax.Detector, Any]]:
         "variational": (aejax.fit(sampled, X), X),
         "classifier": (aejax.fit(classes, X, labels=(X[:, 0] > 1).astype(int)), X),
         "context": (aejax.fit(context, words), words),
-        "ensemble": (aejax.fit_ensemble(ranked, X, members=2, combine="rank"), X),
+        "ensemble": (aejax.fit(ranked, X, members=2, combine="rank"), X),
     }
 
 
@@ -120,9 +120,9 @@ def main() -> None:
     np.save(OUT / "holes.npy", holes)
     aejax.score_files(aejax.load(OUT / "dense"), OUT / "holes.npy", OUT / "scores")
     found["files"] = pa.parquet.read_table(OUT / "scores")["score"].to_numpy()
-    groups = aejax.fit_groups(aejax.Config(model=SMALL, train=EVERYTHING), X, GROUPS)
+    groups = aejax.fit(aejax.Config(model=SMALL, train=EVERYTHING), X, groups=GROUPS)
     groups.save(OUT / "groups")
-    found["groups"] = aejax.load_groups(OUT / "groups").score(X, GROUPS)
+    found["groups"] = aejax.load(OUT / "groups").score(X, groups=GROUPS)
     found["estimator"] = AutoEncoder(steps=20).fit(X).score_samples(X)
     (OUT / "space.toml").write_text("train.epochs = 1\ntrain.noise = {low = 0.01, high = 0.1}\n")
     space = aejax.read_space(OUT / "space.toml", aejax.Config(model=SMALL))

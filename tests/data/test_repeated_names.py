@@ -35,9 +35,9 @@ def arrow(*names: str) -> pa.Table:
 FITS: list[Callable[[Any], Any]] = [
     lambda x: aejax.fit(NUMBERS, x),
     lambda x: aejax.fit(MIXED, x),
-    lambda x: aejax.fit_ensemble(NUMBERS, x, members=2),
+    lambda x: aejax.fit(NUMBERS, x, members=2),
     lambda x: aejax.fit_population([NUMBERS], x),
-    lambda x: aejax.fit_groups(NUMBERS, x, GROUPS),
+    lambda x: aejax.fit(NUMBERS, x, groups=GROUPS),
     lambda x: AutoEncoder(steps=2).fit(x),
     lambda x: AutoEncoder(steps=2, columns="mixed").fit(x),
     lambda x: PyODAutoEncoder(steps=2).fit(x),
@@ -81,7 +81,7 @@ def test_files_with_them_are_refused(config: Config, suffix: str, tmp_path: Path
     else:
         pyarrow.parquet.write_table(arrow("a", "b", "a", "c"), path)
     with pytest.raises(InputError, match=TWICE):
-        aejax.fit_files(config, path)
+        aejax.fit(config, path)
     detector = aejax.fit(config, frame("a", "b"))
     with pytest.raises(InputError, match=TWICE):
         aejax.score_files(detector, path, tmp_path / "scores")

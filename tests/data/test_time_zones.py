@@ -86,7 +86,7 @@ def test_text_with_offsets_is_an_instant_in_training_too(tmp_path: Path) -> None
     for zone in ("Europe/Berlin", "Asia/Kolkata"):
         paths.append(tmp_path / f"{zone[:4]}.csv")
         as_text(zone).to_csv(paths[-1], index=False)
-    one, other = (aejax.fit_files(CONFIG, path) for path in paths)
+    one, other = (aejax.fit(CONFIG, path) for path in paths)
     assert one.schema == other.schema
     assert {column.zone for column in one.schema.columns or ()} == {"UTC", ""}
     np.testing.assert_array_equal(one.score(ROWS), other.score(ROWS))
@@ -97,11 +97,11 @@ def test_files_of_two_zones_train_in_the_first_ones(tmp_path: Path) -> None:
         pyarrow.parquet.write_table(
             pa.Table.from_pandas(in_zone(zone)[at::2]), tmp_path / f"{at}.parquet"
         )
-    trained = aejax.fit_files(CONFIG, tmp_path)
+    trained = aejax.fit(CONFIG, tmp_path)
     assert {column.zone for column in trained.schema.columns or ()} == {"Europe/Berlin", ""}
     pyarrow.parquet.write_table(pa.Table.from_pandas(in_zone(None)), tmp_path / "2.parquet")
     with pytest.raises(InputError, match=r"column 'when' has no time zone; allowed: one"):
-        aejax.fit_files(CONFIG, tmp_path)
+        aejax.fit(CONFIG, tmp_path)
 
 
 NAIVE = {

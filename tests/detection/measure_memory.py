@@ -61,9 +61,7 @@ def main(path: str, where: str) -> None:
         model=aejax.Dense(hidden=(4,)),
         train=aejax.Train(epochs=2, batch_size=4096, validation_fraction=0.2, patience=2),
     )
-    detector = aejax.fit_files(
-        config, path, memory_limit=1 << 40 if where == "in-memory" else 1 << 20
-    )
+    detector = aejax.fit(config, path, memory_limit=1 << 40 if where == "in-memory" else 1 << 20)
     done.set()
     thread.join()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -96,7 +96,7 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def ensemble() -> Detector:
-    return aejax.fit_ensemble(CONFIG, table(), members=2)
+    return aejax.fit(CONFIG, table(), members=2)
 
 
 def shuffled(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -148,8 +148,8 @@ def test_ensembles_and_populations(form: Callable[[pd.DataFrame], Any], ensemble
     rows = table(50, seed=1)
     (other, _) = shuffled(rows)
     np.testing.assert_array_equal(ensemble.spread(form(other)), ensemble.spread(rows))
-    found = aejax.fit_ensemble(CONFIG, form(table()), members=2, x_validation=form(other))
-    wanted = aejax.fit_ensemble(CONFIG, table(), members=2, x_validation=rows)
+    found = aejax.fit(CONFIG, form(table()), members=2, x_validation=form(other))
+    wanted = aejax.fit(CONFIG, table(), members=2, x_validation=rows)
     assert found.fingerprint == wanted.fingerprint
     population = aejax.fit_population([CONFIG], form(table()))
     assert population.ensemble(form(other)).threshold == population.ensemble(rows).threshold
@@ -157,13 +157,19 @@ def test_ensembles_and_populations(form: Callable[[pd.DataFrame], Any], ensemble
 
 def test_groups(form: Callable[[pd.DataFrame], Any]) -> None:
     rows, names = table(), np.arange(200) % 2
-    found = aejax.fit_groups(CONFIG, form(rows), names)
+    found = aejax.fit(CONFIG, form(rows), groups=names)
     assert found.schema.names == ("low", "high", "mid")
     for other in shuffled(rows):
-        np.testing.assert_array_equal(found.score(form(other), names), found.score(rows, names))
-        np.testing.assert_array_equal(found.predict(form(other), names), found.predict(rows, names))
-        assert found.explain(form(other), names) == found.explain(rows, names)
-        assert found.calibrate(form(other), names).groups == found.calibrate(rows, names).groups
+        np.testing.assert_array_equal(
+            found.score(form(other), groups=names), found.score(rows, groups=names)
+        )
+        np.testing.assert_array_equal(
+            found.predict(form(other), groups=names), found.predict(rows, groups=names)
+        )
+        assert found.explain(form(other), groups=names) == found.explain(rows, groups=names)
+        again, wanted = (found.calibrate(x, groups=names) for x in (form(other), rows))
+        assert again.threshold == wanted.threshold
+        assert again.groups == wanted.groups
 
 
 def test_exports(form: Callable[[pd.DataFrame], Any], detector: Detector, tmp_path: Path) -> None:

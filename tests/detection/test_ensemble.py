@@ -13,8 +13,7 @@ import aejax
 from aejax import Quantile
 from aejax.cli import main
 from aejax.config import Config, Dense, InputError, Scale, Train
-from aejax.detection.ensemble import fit_ensemble, seeds
-from aejax.detection.seeds import fit_seeds
+from aejax.detection.members import seeds
 
 CONFIG = Config(
     model=Dense(hidden=(6, 2)),
@@ -40,7 +39,7 @@ def test_members_are_what_fit_makes_of_their_seeds(given: bool) -> None:
         config = dataclasses.replace(
             CONFIG, train=dataclasses.replace(CONFIG.train, validation_fraction=0.0)
         )
-    ensemble = fit_ensemble(config, x, members=3, **more)
+    ensemble = aejax.fit(config, x, members=3, **more)
     alone = [aejax.fit(one, x, **more) for one in seeds(config, 3)]
     test = rows(50, 3)
     expected = np.mean([detector.score(test) for detector in alone], axis=0)
@@ -56,7 +55,7 @@ def test_members_are_what_fit_makes_of_their_seeds(given: bool) -> None:
 
 def test_held_out_rows_set_the_threshold() -> None:
     x = rows(200, 0)
-    ensemble = fit_ensemble(CONFIG, x, members=2)
+    ensemble = aejax.fit(CONFIG, x, members=2)
     assert ensemble.threshold.rows == 20  # type: ignore[union-attr]
     assert ensemble.provenance["training_rows"] == 180
 
@@ -64,7 +63,7 @@ def test_held_out_rows_set_the_threshold() -> None:
 @pytest.mark.parametrize("members", [0, 1025])
 def test_a_wrong_number_of_members_is_refused(members: int) -> None:
     with pytest.raises(InputError, match=f"members is {members}; allowed: 1 to 1024"):
-        fit_ensemble(CONFIG, rows(20, 0), members=members)
+        aejax.fit(CONFIG, rows(20, 0), members=members)
 
 
 def test_the_command_trains_one_and_it_scores_files(tmp_path: Path) -> None:
@@ -87,10 +86,9 @@ def test_what_needs_labels_is_refused_however_many_are_trained_together() -> Non
     config = aejax.Config(model=aejax.Classifier(classes=2))
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     for fit in (
-        lambda: aejax.fit_ensemble(config, x, members=2),
+        lambda: aejax.fit(config, x, members=2),
         lambda: aejax.fit_population([config], x),
-        lambda: aejax.fit_groups(config, x, np.arange(60) % 2),
-        lambda: fit_seeds([config], x),
+        lambda: aejax.fit(config, x, groups=np.arange(60) % 2),
     ):
         with pytest.raises(aejax.InputError, match="is a Classifier; allowed: models that learn"):
             fit()
@@ -99,8 +97,6 @@ def test_what_needs_labels_is_refused_however_many_are_trained_together() -> Non
 def test_the_fastest_products_are_measured_of_an_ensemble_too() -> None:
     x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     config = aejax.Config(precision="fastest", train=aejax.Train(epochs=1))
-    ensemble = aejax.fit_ensemble(config, x, members=2)
+    ensemble = aejax.fit(config, x, members=2)
     assert ensemble.config.precision in ("float32", "tensorfloat32", "bfloat16")
     assert "too few to time" in ensemble.provenance["precision"]
-    with pytest.raises(aejax.InputError, match="precision is 'fastest'; allowed with seeds"):
-        fit_seeds([config], x)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import aejax
 from aejax.config import Config, Dense, Train
 from aejax.detection import feature_drift
-from aejax.detection.stability import population_stability
+from aejax.detection.drift import population_stability
 from aejax.scoring.stream import score_files
 
 NAMES = tuple("abcdef")
@@ -76,8 +76,8 @@ def test_features_that_moved_are_named(tmp_path: Path) -> None:
     assert set(list(summary["feature_stability"])[:2]) == {"b", "f"}
     usual = feature_drift.UsualValues(**detector.variables["normal"]["values"])
     # All rows are looked at where a block has few.
-    shares = np.histogram(x[:, 1], [-np.inf, *usual.edges[:, 1], np.inf])[0] / len(x)
-    expected = population_stability(usual.shares[:, 1], shares)
+    counts = np.histogram(x[:, 1], [-np.inf, *usual.edges[:, 1], np.inf])[0]
+    expected = population_stability(counts, usual.shares[:, 1])
     assert summary["feature_stability"]["b"] == pytest.approx(expected, rel=1e-5)
     assert any("and 1 more features are distributed unlike" in alarm for alarm in summary["alarms"])
 

@@ -22,7 +22,6 @@ from aejax.data.disk_rows import DiskRows
 from aejax.data.rows import Selection
 from aejax.data.training_rows import read_training
 from aejax.detection import calibration
-from aejax.detection.fit_files import fit_files
 from aejax.training import validation
 from aejax.training.loop import Interrupted
 
@@ -73,7 +72,7 @@ def test_rows_on_disk_give_the_same_detector_bit_for_bit(
     x, y = table
     config = dataclasses.replace(CONFIG, score=score)
     expected = aejax.fit(config, x[y == 0], schema=_schema(x))
-    found = fit_files(config, parquet, selection=LABELLED, folder=tmp_path, memory_limit=1 << 10)
+    found = aejax.fit(config, parquet, selection=LABELLED, folder=tmp_path, memory_limit=1 << 10)
     assert_same_detector(found, expected)
     assert not (tmp_path / "rows").exists()
 
@@ -105,7 +104,7 @@ def test_a_stopped_run_goes_on_with_the_rows_that_it_copied(
         return asked > 2
 
     def run(limit: int = 0, **how: Any) -> aejax.Detector:
-        return fit_files(
+        return aejax.fit(
             CONFIG, parquet, selection=LABELLED, folder=tmp_path, memory_limit=limit, **how
         )
 
@@ -120,7 +119,7 @@ def test_a_stopped_run_goes_on_with_the_rows_that_it_copied(
 def test_reading_stops_when_asked_and_leaves_nothing(parquet: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"folder": tmp_path / "run", "memory_limit": 0}
     with pytest.raises(Interrupted, match="stopped reading"):
-        fit_files(CONFIG, parquet, selection=LABELLED, should_stop=lambda: True, **how)
+        aejax.fit(CONFIG, parquet, selection=LABELLED, should_stop=lambda: True, **how)
     assert not list((tmp_path / "run").iterdir())
 
 
@@ -133,7 +132,7 @@ def test_many_validation_rows_are_streamed_to_the_same_loss(
     expected = aejax.fit(CONFIG, x[y == 0])
     # Two tiles of 256 rows of 6 values at a time, of 737 rows.
     monkeypatch.setattr(validation, "STREAMED_BYTES", 2 * 256 * x.shape[1] * 4)
-    found = fit_files(CONFIG, parquet, selection=LABELLED, memory_limit=0)
+    found = aejax.fit(CONFIG, parquet, selection=LABELLED, memory_limit=0)
     losses = [[row["validation_loss"] for row in d.history] for d in (found, expected)]
     np.testing.assert_allclose(*losses, rtol=1e-5)
     jax.tree.map(
@@ -179,12 +178,12 @@ def test_bad_rows_are_told_and_kept_with_the_detector(
     config = aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
     for limit in (0, 1 << 30):
         caplog.clear()
-        detector = fit_files(config, tmp_path / "x.npy", memory_limit=limit)
+        detector = aejax.fit(config, tmp_path / "x.npy", memory_limit=limit)
         told = "1 of 300 rows are left out of training, the first being row 7, 'feature[1]' is nan"
         assert told in caplog.text
         assert told in detector.provenance["alarms"]
     with pytest.raises(InputError, match=r"row 7, 'feature\[1\]' is nan; allowed"):
-        fit_files(config, tmp_path / "x.npy", memory_limit=0, on_bad_row="error")
+        aejax.fit(config, tmp_path / "x.npy", memory_limit=0, on_bad_row="error")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])

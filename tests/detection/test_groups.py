@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -14,10 +15,8 @@ import aejax
 from aejax import Quantile
 from aejax.config import Config, Dense, Scale, Train
 from aejax.core import steps
-from aejax.detection.group_fitting import fit_groups
-from aejax.detection.group_loading import load_groups
-from aejax.detection.group_rows import pack, tile_rows
-from aejax.detection.groups import GroupDetector
+from aejax.detection.detector import Detector
+from aejax.detection.tiles import pack, tile_rows
 
 CONFIG = Config(
     model=Dense(hidden=(8, 3)),
@@ -25,6 +24,7 @@ CONFIG = Config(
     scale=Scale(kind="standard"),
     rule=Quantile(q=0.9),
 )
+NAMES = [f"f{at}" for at in range(10)]
 SIZES = {"a": 60, "b": 300, "c": 17, "d": 100, "e": 33, "f": 180, "g": 260}
 
 
@@ -42,26 +42,32 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def detector(rows: tuple[np.ndarray, np.ndarray]) -> GroupDetector:
-    return fit_groups(CONFIG, *rows, column="store", group_size=4)
+def detector(rows: tuple[np.ndarray, np.ndarray]) -> Detector:
+    x, groups = rows
+    return aejax.fit(CONFIG, frame(x, groups), groups="store", group_size=4)
+
+
+def frame(x: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
+    """Rows with the column of their groups."""
+    return pd.DataFrame(x, columns=NAMES).assign(store=groups)
 
 
 def test_each_group_is_what_it_would_have_been_alone(
-    rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector
+    rows: tuple[np.ndarray, np.ndarray], detector: Detector
 ) -> None:
     x, groups = rows
-    scores = detector.score(x, groups)
-    flags = detector.predict(x, groups)
-    assert detector.names == tuple(SIZES)
+    scores = detector.score(x, groups=groups)
+    flags = detector.predict(x, groups=groups)
+    assert detector.groups.names == tuple(SIZES)
     for at, name in enumerate(SIZES):
         own = groups == name
         alone = aejax.fit(CONFIG, x[own])
         assert alone.threshold is not None
         np.testing.assert_allclose(scores[own], alone.score(x[own]), rtol=2e-3)
-        assert detector.thresholds[at] == pytest.approx(alone.threshold.value, rel=2e-3)
-        assert detector.groups[at].best_epoch == alone.provenance["best_epoch"]
-        assert detector.groups[at].loss == pytest.approx(alone.history[-1]["loss"], rel=1e-3)
-        assert detector.groups[at].rows == SIZES[name]
+        assert detector.threshold.values[at] == pytest.approx(alone.threshold.value, rel=2e-3)
+        assert detector.groups.each[at].best_epoch == alone.provenance["best_epoch"]
+        assert detector.groups.each[at].loss == pytest.approx(alone.history[-1]["loss"], rel=1e-3)
+        assert detector.groups.each[at].rows == SIZES[name]
         assert alone.usual_errors is not None
         np.testing.assert_allclose(
             detector.variables["normal"]["error"][at], alone.usual_errors, rtol=5e-3
@@ -73,26 +79,28 @@ def test_each_group_is_what_it_would_have_been_alone(
 
 
 def test_a_score_does_not_depend_on_other_rows(
-    rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector
+    rows: tuple[np.ndarray, np.ndarray], detector: Detector
 ) -> None:
     x, groups = rows
-    scores = detector.score(x, groups)
+    scores = detector.score(x, groups=groups)
     for size in (1, 8, 100):
         np.testing.assert_allclose(
-            detector.score(x[:130], groups[:130], batch_size=size), scores[:130], rtol=1e-5
+            detector.score(x[:130], groups=groups[:130], batch_size=size), scores[:130], rtol=1e-5
         )
-    np.testing.assert_allclose(detector.score(x[::-1], groups[::-1])[::-1], scores, rtol=1e-5)
-    assert detector.score(x[:0], groups[:0]).shape == (0,)
+    np.testing.assert_allclose(
+        detector.score(x[::-1], groups=groups[::-1])[::-1], scores, rtol=1e-5
+    )
+    assert detector.score(x[:0], groups=groups[:0]).shape == (0,)
 
 
 def test_tiles_side_by_side_give_what_tiles_in_turns_give(
-    rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector
+    rows: tuple[np.ndarray, np.ndarray], detector: Detector
 ) -> None:
     x, groups = rows
-    places, members = pack(detector.members(groups, len(x)), 8)
+    places, members = pack(detector.groups.members(groups, len(x)), 8)
     given = (detector.scorer, detector.variables, detector.scaler, x[np.maximum(places, 0)])
     turns, wide = (
-        np.asarray(steps.compiled_score_tiles(*given, members, side_by_side=side_by_side))
+        np.asarray(steps.compiled_score.of_tiles(*given, members, side_by_side=side_by_side))
         for side_by_side in (False, True)
     )
     assert turns.shape == places.shape
@@ -107,27 +115,29 @@ def test_groups_of_many_sizes_compile_few_programs() -> None:
     train = Train(epochs=2, batch_size=16, validation_fraction=0.2)
     config = dataclasses.replace(CONFIG, model=Dense(hidden=(3,)), train=train)
     before = steps.compiled_train_members.programs()
-    found = fit_groups(config, x, groups, group_size=4)
+    found = aejax.fit(config, x, groups=groups, group_size=4)
     # Ten cohorts, of 1 to 15 steps an epoch; but six numbers of them, with padding or without.
     assert steps.compiled_train_members.programs() - before <= 8
-    assert len(found.names) == 40
+    assert len(found.groups.names) == 40
     for name in ("0", "17", "39"):
         own = groups == int(name)
         np.testing.assert_allclose(
-            found.score(x[own], groups[own]), aejax.fit(config, x[own]).score(x[own]), rtol=2e-3
+            found.score(x[own], groups=groups[own]),
+            aejax.fit(config, x[own]).score(x[own]),
+            rtol=2e-3,
         )
 
 
 def test_reasons_are_the_groups_own(
-    rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector
+    rows: tuple[np.ndarray, np.ndarray], detector: Detector
 ) -> None:
     x, groups = rows
     x = x[:40].copy()
     x[np.arange(40), np.arange(40) % 10] += 50
-    members = detector.members(groups[:40], 40)
-    scores, features, errors = detector.explain_members(x, members, top=3)
+    members = detector.groups.members(groups[:40], 40)
+    scores, features, errors = detector.explain_rows(x, members=members, top=3)
     assert features.shape == errors.shape == (40, 3)
-    np.testing.assert_allclose(scores, detector.score(x, groups[:40]), rtol=1e-5)
+    np.testing.assert_allclose(scores, detector.score(x, groups=groups[:40]), rtol=1e-5)
     for row in range(0, 40, 7):
         reasons = detector.member(str(groups[row])).explain(x[row : row + 1], top=3)[0]
         names = [detector.schema.feature_name(int(at)) for at in features[row]]
@@ -142,9 +152,11 @@ def test_detectors_of_the_ten_digits_know_their_own() -> None:
         scale=Scale(kind="min-max-all"),
     )
     train = np.arange(len(images)) % 4 > 0
-    found = fit_groups(config, images[train], digits[train])
+    found = aejax.fit(config, images[train], groups=digits[train])
     areas = [
-        roc_auc_score(digits[~train] != digit, found.score(images[~train], [digit] * sum(~train)))
+        roc_auc_score(
+            digits[~train] != digit, found.score(images[~train], groups=[digit] * sum(~train))
+        )
         for digit in range(10)
     ]
     # A digit's detector reconstructs other digits worse than its own.
@@ -153,31 +165,30 @@ def test_detectors_of_the_ten_digits_know_their_own() -> None:
 
 
 def test_saved_and_loaded(
-    rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector, tmp_path: Path
+    rows: tuple[np.ndarray, np.ndarray], detector: Detector, tmp_path: Path
 ) -> None:
     x, groups = rows
     detector.save(tmp_path / "groups")
-    loaded = load_groups(tmp_path / "groups")
+    loaded = aejax.load(tmp_path / "groups")
     assert loaded.groups == detector.groups
     assert loaded.fingerprint == detector.fingerprint
-    assert (loaded.column, loaded.skipped) == ("store", {})
-    np.testing.assert_array_equal(loaded.score(x, groups), detector.score(x, groups))
-    with pytest.raises(aejax.InputError, match="load_groups gives them"):
-        aejax.load(tmp_path / "groups")
+    assert loaded.threshold == detector.threshold
+    assert (loaded.groups.column, loaded.groups.skipped) == ("store", {})
+    np.testing.assert_array_equal(loaded.score(x, groups=groups), detector.score(x, groups=groups))
 
 
 def test_new_thresholds_without_training(
-    rows: tuple[np.ndarray, np.ndarray], detector: GroupDetector
+    rows: tuple[np.ndarray, np.ndarray], detector: Detector
 ) -> None:
     x, groups = rows
     some = np.isin(groups, ["a", "b"])
-    changed = detector.calibrate(x[some], groups[some], rule=Quantile(q=0.5))
-    scores = detector.score(x, groups)
+    changed = detector.calibrate(x[some], groups=groups[some], rule=Quantile(q=0.5))
+    scores = detector.score(x, groups=groups)
     for at, name in enumerate(SIZES):
-        wanted = detector.thresholds[at]
+        wanted = detector.threshold.values[at]
         if name in "ab":
             wanted = np.quantile(scores[groups == name].astype(np.float64), 0.5)
-        assert changed.thresholds[at] == pytest.approx(wanted, rel=1e-6)
+        assert changed.threshold.values[at] == pytest.approx(wanted, rel=1e-6)
 
 
 def test_small_groups_are_refused_or_left_out(rows: tuple[np.ndarray, np.ndarray]) -> None:
@@ -187,17 +198,17 @@ def test_small_groups_are_refused_or_left_out(rows: tuple[np.ndarray, np.ndarray
     names = groups.astype(object)
     names[0] = "lonely"
     with pytest.raises(aejax.InputError, match="group 'lonely': it has 1 training rows"):
-        fit_groups(config, x, names)
-    found = fit_groups(config, x, names, least_rows=50)
-    assert found.names == ("a", "b", "d", "f", "g")
-    assert sorted(found.skipped) == ["c", "e", "lonely"]
-    assert "at least 50" in found.skipped["c"]
+        aejax.fit(config, x, groups=names)
+    found = aejax.fit(config, x, groups=names, least_rows=50)
+    assert found.groups.names == ("a", "b", "d", "f", "g")
+    assert sorted(found.groups.skipped) == ["c", "e", "lonely"]
+    assert "at least 50" in found.groups.skipped["c"]
     with pytest.raises(aejax.InputError, match=r"'c' has no detector \(it has 17 training rows"):
-        found.score(x[:1], ["c"])
+        found.score(x[:1], groups=["c"])
     with pytest.raises(aejax.InputError, match="was not in the training rows"):
-        found.score(x[:1], ["z"])
+        found.score(x[:1], groups=["z"])
     with pytest.raises(aejax.InputError, match="row 1 has no group"):
-        fit_groups(config, x[:2], ["a", None])
+        aejax.fit(config, x[:2], groups=["a", None])
 
 
 def test_a_group_that_diverges_is_left_out(rows: tuple[np.ndarray, np.ndarray]) -> None:
@@ -205,13 +216,13 @@ def test_a_group_that_diverges_is_left_out(rows: tuple[np.ndarray, np.ndarray]) 
     train = Train(epochs=3, batch_size=32, optimizer="sgd", learning_rate=1e-2)
     config = dataclasses.replace(CONFIG, train=train, scale=Scale(kind="none", clip=None))
     wild = np.where((groups == "b")[:, None], 1e15 * x, 0.01 * x)
-    found = fit_groups(config, wild, groups)
-    assert list(found.skipped) == ["b"]
-    assert "step" in found.skipped["b"]
-    assert len(found.names) == len(SIZES) - 1
+    found = aejax.fit(config, wild, groups=groups)
+    assert list(found.groups.skipped) == ["b"]
+    assert "step" in found.groups.skipped["b"]
+    assert len(found.groups.names) == len(SIZES) - 1
     own = groups == "c"
     np.testing.assert_allclose(
-        found.score(wild[own], groups[own]),
+        found.score(wild[own], groups=groups[own]),
         aejax.fit(config, wild[own]).score(wild[own]),
         rtol=2e-3,
     )

@@ -14,8 +14,6 @@ from sklearn.neighbors import NearestNeighbors
 import aejax
 from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, Train
 from aejax.detection.cross_validation import cross_validate, split_folds
-from aejax.detection.group_fitting import fit_groups
-from aejax.detection.group_loading import load_groups
 from aejax.row_scores import neighbours
 from aejax.scoring.exported import load_export
 from aejax.scoring.exporting import export_detector
@@ -152,7 +150,7 @@ def test_each_group_looks_among_its_own_rows(tmp_path: Path) -> None:
     x, test = rows(0, 400), rows(1, 60)
     x[100:] += 50
     groups = np.repeat(["a", "b"], [100, 300])
-    detectors = fit_groups(CONFIG, x, groups, column="group")
+    detectors = aejax.fit(CONFIG, x, groups=groups)
     assert detectors.variables["normal"]["neighbours"].shape == (2, 270, 8)
     for name, shift in (("a", 0), ("b", 50)):
         own = detectors.member(name)
@@ -168,11 +166,11 @@ def test_each_group_looks_among_its_own_rows(tmp_path: Path) -> None:
         )
         assert len(alone.variables["normal"]["neighbours"]) == {"a": 90, "b": 270}[name]
         expected = np.sqrt(error * distance(alone, test + shift))
-        found = detectors.score(test + shift, np.repeat(name, 60))
+        found = detectors.score(test + shift, groups=np.repeat(name, 60))
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     detectors.save(tmp_path)
-    again = load_groups(tmp_path).score(test, np.repeat("a", 60))
-    np.testing.assert_array_equal(again, detectors.score(test, np.repeat("a", 60)))
+    again = aejax.load(tmp_path).score(test, groups=np.repeat("a", 60))
+    np.testing.assert_array_equal(again, detectors.score(test, groups=np.repeat("a", 60)))
 
 
 def test_rows_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +189,7 @@ def test_one_row_has_no_neighbour() -> None:
     with pytest.raises(InputError, match=message):
         aejax.fit_population([config], rows(0, 1))
     with pytest.raises(InputError, match=message):
-        fit_groups(config, rows(0, 41), np.r_[np.repeat("a", 40), ["b"]], column="group")
+        aejax.fit(config, rows(0, 41), groups=np.r_[np.repeat("a", 40), ["b"]])
 
 
 @pytest.mark.parametrize("score", ["residual-distance", "error-and-neighbours"])

@@ -26,7 +26,6 @@ from aejax.data.offsets import centres
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
-from aejax.detection.seeds import fit_seeds
 from aejax.estimator import AutoEncoder
 from aejax.scoring.exported import load_export
 from aejax.scoring.exporting import export_detector
@@ -136,7 +135,7 @@ def test_files_of_any_size_are_centred_while_they_are_read(
 ) -> None:
     path = written(numbers(), tmp_path / f"rows.{suffix}")
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, feed="stream"))
-    found = aejax.fit_files(config, path, memory_limit=memory_limit)
+    found = aejax.fit(config, path, memory_limit=memory_limit)
     assert found.schema.offset == detector.schema.offset
     other = numbers(seed=1)
     np.testing.assert_allclose(found.score(other), detector.score(other), rtol=1e-4, atol=1e-6)
@@ -205,18 +204,17 @@ def test_many_members_share_it(detector: Detector) -> None:
         for seed in (0, 1)
     ]
     hand = by_hand(x, np.array(detector.schema.offset))
-    ensemble = aejax.fit_ensemble(CONFIG, x, members=2, combine="rank")
-    centred = aejax.fit_ensemble(CONFIG, hand, members=2, combine="rank")
+    ensemble = aejax.fit(CONFIG, x, members=2, combine="rank")
+    centred = aejax.fit(CONFIG, hand, members=2, combine="rank")
     prepared = ensemble.prepare(other)
     np.testing.assert_array_equal(ensemble.score(other), centred.score(prepared))
     np.testing.assert_array_equal(ensemble.spread(other), centred.spread(prepared))
-    for fit in (fit_population, fit_seeds):
-        found, wanted = fit(seeds, x), fit(seeds, hand)
-        for one, by in zip(found.detectors, wanted.detectors, strict=True):
-            assert one is not None
-            assert by is not None
-            np.testing.assert_array_equal(one.score(other), by.score(prepared))
-            assert one.threshold == by.threshold
+    found, wanted = fit_population(seeds, x), fit_population(seeds, hand)
+    for one, by in zip(found.detectors, wanted.detectors, strict=True):
+        assert one is not None
+        assert by is not None
+        np.testing.assert_array_equal(one.score(other), by.score(prepared))
+        assert one.threshold == by.threshold
     joined = fit_population(seeds, x).ensemble(other)
     np.testing.assert_array_equal(
         joined.score(other), fit_population(seeds, hand).ensemble(prepared).score(prepared)
@@ -244,9 +242,9 @@ def grouped() -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_group_has_an_offset_of_its_own(tmp_path: Path) -> None:
     x, names = grouped()
-    found = aejax.fit_groups(CONFIG, frame(x), names)
-    assert [group.offset is None for group in found.groups] == [False, False, True]
-    for name in found.names:
+    found = aejax.fit(CONFIG, frame(x), groups=names)
+    assert [group.offset is None for group in found.groups.each] == [False, False, True]
+    for name in found.groups.names:
         own = x[names == name]
         scaled, _ = found.member(name).reconstruct(own)
         expected = (own - own.mean(axis=0)) / own.std(axis=0)
@@ -254,15 +252,15 @@ def test_every_group_has_an_offset_of_its_own(tmp_path: Path) -> None:
         slope, shift = np.polyfit(expected[:, 0], scaled[:, 0], 1)
         np.testing.assert_allclose(scaled[:, 0], slope * expected[:, 0] + shift, atol=2e-4)
         np.testing.assert_allclose(
-            found.member(name).score(own), found.score(own, names[names == name]), rtol=1e-5
+            found.member(name).score(own), found.score(own, groups=names[names == name]), rtol=1e-5
         )
     found.save(tmp_path / "kept")
-    again = aejax.load_groups(tmp_path / "kept")
+    again = aejax.load(tmp_path / "kept")
     assert again.fingerprint == found.fingerprint
-    np.testing.assert_array_equal(again.score(x, names), found.score(x, names))
+    np.testing.assert_array_equal(again.score(x, groups=names), found.score(x, groups=names))
     np.testing.assert_array_equal(
-        again.predict(frame(x), names),
-        found.score(x, names) > found.thresholds[again.members(names, len(x))],
+        again.predict(frame(x), groups=names),
+        found.score(x, groups=names) > found.threshold.values[again.groups.members(names, len(x))],
     )
 
 
@@ -275,17 +273,17 @@ def test_groups_in_files_are_centred_each(suffix: str, tmp_path: Path) -> None:
     how = ["--hidden", "8", "2", "--epochs", "4", "--quiet"]
     command = ["train", "--input", str(path), "--out", str(tmp_path / "run"), *how]
     assert cli.main([*command, "--group-column", "store"]) == 0
-    found = aejax.load_groups(tmp_path / "run")
-    assert [group.offset is None for group in found.groups] == [False, False, True]
+    found = aejax.load(tmp_path / "run")
+    assert [group.offset is None for group in found.groups.each] == [False, False, True]
     aejax.score_files(found, path, tmp_path / "scores")
     read = pq.read_table(tmp_path / "scores").sort_by("row")["score"].to_numpy()
-    np.testing.assert_allclose(read, found.score(table, names), rtol=1e-5)
+    np.testing.assert_allclose(read, found.score(table, groups=names), rtol=1e-5)
     (tmp_path / "groups").mkdir()
     assert cli.main(["explain", str(tmp_path / "run"), "--input", str(path), "--row", "3"]) == 0
     calibrate = ["calibrate", str(tmp_path / "run"), "--input", str(path)]
     assert cli.main([*calibrate, "--rule", "quantile:1.0"]) == 0
-    again = aejax.load_groups(tmp_path / "run")
-    assert not again.predict(table, names).any()
+    again = aejax.load(tmp_path / "run")
+    assert not again.predict(table, groups=names).any()
 
 
 def test_an_export_subtracts_it(detector: Detector, tmp_path: Path) -> None:
@@ -436,9 +434,10 @@ def test_ordinary_tables_have_no_word_of_it(tmp_path: Path) -> None:
     found.save(tmp_path / "kept")
     described = json.loads((tmp_path / "kept" / "detector.json").read_text())
     assert described["schema"] == {"shape": [3], "dtype": "float32", "names": None, "kind": "table"}
-    groups = aejax.fit_groups(CONFIG, x, np.arange(200) % 2)
+    groups = aejax.fit(CONFIG, x, groups=np.arange(200) % 2)
     assert groups.schema == Schema(shape=(3,))
-    assert "offset" not in groups.groups[0].to_dict()
+    assert groups.groups.offsets is None
+    assert "offset" not in groups.groups.each[0].to_dict()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 import aejax
 from aejax.config import Columns, Config, Dense, Scale, Train, Variational
 from aejax.core import steps
-from aejax.detection.population import fit_population, kinds
+from aejax.detection.members import kinds
+from aejax.detection.population import fit_population
 from aejax.detection.tuning import tune
 from aejax.training.space_file import parse_space
 

@@ -75,8 +75,8 @@ def test_fit_measures_and_says_so(tmp_path: Path) -> None:
 
 
 def test_bfloat16_ranks_real_rows_alike() -> None:
-    detector = precision._of(untimed(), "float32")
-    other = precision._of(detector, "bfloat16")
+    detector = precision.with_precision(untimed(), "float32")
+    other = precision.with_precision(detector, "bfloat16")
     a, b = detector.score(ROWS), other.score(ROWS)
     assert precision.rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic)
     assert precision.rank_correlation(np.ones(5), np.ones(5)) == 1.0

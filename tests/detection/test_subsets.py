@@ -15,7 +15,6 @@ from aejax.config import Config, Dense, InputError, Scale, Train, Vary
 from aejax.core import steps
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.ensemble import fit_ensemble
 from aejax.detection.population import fit_population
 from aejax.detection.rows import as_rows
 from aejax.detection.subsets import random_parts, random_rows
@@ -126,7 +125,7 @@ def test_random_parts_and_rows() -> None:
 
 def test_an_ensemble_of_parts_is_one_detector(x: np.ndarray, tmp_path: Path) -> None:
     vary = Vary(features=0.5, units=0.5, connections=0.8, rows=0.8)
-    ensemble = fit_ensemble(BASE, x, members=3, vary=vary, combine="rank")
+    ensemble = aejax.fit(BASE, x, members=3, vary=vary, combine="rank")
     assert ensemble.provenance["vary"]["features"] == 0.5
     ensemble.save(tmp_path)
     loaded = aejax.load(tmp_path)
@@ -165,7 +164,7 @@ def test_what_cannot_be_left_out(x: np.ndarray) -> None:
     with pytest.raises(InputError, match="parts has 2 members"):
         fit_population([BASE], x, parts=[Parts(), Parts()])
     with pytest.raises(InputError, match="parts of a Conv"):
-        fit_ensemble(
+        aejax.fit(
             dataclasses.replace(BASE, model=aejax.Conv()),
             np.zeros((20, 8, 8, 1), np.float32),
             members=2,

@@ -179,7 +179,7 @@ def test_it_is_exported_and_scored_with_jax_alone(
 
 @pytest.mark.parametrize("name", KINDS)
 def test_members_vote_and_are_saved(name: str, tmp_path: Path) -> None:
-    ensemble = aejax.fit_ensemble(config(name), rows(), members=3)
+    ensemble = aejax.fit(config(name), rows(), members=3)
     assert ensemble.members == 3
     x = rows(20, seed=5)
     each = ensemble.member_scores(x)
@@ -193,7 +193,7 @@ def test_members_of_a_factory_begin_apart_and_of_an_instance_alike() -> None:
     alone = Train(epochs=1, batch_size=400, learning_rate=1e-12, validation_fraction=0.0)
     apart = {}
     for name in ("nnx", "nnx factory"):
-        ensemble = aejax.fit_ensemble(Config(model=NETWORKS[name], train=alone), rows(), members=2)
+        ensemble = aejax.fit(Config(model=NETWORKS[name], train=alone), rows(), members=2)
         kernel = ensemble.variables["params"]["down"]["kernel"]
         apart[name] = float(np.abs(kernel[0] - kernel[1]).max())
     assert apart["nnx"] < 1e-6 < 0.01 < apart["nnx factory"]
@@ -202,12 +202,12 @@ def test_members_of_a_factory_begin_apart_and_of_an_instance_alike() -> None:
 @pytest.mark.parametrize("name", ["linen", "equinox", "functions"])
 def test_each_group_has_its_own(name: str, tmp_path: Path) -> None:
     x, groups = rows(300), np.arange(300) % 3
-    detector = aejax.fit_groups(config(name), x, groups)
+    detector = aejax.fit(config(name), x, groups=groups)
     one = aejax.fit(config(name), x[groups == 1])
     np.testing.assert_allclose(detector.member("1").score(x[:20]), one.score(x[:20]), rtol=1e-3)
     detector.save(tmp_path)
     np.testing.assert_allclose(
-        aejax.load_groups(tmp_path).score(x, groups), detector.score(x, groups), rtol=1e-5
+        aejax.load(tmp_path).score(x, groups=groups), detector.score(x, groups=groups), rtol=1e-5
     )
 
 

@@ -184,18 +184,22 @@ def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
 def test_groups_ensembles_and_populations_take_it(tmp_path: Path) -> None:
     x = rows(90, seed=3)
     stores = np.repeat(["north", "south", "west"], 30)
-    groups = aejax.fit_groups(config(), x, stores)
-    changed = groups.calibrate(x, stores, rule=MedianMad(k=1.0))
-    scores = groups.score(x, stores)
-    for store, group in zip(groups.names, changed.groups, strict=True):
-        assert group.threshold.value == mad(scores[stores == store], 1.0)
+    groups = aejax.fit(config(), x, groups=stores)
+    changed = groups.calibrate(x, groups=stores, rule=MedianMad(k=1.0))
+    scores = groups.score(x, groups=stores)
+    for store, threshold in zip(groups.groups.names, changed.threshold.each, strict=True):
+        assert threshold.value == mad(scores[stores == store], 1.0)
     changed.save(tmp_path)
-    loaded = aejax.load_groups(tmp_path)
-    assert {rule_text(group.threshold.rule) for group in loaded.groups} == {"MedianMad(k=1.0)"}
-    np.testing.assert_array_equal(loaded.predict(x, stores), changed.predict(x, stores))
+    loaded = aejax.load(tmp_path)
+    assert {rule_text(threshold.rule) for threshold in loaded.threshold.each} == {
+        "MedianMad(k=1.0)"
+    }
+    np.testing.assert_array_equal(
+        loaded.predict(x, groups=stores), changed.predict(x, groups=stores)
+    )
     with pytest.raises(aejax.InputError, match=r"group 'north': rule is .*MedianMad, which this"):
-        loaded.calibrate(x, stores)
-    ensemble = aejax.fit_ensemble(config(), x, members=2)
+        loaded.calibrate(x, groups=stores)
+    ensemble = aejax.fit(config(), x, members=2)
     population = aejax.fit_population([config()] * 2, x)
     for found in (ensemble, *population.detectors):
         assert found is not None

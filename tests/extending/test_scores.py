@@ -176,17 +176,17 @@ def test_an_ensemble_votes_by_it(tmp_path: Path, combine: Any) -> None:
 def test_each_group_learns_of_its_own_rows(tmp_path: Path) -> None:
     x, groups = rows(), np.arange(300) % 3
     train = dataclasses.replace(TRAIN, validation_fraction=0.0)
-    found = aejax.fit_groups(dataclasses.replace(config(), train=train), x, groups)
+    found = aejax.fit(dataclasses.replace(config(), train=train), x, groups=groups)
     assert found.variables["normal"]["usual"].shape == (3, 6)
     test = rows(40, seed=3)
-    for at, name in enumerate(found.names):
+    for at, name in enumerate(found.groups.names):
         own = found.member(name)
         by_hand = expected(own, test, x[groups == at])
-        np.testing.assert_allclose(found.score(test, np.repeat(at, 40)), by_hand, rtol=1e-3)
+        np.testing.assert_allclose(found.score(test, groups=np.repeat(at, 40)), by_hand, rtol=1e-3)
     found.save(tmp_path)
-    loaded = aejax.load_groups(tmp_path)
+    loaded = aejax.load(tmp_path)
     np.testing.assert_allclose(
-        loaded.score(test, groups[:40]), found.score(test, groups[:40]), rtol=1e-6
+        loaded.score(test, groups=groups[:40]), found.score(test, groups=groups[:40]), rtol=1e-6
     )
     assert loaded.fingerprint == found.fingerprint
 
@@ -374,7 +374,7 @@ def test_what_the_network_must_have_is_asked_before_training() -> None:
 def test_groups_whose_arrays_differ_in_shape_are_refused() -> None:
     score = learning(lambda known: {"rows": known.rows})
     with pytest.raises(aejax.InputError, match="learns arrays of different shapes; allowed"):
-        aejax.fit_groups(config(score), rows(300), np.repeat(["a", "b"], [100, 200]))
+        aejax.fit(config(score), rows(300), groups=np.repeat(["a", "b"], [100, 200]))
 
 
 def test_built_in_ones_are_names_in_configurations_and_files() -> None:

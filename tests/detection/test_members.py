@@ -18,12 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aejax import Quantile, cli
+import aejax
+from aejax import Quantile
 from aejax.config import Config, Dense, InputError, Scale, Train
-from aejax.detection.group_fitting import fit_groups
-from aejax.detection.group_loading import load_groups
-from aejax.detection.group_parts import programs_together
-from aejax.detection.groups import GroupDetector
+from aejax.detection.detector import Detector
+from aejax.detection.members import programs_together
 from aejax.training.loop import Interrupted
 from aejax.training.parts import KeptParts
 
@@ -46,14 +45,15 @@ def rows(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.float32(x + 0.1 * random.normal(size=x.shape))[order], groups[order]
 
 
-def assert_same(found: GroupDetector, wanted: GroupDetector) -> None:
+def assert_same(found: Detector, wanted: Detector) -> None:
     assert found.fingerprint == wanted.fingerprint
     assert found.groups == wanted.groups
+    assert found.threshold == wanted.threshold
     jax.tree.map(np.testing.assert_array_equal, found.variables, wanted.variables)
     assert found.scaler._fields == wanted.scaler._fields
     jax.tree.map(np.testing.assert_array_equal, found.scaler, wanted.scaler)
 
-    def facts(detector: GroupDetector) -> dict[str, Any]:
+    def facts(detector: Detector) -> dict[str, Any]:
         return {k: v for k, v in detector.provenance.items() if k != "train_seconds"}
 
     assert facts(found) == facts(wanted)
@@ -64,31 +64,34 @@ def kept(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in sorted((folder / "parts").glob("*.npz"))}
 
 
-def fit(folder: Path | None, config: Config = CONFIG, **how: Any) -> GroupDetector:
-    return fit_groups(config, *rows(), folder=folder, group_size=TOGETHER, **how)
+def fit(folder: Path | None, config: Config = CONFIG, **how: Any) -> Detector:
+    x, groups = rows()
+    return aejax.fit(config, x, groups=groups, folder=folder, group_size=TOGETHER, **how)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GroupDetector]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Detector]:
     folder = tmp_path_factory.mktemp("whole")
     return folder, fit(folder)
 
 
-def test_parts_are_what_training_in_one_go_gives(whole: tuple[Path, GroupDetector]) -> None:
+def test_parts_are_what_training_in_one_go_gives(whole: tuple[Path, Detector]) -> None:
     folder, found = whole
     assert len(kept(folder)) == 4
     together = fit(None)
-    assert found.names == together.names
+    assert found.groups.names == together.groups.names
     x, groups = rows()
-    np.testing.assert_allclose(found.score(x, groups), together.score(x, groups), rtol=2e-3)
-    assert [group.best_epoch for group in found.groups] == [
-        group.best_epoch for group in together.groups
+    np.testing.assert_allclose(
+        found.score(x, groups=groups), together.score(x, groups=groups), rtol=2e-3
+    )
+    assert [group.best_epoch for group in found.groups.each] == [
+        group.best_epoch for group in together.groups.each
     ]
 
 
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_stopped_training_goes_on_to_the_same_bits(
-    whole: tuple[Path, GroupDetector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+    whole: tuple[Path, Detector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     write = KeptParts.write
 
@@ -110,7 +113,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
 
 
 def test_a_finished_training_is_not_trained_again(
-    whole: tuple[Path, GroupDetector], monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Path, Detector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: Any) -> None:
         raise AssertionError("something was trained")
@@ -120,7 +123,7 @@ def test_a_finished_training_is_not_trained_again(
 
 
 def test_a_damaged_part_is_trained_anew(
-    whole: tuple[Path, GroupDetector], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    whole: tuple[Path, Detector], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(tmp_path)
     paths = sorted((tmp_path / "parts").glob("*.npz"))
@@ -139,7 +142,7 @@ def test_a_damaged_part_is_trained_anew(
     assert "part-000001" not in said
 
 
-def test_another_training_is_refused(whole: tuple[Path, GroupDetector]) -> None:
+def test_another_training_is_refused(whole: tuple[Path, Detector]) -> None:
     folder, _ = whole
     longer = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=21))
     with pytest.raises(InputError, match=r"config\.train\.epochs is 20 there and 21 here"):
@@ -148,9 +151,9 @@ def test_another_training_is_refused(whole: tuple[Path, GroupDetector]) -> None:
         fit(folder, least_rows=2)
     x, groups = rows(1)
     with pytest.raises(InputError, match=r"another training \(groups is .* there and .* here\)"):
-        fit_groups(CONFIG, rows()[0], groups, folder=folder, group_size=TOGETHER)
+        aejax.fit(CONFIG, rows()[0], groups=groups, folder=folder, group_size=TOGETHER)
     with pytest.raises(InputError, match=r"\(rows is .* there and .* here\)"):
-        fit_groups(CONFIG, x, rows()[1], folder=folder, group_size=TOGETHER)
+        aejax.fit(CONFIG, x, groups=rows()[1], folder=folder, group_size=TOGETHER)
 
 
 def test_another_machines_number_of_members_is_kept(
@@ -159,17 +162,17 @@ def test_another_machines_number_of_members_is_kept(
     """Which members train side by side is the folder's choice once it has made one."""
     short = dataclasses.replace(CONFIG, train=Train(epochs=1, batch_size=64))
     x, groups = rows()
-    monkeypatch.setattr("aejax.detection.group_fitting.members_together", lambda *_: 2)
-    fit_groups(short, x, groups, folder=tmp_path)
-    monkeypatch.setattr("aejax.detection.group_fitting.members_together", lambda *_: 5)
+    monkeypatch.setattr("aejax.detection.fitting.members_together", lambda *_: 2)
+    aejax.fit(short, x, groups=groups, folder=tmp_path)
+    monkeypatch.setattr("aejax.detection.fitting.members_together", lambda *_: 5)
     before = kept(tmp_path)
-    fit_groups(short, x, groups, folder=tmp_path)
+    aejax.fit(short, x, groups=groups, folder=tmp_path)
     assert kept(tmp_path) == before
     assert json.loads((tmp_path / "parts" / "parts.json").read_text())["group_size"] == 2
 
 
 def test_a_stop_that_is_asked_for_leaves_whole_parts(
-    whole: tuple[Path, GroupDetector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Path, Detector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One part after the other, however many cores there are.
     monkeypatch.setattr("aejax.training.population.workers", lambda _: 1)
@@ -199,8 +202,8 @@ def test_the_command_is_killed_and_goes_on(tmp_path: Path, capsys: Any) -> None:
     command += ["--quiet", "--json"]
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
     # As many groups in a program on all machines, so that there are three parts.
-    program = "import sys; from aejax.detection import group_fitting; "
-    program += "group_fitting.MOST_TOGETHER = 8; "
+    program = "import sys; from aejax.detection import members; "
+    program += "members.MOST_TOGETHER = 8; "
     program += "from aejax import cli; sys.exit(cli.main(sys.argv[1:]))"
     whole_command = [sys.executable, "-W", "ignore", "-c", program, *command, "--out"]
     process = subprocess.Popen([*whole_command, str(killed)], stdout=subprocess.DEVNULL)
@@ -217,11 +220,13 @@ def test_the_command_is_killed_and_goes_on(tmp_path: Path, capsys: Any) -> None:
         subprocess.run([*whole_command, str(out)], check=True, stdout=subprocess.DEVNULL)
     assert {name: kept(killed)[name] for name in before} == before
     assert len(before) < len(kept(unbroken)) == 3
-    assert_same(load_groups(killed / "detector"), load_groups(unbroken / "detector"))
+    assert_same(aejax.load(killed / "detector"), aejax.load(unbroken / "detector"))
     assert (killed / "groups.csv").read_bytes() == (unbroken / "groups.csv").read_bytes()
     # The same file with two rows' stores exchanged.
     table.loc[[0, 1], "store"] = table.loc[[1, 0], "store"].to_numpy()
     table.to_csv(tmp_path / "rows.csv", index=False)
+    from aejax import cli
+
     assert cli.main([*command, "--out", str(killed)]) == 2
     assert "data.groups is" in capsys.readouterr().err
     assert os.listdir(killed / "parts")
