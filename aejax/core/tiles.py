@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from aejax.core.scaling import Scaler
 from aejax.core.score import Scorer
@@ -47,7 +48,7 @@ def tiled(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         def one(tile: tuple[jax.Array, jax.Array]) -> Any:
             rows, member = tile
-            own = jax.tree.map(lambda leaf: leaf[member], (variables, scaler))
+            own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[member], (variables, scaler))
             return function(scorer, *own, rows, **how)
 
         return jax.vmap(one)((x, members)) if side_by_side else jax.lax.map(one, (x, members))

@@ -30,7 +30,7 @@ from aejax.detection.memory import BatchLimit
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
-from aejax.detection.rows import as_rows, check_finite, check_scores, prepared_rows
+from aejax.detection.rows import as_rows, check_finite, check_scores
 from aejax.detection.threshold import GroupThresholds, Threshold, fit_threshold
 from aejax.detection.wording import in_words
 from aejax.rules import p_values
@@ -177,11 +177,11 @@ class Detector:
         Raises:
             InputError: as `score` does.
         """
-        x, members = self._with_members(x, groups)
-        rows = prepared_rows(x, self.schema)
-        if members is not None:
-            rows = self.less_group_offset(rows, self._positions(members, len(rows)))
-        return np.ascontiguousarray(rows, self.schema.device_dtype)
+        rows, _ = self._rows(x, groups)
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(rows, self.schema.device_dtype)
+        check_finite(rows, self.schema)
+        return rows
 
     def _with_members(self, x: Any, groups: Any) -> tuple[Any, Any]:
         """Rows and each row's group, as they were given; None where there are no groups."""
@@ -636,7 +636,11 @@ class Detector:
         order = np.argsort(members, kind="stable")
         bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
         before = self.threshold.each if isinstance(self.threshold, GroupThresholds) else None
-        labels = None if is_anomaly is None else np.asarray(is_anomaly)
+        labels = None if is_anomaly is None else np.asarray(is_anomaly).ravel()
+        if labels is not None and len(labels) != len(scores):
+            raise InputError(
+                f"is_anomaly has {len(labels)} values; allowed: {len(scores)}, one a row"
+            )
         each, alarms = [], {}
         for at, group in enumerate(self.groups.each):
             own = order[bounds[at] : bounds[at + 1]]

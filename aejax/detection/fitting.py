@@ -233,15 +233,15 @@ def fit(
     if several:
         check_member(config)
         refuse("groups" if groups is not None else f"members={members}", **alone)
-    elif vary is not None or combine != "mean" or least_rows is not None:
-        given = "vary" if vary is not None else "combine" if combine != "mean" else "least_rows"
-        needed = "groups" if given == "least_rows" else "members"
-        raise InputError(f"{given} is given with one network; allowed: with {needed}")
+    if members is None and (vary is not None or combine != "mean"):
+        name = "combine" if vary is None else "vary"
+        raise InputError(f"{name} is given without members; allowed: with members")
+    if groups is None and least_rows is not None:
+        raise InputError("least_rows is given without groups; allowed: with groups")
     if groups is not None:
         refuse(
             "groups",
             members=members,
-            vary=vary,
             x_validation=x_validation,
             x_scale=x_scale,
             x_calibrate=x_calibrate,

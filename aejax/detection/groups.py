@@ -204,7 +204,7 @@ def provenance_of(group: Group, of_all: Mapping[str, Any], config: Config) -> di
     """
     shared = {"data", "training_rows", "train_seconds", "epochs_run"}
     own = {name: fact for name, fact in of_all.items() if name not in {*shared, "alarms"}}
-    alarms = list(map(operator.attrgetter("text"), group.alarms))
+    alarms = list(map(operator.attrgetter("sentence"), group.alarms))
     return {
         **own,
         "group": group.name,

@@ -198,19 +198,6 @@ def stored_rows(x: Any, schema: Schema) -> Stored:
     return dataclasses.replace(x, less_offset=True)
 
 
-def prepared_rows(x: Any, schema: Schema) -> np.ndarray:
-    """Every row as compiled programs take it: of the type that they take, less the offset.
-
-    Raises:
-        InputError: if rows don't fit the schema, or one holds NaN or infinity (of a mixed
-            table: infinity, or no value at all).
-    """
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(as_rows(x, schema)[0], schema.device_dtype)
-    check_finite(rows, schema)
-    return rows
-
-
 def finite_rows(x: Any, schema: Schema) -> np.ndarray:
     """Rows as `as_rows` gives them, that hold numbers only.
 
