@@ -20,7 +20,7 @@ from aejax.detection.cross_validation import (
     cross_validate,
     split_folds,
 )
-from aejax.detection.members import programs_of
+from aejax.detection.members import kinds
 from aejax.detection.rows import as_stored, check_finite, stored_array, training_rows
 from aejax.detection.trials import Search, Trial, Tuning
 from aejax.training.search_space import SearchSpace, draw
@@ -140,7 +140,7 @@ def tune(
         folds=folds,
         seed=seed,
         asked=configurations,
-        programs=programs_of(configs),
+        programs=len(kinds(configs)),
         space=space,
     )
 
