@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,7 +45,10 @@ FAR = 5.0
 
 
 def check_training(
-    detector: Detector, normal: Sequence[Stored], scaled: Sequence[Stored]
+    detector: Detector,
+    normal: Sequence[Stored],
+    scaled: Sequence[Stored],
+    seeds: Sequence[int] | None = None,
 ) -> tuple[list[list[Alarm]], np.ndarray | None]:
     """What is wrong with each network of a detector, and what training left of its error.
 
@@ -51,6 +56,7 @@ def check_training(
         detector: trained: a single network, or one of groups.
         normal: of each network normal rows, best not trained on.
         scaled: of each the rows that its scaler was fitted on.
+        seeds: of each, that its initial values are drawn from; None takes the configuration's.
 
     Returns:
         Alarms of each network; and the mean error as a share of an untrained network's, float64
@@ -59,7 +65,7 @@ def check_training(
     alarms: list[list[Alarm]] = [[] for _ in normal]
     left: np.ndarray | None = None
     if judged_by_error(detector.config):
-        trained, untrained = mean_errors(detector, normal)
+        trained, untrained = mean_errors(detector, normal, seeds)
         left = trained / np.maximum(untrained, np.finfo(np.float64).tiny)
         for at in np.flatnonzero(left > LEAST_GAIN).tolist():
             text = (
@@ -96,7 +102,9 @@ def mean_error(errors: np.ndarray, trim: float) -> float:
     return float(least.mean(dtype=np.float64))
 
 
-def mean_errors(detector: Detector, normal: Sequence[Stored]) -> tuple[np.ndarray, np.ndarray]:
+def mean_errors(
+    detector: Detector, normal: Sequence[Stored], seeds: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean error of each network's rows after training and before, float64 [networks] each."""
     few = [rows[evenly(len(rows), MOST_ROWS)] for rows in normal]
     counts = np.array([len(rows) for rows in few])
@@ -110,24 +118,34 @@ def mean_errors(detector: Detector, normal: Sequence[Stored]) -> tuple[np.ndarra
     by_error = dataclasses.replace(detector.config, score=DEFAULT)
     trained = dataclasses.replace(detector, config=by_error)
     means = []
-    for one in (trained, _untrained(trained)):
+    for one in (trained, _untrained(trained, seeds)):
         scores = one.score_rows(rows, members=members, batch_size=size)
         each = np.split(scores, np.cumsum(counts)[:-1])
         means.append(np.array([mean_error(own, detector.config.train.trim) for own in each]))
     return means[0], means[1]
 
 
-def _untrained(detector: Detector) -> Detector:
+def _untrained(detector: Detector, seeds: Sequence[int] | None) -> Detector:
     """The same detector before its training; its programs are those of the trained one."""
     config = detector.config
     program = steps.program_of(config, build(config.model, detector.schema))
-    values = jax.device_put(optimizers.numbers(config, 1))
-    fresh = steps.compiled_new_state(program, detector.schema.shape, values).variables
-    if detector.groups is not None:
+
+    @functools.cache
+    def initial(seed: int) -> Any:
+        train = dataclasses.replace(config.train, seed=seed)
+        values = optimizers.numbers(dataclasses.replace(config, train=train), 1)
+        state = steps.compiled_new_state(program, detector.schema.shape, jax.device_put(values))
+        return jax.device_get(state.variables)
+
+    if detector.groups is None:
+        fresh = initial(config.train.seed)
+    elif seeds is None:
         count = len(detector.groups)
         fresh = jax.tree.map(
-            lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *leaf.shape)), fresh
+            lambda leaf: np.broadcast_to(leaf, (count, *leaf.shape)), initial(config.train.seed)
         )
+    else:
+        fresh = jax.tree.map(lambda *leaves: np.stack(leaves), *map(initial, seeds))
     kept = {name: tree for name, tree in detector.variables.items() if name not in fresh}
     return dataclasses.replace(detector, variables={**fresh, **kept})
 

@@ -442,7 +442,10 @@ def _fit_ensemble(
     normal = plan.normal(kept)
     learnt = learn_normal(apart, normal, plan.trained_on(kept))
     alarms, _ = check_training(
-        dataclasses.replace(apart, variables=_with_errors(apart, learnt)), normal, plan.scaled(kept)
+        dataclasses.replace(apart, variables=_with_errors(apart, learnt)),
+        normal,
+        plan.scaled(kept),
+        [population[at].config.train.seed for at in kept],
     )
     networks = []
     for at, known in zip(kept, learnt, strict=True):

@@ -129,11 +129,6 @@ def _alike(keys: Sequence[Any]) -> list[list[int]]:
     return list(places.values())
 
 
-def programs_of(configs: Sequence[Config]) -> int:
-    """How many programs it takes to train configurations."""
-    return len({_kind(config) for config in configs})
-
-
 def scoring_settings(config: Config) -> Any:
     """What members of an ensemble, or of one scoring program, share."""
     return (

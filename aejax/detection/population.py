@@ -250,7 +250,12 @@ def detectors_of(
             together = dataclasses.replace(together, variables=variables)
         alarms: list[list[Alarm]] = [[] for _ in numbers]
         if check:
-            alarms, _ = check_training(together, normal, plan.scaled(numbers))
+            alarms, _ = check_training(
+                together,
+                normal,
+                plan.scaled(numbers),
+                [plan.members[at].config.train.seed for at in numbers],
+            )
         for at, known, rows, own in zip(numbers, learnt, normal, alarms, strict=True):
             told = [*plan.lost, *(alarm.sentence for alarm in own)]
             one = Detector(

@@ -71,6 +71,53 @@ def test_a_network_that_learnt_nothing_is_told_of_whatever_the_score(score: str)
     assert "alarms" not in aejax.fit(taught, rows(500, 0)).provenance
 
 
+@pytest.mark.parametrize("score", ["error", "residual-distance"])
+def test_members_that_learnt_nothing(
+    score: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ensemble says a sentence a kind of all its members; of a population each has its own."""
+    lazy = Config(
+        model=Dense(hidden=(8, 2)), train=Train(epochs=1, learning_rate=1e-9), score=score
+    )
+    x = rows(500, 0)
+    x[3, 2] = 1e6
+    with caplog.at_level(logging.WARNING, logger="aejax"):
+        ensemble = aejax.fit(lazy, x, members=3)
+    told = ensemble.provenance["alarms"]
+    assert [alarm.split(":")[0] for alarm in told] == [
+        "3 of 3 members learnt next to nothing",
+        "3 of 3 members had a value so far out that it decided the scale",
+    ]
+    assert [record.args[0] for record in caplog.records] == told
+    ensemble.save(tmp_path)
+    assert aejax.load(tmp_path).provenance["alarms"] == told
+    later = dataclasses.replace(lazy.train, seed=7)
+    configs = [dataclasses.replace(lazy, train=train) for train in (lazy.train, GOOD, later)]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="aejax"):
+        population = aejax.fit_population(configs, rows(500, 0))
+    for at, detector in enumerate(population.detectors):
+        assert detector is not None
+        alone = aejax.fit(configs[at], rows(500, 0))
+        found, wanted = (one.provenance.get("alarms", []) for one in (detector, alone))
+        assert len(found) == len(wanted) == (at != 1)
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(numbers(one), numbers(other), rtol=1e-3)
+    assert "alarms" not in aejax.fit(configs[1], rows(500, 0), members=2).provenance
+
+
+def test_a_search_tells_nothing_of_its_folds(caplog: pytest.LogCaptureFixture) -> None:
+    from aejax.training.space_file import parse_space
+
+    space = parse_space(
+        {"train.epochs": 1, "train.learning_rate": {"choices": [1e-9, 2e-9]}},
+        Config(model=Dense(hidden=(8, 2)), score="residual-distance"),
+    )
+    with caplog.at_level(logging.WARNING, logger="aejax"):
+        aejax.tune(space, rows(200, 0), configurations=2, folds=2)
+    assert not [said for said in caplog.messages if "mean error" in said]
+
+
 def test_rows_that_were_left_out_of_training_have_no_say() -> None:
     """A tenth lies far off, and is rebuilt no better than before: all that a mean consists of."""
     errors = np.array([1e3] * 10 + [1.0] * 90), np.array([1e3] * 10 + [0.1] * 90)

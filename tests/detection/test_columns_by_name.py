@@ -151,6 +151,13 @@ def test_ensembles_and_populations(form: Callable[[pd.DataFrame], Any], ensemble
     found = aejax.fit(CONFIG, form(table()), members=2, x_validation=form(other))
     wanted = aejax.fit(CONFIG, table(), members=2, x_validation=rows)
     assert found.fingerprint == wanted.fingerprint
+    found = aejax.fit(CONFIG, form(table()), members=2, x_calibrate=form(other))
+    wanted = aejax.fit(CONFIG, table(), members=2, x_calibrate=rows)
+    assert found.threshold == wanted.threshold
+    assert found.threshold.rows == len(rows)
+    population = aejax.fit_population([CONFIG], form(table()), x_calibrate=form(other))
+    by_frame = aejax.fit_population([CONFIG], table(), x_calibrate=rows)
+    assert population.detectors[0].threshold == by_frame.detectors[0].threshold
     population = aejax.fit_population([CONFIG], form(table()))
     assert population.ensemble(form(other)).threshold == population.ensemble(rows).threshold
 

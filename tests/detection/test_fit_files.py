@@ -90,6 +90,20 @@ def test_fit_takes_a_path(table: tuple[np.ndarray, np.ndarray], tmp_path: Path) 
     assert_same_detector(found, aejax.fit(CONFIG, x[y == 0]))
 
 
+def test_fit_takes_several_paths(
+    table: tuple[np.ndarray, np.ndarray], parquet: Path, tmp_path: Path
+) -> None:
+    x, y = table
+    expected = aejax.fit(CONFIG, x[y == 0], schema=_schema(x))
+    for paths in ([parquet / "1.parquet", str(parquet / "2.parquet")], str(parquet / "*.parquet")):
+        assert_same_detector(aejax.fit(CONFIG, paths, selection=LABELLED), expected)
+    members = aejax.fit(CONFIG, parquet, selection=LABELLED, members=2)
+    wanted = aejax.fit(CONFIG, x[y == 0], schema=_schema(x), members=2)
+    assert (members.fingerprint, members.threshold) == (wanted.fingerprint, wanted.threshold)
+    with pytest.raises(InputError, match=r"several networks were asked for, and the rows take"):
+        aejax.fit(CONFIG, parquet, selection=LABELLED, members=2, memory_limit=0)
+
+
 @pytest.mark.parametrize("then", ["on disk", "in memory"])
 def test_a_stopped_run_goes_on_with_the_rows_that_it_copied(
     table: tuple[np.ndarray, np.ndarray], parquet: Path, tmp_path: Path, then: str

@@ -20,7 +20,7 @@ import pytest
 
 import aejax
 from aejax import Quantile
-from aejax.config import Config, Dense, InputError, Scale, Train
+from aejax.config import Config, Dense, InputError, Scale, Train, Vary
 from aejax.detection.detector import Detector
 from aejax.detection.members import programs_together
 from aejax.training.loop import Interrupted
@@ -110,6 +110,31 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     assert_same(found, whole[1])
     assert {name: kept(tmp_path)[name] for name in before} == before
     assert len(kept(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("vary", [None, Vary(features=0.8, rows=0.8)])
+def test_a_stopped_ensemble_goes_on_to_the_same_bits(
+    vary: Vary | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One part after the other, however many cores there are.
+    monkeypatch.setattr("aejax.training.population.workers", lambda _: 1)
+    x, _ = rows()
+
+    def ensemble(folder: Path, members: int = 8, **how: Any) -> Detector:
+        how = {"vary": vary, "group_size": 2, "combine": "rank", **how}
+        return aejax.fit(CONFIG, x, members=members, folder=folder, **how)
+
+    wanted = ensemble(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        ensemble(tmp_path / "stopped", should_stop=lambda: bool(kept(tmp_path / "stopped")))
+    before = kept(tmp_path / "stopped")
+    assert 1 <= len(before) < len(kept(tmp_path / "whole"))
+    found = ensemble(tmp_path / "stopped")
+    assert {name: kept(tmp_path / "stopped")[name] for name in before} == before
+    assert_same(found, wanted)
+    assert found.history == wanted.history
+    with pytest.raises(InputError, match=r"members is 8 there and 9 here"):
+        ensemble(tmp_path / "stopped", members=9)
 
 
 def test_a_finished_training_is_not_trained_again(

@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 import aejax
-from aejax.config import Config, Dense, InputError, Train
+from aejax.config import Config, Dense, Train
 from aejax.detection import precision
 from aejax.detection.detector import Detector
 
@@ -48,8 +49,8 @@ def test_the_faster_one_by_a_tenth_is_taken(float32: float, bfloat16: float, cho
 def test_one_that_ranks_rows_otherwise_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     detector, score = untimed(), Detector.score_rows
 
-    def worse(self: Detector, rows: np.ndarray) -> np.ndarray:
-        found = score(self, rows)
+    def worse(self: Detector, rows: np.ndarray, **how: Any) -> np.ndarray:
+        found = score(self, rows, **how)
         return found if self.config.precision == "float32" else found[::-1]
 
     monkeypatch.setattr(Detector, "score_rows", worse)
@@ -82,7 +83,9 @@ def test_bfloat16_ranks_real_rows_alike() -> None:
     assert precision.rank_correlation(np.ones(5), np.ones(5)) == 1.0
 
 
-def test_many_at_once_need_one_that_is_known() -> None:
+def test_each_of_many_at_once_has_its_own_measured() -> None:
     config = Config(train=Train(epochs=1), precision="fastest")
-    with pytest.raises(InputError, match="precision is 'fastest'; allowed: 'float32'"):
-        aejax.fit_population([config, config], ROWS[:50])
+    for one in aejax.fit_population([config, config], ROWS[:50]).detectors:
+        assert one is not None
+        assert one.config.precision == "float32"
+        assert one.provenance["precision"] == "float32: 5 rows are too few to time"
