@@ -68,8 +68,8 @@ def score_files(
     `top_features` the lists `top_features` and `top_errors`, and with `layer` the list `state`.
 
     Args:
-            detector: with its threshold, if rows are to be flagged.
-            path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
+        detector: with its threshold, if rows are to be flagged.
+        path: a file, a folder, a pattern, several of these, or a data set as "mnist:test"; see
             `aejax.data.files.open_rows`. Columns are matched by name.
         out: folder of the scores.
         selection: which columns are carried through.
