@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -532,9 +533,10 @@ class Detector:
             group = self.groups.each[at]
             schema = schema.with_offset(group.offset)
             provenance = provenance_of(group, provenance, self.config)
-            thresholds = {n: t.each[at] for n, t in self.thresholds.items() if hasattr(t, "each")}
-            if isinstance(threshold, GroupThresholds):
-                threshold = threshold.each[at]
+            thresholds: dict[str, Threshold | GroupThresholds] = {
+                name: kept.each[at] for name, kept in self.thresholds.items()
+            }
+            threshold = None if threshold is None else threshold.each[at]
         else:
             self._model.require("member", allowed="an ensemble")
             if not (isinstance(which, int) and 0 <= which < self.members):
@@ -631,7 +633,7 @@ class Detector:
             return self._calibrate_groups(scores, members, rule, is_anomaly, name)
         alarms = []
         if is_anomaly is None:
-            before = self.threshold if isinstance(self.threshold, Threshold) else None
+            before = None if self.threshold is None else self.threshold.each[0]
             alarms = [alarm.sentence for alarm in alarms_of_scores(scores, before)]
         changed = self.with_threshold(fit_threshold(rule, scores, is_anomaly), name=name)
         return dataclasses.replace(changed, provenance=record(self.provenance, alarms))
@@ -647,7 +649,7 @@ class Detector:
         assert self.groups is not None
         order = np.argsort(members, kind="stable")
         bounds = np.searchsorted(members[order], np.arange(len(self.groups) + 1))
-        before = self.threshold.each if isinstance(self.threshold, GroupThresholds) else None
+        before = None if self.threshold is None else self.threshold.each
         labels = None if is_anomaly is None else np.asarray(is_anomaly).ravel()
         if labels is not None and len(labels) != len(scores):
             raise InputError(
@@ -753,7 +755,19 @@ class Detector:
     @property
     def threshold_value(self) -> float | None:
         """Above which any row is flagged; None without a threshold, or where each group has one."""
-        return self.threshold.value if isinstance(self.threshold, Threshold) else None
+        return None if self.threshold is None else self.threshold.value
+
+    @property
+    def grouped(self) -> tuple[Groups, GroupThresholds]:
+        """Groups and their thresholds.
+
+        Raises:
+            InputError: if the detector is none of groups, or has no thresholds.
+        """
+        if self.groups is None or self.threshold is None:
+            found = "has no groups" if self.groups is None else "has no thresholds"
+            raise InputError(f"the detector {found}; allowed: one of groups that was calibrated")
+        return self.groups, typing.cast(GroupThresholds, self.threshold)
 
     @property
     def is_stacked(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aejax.detection.detector import Detector
-from aejax.detection.threshold import GroupThresholds
 
 # Scores below which the rate of false alarms that a threshold gives is uncertain.
 FEW_SCORES = 100
@@ -11,16 +10,14 @@ FEW_SCORES = 100
 
 def limits_of(detector: Detector) -> list[str]:
     """What is uncertain about some groups of a detector, in sentences."""
-    groups, thresholds = detector.groups, detector.threshold
-    assert groups is not None
+    groups, thresholds = detector.grouped
     said = []
-    if isinstance(thresholds, GroupThresholds):
-        few = int((thresholds.rows < FEW_SCORES).sum())
-        if few:
-            said.append(
-                f"The thresholds of {few:,} of {len(groups):,} groups rest on fewer than "
-                f"{FEW_SCORES} scores each: their rates of false alarms are uncertain."
-            )
+    few = int((thresholds.rows < FEW_SCORES).sum())
+    if few:
+        said.append(
+            f"The thresholds of {few:,} of {len(groups):,} groups rest on fewer than "
+            f"{FEW_SCORES} scores each: their rates of false alarms are uncertain."
+        )
     alarmed = sum(bool(group.alarms) for group in groups.each)
     if alarmed:
         said.append(

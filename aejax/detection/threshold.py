@@ -59,6 +59,14 @@ class Threshold:
             )
         return self.calibration.p_values(scores)
 
+    @property
+    def each(self) -> tuple[Threshold, ...]:
+        """Itself: of a detector of groups there are many."""
+        return (self,)
+
+    def of(self, members: Any) -> None:
+        """None: all rows have the same."""
+
     def to_dict(self) -> dict[str, Any]:
         """The threshold as a JSON-ready dict; bounded, however many scores it was found on."""
         rule = config.part_to_dict(self.rule, Rule)
@@ -103,6 +111,8 @@ class GroupThresholds:
     """
 
     each: tuple[Threshold, ...]
+    # There is none for all rows.
+    value = None
 
     @functools.cached_property
     def values(self) -> Floats:
@@ -127,15 +137,16 @@ class GroupThresholds:
         known = tuple(one for one in kept if one is not None)
         return known if len(known) == len(kept) else None
 
-    def of(self, members: npt.NDArray[np.integer]) -> Floats:
+    def of(self, members: npt.NDArray[np.integer] | None) -> Floats:
         """Each row's threshold, float64 [n], by its group's position; NaN for -1."""
+        members = _required(members)
         return np.where(members >= 0, self.values[members], np.nan)
 
     def flags(
         self, scores: npt.ArrayLike, members: npt.NDArray[np.integer] | None = None
     ) -> npt.NDArray[np.bool_]:
         """Which scores [n] are above their groups' thresholds, by position: bool [n]."""
-        return np.asarray(scores) > self.of(_required(members))
+        return np.asarray(scores) > self.of(members)
 
     def p_values(
         self, scores: npt.ArrayLike, members: npt.NDArray[np.integer] | None = None

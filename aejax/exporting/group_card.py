@@ -19,7 +19,6 @@ from aejax.config.own import shown
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.limits import limits_of
-from aejax.detection.threshold import GroupThresholds
 from aejax.exporting.model_card import (
     CARD,
     counted,
@@ -50,8 +49,7 @@ def group_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> 
     """The card as Markdown."""
     schema = detector.schema
     kind = settings.to_dict(detector.config.model)["kind_name"].replace("-", " ")
-    groups = detector.groups
-    assert groups is not None
+    groups, _ = detector.grouped
     many = counted(len(groups), "detector")
     blocks = [
         f"# Model card: {many} of groups, each a {kind} autoencoder of "
@@ -129,9 +127,7 @@ def _quality(metrics: Mapping[str, Any]) -> str:
 
 
 def _thresholds(detector: Detector) -> str:
-    thresholds = detector.threshold
-    if not isinstance(thresholds, GroupThresholds):
-        return "## Thresholds\n\nNone yet."
+    _, thresholds = detector.grouped
     rules = sorted({settings.rule_text(threshold.rule) for threshold in thresholds.each})
     lines = [
         ("a group's own, by", ", ".join(rules)),

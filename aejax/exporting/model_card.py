@@ -20,7 +20,6 @@ from aejax.config.durable import write_file
 from aejax.config.scores import is_built_in
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.threshold import Threshold
 
 CARD = "MODEL_CARD.md"
 MOST_NAMES = 50
@@ -199,8 +198,8 @@ def _thresholds(detector: Detector) -> str:
             f"{kept.value:.9g}, by {settings.rule_text(kept.rule)} "
             f"on {counted(kept.rows, 'score')}",
         )
-        for name, kept in found
-        if isinstance(kept, Threshold)
+        for name, several in found
+        for kept in (() if several is None else several.each)
     ]
     return f"## Thresholds\n\n{facts_table(lines)}"
 
@@ -221,9 +220,11 @@ def _limits(detector: Detector, metrics: Mapping[str, Any]) -> str:
         said.append("Columns are taken as numbers in the units that they had in training.")
     if not judged.get("anomalies"):
         said.append("It was not judged on labelled anomalies: how many it finds is unknown.")
-    if isinstance(detector.threshold, Threshold) and detector.threshold.rows < 1000:
+    for threshold in () if detector.threshold is None else detector.threshold.each:
+        if threshold.rows >= 1000:
+            continue
         said.append(
-            f"The threshold rests on {counted(detector.threshold.rows, 'score')}: "
+            f"The threshold rests on {counted(threshold.rows, 'score')}: "
             "the rate of false alarms is uncertain."
         )
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in said)

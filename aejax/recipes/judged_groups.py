@@ -14,7 +14,6 @@ from aejax.config import to_dict
 from aejax.config.durable import write_file
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
-from aejax.detection.threshold import GroupThresholds
 from aejax.reporting.groups_contents import GroupsReport
 from aejax.reporting.groups_page import write_groups_report
 
@@ -47,9 +46,7 @@ def judge_groups(
         groups: each row's group, text [n].
         y: labels, 1 for an anomaly, or None where all rows are normal.
     """
-    of_groups, thresholds = detector.groups, detector.threshold
-    assert of_groups is not None
-    assert thresholds is not None
+    of_groups, thresholds = detector.grouped
     places = of_groups.places(groups, len(x))
     known = places >= 0
     members, x = places[known], x[known]
@@ -79,9 +76,7 @@ def write_table(detector: Detector, judged: Judged, path: Path) -> None:
     more = ("normal_rows_flagged", "auroc", "alarms", "problem")
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    groups, thresholds = detector.groups, detector.threshold
-    assert groups is not None
-    assert isinstance(thresholds, GroupThresholds)
+    groups, thresholds = detector.grouped
     table.writerow([groups.column, *fields, *more])
     seen_of = zip(groups.each, thresholds.values.tolist(), judged.flagged.tolist(), strict=True)
     for group, threshold, flagged in seen_of:
@@ -104,8 +99,7 @@ def write_report(
     environment: Mapping[str, str],
 ) -> Path:
     """Write the run's report; returns the page's path."""
-    groups = detector.groups
-    assert groups is not None
+    groups, _ = detector.grouped
     return write_groups_report(
         GroupsReport(
             title=f"Detectors for the groups of {name}",

@@ -23,7 +23,6 @@ from aejax.detection.file_rows import groups_of_files
 from aejax.detection.fitting import fit
 from aejax.detection.loading import load
 from aejax.detection.members import check_member
-from aejax.detection.threshold import GroupThresholds
 from aejax.exporting.group_card import write_group_card
 from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
 from aejax.recipes.runner import versions
@@ -103,9 +102,7 @@ def train_groups_on_file(
     clock = time.monotonic()
     # Scored as loaded from disk, so that the numbers speak of the artifact.
     detector = load(out / "detector")
-    of_groups, thresholds = detector.groups, detector.threshold
-    assert of_groups is not None
-    assert isinstance(thresholds, GroupThresholds)
+    of_groups, thresholds = detector.grouped
     judged = judge_groups(detector, x, groups, y)
     areas = judged.areas
     seconds["score"] = time.monotonic() - clock
@@ -152,9 +149,7 @@ def calibrate_groups_on_file(
             f"rule is {rule_text(rule)!r} and --input is {path}; "
             "allowed with groups: a rule on normal rows, and a file of them"
         )
-    of_groups, before = detector.groups, detector.threshold
-    assert of_groups is not None
-    assert isinstance(before, GroupThresholds)
+    of_groups, before = detector.grouped
     x, y, groups, _ = read_groups(path, selection, of_groups.column, expected=detector.schema)
     files.check_finite(x, detector.schema, path)
     if y is not None:
@@ -162,7 +157,7 @@ def calibrate_groups_on_file(
     places = of_groups.places(groups, len(x))
     known = places >= 0
     changed = detector.calibrate(x[known], groups=groups[known], rule=rule)
-    assert isinstance(changed.threshold, GroupThresholds)
+    _, after = changed.grouped
     home = artifact.home(folder)
     changed.save(home)
     return {
@@ -171,6 +166,6 @@ def calibrate_groups_on_file(
         "rows": int(known.sum()),
         "rows_of_unknown_groups": int((~known).sum()),
         "groups_changed": len(np.unique(places[known])),
-        "median_threshold": float(np.median(changed.threshold.values)),
+        "median_threshold": float(np.median(after.values)),
         "median_threshold_before": float(np.median(before.values)),
     }

@@ -21,7 +21,7 @@ from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.loading import load
-from aejax.detection.threshold import Threshold, fit_threshold
+from aejax.detection.threshold import fit_threshold
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import run_experiment
@@ -191,11 +191,12 @@ def calibrate_on_file(
 def _keep(detector: Detector, folder: Path, before: float | None) -> dict[str, Any]:
     home = folder / "detector" if (folder / "detector").is_dir() else folder
     detector.save(home)
-    assert isinstance(detector.threshold, Threshold)
+    assert detector.threshold is not None
+    (threshold,) = detector.threshold.each
     return {
         "detector": str(home),
-        "threshold": detector.threshold.value,
+        "threshold": threshold.value,
         "before": before,
-        "rule": rule_text(detector.threshold.rule),
-        "rows": detector.threshold.rows,
+        "rule": rule_text(threshold.rule),
+        "rows": threshold.rows,
     }

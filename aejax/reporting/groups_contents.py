@@ -55,8 +55,7 @@ class GroupsReport:
     @property
     def known(self) -> Groups:
         """What is known of the groups."""
-        assert self.detector.groups is not None
-        return self.detector.groups
+        return self.detector.grouped[0]
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -66,8 +65,7 @@ class GroupsReport:
     @property
     def thresholds(self) -> GroupThresholds:
         """Of the groups."""
-        assert isinstance(self.detector.threshold, GroupThresholds)
-        return self.detector.threshold
+        return self.detector.grouped[1]
 
     @property
     def rows(self) -> Counts:

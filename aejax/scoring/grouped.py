@@ -13,7 +13,6 @@ from aejax.data.groups import positions_of
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
-from aejax.detection.threshold import GroupThresholds
 from aejax.scoring import group_totals
 from aejax.scoring.tabulation import Refusal, key_names
 
@@ -44,9 +43,9 @@ def counted_groups(
         key_columns: as `with_groups` puts them.
         names_files: whether scores say which file a row is from.
     """
-    groups, thresholds = detector.groups, detector.threshold
-    if groups is None or not isinstance(thresholds, GroupThresholds):
+    if detector.groups is None:
         return None
+    groups, thresholds = detector.grouped
     column = key_names(key_columns, names_files=names_files)[key_columns[0]]
     return group_totals.Groups.of(groups.names, thresholds, column)
 

@@ -14,7 +14,6 @@ from aejax.scoring import manifest
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.detection.groups import Groups
 
 RUN_BYTES = 16 << 20
 SKIPPED_SHOWN = 10
@@ -113,7 +112,7 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
 
     detector = load(home)
     if detector.groups is not None:
-        return _groups(detector, detector.groups, shapes)
+        return _groups(detector, shapes)
     schema = detector.schema.to_dict()
     leaves = jax.tree_util.tree_leaves_with_path(detector.variables)
     described = {
@@ -136,20 +135,19 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     return described
 
 
-def _groups(detector: Detector, groups: Groups, shapes: bool) -> dict[str, Any]:
+def _groups(detector: Detector, shapes: bool) -> dict[str, Any]:
     from collections import Counter
 
     import jax
     import numpy as np
 
     from aejax.detection.limits import limits_of
-    from aejax.detection.threshold import GroupThresholds
     from aejax.exporting.group_card import spread_of
 
+    groups, thresholds = detector.grouped
     leaves = jax.tree.leaves(detector.variables["params"])
     kinds = Counter(alarm.kind for group in groups.each for alarm in group.alarms)
     rows = np.array([group.rows for group in groups.each], np.float64)
-    thresholds = detector.threshold
     described = {
         "kind": "detectors of groups",
         "epochs_done": detector.history[-1]["epoch"] if detector.history else None,
@@ -158,9 +156,7 @@ def _groups(detector: Detector, groups: Groups, shapes: bool) -> dict[str, Any]:
         "group_column": groups.column,
         "rows": sum(group.rows for group in groups.each),
         "rows_of_a_group": spread_of(rows),
-        "thresholds": spread_of(thresholds.values)
-        if isinstance(thresholds, GroupThresholds)
-        else {},
+        "thresholds": spread_of(thresholds.values),
         "alarms": dict(sorted(kinds.items())),
         "limits": limits_of(detector),
         "skipped_groups": len(groups.skipped),

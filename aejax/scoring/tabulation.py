@@ -21,7 +21,6 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.drift import BINS, bins_of, known_deciles
 from aejax.detection.feature_drift import ROWS_OF_A_BLOCK, bin_counts
-from aejax.detection.threshold import GroupThresholds, Threshold
 
 # Kinds of bad rows, as a summary counts them.
 MISSING, INFINITE, UNREADABLE, BEYOND = (
@@ -146,8 +145,9 @@ class Tabulator:
         columns["row"] = pa.array(np.arange(block.first_row, block.first_row + count))
         columns["score"] = pa.array(scores, pa.float32(), mask=wrong)
         members = scored.members
-        if isinstance(threshold, GroupThresholds) and members is not None:
-            columns["threshold"] = pa.array(threshold.of(members), mask=wrong)
+        own_thresholds = None if threshold is None else threshold.of(members)
+        if own_thresholds is not None:
+            columns["threshold"] = pa.array(own_thresholds, mask=wrong)
         if self.p_values and threshold is not None:
             values = np.full(count, np.nan)
             own = None if members is None else members[~wrong]
@@ -265,11 +265,8 @@ def gives_p_values(detector: Detector) -> bool:
 def threshold_identity(detector: Detector) -> dict[str, Any]:
     """What of a detector's threshold decides what is written."""
     threshold = detector.threshold
-    described: dict[str, Any] = {"threshold": None}
-    if isinstance(threshold, Threshold):
-        described["threshold"] = threshold.value
-    if isinstance(threshold, GroupThresholds) or gives_p_values(detector):
-        assert threshold is not None
+    described: dict[str, Any] = {"threshold": detector.threshold_value}
+    if threshold is not None and (threshold.value is None or gives_p_values(detector)):
         settled = json.dumps(threshold.to_dict(), sort_keys=True).encode()
         described["threshold_calibration"] = hashlib.sha256(settled).hexdigest()
     return described
