@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -26,7 +26,13 @@ from aejax.detection.memory import BatchLimit
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
-from aejax.detection.rows import as_rows, check_scores, finite_rows, prepared_rows
+from aejax.detection.rows import (
+    as_rows,
+    check_scores,
+    finite_rows,
+    prepared_rows,
+    without_bad,
+)
 from aejax.detection.stability import record, score_alarms
 from aejax.detection.threshold import Threshold, fit_threshold
 from aejax.detection.wording import in_words
@@ -163,7 +169,13 @@ class Detector:
         """
         return prepared_rows(x, self.schema)
 
-    def score(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+    def score(
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = None,
+        on_bad_row: Literal["error", "null"] = "error",
+    ) -> np.ndarray:
         """Score rows; larger is more anomalous.
 
         Args:
@@ -171,6 +183,8 @@ class Detector:
                 name: a data frame, an Arrow table or stream, a dict of columns, a structured
                 array.
             batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
+            on_bad_row: "error" refuses rows of which one can't be scored; "null" gives such a row
+                NaN, as files have null there. `bad_rows` says why.
 
         Returns:
             float32 [n]: each row's mean error over its features, in scaled units, unless
@@ -180,8 +194,30 @@ class Detector:
             InputError: if rows don't fit the schema, or one holds NaN or infinity. In a mixed
                 table a missing cell is fine; a row needs one that is there.
         """
+        if on_bad_row == "null":
+            return self._tolerant(x, batch_size)[0]
+        if on_bad_row != "error":
+            raise InputError(f"on_bad_row is {on_bad_row!r}; allowed: 'error', 'null'")
         rows, _ = as_rows(x, self.schema)
         return self.score_rows(rows, batch_size=batch_size, check=True)
+
+    def bad_rows(self, x: Any) -> dict[int, str]:
+        """Why rows can't be scored, by position; empty where all can.
+
+        Args:
+            x: rows, as in `score`.
+
+        Raises:
+            InputError: if the rows don't fit the schema.
+        """
+        return self._tolerant(x, None)[1]
+
+    def _tolerant(self, x: Any, batch_size: int | None) -> tuple[np.ndarray, dict[int, str]]:
+        """Scores, NaN for rows that have none, and why these have none."""
+        bad: dict[int, str] = {}
+        rows, _ = as_rows(x, self.schema, bad)
+        scores = self.score_rows(rows, batch_size=batch_size)
+        return without_bad(scores, rows, self.schema, bad), bad
 
     def score_rows(
         self, rows: np.ndarray, *, batch_size: int | None = None, check: bool = False
@@ -192,13 +228,24 @@ class Detector:
             check_scores(scores, rows, self.schema, self.config)
         return scores
 
-    def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+    def predict(
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = None,
+        on_bad_row: Literal["error", "null"] = "error",
+    ) -> np.ndarray:
         """Which rows are flagged: bool [n], True where the score is above the threshold.
+
+        With `on_bad_row="null"` a masked array, whose mask is where a row has no score.
 
         Raises:
             InputError: as `score` does, and if the detector has no threshold.
         """
-        return self._required_threshold().flags(self.score(x, batch_size=batch_size))
+        threshold = self._required_threshold()
+        scores = self.score(x, batch_size=batch_size, on_bad_row=on_bad_row)
+        flags = threshold.flags(scores)
+        return np.ma.MaskedArray(flags, np.isnan(scores)) if on_bad_row == "null" else flags
 
     def spread(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
         """How far an ensemble's members disagree: standard deviation of their scores, float32 [n].
