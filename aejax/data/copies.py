@@ -136,12 +136,10 @@ def _system(address: str) -> tuple[Any, str]:
         return system, inside
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         try:
-            import fsspec
-
-            theirs, inside = fsspec.core.url_to_fs(address)
-        except ImportError:
+            system, inside = fs.FileSystem.from_uri(f"fsspec+{address}")
+        except (ImportError, pa.ArrowInvalid):
             raise InputError(
                 f"{address} is no file, and Arrow knows no such store ({error}); allowed: s3://, "
                 "gs://, hdfs://, or what fsspec reads, where it is installed"
             ) from None
-        return fs.PyFileSystem(fs.FSSpecHandler(theirs)), inside
+    return system, inside
