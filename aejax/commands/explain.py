@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from aejax.commands.shared import HasHeader, Json
+from aejax.commands.shared import HasHeader, Json, Text
+from aejax.config import Dialect
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Explain:
         arg(help="With detectors of groups: the column of groups. Default: as in training."),
     ] = None
     header: HasHeader = True
+    text: Text = Dialect()
     json: Json = False
 
     def run(self) -> dict[str, Any]:
@@ -41,7 +43,7 @@ class Explain:
             self.row,
             top=self.top,
             picture=self.picture,
-            selection=Selection(header=self.header, bad_cells="null"),
+            selection=Selection(header=self.header, bad_cells="null", dialect=self.text),
             group_column=self.group_column,
         )
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from aejax.commands.scoring import Score
-from aejax.commands.shared import HasHeader, Json, Names, Out, Quiet, StopOnSigterm
+from aejax.commands.shared import HasHeader, Json, Names, Out, Quiet, StopOnSigterm, Text
+from aejax.config import Dialect
 
 RunFolder = Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]
 Input = Annotated[
@@ -31,6 +32,7 @@ class Rows:
     key: Key = ()
     restart: Restart = False
     header: HasHeader = True
+    text: Text = Dialect()
     progress: ProgressFlag = "bar"
     quiet: Quiet = False
     json: Json = False
@@ -68,7 +70,9 @@ def _write(command: Rows, layer: str) -> dict[str, Any]:
             load(command.run_folder),
             command.input[0] if len(command.input) == 1 else command.input,
             command.out,
-            selection=Selection(key_columns=command.key, header=command.header),
+            selection=Selection(
+                key_columns=command.key, header=command.header, dialect=command.text
+            ),
             layer=layer,
             restart=command.restart,
             progress="none" if command.quiet else command.progress,

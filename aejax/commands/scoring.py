@@ -18,8 +18,10 @@ from aejax.commands.shared import (
     Out,
     Quiet,
     StopOnSigterm,
+    Text,
     selection,
 )
+from aejax.config import Dialect
 
 logger = logging.getLogger("aejax")
 
@@ -75,6 +77,7 @@ class Score:
         arg(help="End with exit code 3 if more than this share of the added rows is flagged."),
     ] = None
     header: HasHeader = True
+    text: Text = Dialect()
     engine: Annotated[
         Literal["local", "ray"],
         arg(help="Score in this process, or part by part on Ray (needs aejax[ray])."),
@@ -102,9 +105,11 @@ class Score:
         scorer = load(self.run_folder)
         self._check_limits(scorer)
         inputs = self.input[0] if len(self.input) == 1 else self.input
-        chosen = Selection(key_columns=self.key, header=self.header)
+        chosen = Selection(key_columns=self.key, header=self.header, dialect=self.text)
         if self.engine == "local" and (self.ray_address or self.ray_actors):
             raise InputError("--ray-address or --ray-actors is given; allowed: with --engine ray")
+        if self.engine == "ray" and "-" in self.input:
+            raise InputError("--input is -; allowed with --engine ray: files that every node sees")
         engine = None
         if self.engine == "ray":
             from aejax.scoring.ray import RayEngine
@@ -261,6 +266,7 @@ class Evaluate:
         float | None, arg(help="Default: the one that the rows were flagged by.")
     ] = None
     header: HasHeader = True
+    text: Text = Dialect()
     json: Json = False
 
     def run(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from aejax.config import Dialect
+
 Json = Annotated[bool, arg(help="Print one JSON object instead of text.")]
 Out = Annotated[Path, arg(help="Folder to write to.")]
 Overwrite = Annotated[bool, arg(help="Replace the run that the folder holds.")]
@@ -29,6 +31,8 @@ NormalLabel = Annotated[
 ]
 DropColumns = Annotated[Names, arg(help="Columns that are not features.")]
 Keys = Annotated[Names, arg(help="Columns that identify rows; never features.")]
+# --delimiter, --decimal, --encoding, --missing, --day-first.
+Text = Annotated[Dialect, arg(name="")]
 HasHeader = Annotated[bool, arg(help="Whether a CSV file's first line names its columns.")]
 
 
@@ -42,6 +46,7 @@ def selection(command: Any) -> Any:
         drop_columns=getattr(command, "drop_columns", ()),
         key_columns=getattr(command, "key", ()),
         header=command.header,
+        dialect=command.text,
     )
 
 

@@ -22,6 +22,7 @@ from aejax.commands.shared import (
     Profile,
     Quiet,
     StopOnSigterm,
+    Text,
     selection,
 )
 from aejax.config import (
@@ -30,6 +31,7 @@ from aejax.config import (
     Combine,
     Config,
     Dense,
+    Dialect,
     InputError,
     PrecisionSetting,
     Scale,
@@ -106,6 +108,7 @@ class Training:
     drop_columns: DropColumns = ()
     key: Keys = ()
     header: HasHeader = True
+    text: Text = Dialect()
     memory_limit: Annotated[
         str,
         arg(help="Rows of more bytes (2 GiB, 500MB) are picked from disk instead of memory."),
@@ -206,6 +209,7 @@ class Calibrate:
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
     header: HasHeader = True
+    text: Text = Dialect()
     json: Json = False
 
     def run(self) -> dict[str, Any]:

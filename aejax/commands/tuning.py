@@ -21,8 +21,10 @@ from aejax.commands.shared import (
     Profile,
     Quiet,
     StopOnSigterm,
+    Text,
     selection,
 )
+from aejax.config import Dialect
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class Tune:
         Names, arg(name="columns.keep", help="Columns to take as features that would be left out.")
     ] = ()
     header: HasHeader = True
+    text: Text = Dialect()
     seed: Annotated[int, arg(help="Seed of split, search and trainings.")] = 0
     overwrite: Overwrite = False
     profile: Profile = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 from aejax.config.checks import InputError, suggest
 from aejax.config.columns import Columns
 from aejax.config.detector import Combine, Config, Precision, PrecisionSetting
+from aejax.config.dialect import Dialect
 from aejax.config.models import (
     MODELS,
     Activation,
@@ -57,6 +58,7 @@ __all__ = [
     "Context",
     "Conv",
     "Dense",
+    "Dialect",
     "ErrorName",
     "Functions",
     "InputError",

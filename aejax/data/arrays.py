@@ -16,6 +16,7 @@ from aejax.data.blocks import Block, Part
 from aejax.data.offsets import is_wide
 from aejax.data.rows import (
     UNREADABLE,
+    NoRows,
     Selection,
     cast_rows,
     guarded,
@@ -269,7 +270,7 @@ def _schema(
     if not 2 <= len(shape) <= 4:
         raise InputError(f"{path}: {what} has shape {shape}; allowed: {allowed}")
     if shape[0] == 0:
-        raise InputError(f"{path} has 0 rows; allowed: at least 1")
+        raise NoRows(f"{path} has 0 rows; allowed: at least 1")
     if expected is not None:
         if shape[1:] != expected.shape and (*shape[1:], 1) != expected.shape:
             raise InputError(

@@ -15,6 +15,8 @@ from aejax.config import InputError
 from aejax.config.columns import DatePart
 
 ColumnKind = Literal["number", "boolean", "category", "cycle"]
+# What comes first in dates that are text, where it isn't the year.
+DateOrder = Literal["", "day", "month"]
 # After how much a part of a date is where it was.
 PERIODS: Mapping[DatePart, int] = {"hour": 24, "weekday": 7, "month": 12}
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -36,6 +38,7 @@ class Column:
         part: which part of a date it is; None for other columns.
         zone: the time zone that parts are those of, "Europe/Berlin" say: that of the training
             rows, into which dates of other zones are converted. "" where those had none.
+        order: of dates that are text, "day" or "month": what comes first. "" where the year does.
         categories: the values kept, the most frequent first. A cell's code is its value's
             position here; their number stands for every other value.
         rare: how many further values training rows had, that were too many to keep.
@@ -48,6 +51,7 @@ class Column:
     source: str
     part: DatePart | None = None
     zone: str = ""
+    order: DateOrder = ""
     categories: tuple[str, ...] = ()
     rare: int = 0
     embedding: int = 0
@@ -123,6 +127,8 @@ class Column:
             raise InputError(f"column is {str(written)[:80]!r}; {error}") from None
         if not isinstance(column.zone, str) or (column.zone and column.part is None):
             raise InputError(f"Column.zone is {column.zone!r}; allowed: with a part of a date")
+        if column.order not in ("", "day", "month") or (column.order and column.part is None):
+            raise InputError(f"Column.order is {column.order!r}; allowed: with a part of a date")
         whole = all(type(n) is int and n >= 0 for n in (column.rare, column.embedding))
         if not whole or not isinstance(column.name, str) or not isinstance(column.source, str):
             raise InputError(f"column is {str(written)[:80]!r}; allowed: what `to_dict` writes")

@@ -6,10 +6,8 @@ with too few cells. Here such a row keeps its place, with NaN and what is wrong 
 
 from __future__ import annotations
 
-import ctypes
-import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,65 +16,45 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.types
 
+from aejax.config import InputError
 from aejax.data.blocks import Block, Wrong
+from aejax.data.csv_file import CsvFile, text_of_bytes
+from aejax.data.number_text import is_missing, numbers_of_text
 from aejax.data.tables import Layout, to_block
 
 _SHOWN = 40
 _DEFAULTS = pyarrow.csv.ConvertOptions()
-# A thread of Arrow's may let go of a handler after its reader is closed, and aborts the process
-# where Python has ended by then. So the last ones stay here, and this stays for ever.
-_KEPT: deque[pyarrow.csv.ParseOptions] = deque(maxlen=64)
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(_KEPT))
-
-
-def parse_options(invalid_row_handler: Callable[[Any], str]) -> pyarrow.csv.ParseOptions:
-    """How to parse a file, with a function for rows that have too few or too many cells."""
-    options = pyarrow.csv.ParseOptions(
-        newlines_in_values=True, invalid_row_handler=invalid_row_handler
-    )
-    _KEPT.append(options)
-    return options
 
 
 def blocks(
+    file: CsvFile,
     layout: Layout,
-    names: Sequence[str],
     numbers: Mapping[str, pa.DataType],
-    texts: Set[str],
-    block_bytes: int,
+    categories: Collection[str],
     start: int,
 ) -> Iterator[Block]:
-    """The file's rows from `start`, and an empty block that tells how many there are.
+    """The file's rows from `start`, and an empty block that says how many there are.
 
     Args:
-        layout: what is read of the file.
-        names: its columns in order.
-        numbers: the type of each column that holds features.
-        texts: the other columns.
-        block_bytes: bytes to parse at a time.
+        file: to read.
+        layout: what is read of it.
+        numbers: the type of each column that holds numbers; the others are text.
+        categories: those of text that are features.
         start: the first row wanted.
+
+    Raises:
+        InputError: at the first bad cell, where the selection says so.
     """
-    header = layout.selection.header
     broken: deque[tuple[int, str]] = deque()
 
     def note(row: Any) -> str:
         what = f"it has {row.actual_columns} cells, allowed: {row.expected_columns}"
         kind = f"the row does not have {row.expected_columns} cells"
-        broken.append((row.number - 1 - header, Wrong(what, kind)))
+        broken.append((file.row_of(row), Wrong(what, kind)))
         return "skip"
 
-    reader = pyarrow.csv.open_csv(
-        layout.path,
-        # Rows are numbered on one thread only.
-        pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=block_bytes, column_names=None if header else names
-        ),
-        parse_options(note),
-        pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys([*numbers, *texts], pa.string()),
-            include_columns=layout.columns,
-        ),
-    )
+    # As they are written: one cell in another encoding makes no other one unreadable.
+    as_written = file.convert(dict.fromkeys(layout.columns, pa.binary()), layout.columns)
     row = 0
 
     def passed(count: int) -> tuple[int, int]:
@@ -84,7 +62,8 @@ def blocks(
         skipped = min(max(start - row, 0), count)
         return skipped, row + skipped
 
-    with reader:
+    # Rows are numbered on one thread only.
+    with file.open(as_written, on_broken_row=note, threads=False) as reader:
         for batch in reader:
             while batch.num_rows or (broken and broken[0][0] == row):
                 if broken and broken[0][0] == row:
@@ -98,7 +77,7 @@ def blocks(
                 batch = batch.slice(piece.num_rows)
                 skipped, first = passed(piece.num_rows)
                 if skipped < piece.num_rows:
-                    yield _numbers(piece.slice(skipped), layout, numbers, first)
+                    yield _cells(piece.slice(skipped), file, layout, numbers, categories, first)
                 row += piece.num_rows
         while broken:
             what = broken.popleft()[1]
@@ -118,65 +97,68 @@ def end_of(layout: Layout, rows: int) -> Block:
     )
 
 
-def holds_numbers(column: pa.Array) -> bool:
-    """Whether a column of text is one of numbers with a bad cell: at least one is a number."""
-    if not pyarrow.types.is_string(column.type):
-        return False
-    return any(not math.isnan(_number(cell)) for cell in column.to_pylist() if cell)
-
-
-def _numbers(
-    batch: pa.RecordBatch, layout: Layout, numbers: Mapping[str, pa.DataType], first_row: int
+def _cells(
+    batch: pa.RecordBatch,
+    file: CsvFile,
+    layout: Layout,
+    numbers: Mapping[str, pa.DataType],
+    categories: Collection[str],
+    first_row: int,
 ) -> Block:
     bad: dict[int, str] = {}
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if name in numbers:
-            column = _as_numbers(name, column, pyarrow.types.is_boolean(numbers[name]), bad)
-        columns.append(column)
+        text = text_of_bytes(column)
+        if name in numbers and pyarrow.types.is_boolean(numbers[name]):
+            text = _logical(name, text, file.missing, bad)
+        elif name in numbers:
+            text = _numbers(name, text, file, bad)
+        elif name in categories:
+            text = file.tidy(text)
+        columns.append(text)
+    if bad and layout.selection.bad_cells == "error":
+        row = min(bad)
+        raise _refused(layout, first_row + row, bad[row])
     return to_block(
         pa.record_batch(columns, names=batch.schema.names), layout, first_row, dict(bad)
     )
 
 
-def _as_numbers(name: str, column: pa.Array, logical: bool, bad: dict[int, str]) -> pa.Array:
-    cells = pc.utf8_trim_whitespace(column)
-    missing = pc.is_in(cells, pa.array(_DEFAULTS.null_values))
-    cells = pc.if_else(missing, None, cells)
-    if logical:
-        true, false = (
-            pc.is_in(cells, pa.array(words))
-            for words in (_DEFAULTS.true_values, _DEFAULTS.false_values)
-        )
-        known = pc.if_else(true, 1.0, pc.if_else(false, 0.0, None))
-        wrong = np.flatnonzero(pc.and_(known.is_null(), cells.is_valid()).to_numpy(False))
-    else:
-        try:
-            return cells.cast(pa.float64())
-        except pa.ArrowInvalid:
-            values = [_number(cell) if cell is not None else None for cell in cells.to_pylist()]
-            known = pa.array(values, pa.float64())
-            spelled = pc.is_in(pc.utf8_lower(cells), pa.array(["nan", "-nan", "+nan"]))
-            wrong = np.flatnonzero(
-                pc.and_(pc.is_nan(known), pc.invert(spelled)).fill_null(False).to_numpy(False)
-            )
-    what = "not true or false" if logical else "not a number"
-    for row in wrong:
-        cell = cells[int(row)].as_py()[:_SHOWN]
-        bad.setdefault(int(row), Wrong(f"{name} is {cell!r}, {what}", f"{name} is {what}"))
+def _refused(layout: Layout, row: int, what: str) -> InputError:
+    return InputError(
+        f"{layout.path}: row {row}: {what}; allowed: numbers as in the other rows, --missing WORD, "
+        "--decimal, or --drop-columns"
+    )
+
+
+def _numbers(name: str, text: pa.Array, file: CsvFile, bad: dict[int, str]) -> pa.Array:
+    known, wrong = numbers_of_text(text, file.decimal, file.missing)
+    for row in np.flatnonzero(wrong.to_numpy(zero_copy_only=False)):
+        cell, kind = text[int(row)].as_py()[:_SHOWN], f"{name} is not a number"
+        bad.setdefault(int(row), Wrong(f"{name} is {cell!r}, not a number", kind))
+    return known.cast(pa.float64())
+
+
+def _logical(name: str, text: pa.Array, missing: tuple[str, ...], bad: dict[int, str]) -> pa.Array:
+    cells = pc.utf8_trim_whitespace(text)
+    cells = pc.if_else(is_missing(cells, missing), None, cells)
+    true, false = (
+        pc.is_in(cells, pa.array(words))
+        for words in (_DEFAULTS.true_values, _DEFAULTS.false_values)
+    )
+    known = pc.if_else(true, 1.0, pc.if_else(false, 0.0, None))
+    wrong = pc.and_(known.is_null(), cells.is_valid()).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(wrong):
+        cell, kind = cells[int(row)].as_py()[:_SHOWN], f"{name} is not true or false"
+        bad.setdefault(int(row), Wrong(f"{name} is {cell!r}, not true or false", kind))
     return known
-
-
-def _number(cell: str) -> float:
-    # Python takes 1_000 for a number; nobody else does.
-    try:
-        return math.nan if "_" in cell else float(cell)
-    except ValueError:
-        return math.nan
 
 
 def _broken_row(
     layout: Layout, schema: pa.Schema, numbers: Mapping[str, pa.DataType], row: int, what: str
 ) -> Block:
-    cells = [pa.nulls(1, pa.float64() if field.name in numbers else field.type) for field in schema]
+    if layout.selection.bad_cells == "error":
+        raise _refused(layout, row, what)
+    kinds = [pa.float64() if name in numbers else pa.string() for name in schema.names]
+    cells = [pa.nulls(1, kind) for kind in kinds]
     return to_block(pa.record_batch(cells, names=schema.names), layout, row, {0: what})

@@ -1,4 +1,4 @@
-"""A user's own rows: .npy, .npz, .csv, .csv.gz, .parquet and .array_record files, in blocks."""
+"""A user's own rows: arrays and tables in files of all formats, in blocks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data.blocks import Block, Part, Run, regrouped
+from aejax.data.formats import format_of
 from aejax.data.missing import check_cells
 from aejax.data.offsets import head_rows, with_offset
-from aejax.data.rows import Selection, check_normal, fingerprint
+from aejax.data.rows import NoRows, Selection, check_normal, fingerprint
 from aejax.data.schema import Schema
-from aejax.data.sources import SUFFIXES, Input, Source, find_sources, partition_values
+from aejax.data.sources import Input, Source, find_sources, partition_values
 
 __all__ = ["Block", "Input", "Rows", "Selection", "check_finite", "open_rows", "read"]
 
@@ -126,9 +127,11 @@ def open_rows(
     """Open files of rows; the format is told by the suffix.
 
     Args:
-        path: a .npy, .npz, .csv, .csv.gz, .parquet or .array_record file; a folder of files of
-            one format, at any depth, where folders named "year=2020" give their rows a column;
-            a pattern with `*`; several of these; or a published data set as "mnist:test".
+        path: a file (.npy, .npz, .csv, .tsv, .txt, .jsonl, .parquet, .feather, .arrow,
+            .array_record); a folder of files of one format, at any depth, where folders named
+            "year=2020" give their rows a column; a pattern with `*`; several of these; "-" for
+            standard input; an address as "s3://bucket/folder", which is copied to a temporary
+            folder; or a published data set as "mnist:test". Of several files some may be empty.
         selection: which columns are labels, keys and features; by default all are features.
         expected: the rows that a detector was trained on. Columns are then matched by name
             (any order, others are ignored), or by position where the schema has no names;
@@ -157,13 +160,58 @@ def open_rows(
             return Rows(path=Path(path), parts=(part,))
     sources, many = find_sources(path)
     constants = partition_values(sources)
-    parts = []
+    selection = settled([source.path for source in sources], selection, expected)
+    parts: list[Part | None] = []
+    empty: NoRows | None = None
     for source, values in zip(sources, constants, strict=True):
-        part = _open(source, values, selection, expected)
+        try:
+            part = _open(source, values, selection, expected)
+        except NoRows as error:
+            if not many:
+                raise
+            empty = empty or error
+            parts.append(None)
+            continue
         expected = expected or part.schema
         parts.append(dataclasses.replace(part, name=source.name))
+    if empty is not None and not any(parts):
+        raise empty
+    parts = [
+        _empty(source, expected) if part is None else part
+        for source, part in zip(sources, parts, strict=True)
+    ]
     label = path if isinstance(path, (str, os.PathLike)) else f"{len(parts)} files"
-    return Rows(path=Path(label), parts=tuple(parts), many=many)
+    return Rows(path=Path(label), parts=tuple(part for part in parts if part), many=many)
+
+
+def _empty(source: Source, schema: Schema | None) -> Part:
+    """A file of no rows, among others that have some."""
+    assert schema is not None
+    return Part(
+        path=source.path,
+        schema=schema,
+        rows=0,
+        chunks=lambda start, size: iter(()),
+        name=source.name,
+    )
+
+
+def settled(paths: Sequence[Path], selection: Selection, expected: Schema | None) -> Selection:
+    """A selection that says how the numbers of text files are written, in all of them alike.
+
+    Args:
+        paths: files of one format.
+        selection: what is known.
+        expected: the rows that a detector was trained on, or None.
+
+    Raises:
+        InputError: if nothing tells.
+    """
+    if selection.dialect.decimal is not None or not paths or format_of(paths[0]) != "csv":
+        return selection
+    from aejax.data.decimals import with_decimal
+
+    return with_decimal(paths, selection, "." if expected is None else expected.decimal)
 
 
 def schema_with_offset(
@@ -189,16 +237,29 @@ def schema_with_offset(
         if named_rows.is_name(os.fspath(path)):
             return expected
     sources, _ = find_sources(path)
-    constants = partition_values(sources)
-    part = _open(sources[0], constants[0], selection, expected)
+    selection = settled([source.path for source in sources], selection, expected)
+    values = partition_values(sources)
+    filled, part = [], None
+    for source, constants in zip(sources, values, strict=True):
+        try:
+            part = part or _open(source, constants, selection, expected)
+            filled.append((source, constants))
+        except NoRows:
+            continue
+    if part is None:
+        return expected
     if not part.wide or part.schema.dtype != "float32":
         return expected
     exact = dataclasses.replace(part.schema, dtype="float64")
     size = head_rows(exact.features)
 
     def blocks() -> Iterator[np.ndarray]:
-        for source, values in zip(sources, constants, strict=True):
-            for block in regrouped(_open(source, values, selection, exact).chunks(0, size), size):
+        for source, constants in filled:
+            try:
+                opened = _open(source, constants, selection, exact)
+            except NoRows:
+                continue
+            for block in regrouped(opened.chunks(0, size), size):
                 yield block.x if block.y is None else block.x[block.y == 0]
 
     schema, _ = with_offset(part.schema, blocks())
@@ -213,7 +274,7 @@ def _open(
         if not path.is_file():
             raise InputError(f"{path} does not exist or is no file")
         if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty; allowed: at least 1 row")
+            raise NoRows(f"{path} is empty; allowed: at least 1 row")
         opener = _opener(path)
         if constants:
             return opener(path, selection, expected, constants)
@@ -286,22 +347,25 @@ def check_finite(x: np.ndarray, schema: Schema, path: Input) -> None:
 
 
 def _opener(path: Path) -> Callable[..., Part]:
-    """The reader for a file's suffix; pyarrow is imported only for tables."""
-    name = path.name.lower()
-    if name.endswith((".npy", ".npz")):
-        from aejax.data import arrays
+    """The reader for a file's format; pyarrow is imported only for tables."""
+    match format_of(path):
+        case "npy" | "npz" as kind:
+            from aejax.data import arrays
 
-        return arrays.open_npy if name.endswith(".npy") else arrays.open_npz
-    if name.endswith((".csv", ".csv.gz")):
-        from aejax.data import csv_tables
+            return arrays.open_npy if kind == "npy" else arrays.open_npz
+        case "csv":
+            from aejax.data import csv_tables
 
-        return csv_tables.open_csv
-    if name.endswith(".parquet"):
-        from aejax.data import parquet_tables
+            return csv_tables.open_csv
+        case "parquet":
+            from aejax.data import parquet_tables
 
-        return parquet_tables.open_parquet
-    if name.endswith(".array_record"):
-        from aejax.data import records
+            return parquet_tables.open_parquet
+        case "arrow" | "jsonl":
+            from aejax.data import batch_tables
 
-        return records.open_array_record
-    raise InputError(f"{path} ends in {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+            return batch_tables.open_batches
+        case _:
+            from aejax.data import records
+
+            return records.open_array_record

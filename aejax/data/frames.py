@@ -73,7 +73,32 @@ def _as_arrow(x: Any, needed: Collection[str] | None) -> pa.Table | None:
         return _converted(lambda: pa.Table.from_pandas(x, preserve_index=False))
     if streams or single:
         return _of_structs(_converted(lambda: pa.chunked_array(x if streams else [pa.array(x)])))
-    raise InputError(f"rows are a {kind.__name__}; allowed: {_TABLES} (collect or compute it)")
+    call = "collect" if hasattr(kind, "collect") else "compute"
+    if not hasattr(kind, call):
+        raise InputError(f"rows are a {kind.__name__}; allowed: {_TABLES}")
+    raise InputError(f"rows are a {kind.__name__}; allowed: {_TABLES}, as its .{call}() gives")
+
+
+def check_container(x: Any) -> None:
+    """Refuse, in words that say what to call, what holds rows and is no array or table.
+
+    Raises:
+        InputError: if the rows are a sparse matrix, objects that are records, or an iterator.
+    """
+    kind = type(x)
+    if hasattr(kind, "toarray") and hasattr(kind, "nnz"):
+        raise InputError(f"rows are a {kind.__name__}; allowed: an array, as .toarray() gives")
+    if isinstance(x, list | tuple) and x and isinstance(x[0], Mapping):
+        raise InputError(
+            "rows are a list of dicts; allowed: a table, as pyarrow.Table.from_pylist(rows) gives"
+        )
+    if hasattr(kind, "__array__") or isinstance(x, list | tuple):
+        return
+    if hasattr(kind, "__iter__") or hasattr(kind, "__next__"):
+        raise InputError(
+            f"rows are a {kind.__name__}, which gives them one by one or in batches; allowed: an "
+            "array of all, as numpy.concatenate([batch for batch in rows]) gives, or files"
+        )
 
 
 def _converted(make: Callable[[], Any], column: str = "") -> Any:
@@ -232,6 +257,7 @@ def named_features(x: Any, columns: Columns) -> tuple[Any, Schema | None]:
         return x, None
     if table is not None:
         return (x if hasattr(type(x), "to_numpy") else table), schema_of_frame(table, columns)
+    check_container(x)
     schema = schema_of_frame(x, columns)
     given = np.asarray(x)
     if given.dtype.kind in "biuf":
@@ -239,12 +265,13 @@ def named_features(x: Any, columns: Columns) -> tuple[Any, Schema | None]:
     return x, schema
 
 
-def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:
+def rows_of_frame(frame: Any, schema: Schema, bad: dict[int, str] | None = None) -> np.ndarray:
     """Rows of a mixed table as they are kept, [n, columns] of the schema's type.
 
     Args:
         frame: a table with the schema's columns, or such rows already, float [n, columns].
         schema: of a mixed table.
+        bad: takes what is wrong with rows instead of it being refused; the cell is NaN then.
 
     Returns:
         Cells as numbers; NaN is a missing one.
@@ -267,7 +294,10 @@ def rows_of_frame(frame: Any, schema: Schema) -> np.ndarray:
         def place(row: int, first: int = first) -> str:
             return f"row {first + row}"
 
-        parts.append(read_cells(batch, schema.columns, place, None, schema.dtype))
+        noted: dict[int, str] | None = None if bad is None else {}
+        parts.append(read_cells(batch, schema.columns, place, noted, schema.dtype))
+        if bad is not None and noted:
+            bad.update({first + row: what for row, what in noted.items()})
         first += batch.num_rows
     return np.concatenate(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
@@ -10,14 +11,15 @@ import pyarrow as pa
 
 from aejax.config import Columns, InputError, suggest
 from aejax.config.columns import DATE_PARTS, DatePart
-from aejax.data import training_tables
+from aejax.data import dates, training_tables
+from aejax.data.arrow_types import zone_of
 from aejax.data.column_checks import NAMED_AT_MOST, uncovered
 from aejax.data.columns import Column, ColumnKind
-from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.data.seen_columns import ALWAYS, Seen, kind_of
-from aejax.data.sources import TABLES, is_table
+from aejax.data.sniffing import LEAST_SHARE
+from aejax.data.sources import Input, is_table
 from aejax.data.tables import Advice, no_numbers
 
 # Batches of the columns that are named, or of all.
@@ -35,6 +37,7 @@ def infer_schema(
     labels: Collection[str] = (),
     advice: Advice = "mixed",
     normal_label: str | None = None,
+    day_first: bool | None = None,
 ) -> Schema | None:
     """The schema of a table's features, and a line in the log on columns that are none.
 
@@ -51,6 +54,7 @@ def infer_schema(
         labels: columns that are known to be row labels.
         advice: what a person can do about a column that is no number.
         normal_label: that the rows were chosen by, for messages.
+        day_first: whether the day comes before the month in dates that are text; None finds out.
 
     Returns:
         The schema; of a table of numbers without a row, None.
@@ -59,7 +63,7 @@ def infer_schema(
         InputError: if a mixed table has no rows, a column is of another type, or none is left.
     """
     mixed = settings.kinds == "mixed"
-    seen = _look(read, settings, where)
+    seen = _look(read, settings, where, day_first)
     rows = max((one.rows for one in seen.values()), default=0)
     if not rows and not mixed:
         return None
@@ -84,6 +88,12 @@ def infer_schema(
     for name, one in seen.items():
         if reason := one.left_out(settings, labels):
             dropped[name] = reason
+        elif mixed and one.wrong > (1 - LEAST_SHARE) * (one.rows - one.missing):
+            raise InputError(
+                f"{where}: column {name!r} holds other cells than a {one.kind} in {one.wrong:,} of "
+                f"{one.rows:,} rows, few of them among the first; allowed: --columns.categories "
+                f"{name} (Columns.categories), or --drop-columns {name}"
+            )
         elif one.kind == "other" or (one.kind == "category" and not mixed):
             wrong[name] = one.dtype
         elif one.kind == "date":
@@ -134,23 +144,32 @@ def infer_schema_of_files(
     if not is_table(path):
         if settings.kinds == "numbers":
             return None
-        raise InputError(f"{path} is no table; allowed with mixed columns: {', '.join(TABLES)}")
+        raise InputError(
+            f"{path} is no table; allowed with mixed columns: CSV, JSON lines, Parquet, Arrow"
+        )
 
     def read(names: Sequence[str] | None) -> Generator[pa.RecordBatch]:
         return training_tables.normal_rows(path, selection, settings, names)
 
-    labels = training_tables.row_labels(path)
-    normal_label = selection.normal_label
-    return infer_schema(
-        read, settings, path, labels=labels, advice=advice, normal_label=normal_label
+    selection = training_tables.settled(path, selection)
+    schema = infer_schema(
+        read,
+        settings,
+        path,
+        labels=training_tables.row_labels(path),
+        advice=advice,
+        normal_label=selection.normal_label,
+        day_first=selection.dialect.day_first,
     )
+    decimal = selection.dialect.decimal or "."
+    return None if schema is None else dataclasses.replace(schema, decimal=decimal)
 
 
-def _look(read: Read, settings: Columns, where: object) -> dict[str, Seen]:
+def _look(read: Read, settings: Columns, where: object, day_first: bool | None) -> dict[str, Seen]:
     seen: dict[str, Seen] = {}
     with contextlib.closing(read(None)) as batches:
         for batch in batches:
-            _add(seen, batch, settings, where)
+            _add(seen, batch, settings, where, day_first)
             if settings.kinds == "numbers" and batch.num_rows:
                 break
     if settings.kinds == "mixed":
@@ -161,18 +180,30 @@ def _look(read: Read, settings: Columns, where: object) -> dict[str, Seen]:
     if left:
         with contextlib.closing(read(left)) as batches:
             for batch in batches:
-                _add(again, batch, settings, where)
+                _add(again, batch, settings, where, day_first)
                 if batch.num_rows and all(one.settled for one in again.values()):
                     break
     return seen | again
 
 
-def _add(seen: dict[str, Seen], batch: pa.RecordBatch, settings: Columns, where: object) -> None:
+def _add(
+    seen: dict[str, Seen],
+    batch: pa.RecordBatch,
+    settings: Columns,
+    where: object,
+    day_first: bool | None,
+) -> None:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        kind = kind_of(name, column.type, settings)
-        one = seen.setdefault(name, Seen(name, kind, column.type))
-        if one.kind == "missing":
-            one.kind, one.dtype = kind, column.type
+        kind, dtype = kind_of(name, column.type, settings), column.type
+        one = seen.setdefault(name, Seen(name, "missing", dtype))
+        if one.kind == "date" and kind == "category":
+            kind = "date"
+        if one.kind == "missing" and kind != "missing":
+            one.kind, one.dtype, one.zone = kind, dtype, zone_of(dtype)
+            may_be_dates = kind == "category" and settings.kinds == "mixed"
+            written = may_be_dates and name not in settings.categories
+            if written and (how := dates.written_as(column, name, day_first)):
+                one.kind, (one.order, one.zone) = "date", how
         elif kind not in ("missing", one.kind):
             raise InputError(
                 f"{where}: column {name!r} is of type {column.type} in some files; "
@@ -214,6 +245,7 @@ def _column(one: Seen, settings: Columns, part: DatePart | None = None) -> Colum
         source=one.name,
         part=part,
         zone=one.zone if part is not None else "",
+        order=one.order if part is not None else "",
         categories=kept,
         rare=rare,
         embedding=settings.embedding if kind == "category" else 0,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aejax.config import InputError, suggest
-from aejax.data.rows import Selection, check_normal, labels_to_flags, unreadable
+from aejax.data.formats import TABLES, format_of
+from aejax.data.rows import NoRows, Selection, check_normal, labels_to_flags, unreadable
 from aejax.data.sources import Input, find_sources, partition_values
 
 if TYPE_CHECKING:
@@ -61,22 +62,30 @@ def read_labels(
     """
     import pyarrow as pa
 
-    sources, _ = find_sources(inputs)
+    sources, many = find_sources(inputs)
     constants = partition_values(sources)
     flags, tables = [], []
     for source, values in zip(sources, constants, strict=True):
         try:
+            if many and source.path.is_file() and source.path.stat().st_size == 0:
+                continue
             table = _read(source.path, selection, keys)
             for name in values:
                 if name in keys and name not in table.column_names:
                     table = table.append_column(name, pa.repeat(values[name], len(table)))
             flags.append(labels_of(table[_LABEL], selection, source.path))
+        except NoRows:
+            if not many:
+                raise
+            continue
         except (pa.ArrowException, OSError, ValueError, EOFError) as error:
             if isinstance(error, InputError):
                 raise
             kind = source.path.suffix[1:] or "a table"
             raise unreadable(source.path, kind, error) from error
         tables.append(table)
+    if not tables:
+        raise InputError(f"{sources[0].path} and all other files have 0 labels; allowed: 1 a row")
     shared = [name for name in keys if all(name in table.column_names for table in tables)]
     every = np.concatenate(flags)
     label = sources[0].path if len(sources) == 1 else f"{len(sources)} files of labels"
@@ -103,48 +112,47 @@ def one_table(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
 def _read(path: Path, selection: Selection, keys: Sequence[str]) -> pyarrow.Table:
     """The labels of a file, as column `_LABEL`, and those of the keys that it has."""
     import pyarrow as pa
-    import pyarrow.csv
     import pyarrow.parquet
+
+    from aejax.data.batch_tables import batches_of
+    from aejax.data.csv_file import csv_file
 
     if not path.is_file():
         raise InputError(f"{path} does not exist or is no file")
     name = selection.label_column or "label"
-    if path.suffix == ".npy":
+    kind = format_of(path)
+    if kind == "npy":
         values = np.load(path, allow_pickle=False)
         if values.ndim != 1:
             raise InputError(
                 f"{path} has shape {list(values.shape)}; allowed: one label a row, [n]"
             )
         return pa.table({_LABEL: values})
-    if path.suffix == ".parquet":
+    if kind == "parquet":
         # Not `read_table`, to which folders named "day=3" are columns, too.
         with pyarrow.parquet.ParquetFile(path) as file:
             wanted = _wanted(name, keys, file.schema_arrow.names, path)
             table = file.read(wanted)
-    elif path.name.endswith((".csv", ".csv.gz")):
-        options = pyarrow.csv.ReadOptions(autogenerate_column_names=not selection.header)
-        streamed = pyarrow.csv.open_csv(path, read_options=options)
-        names = streamed.schema.names
-        streamed.close()
-        if not selection.header:
-            names = [f"column_{i}" for i in range(len(names))]
-            options = pyarrow.csv.ReadOptions(column_names=names)
-        wanted = _wanted(name, keys, names, path)
+    elif kind == "csv":
+        text = csv_file(path, selection)
+        if not text.text.rows:
+            raise NoRows(f"{path} has 0 rows; allowed: at least 1")
+        wanted = _wanted(name, keys, text.names, path)
         # As text: what a label looks like in the file is what --normal-label names, and a key's
         # leading zeros are part of it.
-        convert = pyarrow.csv.ConvertOptions(
-            include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())
-        )
-        table = pyarrow.csv.read_csv(path, read_options=options, convert_options=convert)
+        with text.open(text.convert(dict.fromkeys(wanted, pa.string()), wanted)) as reader:
+            table = reader.read_all()
+    elif kind in TABLES:
+        there, batches = batches_of(path, kind)
+        wanted = _wanted(name, keys, there.names, path)
+        table = pa.Table.from_batches(batches()).select(wanted)
     else:
-        raise InputError(
-            f"{path} has suffix {path.suffix!r}; allowed: .csv, .csv.gz, .parquet, .npy"
-        )
+        raise InputError(f"{path} is of format {kind}; allowed: a table, or .npy")
     kept = {key: table[key] for key in wanted if key != name}
     return pa.table({**kept, _LABEL: table[name]})
 
 
-def _wanted(name: str, keys: Sequence[str], names: list[str], path: Path) -> list[str]:
+def _wanted(name: str, keys: Sequence[str], names: Sequence[str], path: Path) -> list[str]:
     if name not in names:
         raise InputError(f"{path} has no column {name!r}; {suggest(name, names)}")
     return list(dict.fromkeys([name, *(key for key in keys if key in names)]))

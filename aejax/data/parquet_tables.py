@@ -13,7 +13,7 @@ import pyarrow.parquet
 from aejax.config import InputError
 from aejax.data.blocks import Block, Part
 from aejax.data.overlap import ahead
-from aejax.data.rows import UNREADABLE, Selection, unreadable
+from aejax.data.rows import UNREADABLE, NoRows, Selection, unreadable
 from aejax.data.schema import Schema
 from aejax.data.tables import NO_CONSTANTS, choose_columns, fits_float32, to_block
 
@@ -40,8 +40,10 @@ def open_parquet(
         raise
     except UNREADABLE as error:
         raise unreadable(path, "Parquet", error) from error
-    if rows <= 0 or sum(groups) != rows:
-        raise InputError(f"{path} has {rows} rows; allowed: at least 1")
+    if rows < 0 or sum(groups) != rows:
+        raise InputError(f"{path} has {rows} rows; allowed: as many as its groups promise")
+    if not rows:
+        raise NoRows(f"{path} has 0 rows; allowed: at least 1")
 
     # A batch costs time for each of its columns, so its rows don't follow the block size asked for.
     batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * max(1, len(layout.columns)))))

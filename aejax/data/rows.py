@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from aejax.config import InputError, suggest
+from aejax.config.dialect import Dialect
 from aejax.data.blocks import Wrong
 from aejax.data.schema import Schema
 
@@ -50,6 +51,10 @@ NAMED = 10
 Item = TypeVar("Item")
 
 
+class NoRows(InputError):
+    """An input that is a table of no rows: refused by itself, passed over among others."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which columns of a table are labels, keys and features.
@@ -66,6 +71,7 @@ class Selection:
             named column_0, column_1 and so on.
         bad_cells: what becomes of a cell that is no number of the wanted type: "error" stops
             there, "null" has the row's `Block.bad` say so and goes on.
+        dialect: how files of text are written.
     """
 
     label_column: str | None = None
@@ -74,6 +80,7 @@ class Selection:
     key_columns: tuple[str, ...] = ()
     header: bool = True
     bad_cells: Literal["error", "null"] = "error"
+    dialect: Dialect = dataclasses.field(default_factory=Dialect)
 
     def __post_init__(self) -> None:
         # Asked for twice, a column is carried once.

@@ -49,6 +49,8 @@ class Schema:
             each with the reason; scoring passes them by.
         offset: what is subtracted of each feature, in float64, before rows become float32, flat;
             None where nothing is. See `aejax.data.offsets`.
+        decimal: the decimal point of the text that the training rows were read from, for rows
+            whose text doesn't tell: "." or ",".
     """
 
     shape: tuple[int, ...]
@@ -59,6 +61,7 @@ class Schema:
     columns: tuple[Column, ...] | None = dataclasses.field(default=None, repr=False)
     dropped: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
     offset: tuple[float, ...] | None = dataclasses.field(default=None, repr=False)
+    decimal: str = dataclasses.field(default=".", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sizes = all(isinstance(size, int) and size >= 1 for size in self.shape)
@@ -161,6 +164,8 @@ class Schema:
             written["dropped"] = dict(self.dropped)
         if self.offset is not None:
             written["offset"] = list(self.offset)
+        if self.decimal != ".":
+            written["decimal"] = self.decimal
         return written
 
     @staticmethod
@@ -179,6 +184,7 @@ class Schema:
                     (str(k), str(v)) for k, v in dict(written.get("dropped", {})).items()
                 ),
                 offset=None if offset is None else tuple(map(float, offset)),
+                decimal="," if written.get("decimal") == "," else ".",
             )
         except InputError:
             raise

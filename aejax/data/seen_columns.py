@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.types as types
 
 from aejax.config import Columns
 from aejax.config.columns import DATE_PARTS
-from aejax.data import cells
+from aejax.data import arrow_types, dates
 from aejax.data.column_checks import (
     LEAST_ROWS,
     ONE_WAY,
@@ -20,7 +19,7 @@ from aejax.data.column_checks import (
     Texts,
     named_as_key,
 )
-from aejax.data.columns import Column
+from aejax.data.columns import Column, DateOrder
 from aejax.data.offsets import HEAD_ROWS, centres
 
 # How a reason begins that is the same for all columns of one value.
@@ -38,7 +37,10 @@ class Seen:
 
     def __init__(self, name: str, kind: str, dtype: pa.DataType) -> None:
         self.name, self.kind, self.dtype = name, kind, dtype
-        self.rows = self.missing = 0
+        self.order: DateOrder = ""
+        # That of the first dates; "" where they have none.
+        self.zone = arrow_types.zone_of(dtype)
+        self.rows = self.missing = self.wrong = 0
         self.numbers, self.texts = Numbers(), Texts()
         self.parts = {part: Numbers() for part in DATE_PARTS}
         self.days = np.empty(0, np.int64)
@@ -49,28 +51,31 @@ class Seen:
         self.rows += len(column)
         self.missing += column.null_count
         if self.kind == "category":
-            text = cells.text_of(column)
+            text = arrow_types.text_of(column)
             self.missing += text.null_count - column.null_count
             self.texts.add(text)
         elif self.kind == "date":
-            dates = pa.record_batch([column], names=[self.name])
-            read = Column(name=self.name, kind="number", source=self.name, zone=self.zone)
+            bad: dict[int, str] = {}
+            read = Column(
+                name=self.name, kind="number", source=self.name, zone=self.zone, order=self.order
+            )
+            parsed = dates.dates_of(column, read, bad)
             for part, numbers in self.parts.items():
-                one = dataclasses.replace(read, part=part)
-                numbers.add(cells.read_cells(dates, [one], str, None, "float64")[:, 0])
-            self.days = np.union1d(self.days, cells.days_of(column, read))
+                numbers.add(dates.part_of(parsed, part))
+            self.days = np.union1d(self.days, dates.days_of(parsed))
+            self.missing += parsed.null_count - column.null_count - len(bad)
+            self.wrong += len(bad)
         elif self.kind in ("number", "boolean"):
             found = _numbers(column.drop_null())
             there = found[~np.isnan(found)] if found.dtype.kind == "f" else found
             self.missing += len(found) - len(there)
+            if there.dtype.kind == "f":
+                # A cell that is no number is infinite here, see `training_tables`.
+                self.wrong += int(np.isposinf(there).sum())
+                there = there[np.isfinite(there)]
             if (left := HEAD_ROWS - sum(map(len, self.head))) > 0:
                 self.head.append(there[:left].astype(np.float64))
             self.numbers.add(found)
-
-    @property
-    def zone(self) -> str:
-        """Of dates, the time zone that the first ones have; "" where they have none."""
-        return cells.zone_of(self.dtype)
 
     @property
     def offset(self) -> float:
@@ -130,17 +135,17 @@ def kind_of(name: str, dtype: pa.DataType, settings: Columns) -> str:
     mixed = settings.kinds == "mixed"
     if types.is_null(dtype):
         return "missing"
-    if mixed and name in settings.categories and not cells.is_date(dtype):
+    if mixed and name in settings.categories and not arrow_types.is_date(dtype):
         return "category"
-    if not mixed and types.is_dictionary(dtype) and cells.is_number(dtype.value_type):
+    if not mixed and types.is_dictionary(dtype) and arrow_types.is_number(dtype.value_type):
         return "number"
     if types.is_boolean(dtype):
         return "boolean" if mixed else "number"
-    if cells.is_number(dtype):
+    if arrow_types.is_number(dtype):
         return "number"
-    if cells.is_text(dtype):
+    if arrow_types.is_text(dtype):
         return "category"
-    return "date" if mixed and cells.is_date(dtype) else "other"
+    return "date" if mixed and arrow_types.is_date(dtype) else "other"
 
 
 def _numbers(column: pa.Array) -> np.ndarray:

@@ -12,11 +12,10 @@ from urllib.parse import unquote
 
 from aejax.config import InputError
 from aejax.config.checks import check_unicode
+from aejax.data.copies import copies_of
+from aejax.data.formats import SAID, TABLES, VAGUE, format_by_name, format_of, unpacked_name
 
 Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet", ".array_record")
-# Those whose columns have names.
-TABLES = (".csv", ".csv.gz", ".parquet")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -59,6 +58,15 @@ def find_sources(inputs: Input) -> tuple[list[Source], bool]:
             twice = next(one.path for one in found if [s.path for s in found].count(one.path) > 1)
             raise InputError(f"{twice} is named twice; allowed: once")
         return found, True
+    copies = copies_of(os.fspath(inputs))
+    if copies is not None:
+        taken = [one for one in copies if len(copies) == 1 or _is_table(Path(one[1]).name)]
+        if not taken:
+            raise InputError(f"{inputs} holds no file of rows; allowed: files ending in {SAID}")
+        found = [
+            Source(path=path, name=name, partition=_partition(Path(name))) for path, name in taken
+        ]
+        return sorted(found, key=lambda source: source.name), len(copies) > 1
     path = Path(inputs)
     if path.is_dir():
         return _in_folder(path), True
@@ -81,7 +89,7 @@ def is_table(inputs: Input) -> bool:
 
         if named_rows.is_name(os.fspath(inputs)):
             return False
-    return find_sources(inputs)[0][0].path.name.lower().endswith(TABLES)
+    return format_of(find_sources(inputs)[0][0].path) in TABLES
 
 
 def _in_folder(folder: Path) -> list[Source]:
@@ -89,6 +97,8 @@ def _in_folder(folder: Path) -> list[Source]:
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
         found += [Path(parent, name) for name in names if _is_table(name)]
+    clear = [path for path in found if not unpacked_name(path.name).endswith(VAGUE)]
+    found = clear or found
     return _of_one_format(folder, folder, found)
 
 
@@ -104,14 +114,14 @@ def _by_pattern(pattern: Path) -> list[Source]:
 
 def _of_one_format(named: Path, root: Path, found: list[Path]) -> list[Source]:
     if not found:
-        raise InputError(
-            f"{named} holds no file of rows; allowed: files ending in {', '.join(SUFFIXES)}"
-        )
-    formats = sorted({_format(path.name) or path.suffix for path in found})
+        raise InputError(f"{named} holds no file of rows; allowed: files ending in {SAID}")
+    found = sorted(found)
+    formats = {format_by_name(path.name) or path.suffix: path for path in found}
     if len(formats) > 1:
+        suffixes = sorted(path.name[len(path.stem) :] for path in formats.values())
         raise InputError(
-            f"{named} holds files of {len(formats)} formats ({', '.join(formats)}); "
-            f"allowed: one, or a pattern such as {root / ('*' + formats[0])}"
+            f"{named} holds files of {len(formats)} formats ({', '.join(suffixes)}); "
+            f"allowed: one, or a pattern such as {root / ('*' + suffixes[0])}"
         )
     sources = []
     for path in found:
@@ -121,12 +131,7 @@ def _of_one_format(named: Path, root: Path, found: list[Path]) -> list[Source]:
 
 
 def _is_table(name: str) -> bool:
-    return not name.startswith((".", "_")) and _format(name) is not None
-
-
-def _format(name: str) -> str | None:
-    lowered = name.lower()
-    return next((suffix for suffix in SUFFIXES if lowered.endswith(suffix)), None)
+    return not name.startswith((".", "_")) and format_by_name(name) is not None
 
 
 def _partition(inside: Path) -> tuple[tuple[str, str | None], ...]:
@@ -150,7 +155,7 @@ def partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
                 f"{source.path} lies in folders for {[name for name, _ in source.partition]}; "
                 f"allowed: {names}, as {sources[0].path}"
             )
-        if not source.name.lower().endswith(TABLES):
+        if format_of(source.path) not in TABLES:
             raise InputError(
                 f"{source.path} has no columns to add {names} to; allowed: CSV or Parquet files"
             )

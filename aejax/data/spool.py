@@ -21,15 +21,20 @@ from typing import IO, Any
 import numpy as np
 
 from aejax.config import InputError
+from aejax.data.blocks import Part
 from aejax.data.disk_rows import DiskRows
 from aejax.data.files import Rows
+from aejax.data.formats import PACKED, TEXT, format_of
 from aejax.data.schema import Schema
+from aejax.data.text_input import open_text
 
 SPOOL, ASIDE = "rows", "rows.writing"
 NORMAL, ANOMALOUS, DESCRIPTION = "normal.npy", "anomalous.npy", "rows.json"
 # A number in the run's order for each row, and one while held-out rows are chosen.
 ORDER_BYTES = 8
 TEXT_BYTES = 1 << 20
+# To how much less text is packed, about.
+PACKED_TO = 4
 
 
 class SpoolWriter:
@@ -162,7 +167,7 @@ def check_room(folder: Path, opened: Rows) -> None:
     """
     rows, about = opened.rows, ""
     if rows is None:
-        rows, about = sum(_text_rows(part.path) for part in opened.parts), "about "
+        rows, about = sum(_about_rows(part, opened.schema) for part in opened.parts), "about "
     row_bytes = opened.schema.features * np.dtype(opened.schema.dtype).itemsize
     needed = rows * (row_bytes + ORDER_BYTES)
     there = folder
@@ -176,13 +181,22 @@ def check_room(folder: Path, opened: Rows) -> None:
         )
 
 
-def _text_rows(path: Path) -> int:
-    """About how many lines a text file has, by the length of its first ones."""
+def _about_rows(part: Part, schema: Schema) -> int:
+    """About how many rows a file has: of text by the length of its first lines."""
+    path = part.path
+    if part.rows is not None:
+        return part.rows
     size = path.stat().st_size
+    if format_of(path) not in TEXT:
+        return size // (schema.features * np.dtype(schema.dtype).itemsize)
+    if path.suffix.lower() in PACKED and path.suffix.lower() != ".gz":
+        with open_text(path) as unpacked:
+            text = unpacked.read(TEXT_BYTES)
+        return max(1, text.count(b"\n")) * max(1, PACKED_TO * size // max(1, len(text)))
     with path.open("rb") as raw:
         text = raw.read(TEXT_BYTES)
     taken = len(text)
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         # Not by way of a GzipFile: how far that reads ahead differs between Pythons.
         unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         text = unpacking.decompress(text, TEXT_BYTES)

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.types
 
 from aejax.config import InputError, suggest
+from aejax.data.arrow_types import is_date, is_number, is_text
 from aejax.data.blocks import Block
-from aejax.data.cells import is_date, is_number, is_text, read_cells
+from aejax.data.cells import read_cells
 from aejax.data.offsets import is_wide
 from aejax.data.rows import Selection, cast_rows, labels_to_flags
 from aejax.data.schema import Schema, check_once
@@ -108,7 +109,12 @@ def choose_columns(
     if not mixed and (wrong := {n: types[n] for n in features if not is_numeric(types[n])}):
         advice: Advice = "none" if expected is not None else "mixed"
         raise no_numbers(path, wrong, advice)
-    schema = expected or Schema(shape=(len(features),), names=features, kind="table")
+    schema = expected or Schema(
+        shape=(len(features),),
+        names=features,
+        kind="table",
+        decimal=selection.dialect.decimal or ".",
+    )
     return Layout(
         path=path, features=features, schema=schema, selection=selection, constants=constants
     )

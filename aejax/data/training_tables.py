@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet
 import pyarrow.types as types
 
 from aejax.config import Columns, InputError
-from aejax.data import cells, csv_bad_cells
-from aejax.data.csv_tables import csv_columns, csv_error
-from aejax.data.files import Input
-from aejax.data.rows import UNREADABLE, Selection, unreadable
+from aejax.data import arrow_types as cells
+from aejax.data import files
+from aejax.data.batch_tables import batches_of
+from aejax.data.csv_file import CsvFile, csv_file, text_of_bytes
+from aejax.data.formats import format_of
+from aejax.data.number_text import is_missing, numbers_of_text
+from aejax.data.rows import UNREADABLE, NoRows, Selection, unreadable
 from aejax.data.schema import Schema
-from aejax.data.sources import find_sources, partition_values
+from aejax.data.sniffing import LEAST_SHARE
+from aejax.data.sources import Input, find_sources, partition_values
 from aejax.data.tables import Layout, feature_names, labels_of_batch
 
 BATCH_ROWS, BATCH_VALUES = 1 << 16, 1 << 22
 # What stands for a cell of a column of numbers that holds something else.
 NO_NUMBER = np.inf
-_NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_NULLS = pa.array(pyarrow.csv.ConvertOptions().null_values)
+# Of a table of numbers a column is one where that share of cells are numbers.
+LEAST_NUMBERS = 0.5
 
 
 def row_labels(path: Input) -> frozenset[str]:
     """Columns that pandas wrote as the index of a frame, by its own notes in a Parquet file."""
     first = find_sources(path)[0][0].path
-    if first.suffix.lower() != ".parquet":
+    if format_of(first) != "parquet":
         return frozenset()
     try:
         notes = pyarrow.parquet.read_schema(first).pandas_metadata or {}
@@ -60,15 +62,25 @@ def normal_rows(
     Raises:
         InputError: if a file can't be read, or a column is not there.
     """
-    sources, _ = find_sources(path)
+    sources, many = find_sources(path)
+    empty: NoRows | None = None
+    filled = False
     for source, constants in zip(sources, partition_values(sources), strict=True):
         if not source.path.is_file():
             raise InputError(f"{source.path} does not exist or is no file")
-        if source.path.stat().st_size == 0:
-            raise InputError(f"{source.path} is empty; allowed: at least 1 row")
-        reader = _csv if source.path.name.lower().endswith((".csv", ".csv.gz")) else _parquet
         first = 0
-        for batch in reader(source.path, selection, settings, constants, names):
+        batches = _batches(source.path, selection, settings, constants, names)
+        while True:
+            try:
+                batch = next(batches, None)
+            except NoRows as error:
+                if not many:
+                    raise
+                empty = empty or error
+                break
+            if batch is None:
+                break
+            filled = True
             # The file's own columns come first; a folder's are those that it doesn't have.
             for name, value in constants.items():
                 if name not in batch.schema.names and (names is None or name in names):
@@ -82,6 +94,34 @@ def normal_rows(
             ]
             yield _normal(batch, selection, source.path, first).select(features)
             first += rows
+    if empty is not None and not filled:
+        raise empty
+
+
+def _batches(
+    path: Path,
+    selection: Selection,
+    settings: Columns,
+    constants: Collection[str],
+    names: Sequence[str] | None,
+) -> Generator[pa.RecordBatch]:
+    if path.stat().st_size == 0:
+        raise NoRows(f"{path} is empty; allowed: at least 1 row")
+    match format_of(path):
+        case "csv":
+            yield from _csv(path, selection, settings, constants, names)
+        case "parquet":
+            yield from _parquet(path, selection, settings, constants, names)
+        case kind:
+            there, read = batches_of(path, kind)
+            columns = _chosen(path, list(there.names), selection, constants, names)
+            for batch in read():
+                yield batch.select(columns)
+
+
+def settled(path: Input, selection: Selection) -> Selection:
+    """A selection that says how the numbers of an input's text are written."""
+    return files.settled([source.path for source in find_sources(path)[0]], selection, None)
 
 
 def _normal(batch: pa.RecordBatch, selection: Selection, path: Path, first: int) -> pa.RecordBatch:
@@ -136,76 +176,63 @@ def _csv(
     constants: Collection[str],
     names: Sequence[str] | None,
 ) -> Generator[pa.RecordBatch]:
-    there: list[str] = []
-    numbers = settings.kinds == "numbers"
-    if numbers:
-        selection = dataclasses.replace(selection, bad_cells="null")
+    mixed = settings.kinds == "mixed"
     try:
-        there, found, block_bytes = csv_columns(path, selection)
+        file = csv_file(path, selection)
+        found = file.types(LEAST_SHARE if mixed else LEAST_NUMBERS, codes=mixed)
+        there = list(file.names)
+        types_of = dict(zip(there, found, strict=True))
         columns = _chosen(path, there, selection, constants, names)
+        # As it is written: no digit is lost, and no cell is of a wrong type.
         wanted = {
-            name: pa.string()
-            if name == selection.label_column
-            else _csv_type(dtype, name, settings)
-            for name, dtype in zip(there, found, strict=True)
-            if name in columns
+            name: pa.string() if name == selection.label_column else pa.binary() for name in columns
         }
-        parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        if numbers:
-            parse = csv_bad_cells.parse_options(lambda row: "skip")
-        with pyarrow.csv.open_csv(
-            path,
-            pyarrow.csv.ReadOptions(
-                block_size=block_bytes, column_names=None if selection.header else there
-            ),
-            parse,
-            pyarrow.csv.ConvertOptions(column_types=wanted, include_columns=columns),
-        ) as reader:
+        with file.open(file.convert(wanted, columns), on_broken_row=lambda row: "skip") as reader:
             for batch in reader:
-                yield _cells(batch, dict(zip(there, found, strict=True))) if numbers else batch
+                yield _cells(batch, file, types_of, settings)
     except InputError:
         raise
     except UNREADABLE as error:
-        raise csv_error(path, there, error) from error
+        raise unreadable(path, "CSV", error) from error
 
 
-def _csv_type(dtype: pa.DataType, name: str, settings: Columns) -> pa.DataType:
-    """A type that holds whatever later rows of a column bring."""
-    if settings.kinds == "numbers":
-        # As it is written: no digit is lost, and no cell is of a wrong type.
-        return pa.binary()
-    if name in settings.categories or types.is_null(dtype) or cells.is_text(dtype):
-        return pa.string()
-    return pa.float64() if cells.is_number(dtype) else dtype
-
-
-def _cells(batch: pa.RecordBatch, found: Mapping[str, pa.DataType]) -> pa.RecordBatch:
+def _cells(
+    batch: pa.RecordBatch, file: CsvFile, found: Mapping[str, pa.DataType], settings: Columns
+) -> pa.RecordBatch:
     """Columns that were read as they are written, as what the file's first rows show them to be."""
     read = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if column.type != pa.binary():  # The label's.
             read[name] = column
             continue
-        try:
-            text = column.cast(pa.string())
-        except pa.ArrowInvalid:  # Not UTF-8.
-            text = pa.array([str(cell, "utf-8", "replace") for cell in column.to_pylist()])
-        dtype = found[name]
-        if types.is_null(dtype) or types.is_boolean(dtype) or cells.is_number(dtype):
-            read[name] = _as_numbers(text)
+        text, dtype = text_of_bytes(column), found[name]
+        if name in settings.categories:
+            read[name] = file.tidy(text)
+        elif cells.is_date(dtype) and settings.kinds == "mixed":
+            # What zone they have is seen there, where frames' dates that are text come by, too.
+            read[name] = file.tidy(text)
+        elif cells.is_number(dtype) or types.is_boolean(dtype):
+            read[name] = _as_numbers(text, file, types.is_boolean(dtype))
+        elif types.is_null(dtype):
+            # Nothing in the first rows; the later ones show what it is.
+            numbers = _as_numbers(text, file, False)
+            none = cells.is_number(numbers.type) and pc.any(pc.is_inf(numbers.cast(pa.float64())))
+            read[name] = file.tidy(text) if none and none.as_py() else numbers
         elif cells.is_text(dtype) or types.is_binary(dtype):
-            read[name] = text
+            read[name] = file.tidy(text)
         else:
             read[name] = pa.nulls(len(text), dtype)
     return pa.RecordBatch.from_arrays(list(read.values()), list(read))
 
 
-def _as_numbers(text: pa.Array) -> pa.Array:
-    text = pc.utf8_trim_whitespace(text)
-    text = pc.if_else(pc.is_in(text, _NULLS), None, text)
-    for dtype in (pa.int64(), pa.float64(), pa.bool_()):
+def _as_numbers(text: pa.Array, file: CsvFile, logical: bool) -> pa.Array:
+    """Numbers or booleans, `NO_NUMBER` for a cell that is neither; null where none has a value."""
+    trimmed = pc.utf8_trim_whitespace(text)
+    trimmed = pc.if_else(is_missing(trimmed, file.missing), None, trimmed)
+    if trimmed.null_count == len(trimmed):
+        return pa.nulls(len(trimmed))
+    if logical:
         with contextlib.suppress(pa.ArrowInvalid):
-            return text.cast(dtype)
-    is_number = pc.match_substring_regex(text, _NUMBER)
-    numbers = pc.if_else(is_number, text, None).cast(pa.float64())
-    return pc.if_else(pc.or_(is_number, pc.is_null(text)), numbers, NO_NUMBER)
+            return trimmed.cast(pa.bool_())
+    numbers, wrong = numbers_of_text(trimmed, file.decimal)
+    return pc.if_else(wrong, NO_NUMBER, numbers) if pc.any(wrong).as_py() else numbers

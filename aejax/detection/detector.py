@@ -8,7 +8,7 @@ import hashlib
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ from aejax.detection.memory import BatchLimit
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
 from aejax.detection.reasons import Reason, named_reasons
-from aejax.detection.rows import as_rows, check_finite, check_scores
+from aejax.detection.rows import as_rows, check_finite, check_scores, without_bad
 from aejax.detection.threshold import GroupThresholds, Threshold, fit_threshold
 from aejax.detection.wording import in_words
 from aejax.rules import p_values
@@ -225,7 +225,14 @@ class Detector:
         check_finite(rows, self.schema)
         return rows, members
 
-    def score(self, x: Any, *, groups: Any = None, batch_size: int | None = None) -> np.ndarray:
+    def score(
+        self,
+        x: Any,
+        *,
+        groups: Any = None,
+        batch_size: int | None = None,
+        on_bad_row: Literal["error", "null"] = "error",
+    ) -> np.ndarray:
         """Score rows; larger is more anomalous.
 
         Args:
@@ -235,6 +242,8 @@ class Detector:
             groups: of a detector of groups, each row's, [n], or a column's name. Scores of
                 different groups compare only beside their thresholds.
             batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
+            on_bad_row: "error" refuses rows of which one can't be scored; "null" gives such a row
+                NaN, as files have null there. `bad_rows` says why.
 
         Returns:
             float32 [n]: each row's mean error over its features, in scaled units, unless
@@ -244,10 +253,43 @@ class Detector:
             InputError: if rows don't fit the schema, one holds NaN or infinity, or its group has
                 no network. In a mixed table a missing cell is fine; a row needs one that is there.
         """
+        if on_bad_row != "error":
+            return self._tolerant(x, groups, batch_size, on_bad_row)[0]
         rows, members = self._rows(x, groups)
         (scores,) = self._model.run(steps.compiled_score, rows, batch_size, members)
         check_scores(scores, rows, self.schema, self.config)
         return scores
+
+    def bad_rows(self, x: Any, *, groups: Any = None) -> dict[int, str]:
+        """Why rows can't be scored, by position; empty where all can.
+
+        Args:
+            x: rows, as in `score`.
+            groups: likewise; a group without a network is a reason, too.
+
+        Raises:
+            InputError: if the rows don't fit the schema.
+        """
+        return self._tolerant(x, groups, None, "null")[2]
+
+    def _tolerant(
+        self, x: Any, groups: Any, batch_size: int | None, on_bad_row: str
+    ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
+        """Scores, NaN for rows that have none, positions of groups, and why rows have no score."""
+        if on_bad_row != "null":
+            raise InputError(f"on_bad_row is {on_bad_row!r}; allowed: 'error', 'null'")
+        bad: dict[int, str] = {}
+        x, given = self._with_members(x, groups)
+        rows, _ = as_rows(x, self.schema, bad)
+        members = None
+        if self.groups is not None:
+            members = self.groups.places(given, len(rows))
+            for row in np.flatnonzero(members < 0).tolist():
+                name = str(np.asarray(given)[row])
+                bad.setdefault(row, f"group {self.groups.why_not(name)}")
+            rows = self.less_group_offset(rows, members)
+        scores = self.score_rows(rows, members=members, batch_size=batch_size)
+        return without_bad(scores, rows, self.schema, bad), members, bad
 
     def score_rows(
         self,
@@ -271,13 +313,25 @@ class Detector:
             check_scores(scores, rows, self.schema, self.config)
         return scores
 
-    def predict(self, x: Any, *, groups: Any = None, batch_size: int | None = None) -> np.ndarray:
+    def predict(
+        self,
+        x: Any,
+        *,
+        groups: Any = None,
+        batch_size: int | None = None,
+        on_bad_row: Literal["error", "null"] = "error",
+    ) -> np.ndarray:
         """Which rows are flagged: bool [n], True where the score is above the threshold.
+
+        With `on_bad_row="null"` a masked array, whose mask is where a row has no score.
 
         Raises:
             InputError: as `score` does, and if the detector has no threshold.
         """
         threshold = self._required_threshold()
+        if on_bad_row != "error":
+            scores, members, _ = self._tolerant(x, groups, batch_size, on_bad_row)
+            return np.ma.MaskedArray(threshold.flags(scores, members), np.isnan(scores))
         scores, members = self._scored(x, groups, batch_size)
         return threshold.flags(scores, members)
 

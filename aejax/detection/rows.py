@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -14,10 +15,13 @@ import numpy as np
 from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.disk_rows import DiskRows, Stored
-from aejax.data.frames import named_features, rows_by_name, rows_of_frame
+from aejax.data.frames import check_container, named_features, rows_by_name, rows_of_frame
 from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
+from aejax.data.rows import usable_rows
 from aejax.data.schema import RowKind, Schema
+
+logger = logging.getLogger("aejax")
 
 # Dispatched and not yet read: enough that the device never waits for the host.
 AHEAD = 4
@@ -56,18 +60,21 @@ class Given(NamedTuple):
     alarms: list[str]
 
 
-def as_rows(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
+def as_rows(
+    x: Any, schema: Schema | None, bad: dict[int, str] | None = None
+) -> tuple[np.ndarray, Schema]:
     """Rows as an array of numbers of the schema's shape, less its offset, not yet of its type.
 
     Args:
         x: an array; or a data frame, an Arrow table or stream, a dict of columns, a structured
             array, whose columns are matched to the schema by name.
         schema: of the rows, or None to infer it, but for an offset.
+        bad: takes what is wrong with rows of a mixed table, instead of it being refused.
 
     Raises:
         InputError: naming the shape, type or column that doesn't fit.
     """
-    rows, schema = _numbers(x, schema)
+    rows, schema = _numbers(x, schema, bad)
     return centred(rows, schema), schema
 
 
@@ -103,18 +110,22 @@ def check_kind(columns: Columns, schema: Schema) -> None:
         )
 
 
-def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
+def _numbers(
+    x: Any, schema: Schema | None, bad: dict[int, str] | None = None
+) -> tuple[np.ndarray, Schema]:
     """Rows as they were given, as numbers of the schema's shape, and the schema."""
     if schema is not None and schema.columns is not None:
-        return rows_of_frame(x, schema), schema
+        return rows_of_frame(x, schema, bad), schema
     if type(x) is np.ndarray and x.dtype.names is None:
         # Looking for names takes longer than a row's score.
         rows, names = x, None
     else:
         named = rows_by_name(x, None if schema is None else schema.names)
+        if named is None:
+            check_container(x)
         rows, names = (np.asarray(x), None) if named is None else named
     if rows.dtype.kind not in "biuf":
-        raise InputError(f"rows are {rows.dtype}; allowed: numbers")
+        rows = _of_objects(rows)
     if schema is None:
         schema = infer_schema(rows, names)
     if rows.shape[1:] != schema.shape:
@@ -130,6 +141,17 @@ def _numbers(x: Any, schema: Schema | None) -> tuple[np.ndarray, Schema]:
         if not fits.all():
             raise InputError(f"rows hold {rows[~fits][0]}; allowed: whole numbers of type {wanted}")
     return rows, schema
+
+
+def _of_objects(rows: np.ndarray) -> np.ndarray:
+    """Objects that are all numbers or missing (None, pandas.NA), as float64."""
+    try:
+        if rows.dtype.kind != "O" or any(isinstance(cell, str | bytes) for cell in rows.flat):
+            raise TypeError
+        missing = [cell is None or type(cell).__name__ == "NAType" for cell in rows.flat]
+        return np.where(np.reshape(missing, rows.shape), np.nan, rows).astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"rows are {rows.dtype}; allowed: numbers") from None
 
 
 def _without(schema: Schema) -> str:
@@ -208,6 +230,39 @@ def finite_rows(x: Any, schema: Schema) -> np.ndarray:
     rows, _ = as_rows(x, schema)
     check_finite(rows, schema)
     return rows
+
+
+def without_bad(
+    scores: np.ndarray, rows: np.ndarray, schema: Schema, bad: dict[int, str]
+) -> np.ndarray:
+    """Scores with NaN for rows that can't be scored; the log says how many, and why the first.
+
+    Args:
+        scores: of the rows, float32 [n].
+        rows: [n, ...].
+        schema: of the rows.
+        bad: what is known to be wrong with rows, by position; gets what is found.
+    """
+    flat = rows.reshape(len(rows), -1)
+    usable = usable_rows(flat, schema) & np.isfinite(scores)
+    for row in np.flatnonzero(~usable).tolist():
+        odd = np.isinf(flat[row]) if schema.columns is not None else ~np.isfinite(flat[row])
+        what = f"its score is {scores[row]}"
+        if schema.columns is not None and np.isnan(flat[row]).all():
+            what = "it has no value in any column"
+        elif odd.any():
+            feature = int(np.argmax(odd))
+            what = f"{schema.feature_name(feature)} is {flat[row, feature]}"
+        bad.setdefault(row, what)
+    if bad:
+        first = min(bad)
+        logger.warning(
+            "aejax: %d of %d rows have no score, the first being row %d: %s",
+            *(len(bad), len(rows), first, bad[first]),
+        )
+        scores = scores.copy()
+        scores[list(bad)] = np.nan
+    return scores
 
 
 def check_scores(scores: np.ndarray, rows: np.ndarray, schema: Schema, config: Config) -> None:

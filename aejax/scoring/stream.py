@@ -148,6 +148,7 @@ def score_files(
         "part_rows": part_rows,
         "batch_size": batch_size,
         "header": selection.header,
+        **({"dialect": text} if (text := selection.dialect.to_dict()) else {}),
         "names_files": rows.many,
     }
     if layer is not None:

@@ -85,8 +85,7 @@ def schemas(made: pd.DataFrame, folder: Path, settings: Columns) -> dict[str, Sc
 @pytest.mark.parametrize("settings", [NUMBERS, MIXED], ids=["numbers", "mixed"])
 def test_keys_and_counters_are_no_features(settings: Columns, tmp_path: Path) -> None:
     for where, schema in schemas(frame(KEYS), tmp_path, settings).items():
-        lossy = {"above what floats tell apart"} if (where, settings) == ("csv", MIXED) else set()
-        assert set(KEYS) - set(dict(schema.dropped)) == lossy, where
+        assert set(KEYS) <= set(dict(schema.dropped)), where
         assert schema.names is not None
         assert schema.names[-1] == "load"
         assert all(reason.startswith("whole numbers") for _, reason in schema.dropped)

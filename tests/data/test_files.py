@@ -296,7 +296,7 @@ def test_streaming_holds_a_block_not_the_file(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Pieces that are small beside a small file, as the real ones are beside a real file.
-    monkeypatch.setattr("aejax.data.csv_tables.CSV_BLOCK_BYTES", 1 << 17)
+    monkeypatch.setattr("aejax.data.csv_file.BLOCK_BYTES", 1 << 17)
     monkeypatch.setattr("aejax.data.parquet_tables.BATCH_BYTES", 1 << 18)
     monkeypatch.setattr("aejax.data.arrays.CHUNK_BYTES", 1 << 17)
     rows, features = 40_000, 50

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 import aejax
-from aejax.data import batches, csv_tables, training_rows
+from aejax.data import batches, csv_file, training_rows
 from aejax.detection import calibration
 from aejax.training import validation
 
@@ -46,7 +46,7 @@ def main(path: str, where: str) -> None:
     for module, name in BLOCKS:
         assert hasattr(module, name)
         setattr(module, name, BLOCK_BYTES)
-    csv_tables.CSV_BLOCK_BYTES = CSV_BLOCK_BYTES
+    csv_file.BLOCK_BYTES = CSV_BLOCK_BYTES
     peak, done = 0, threading.Event()
 
     def watch() -> None:

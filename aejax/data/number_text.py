@@ -1,0 +1,101 @@
+"""Numbers as people and spreadsheets write them, from text: 1,234.5  1.234,5  (12)  12-  5 %."""
+
+from __future__ import annotations
+
+import functools
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aejax.config.dialect import MISSING
+
+_NULLS = pa.array(MISSING)
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_INFINITE = r"^(?i)[+-]?inf(inity)?$"
+_CURRENCY = r"^([+-]?)\s*[€$£¥]\s*|\s*[€$£¥]$"
+# What sets groups of three digits apart: the other point, apostrophes, spaces of any width.
+_GROUPS = (",", ".", "'", "\u2019", " ", "\u00a0", "\u2009", "\u202f")
+
+
+def is_missing(text: pa.Array, more: tuple[str, ...] = ()) -> pa.Array:
+    """Which cells of a column of numbers say that there is none: bool [n], of trimmed text."""
+    words = pa.array([*MISSING, *more]) if more else _NULLS
+    return pc.is_in(text, words.cast(text.type))
+
+
+def numbers_of_text(
+    cells: pa.Array, decimal: str = ".", missing: tuple[str, ...] = ()
+) -> tuple[pa.Array, pa.Array]:
+    """Cells as numbers, and which of them are none.
+
+    Args:
+        cells: text.
+        decimal: the decimal point.
+        missing: further words for a missing number.
+
+    Returns:
+        float64 (int64 where all are whole), null where a cell is missing or no number; and bool,
+        true of cells that are there and no number.
+    """
+    text = pc.utf8_trim_whitespace(cells)
+    text = pc.if_else(is_missing(text, missing), pa.scalar(None, text.type), text)
+    if decimal == ".":
+        for dtype in (pa.int64(), pa.float64()):
+            try:
+                return text.cast(dtype), pa.repeat(False, len(text))
+            except pa.ArrowInvalid:
+                continue
+    is_plain = pc.match_substring_regex(text, _NUMBER) if decimal == "." else None
+    if is_plain is not None:
+        odd = pc.fill_null(pc.invert(is_plain), False)
+        plain = pc.replace_with_mask(text, odd, _plain(text.filter(odd), decimal))
+    else:
+        plain = _plain(text, decimal)
+    percent = pc.fill_null(pc.ends_with(plain, "%"), False)
+    plain = pc.replace_substring_regex(plain, r"\s*%$", "")
+    known = pc.or_(
+        pc.match_substring_regex(plain, _NUMBER), pc.match_substring_regex(plain, _INFINITE)
+    )
+    wrong = pc.fill_null(pc.invert(known), False)
+    plain = pc.if_else(known, plain, pa.scalar(None, plain.type))
+    if not pc.any(percent).as_py():
+        try:
+            return plain.cast(pa.int64()), wrong
+        except pa.ArrowInvalid:
+            pass
+    # Arrow's own parser takes no leading plus.
+    values = pc.replace_substring_regex(plain, r"^\+", "").cast(pa.float64())
+    return pc.if_else(percent, pc.divide(values, 100.0), values), wrong
+
+
+def _plain(text: pa.Array, decimal: str) -> pa.Array:
+    """Numbers with a point, a sign in front and nothing between digits; other text as it was."""
+    replace = pc.replace_substring_regex
+    out = replace(text, "[\u2212\u2013]", "-")
+    out = replace(out, _CURRENCY, r"\1")
+    out = replace(out, r"^\(\s*([^-+].*?)\s*\)$", r"-\1")
+    out = replace(out, r"^(\d.*?)\s*([-+])$", r"\2\1")
+    out = replace(out, r"^([-+])\s+", r"\1")
+    for mark in _GROUPS:
+        if mark == decimal:
+            continue
+        grouped = pc.fill_null(pc.match_substring_regex(out, _grouped(mark, decimal)), False)
+        if pc.any(grouped).as_py():
+            out = pc.replace_with_mask(
+                out, grouped, pc.replace_substring(out.filter(grouped), mark, "")
+            )
+    if decimal != ".":
+        # Of these a point is none: 1.5 is not to become 15 or 1,5.
+        point = pc.fill_null(pc.match_substring(out, "."), False)
+        out = pc.if_else(point, pa.scalar("no number", out.type), out)
+        out = pc.if_else(pc.is_null(text), pa.scalar(None, out.type), out)
+        out = pc.replace_substring(out, decimal, ".")
+    return out
+
+
+@functools.cache
+def _grouped(mark: str, decimal: str) -> str:
+    """Groups of three digits; of two before the last, as in India."""
+    m, d = (rf"\{one}" if one in ".'" else one for one in (mark, decimal))
+    m = mark if mark in "'\u2019" else m
+    return rf"^[+-]?\d{{1,3}}({m}\d{{2,3}})*{m}\d{{3}}({d}\d*)?([eE][+-]?\d+)?\s*%?$"
