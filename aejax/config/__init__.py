@@ -23,6 +23,7 @@ from aejax.config.models import (
     Dense,
     Model,
     NetworkSettings,
+    NoiseConditioned,
     SuperResolution,
     Variational,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "InputError",
     "Model",
     "NetworkSettings",
+    "NoiseConditioned",
     "OwnNetwork",
     "Precision",
     "PrecisionSetting",

@@ -1,0 +1,53 @@
+"""The error over levels of noise, of a network that is given the level."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseLevels:
+    """The mean error of a row that is restored from noise, over levels of noise.
+
+    At each of the network's levels, evenly spaced in their logarithms, one noise is added to the
+    row and taken from it, the same for all rows: a score depends on the model and the row only.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("denoise",)
+    words: ClassVar[str] = "how badly {model}, trained on {rows}, restores it from noise"
+
+    def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
+        """Float32 [B]."""
+        module = network.module
+        levels = levels_of(module.lowest, module.highest, module.levels)
+        noise = noise_of(module.levels, x.shape[1:])
+
+        def one(at: tuple[jax.Array, jax.Array]) -> jax.Array:
+            level, noise = at
+            there, back = (
+                error.mean(x, network.call("denoise", variables, x + added, level))
+                for added in (level * noise, -level * noise)
+            )
+            return 0.5 * (there + back)
+
+        # One after the other: side by side, their activations would leave the cache.
+        found = jax.lax.map(one, (jnp.asarray(levels), jnp.asarray(noise)))
+        return jnp.mean(found, axis=0)
+
+
+def levels_of(lowest: float, highest: float, count: int) -> np.ndarray:
+    """The levels that scores are averaged over, float32 [count]."""
+    return np.geomspace(lowest, highest, count).astype(np.float32)
+
+
+def noise_of(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The noise of every level with standard deviation 1, float32 [count, *shape].
+
+    Drawn on the host: it is a constant of the program, so an export needs no random numbers.
+    """
+    return np.random.default_rng(0).standard_normal((count, *shape), dtype=np.float32)
