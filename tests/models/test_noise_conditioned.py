@@ -126,7 +126,7 @@ def test_it_is_saved_exported_and_read_again(tmp_path: Path) -> None:
     assert export_detector(detector, tmp_path / "out")["parity"]["same_batches"] <= 1e-6
     np.save(tmp_path / "rows.npy", x)
     aejax.score_files(detector, tmp_path / "rows.npy", tmp_path / "scores", part_rows=50)
-    of_files = pq.read_table(tmp_path / "scores").sort_by("file_row")["score"].to_numpy()
+    of_files = pq.read_table(tmp_path / "scores")["score"].to_numpy()
     np.testing.assert_allclose(of_files, detector.score(x), rtol=1e-5)
     np.testing.assert_allclose(load_export(tmp_path / "out").score(x), detector.score(x), rtol=1e-5)
 
@@ -170,3 +170,10 @@ def test_what_is_refused() -> None:
         Config(score="noise-levels")
     with pytest.raises(InputError, match=r"Config.model is 'NoiseConditioned'; allowed with col"):
         Config(model=TABLE, columns=aejax.Columns(kinds="mixed"))
+
+
+def test_it_is_exported_for_onnx_runtime(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    detector = aejax.fit(Config(model=TABLE, train=QUICK, score="noise-levels"), rows(120))
+    parity = export_detector(detector, tmp_path / "out", format="onnx")["parity"]
+    assert parity["onnxruntime"] <= 1e-5
