@@ -118,24 +118,25 @@ def tables(seed: int = 0) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Names, rows float32 [n, features] and labels [n], 1 for an anomaly."""
     random = np.random.default_rng(seed)
     all_sources = list(sources())
+    narrow = list(development_narrow.sources())
     for source, normal, others in all_sources:
         for share in SHARES:
             of_this = source.removesuffix("-few") in MADE_FOR and share == MADE_SHARE
             for kind in ("classes", *(KINDS if of_this else ())):
                 name = f"{source}-{kind}-{round(100 * share)}"
                 yield name, *_table(normal, others, kind, share, ROWS, random)
-    narrow = list(development_narrow.sources())
-    for source, normal, others in narrow:
+    both: list[development_narrow.Source] = [*all_sources, *narrow]
+    for source, normal, other in narrow:
         share = MADE_SHARE
-        kinds = KINDS[::3] if others is None else ("classes",)
+        kinds = KINDS[::3] if other is None else ("classes",)
         most = MANY if source in MANY_OF else ROWS
         for kind in kinds:
-            yield f"{source}-{kind}-10", *_table(normal, others, kind, share, most, random)
-    for source, normal, others in (*all_sources, *narrow):
+            yield f"{source}-{kind}-10", *_table(normal, other, kind, share, most, random)
+    for source, normal, other in both:
         for rows in SMALL if source in SMALL_OF else ():
-            kind = "dependency" if others is None else "classes"
+            kind = "dependency" if other is None else "classes"
             most = round(rows / (1 - SMALL_SHARE))
-            yield f"{source}-small-{rows}", *_table(normal, others, kind, SMALL_SHARE, most, random)
+            yield f"{source}-small-{rows}", *_table(normal, other, kind, SMALL_SHARE, most, random)
 
 
 def _table(
