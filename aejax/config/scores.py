@@ -24,7 +24,10 @@ _OF_VARIATIONAL = {
     "negative-elbo": "aejax.row_scores.variational:NegativeElbo",
     "reconstruction-probability": "aejax.row_scores.variational:ReconstructionProbability",
 }
-_OF_NOISE_LEVELS = {"noise-levels": "aejax.row_scores.noise_levels:NoiseLevels"}
+_OF_NOISE_LEVELS = {
+    "noise-levels": "aejax.row_scores.noise_levels:NoiseLevels",
+    "noise-levels-and-neighbours": "aejax.row_scores.noise_levels:NoiseLevelsAndNeighbours",
+}
 _OF_THEIR_NETWORKS = {
     "log-odds": "aejax.row_scores.outputs:LogOdds",
     "distrust": "aejax.row_scores.outputs:Distrust",

@@ -1,4 +1,4 @@
-"""The error over levels of noise, of a network that is given the level."""
+"""The error over levels of noise, of a network that is given the level, and with neighbours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
+
+from aejax.row_scores.neighbours import ErrorAndNeighbours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,21 @@ class NoiseLevels:
             for sign in (1, -1)
         ]
         return sum(errors) / len(errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseLevelsAndNeighbours(ErrorAndNeighbours):
+    """The geometric mean of `NoiseLevels` and the distance from the nearest kept rows."""
+
+    needs: ClassVar[tuple[str, ...]] = NoiseLevels.needs
+    words: ClassVar[str] = (
+        "how badly {model}, trained on {rows}, restores it from noise and how far it lies from "
+        "those rows that are nearest to it"
+    )
+
+    def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
+        """The mean error over levels, float32 [B]."""
+        return NoiseLevels().apply(network, variables, x, error)
 
 
 def levels_of(lowest: float, highest: float, count: int) -> np.ndarray:

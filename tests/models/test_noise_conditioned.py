@@ -152,6 +152,26 @@ def test_ensembles_and_groups_score_as_their_members(tmp_path: Path) -> None:
     )
 
 
+def test_neighbours_join_by_a_geometric_mean(tmp_path: Path) -> None:
+    x = rows(200)
+    train, new = x[:150], x[150:]
+    levels = Config(model=TABLE, train=QUICK, score="noise-levels")
+    both = dataclasses.replace(levels, score="noise-levels-and-neighbours")
+    alone, detector = (aejax.fit(config, train) for config in (levels, both))
+    mean, deviation = train.mean(axis=0, dtype=float), train.std(axis=0, dtype=float)
+    scaled, kept = (new - mean) / deviation, (train - mean) / deviation
+    apart = np.sort(np.square(scaled[:, None] - kept).mean(axis=2), axis=1)[:, :5].mean(axis=1)
+    expected = np.sqrt(np.float64(alone.score(new)) * apart)
+    np.testing.assert_allclose(detector.score(new), expected, rtol=1e-4)
+    detector.save(tmp_path / "saved")
+    np.testing.assert_array_equal(aejax.load(tmp_path / "saved").score(new), detector.score(new))
+    assert export_detector(detector, tmp_path / "out")["parity"]["same_batches"] <= 1e-6
+    keys = np.repeat(["a", "b"], 75)
+    groups = aejax.fit_groups(both, train, keys)
+    of_a = groups.score(new, np.repeat("a", 50))
+    np.testing.assert_allclose(of_a, groups.member("a").score(new), rtol=1e-5)
+
+
 def test_it_learns_the_normal_rows() -> None:
     """Rows on a curve are restored from noise better than rows off it."""
     random = np.random.default_rng(6)
