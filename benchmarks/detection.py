@@ -149,7 +149,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     chosen = given.datasets or list(tables)
     if unknown := set(chosen) - set(tables):
         raise SystemExit(f"--datasets {sorted(unknown)}; allowed: {', '.join(tables)}")
-    protocols = get_args(Protocol) if given.protocol == "both" else (given.protocol,)
+    both: tuple[Protocol, ...] = ("normals", "all")
+    protocols = both if given.protocol == "both" else (given.protocol,)
     limits = {
         "most_train": QUICK_TRAIN if given.quick else MOST_TRAIN,
         "most_test": QUICK_TEST if given.quick else MOST_TEST,
@@ -219,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--data", choices=["adbench", "ecg5000"], default="adbench", help="what on (adbench)")
     add("--folder", type=Path, help="of npz files with X and y ($AEJAX_DATA_DIR/adbench)")
-    add("--protocol", choices=["normals", "all", "both"], default="normals", help="(normals)")
+    add("--protocol", choices=[*get_args(Protocol), "both"], default="normals", help="(normals)")
     add("--seeds", type=options.count, default=5, help="splits, and runs of each detector (5)")
     add("--detectors", nargs="+", choices=list(ENTRIES), default=list(ENTRIES), help="(all)")
     add("--datasets", nargs="+", help="names of sets (all of the folder)")

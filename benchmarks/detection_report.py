@@ -18,6 +18,7 @@ _ABSENT = "-"
 _COLOURS = {"aejax": "#b5485d", "control": "#c9a227", "peer": "#5b6b86"}
 _TITLES = {
     "normals": "Trained on half of the normal rows, tested on the others and all anomalies",
+    "first-half": "Trained on the first half of the normal rows in the file's order",
     "all": "Trained and tested on all rows, without labels",
 }
 

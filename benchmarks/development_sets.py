@@ -11,6 +11,10 @@ from the normal rows as ADBench makes them (Han et al., "ADBench: Anomaly detect
 NeurIPS 2022, section 3.3.1): of a Gaussian mixture with five times the covariance ("local") or the
 mean ("cluster"), uniform over the range ("global"), or with every feature drawn by itself
 ("dependency"). Rows of other classes are 2, 10 or 30 % of a table, made ones 10 %.
+
+Beside these stand tables as small or as narrow as people's own: 2 to 8 features that are whole
+numbers with ties or real measurements (`benchmarks.development_narrow`), tables of yes and no, and
+of many of the sources a few dozen to 300 normal rows.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import numpy as np
 from aejax.data import datasets
 from aejax.data.hdfs import load_hdfs
 from aejax.data.windows import Sequences
-from benchmarks import options
+from benchmarks import development_narrow, options
 
 ROWS = 2000
 SHARES = (0.02, 0.1, 0.3)
@@ -36,6 +40,15 @@ CLASSES = {"mnist": (0, 4), "fashion_mnist": (1, 7)}
 FACTOR = 5.0
 EVENTS = 30
 FEW = 6
+# Normal rows of small tables, the share of anomalies in them, and whose rows they are.
+SMALL, SMALL_SHARE = (60, 150, 300), 0.2
+SMALL_OF = (
+    "mnist-4", "digits", "ecg5000", "hdfs", "fashion_mnist-7-few", "ecg5000-few", "brightness",
+    "digits-measures", "digits-bits", "blocks", "taxi", "letters",
+)  # fmt: skip
+# Of tables with more rows, how many.
+MANY = 20_000
+MANY_OF = ("lines", "machine", "brightness", "blocks", "letters")
 
 
 def sources() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -104,20 +117,51 @@ def made(normal: np.ndarray, kind: str, count: int, random: np.random.Generator)
 def tables(seed: int = 0) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Names, rows float32 [n, features] and labels [n], 1 for an anomaly."""
     random = np.random.default_rng(seed)
-    for source, normal, others in sources():
+    all_sources = list(sources())
+    narrow = list(development_narrow.sources())
+    for source, normal, others in all_sources:
         for share in SHARES:
             of_this = source.removesuffix("-few") in MADE_FOR and share == MADE_SHARE
             for kind in ("classes", *(KINDS if of_this else ())):
-                kept = random.permutation(normal)[: round(ROWS * (1 - share))]
-                count = max(3, round(len(kept) * share / (1 - share)))
-                if kind == "classes":
-                    strange = random.permutation(others)[:count]
-                else:
-                    strange = made(kept, kind, count, random)
-                rows = np.concatenate([kept, strange]).astype(np.float32)
-                labels = np.repeat([0, 1], [len(kept), len(strange)])
-                order = random.permutation(len(rows))
-                yield f"{source}-{kind}-{round(100 * share)}", rows[order], labels[order]
+                name = f"{source}-{kind}-{round(100 * share)}"
+                yield name, *_table(normal, others, kind, share, ROWS, random)
+    both: list[development_narrow.Source] = [*all_sources, *narrow]
+    for source, normal, other in narrow:
+        share = MADE_SHARE
+        kinds = KINDS[::3] if other is None else ("classes",)
+        most = MANY if source in MANY_OF else ROWS
+        for kind in kinds:
+            yield f"{source}-{kind}-10", *_table(normal, other, kind, share, most, random)
+    for source, normal, other in both:
+        for rows in SMALL if source in SMALL_OF else ():
+            kind = "dependency" if other is None else "classes"
+            most = round(rows / (1 - SMALL_SHARE))
+            yield f"{source}-small-{rows}", *_table(normal, other, kind, SMALL_SHARE, most, random)
+
+
+def _table(
+    normal: np.ndarray,
+    others: np.ndarray | None,
+    kind: str,
+    share: float,
+    most: int,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and labels of a table of at most so many rows, with a share of anomalies."""
+    kept = random.permutation(normal)[: round(most * (1 - share))]
+    count = max(3, round(len(kept) * share / (1 - share)))
+    if kind == "classes":
+        assert others is not None
+        strange = random.permutation(others)[:count]
+    else:
+        strange = made(kept, kind, count, random)
+        if np.issubdtype(kept.dtype, np.integer):
+            # A fraction would give them away.
+            strange = np.rint(strange)
+    rows = np.concatenate([kept, strange]).astype(np.float32)
+    labels = np.repeat([0, 1], [len(kept), len(strange)])
+    order = random.permutation(len(rows))
+    return rows[order], labels[order]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,6 +22,7 @@ from aejax.config import (
     Conv,
     Dense,
     InputError,
+    NoiseConditioned,
     Scale,
     SuperResolution,
     Train,
@@ -88,6 +89,7 @@ TRAIN = st.builds(
 OTHERS = (
     st.builds(SuperResolution, levels=st.integers(1, 4), batch_norm=st.booleans())
     | st.builds(Variational, network=DENSE | CONV, likelihood=st.just("normal"))
+    | st.builds(NoiseConditioned, network=DENSE, lowest=numbers(1e-3, 0.5), highest=numbers(0.6, 9))
     | st.builds(Classifier, network=DENSE | CONV, classes=st.integers(2, 1000))
     | st.builds(Context, vocabulary=st.integers(2, 10**6), hidden=WIDTHS | st.just(()))
 )
@@ -204,6 +206,10 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Variational, "latent", bad) for bad in (0, 2.0, None)),
     *((Variational, "samples", bad) for bad in (0, None)),
     *((Variational, "likelihood", bad) for bad in ("gaussian", None)),
+    *((NoiseConditioned, "network", bad) for bad in (None, "dense", Conv())),
+    *((NoiseConditioned, "lowest", bad) for bad in (0, -0.1, None, float("nan"))),
+    *((NoiseConditioned, "highest", bad) for bad in (0.05, 0, None, float("inf"))),
+    *((NoiseConditioned, "levels", bad) for bad in (0, 2.0, None)),
     *((Classifier, "network", bad) for bad in (None, Variational())),
     *((Classifier, "classes", bad) for bad in (1, 2.0, None)),
     *((Context, "vocabulary", bad) for bad in (1, 10.0, None)),

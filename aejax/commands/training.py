@@ -57,8 +57,8 @@ class Training:
     model: Annotated[
         str,
         arg(
-            help="Network: dense, conv, super-resolution, variational, whose settings are flags "
-            "too; or one of your own, package.module:Class."
+            help="Network: dense, conv, super-resolution, variational, noise-conditioned, whose "
+            "settings are flags too; or one of your own, package.module:Class."
         ),
     ] = "dense"
     network: Annotated[Any, arg(name="")] = Dense()

@@ -24,6 +24,7 @@ from aejax.config.models import (
     Dense,
     Model,
     NetworkSettings,
+    NoiseConditioned,
     SuperResolution,
     Variational,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "InputError",
     "Model",
     "NetworkSettings",
+    "NoiseConditioned",
     "OwnNetwork",
     "Precision",
     "PrecisionSetting",

@@ -51,6 +51,10 @@ class Config:
             "reconstruction-probability" (its negative: mean of -log p(row | latent) over
             the posterior's samples; An and Cho, "Variational autoencoder based anomaly
             detection using reconstruction probability", 2015).
+            Of a noise-conditioned model also "noise-levels": the mean error of a row that is
+            restored from noise, over levels of noise, the same noise for all rows; and
+            "noise-levels-and-neighbours": the geometric mean of it and the distance from the
+            nearest training rows, as above.
             Any object that is a `Score` is one, too (docs/extending.md).
         rule: how the first threshold is set, on validation rows where there are any: a built-in
             rule, or any object that is a `Rule`.

@@ -38,11 +38,13 @@ class NetworkSettings:
         likelihood: of a feature given its reconstruction, of models of one.
         numbers: how many whole numbers, from 0 on, its rows are made of; None takes any values.
         generates: whether latent values can be drawn from a prior, and decoded.
+        takes_levels: whether it is given the level of the noise that it removes.
     """
 
     reconstructs: ClassVar[bool] = True
     learns_classes: ClassVar[bool] = False
     generates: ClassVar[bool] = False
+    takes_levels: ClassVar[bool] = False
     dropout = 0.0
     likelihood: str | None = None
 
@@ -269,6 +271,39 @@ class Variational(_AroundNetwork):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NoiseConditioned(_AroundNetwork):
+    """A denoising autoencoder that is given the level of the noise that it is to remove.
+
+    The level is drawn anew for every row of every batch, the score "noise-levels" averages over
+    several (Sattarov et al., "Diffusion-scheduled denoising autoencoders for anomaly detection in
+    tabular data", KDD 2025). Levels are standard deviations in scaled units, so `Scale` should
+    give features a standard deviation near 1. `Train.noise` isn't needed beside it, and
+    `Train.loss` is the squared error.
+
+    Args:
+        network: takes the row with two values of the level after it.
+        lowest: least level; rows are reconstructed as they are at this one.
+        highest: largest level.
+        levels: how many levels "noise-levels" averages over; its cost grows with them.
+    """
+
+    takes_levels: ClassVar[bool] = True
+
+    network: Dense = Dense(hidden=(256, 256), decoder=())
+    lowest: float = 0.05
+    highest: float = 1.0
+    levels: int = 8
+
+    def __post_init__(self) -> None:
+        check(self, "network", "Dense", isinstance(self.network, Dense))
+        positive = is_number(self.lowest) and self.lowest > 0
+        check(self, "lowest", "a number above 0", positive)
+        above = is_number(self.highest) and self.highest > self.lowest
+        check(self, "highest", f"a number above lowest = {self.lowest:g}", above)
+        check(self, "levels", "a whole number, at least 1", is_count(self.levels))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Classifier(_AroundNetwork):
     """A network that names a row's class; trained on labels given as `targets`.
 
@@ -364,12 +399,13 @@ class Context(NetworkSettings):
         return is_count(value) or (type(value) is int and value == 0)
 
 
-Model = Dense | Conv | SuperResolution | Variational | Classifier | Context
+Model = Dense | Conv | SuperResolution | Variational | NoiseConditioned | Classifier | Context
 MODELS: dict[str, type[NetworkSettings]] = {
     "dense": Dense,
     "conv": Conv,
     "super-resolution": SuperResolution,
     "variational": Variational,
+    "noise-conditioned": NoiseConditioned,
     "classifier": Classifier,
     "context": Context,
 }

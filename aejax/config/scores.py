@@ -10,8 +10,9 @@ from aejax.config.own import Own, in_one_line, make_named, text_of
 from aejax.config.registry import Registry
 
 DEFAULT = "error"
-# By what network they are of: any that reconstructs, one that has a posterior, and one that
-# reconstructs nothing and chooses its score itself (`NetworkSettings.own_score`).
+# By what network they are of: any that reconstructs, one that has a posterior, one that is given
+# the noise's level, and one that reconstructs nothing and chooses its score itself
+# (`NetworkSettings.own_score`).
 _OF_AUTOENCODERS = {
     "error": "aejax.row_scores.error:Error",
     "residual-distance": "aejax.row_scores.distances:ResidualDistance",
@@ -23,13 +24,17 @@ _OF_VARIATIONAL = {
     "negative-elbo": "aejax.row_scores.variational:NegativeElbo",
     "reconstruction-probability": "aejax.row_scores.variational:ReconstructionProbability",
 }
+_OF_NOISE_LEVELS = {
+    "noise-levels": "aejax.row_scores.noise_levels:NoiseLevels",
+    "noise-levels-and-neighbours": "aejax.row_scores.noise_levels:NoiseLevelsAndNeighbours",
+}
 _OF_THEIR_NETWORKS = {
     "log-odds": "aejax.row_scores.outputs:LogOdds",
     "distrust": "aejax.row_scores.outputs:Distrust",
     "surprise": "aejax.row_scores.outputs:Surprise",
 }
-SCORES = Registry({**_OF_AUTOENCODERS, **_OF_VARIATIONAL, **_OF_THEIR_NETWORKS})
-CHOICES = (*_OF_AUTOENCODERS, *_OF_VARIATIONAL)
+SCORES = Registry({**_OF_AUTOENCODERS, **_OF_VARIATIONAL, **_OF_NOISE_LEVELS, **_OF_THEIR_NETWORKS})
+CHOICES = (*_OF_AUTOENCODERS, *_OF_VARIATIONAL, *_OF_NOISE_LEVELS)
 ALLOWED = f"{', '.join(map(repr, CHOICES))}, or an object with apply(...)"
 # What `apply` may ask for, by these names.
 KEYWORDS = ("network", "variables", "x", "learnt", "error")
@@ -143,6 +148,8 @@ def checked_score(value: Any, model: Any) -> Any:
             raise InputError(f"Config.score is {shown}; allowed: {ALLOWED}")
         if value in _OF_VARIATIONAL and not model.generates:
             raise InputError(f"Config.score is {shown}; allowed: with a variational model")
+        if value in _OF_NOISE_LEVELS and not model.takes_levels:
+            raise InputError(f"Config.score is {shown}; allowed: with a noise-conditioned model")
     elif not isinstance(value, Own):
         _check_own(value, shown)
     if value != DEFAULT and not model.reconstructs:

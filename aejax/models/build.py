@@ -16,6 +16,7 @@ BUILDERS: dict[type, str] = {
     config.Conv: "aejax.models.conv:network",
     config.SuperResolution: "aejax.models.super_resolution:network",
     config.Variational: "aejax.models.variational:network",
+    config.NoiseConditioned: "aejax.models.noise_conditioned:network",
     config.Classifier: "aejax.models.classifier:network",
     config.Context: "aejax.models.context:network",
     config.OwnNetwork: "aejax.models.own:network",

@@ -67,6 +67,18 @@ ENTRIES: dict[str, Entry] = dict(
         ),
         _entry("dense-neighbours", "dense, error and neighbours", "with_aejax:neighbours", "aejax"),
         _entry(
+            "noisy-neighbours",
+            "one d-128-64-128-d, noise 0.5, error and neighbours",
+            "with_aejax:noisy_neighbours",
+            "aejax",
+        ),
+        _entry(
+            "conditioned",
+            "one d-128-128-d that is given its noise's level, levels and neighbours",
+            "with_aejax:conditioned",
+            "aejax",
+        ),
+        _entry(
             "dense-trimmed",
             "dense, a tenth of each batch not learnt from",
             "with_aejax:trimmed",
@@ -95,6 +107,7 @@ ENTRIES: dict[str, Entry] = dict(
             "aejax",
         ),
         _entry("untrained", "dense as initialised", "with_aejax:untrained", "control"),
+        _entry("nearest", "mean distance from 5 training rows", "with_aejax:nearest", "control"),
         _entry("norm", "the scaled row's mean square", "with_aejax:norm", "control"),
         _entry("pyod-knn", "PyOD KNN", "with_pyod:neighbours", "peer"),
         _entry("pyod-pca", "PyOD PCA", "with_pyod:components", "peer"),

@@ -2,8 +2,10 @@
 
 Two flaws of published protocols are avoided. Small tables are not enlarged by drawing rows
 twice before the split, which puts copies of training rows into the test; and normal rows are
-shuffled before they are halved. Rows that a table itself holds more than once stay in it;
-`Split.repeated` says how many test normals equal a training row, `distinct` drops them.
+shuffled before they are halved. "first-half" halves them in the file's order, as much of the
+literature does: for figures that are laid beside a paper's, not for choosing. Rows that a table
+itself holds more than once stay in it; `Split.repeated` says how many test normals equal a
+training row, `distinct` drops them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 from aejax.config import Scale
 from aejax.core import scaling
 
-Protocol = Literal["normals", "all"]
+Protocol = Literal["normals", "first-half", "all"]
 SCALE = Scale(kind="standard", clip=20.0)
 
 
@@ -55,8 +57,8 @@ class Split:
     """Training rows, and labelled test rows, not scaled yet.
 
     Attributes:
-        protocol: "normals": no test row is a training row; "all": the test rows begin with
-            the training rows, and no detector sees a label.
+        protocol: "normals" and "first-half": no test row is a training row; "all": the test
+            rows begin with the training rows, and no detector sees a label.
         train_rows: positions in the table, int [n].
         test_rows: positions in the table, int [m].
         train: float32 [n, features].
@@ -142,7 +144,8 @@ def split(table: Table, protocol: Protocol, seed: int, *, most_train: int, most_
     Args:
         table: whole.
         protocol: "normals": a random half of the normal rows trains, the other half and all
-            anomalies test; "all": every row trains and is tested.
+            anomalies test; "first-half": those that come first in the file train; "all": every
+            row trains and is tested.
         seed: of the order of rows.
         most_train: of more training rows a random part is taken.
         most_test: of more test rows a random part with the same share of anomalies is taken.
@@ -150,8 +153,11 @@ def split(table: Table, protocol: Protocol, seed: int, *, most_train: int, most_
     random = np.random.default_rng(seed)
     normal = random.permutation(np.flatnonzero(~table.is_anomaly))
     anomalous = random.permutation(np.flatnonzero(table.is_anomaly))
-    if protocol == "normals":
+    if protocol != "all":
         half = len(normal) // 2
+        if protocol == "first-half":
+            last = np.median(normal)
+            normal = np.concatenate([normal[normal < last], normal[normal >= last]])
         train = normal[:half][:most_train]
         test = _shuffled_part(normal[half:], anomalous, most_test, random)
     else:

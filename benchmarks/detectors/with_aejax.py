@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import time
 
+import jax.numpy as jnp
 import numpy as np
 
 from aejax import fit
-from aejax.config import Config, Dense, Train, Variational
+from aejax.config import Config, Dense, NoiseConditioned, Train, Variational
 from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -17,6 +18,7 @@ from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.population import Population, fit_population
 from aejax.estimator import PyODAutoEncoder
 from aejax.models.build import build
+from aejax.row_scores.nearest import nearest_distance
 from benchmarks.detectors.protocol import Scored, Split
 
 STEPS = 1500
@@ -42,6 +44,7 @@ class Form:
         dropout: share of the hidden units that are dropped in training.
         steps: of training, rounded up to whole epochs.
         passes: most epochs; None has none.
+        conditioned: whether it is given the level of its noise, which is drawn (`noise` is none).
         trained: False leaves the parameters as initialised.
     """
 
@@ -55,6 +58,7 @@ class Form:
     dropout: float = 0.0
     steps: int = STEPS
     passes: int | None = None
+    conditioned: bool = False
     trained: bool = True
 
 
@@ -76,7 +80,13 @@ def config(form: Form, split: Split, seed: int, quick: bool) -> Config:
     )
     network = Dense(hidden=form.hidden, decoder=form.decoder, dropout=form.dropout)
     if form.latent is None:
-        return Config(model=network, scale=split.scale, train=train)
+        return Config(
+            model=NoiseConditioned(network=network) if form.conditioned else network,
+            scale=split.scale,
+            train=train,
+            # Those of several are of the networks that other forms have, too (`rescored`).
+            score=form.score if form.members == 1 else "error",
+        )
     return Config(
         model=Variational(network=network, latent=form.latent, likelihood="normal"),
         score="reconstruction-probability",
@@ -145,6 +155,13 @@ def _fresh(config: Config, split: Split) -> Detector:
     )
 
 
+def nearest(split: Split, seed: int, quick: bool = False) -> Scored:
+    """Mean squared distance from the 5 nearest training rows, without any network."""
+    train, test = (jnp.asarray(rows) for rows in split.scaled)
+    found = [nearest_distance(train, test[at : at + 1000]) for at in range(0, len(test), 1000)]
+    return Scored(np.concatenate([np.asarray(part) for part in found]))
+
+
 def norm(split: Split, seed: int, quick: bool = False) -> Scored:
     """The scaled row's mean square: what a network that always answers 0 would score."""
     return Scored(np.mean(np.square(split.scaled[1]), axis=1))
@@ -168,6 +185,20 @@ wide_whitened = functools.partial(
     detect, Form(hidden=(256, 256), decoder=(), noise=0.3, score="residual-distance")
 )
 neighbours = functools.partial(detect, Form(score="error-and-neighbours"))
+noisy_neighbours = functools.partial(
+    detect, Form(members=1, noise=0.5, score="error-and-neighbours")
+)
+conditioned = functools.partial(
+    detect,
+    Form(
+        hidden=(128, 128),
+        decoder=(),
+        noise=0.0,
+        members=1,
+        score="noise-levels-and-neighbours",
+        conditioned=True,
+    ),
+)
 trimmed = functools.partial(detect, Form(trim=0.1))
 # As many passes as PyOD's AutoEncoder takes unless told.
 brief = functools.partial(detect, Form(trim=0.1, passes=10))

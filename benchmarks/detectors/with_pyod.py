@@ -22,7 +22,7 @@ def scores_of(detector: Any, split: Split) -> Scored:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         detector.fit(train)
-        if split.protocol == "normals":
+        if split.protocol != "all":
             return Scored(np.asarray(detector.decision_function(test)))
         # Scores of training rows are the detector's own: a row isn't its own neighbour there.
         rest = test[len(train) :]

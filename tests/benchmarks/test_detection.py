@@ -61,6 +61,18 @@ def test_normal_rows_are_shuffled_and_each_seed_has_its_own_half() -> None:
     assert np.flatnonzero(order).min() < 30
 
 
+@pytest.mark.parametrize("normal", [60, 61])
+def test_the_literatures_split_trains_on_the_first_half_of_the_file(normal: int) -> None:
+    made = table(normal=normal)
+    split = protocol.split(made, "first-half", 0, **LIMITS)
+    np.testing.assert_array_equal(np.sort(split.train_rows), np.arange(30))
+    both = np.concatenate([split.train_rows, split.test_rows])
+    np.testing.assert_array_equal(np.sort(both), np.arange(len(made.x)))
+    some = protocol.split(made, "first-half", 0, most_train=10, most_test=20)
+    assert len(some.train_rows) == 10
+    assert some.train_rows.max() < 30
+
+
 def test_large_tables_are_cut_down_with_their_share_of_anomalies() -> None:
     made = table(normal=900, anomalies=100)
     split = protocol.split(made, "normals", 0, most_train=50, most_test=110)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import development_narrow
 from benchmarks import development_sets as sets
 
 
@@ -65,3 +66,28 @@ def test_tables_hold_the_share_that_they_name(data_dir: Path) -> None:
         # Shuffled: the anomalies are not the last ones.
         assert np.flatnonzero(labels)[0] < len(x) / 2
         np.testing.assert_array_equal(x, same)
+
+
+def test_narrow_tables_are_narrow_and_of_whole_numbers_with_ties(data_dir: Path) -> None:
+    tables = {name: (normal, others) for name, normal, others in development_narrow.sources()}
+    narrow = {name for name, (normal, _) in tables.items() if 2 <= normal.shape[1] <= 8}
+    assert set(tables) - narrow == {"digits-bits", "letters"}
+    assert {tables[name][0].shape[1] for name in narrow} >= {2, 3, 4, 5, 6, 8}
+    assert set(sets.SMALL_OF) - set(tables) <= {name for name, *_ in sets.sources()}
+    assert set(sets.MANY_OF) <= set(tables)
+    for name, (normal, others) in tables.items():
+        assert np.isfinite(normal.astype(float)).all(), name
+        assert others is None or (others.shape[1] == normal.shape[1] and len(others) > 10), name
+        if np.issubdtype(normal.dtype, np.integer):
+            # Ties: values repeat within a column.
+            assert all(len(np.unique(column)) < len(column) / 2 for column in normal.T), name
+    for name in ("digits-bits", "letters"):
+        assert set(np.unique(tables[name][0])) == {0, 1}
+
+
+def test_made_rows_of_whole_numbers_are_whole() -> None:
+    normal = np.random.default_rng(0).integers(0, 9, (120, 3))
+    random = np.random.default_rng(1)
+    rows, labels = sets._table(normal, None, "local", 0.2, 100, random)
+    assert (len(rows), labels.sum()) == (100, 20)
+    np.testing.assert_array_equal(rows, np.rint(rows))

@@ -198,7 +198,7 @@ def test_what_a_name_may_stand_for(arguments: list[str], text: str, folder: Path
         (["networks:"], "--model is 'networks:', which can't be imported"),
         (
             ["denze"],
-            "did you mean 'dense'? allowed: conv, dense, super-resolution, variational, or",
+            "did you mean 'dense'? allowed: conv, dense, noise-conditioned, super-resolution, ",
         ),
         (["networks:number"], "Config.model is 3; allowed: settings of a built-in network, a Flax"),
         (

@@ -190,7 +190,7 @@ def test_counts_are_the_same_whether_keys_were_written_or_read_again(
     if grouped:
         x = rows[list(detector.schema.names or ())].fillna(0).replace(np.inf, 0)
         config = aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
-        scorer: Any = aejax.fit_groups(config, x, rows["kind"].astype(str), column="kind")
+        scorer: Any = aejax.fit(config, x, groups=rows["kind"].astype(str), group_column="kind")
     else:
         scorer = detector
     files = {"parquet": tmp_path / "rows.parquet", "csv": tmp_path / "rows.csv"}

@@ -1,0 +1,65 @@
+"""The error over levels of noise, of a network that is given the level, and with neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from aejax.row_scores.neighbours import ErrorAndNeighbours
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseLevels:
+    """The mean error of a row that is restored from noise, over levels of noise.
+
+    At each of the network's levels, evenly spaced in their logarithms, one noise is added to the
+    row, and then its negative. It is the same for all rows: a score depends on the model and the
+    row only.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("denoise",)
+    words: ClassVar[str] = "how badly {model}, trained on {rows}, restores it from noise"
+
+    def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
+        """Float32 [B]."""
+        module = network.module
+        levels = levels_of(module.lowest, module.highest, module.levels)
+        noise = noise_of(module.levels, x.shape[1:])
+        # One after the other: side by side, their activations would leave the cache.
+        errors = [
+            error.mean(x, network.call("denoise", variables, x + sign * level * each, level))
+            for level, each in zip(levels, noise, strict=True)
+            for sign in (1, -1)
+        ]
+        return sum(errors) / len(errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseLevelsAndNeighbours(ErrorAndNeighbours):
+    """The geometric mean of `NoiseLevels` and the distance from the nearest kept rows."""
+
+    needs: ClassVar[tuple[str, ...]] = NoiseLevels.needs
+    words: ClassVar[str] = (
+        "how badly {model}, trained on {rows}, restores it from noise and how far it lies from "
+        "those rows that are nearest to it"
+    )
+
+    def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
+        """The mean error over levels, float32 [B]."""
+        return NoiseLevels().apply(network, variables, x, error)
+
+
+def levels_of(lowest: float, highest: float, count: int) -> np.ndarray:
+    """The levels that scores are averaged over, float32 [count]."""
+    return np.geomspace(lowest, highest, count).astype(np.float32)
+
+
+def noise_of(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The noise of every level with standard deviation 1, float32 [count, *shape].
+
+    Drawn on the host: it is a constant of the program, so an export needs no random numbers.
+    """
+    return np.random.default_rng(0).standard_normal((count, *shape), dtype=np.float32)
