@@ -68,6 +68,7 @@ class Training:
     watch: Callable[[Detector], Mapping[str, float]] | None
     group_size: int | None
     devices: int | None
+    fingerprint: str | None
 
 
 class Trained(NamedTuple):
@@ -185,7 +186,8 @@ def fit(
         should_stop: asked now and then; True checkpoints and raises `Interrupted`.
         checkpoint_seconds: least time between two checkpoints.
         group_size: networks in one program; None lets their size decide.
-        provenance: more facts to keep with the detector.
+        provenance: more facts to keep with the detector. "data", if given, is what tells these
+            training rows from others; otherwise their bytes are hashed for it.
         devices: how many of this process's devices share each batch, in training and in
             scoring by the detector; None takes all.
 
@@ -221,6 +223,7 @@ def fit(
         watch=watch,
         group_size=group_size,
         devices=devices,
+        fingerprint=(provenance or {}).get("data"),
     )
     alone = {
         "labels": labels,
@@ -339,7 +342,7 @@ def _fit_one(config: Config, given: Rows, how: Training) -> Trained:
     check_rule(config.rule, len(scored), on_disk=isinstance(scored, DiskRows))
     scaled = rows if given.scale is None else stored_rows(given.scale, schema)
     scaler = scaling.fit(config.scale, batches.in_blocks(scaled), scaled.dtype, heads_of(schema))
-    fingerprint = data_fingerprint(rows)
+    fingerprint = how.fingerprint or data_fingerprint(rows)
     model = build(config.model, schema)
     check_frozen(config, model, schema)
 
@@ -430,7 +433,9 @@ def _fit_ensemble(
         group_size=how.group_size,
         devices=how.devices,
         folder=how.folder,
-        data={"rows": data_fingerprint(plan.x), "members": members, **varied},
+        data=None
+        if how.folder is None
+        else {"rows": data_fingerprint(plan.x), "members": members, **varied},
         progress=how.progress,
         should_stop=how.should_stop,
     )
@@ -460,7 +465,7 @@ def _fit_ensemble(
         history=found[kept[0]].history,
         devices=how.devices,
         provenance={
-            "data": data_fingerprint(plan.x[first.training]),
+            "data": how.fingerprint or data_fingerprint(plan.x[first.training]),
             "training_rows": len(first.training),
             "best_epoch": found[kept[0]].best_epoch,
             "seeds": [population[at].config.train.seed for at in kept],
@@ -491,7 +496,7 @@ def _fit_groups(
     plan = plan_groups(config, given.train, groups, least_rows=least_rows, schema=given.schema)
     members, schema = plan.members, plan.schema
     check_frozen(config, build(config.model, schema), schema)
-    fingerprint = data_fingerprint(plan.x)
+    fingerprint = how.fingerprint or data_fingerprint(plan.x)
     found = train_members(
         members,
         plan.x,

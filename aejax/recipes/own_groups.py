@@ -95,7 +95,7 @@ def train_groups_on_file(
         folder=out,
         progress=progress,
         should_stop=should_stop,
-        provenance={"input": path.name, "versions": environment},
+        provenance={"input": path.name, "versions": environment, "data": data["rows"]},
     )
     detector.save(out / "detector")
     seconds["train"] = time.monotonic() - clock

@@ -149,7 +149,11 @@ def run_experiment(
             tensorboard=tensorboard,
             progress=progress,
             should_stop=should_stop,
-            provenance={**story.identity, "versions": environment},
+            provenance={
+                **story.identity,
+                "versions": environment,
+                "data": experiment.fingerprints["train"],
+            },
             watch=None
             if watch is None or ensemble is not None
             else lambda trained: watch(trained, experiment),

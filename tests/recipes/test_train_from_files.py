@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from aejax.cli import main
 from aejax.config import InputError
 from aejax.config.sizes import parse_bytes
+from aejax.data import batches
 from aejax.recipes import own_rows
 
 FLAGS = ["--label-column", "label", "--hidden", "4", "--epochs", "2", "--quiet", "--json"]
@@ -116,3 +118,28 @@ def test_sizes(text: str, expected: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(InputError, match=r"--memory-limit is .*; allowed: bytes, as in"):
         parse_bytes(text, "--memory-limit")
+
+
+@pytest.mark.parametrize("how", [[], ["--ensemble", "2"], ["--group-column", "half"]])
+def test_training_rows_are_hashed_once(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: list[str]
+) -> None:
+    """A run tells its rows from others by a hash, which a detector's training takes over."""
+    if "half" in how:
+        for path in list(rows.glob("*.csv")):
+            frame = pd.read_csv(path).dropna()
+            frame.assign(half=np.arange(len(frame)) % 2).to_csv(tmp_path / path.name, index=False)
+        rows = tmp_path
+    hashed: list[int] = []
+    real = batches.data_fingerprint
+
+    def counting(given: Any) -> str:
+        if len(given.shape) > 1:
+            hashed.append(len(given))
+        return real(given)
+
+    for name in ("detection.fitting", "training.loop", "recipes.recipe", "recipes.own_groups"):
+        module = importlib.import_module(f"aejax.{name}")
+        monkeypatch.setattr(module, "data_fingerprint", counting)
+    assert train(rows, tmp_path / "run", *FLAGS, *how) == 0
+    assert hashed.count(max(hashed)) == 1
