@@ -341,7 +341,7 @@ def test_every_command_that_is_advised_works(
     made.drop(columns=["tags", "parts", "took"]).to_csv(tmp_path / "rows.csv", index=False)
     models = {
         "": "mixed",
-        "--group-column site": "drop",
+        "--group-column site": "mixed",
         "--score residual-distance": "drop",
         "--scale.kind min-max-all": "drop",
     }

@@ -30,18 +30,16 @@ class Export:
     def run(self) -> dict[str, Any]:
         """Export, check, and only then give the folder its name."""
         from aejax.config import InputError
-        from aejax.detection.group_loading import is_groups, load_groups
+        from aejax.detection.loading import load
         from aejax.exporting.export import export
 
         how: dict[str, Any] = {"formats": self.format, "overwrite": self.overwrite}
-        if not is_groups(self.run_folder):
-            if self.group is not None:
-                raise InputError(f"group is {self.group!r}; allowed with one detector: none")
-            return export(self.run_folder, self.out, **how)
-        if self.group is None:
+        if self.group is not None:
+            # What was measured of all groups says nothing of one: no metrics travel along.
+            return export(load(self.run_folder).member(self.group), self.out, **how)
+        detector = load(self.run_folder)
+        if detector.groups is not None:
             raise InputError(
-                f"{self.run_folder} holds detectors of groups; allowed: one of them, by "
-                "--group NAME (in Python, by load_groups and member)"
+                f"{self.run_folder} is a detector of groups; allowed: one of them, by --group NAME"
             )
-        # What was measured of all groups says nothing of one: no metrics travel along.
-        return export(load_groups(self.run_folder).member(self.group), self.out, **how)
+        return export(self.run_folder, self.out, **how)

@@ -90,7 +90,7 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
     written = {"format": FORMAT_VERSION, **described, **names}
     if programs:
         written["sizes"] = {name: len(content) for name, content in programs.items()}
-    indent = 2 if described["members"] <= MOST_INDENTED else None
+    indent = 2 if described.get("members", 1) <= MOST_INDENTED else None
     text = json.dumps(written, indent=indent) + "\n"
     if len(text) > MAX_BYTES:
         raise InputError(

@@ -87,7 +87,7 @@ def plan_alike(
     if isinstance(x_train, DiskRows):
         raise InputError(
             f"several networks were asked for, and the rows take {x_train.nbytes:,} bytes; "
-            "allowed: rows that fit in memory, or a higher memory limit"
+            "allowed: rows that fit in memory, or a higher memory_limit (--memory-limit)"
         )
     given, schema, lost = training_rows(x_train, schema, configs[0].columns)
     stored = [as_stored(given, schema)]
@@ -164,7 +164,7 @@ def plan_groups(
     if isinstance(x, DiskRows):
         raise InputError(
             f"groups are given, and the rows take {x.nbytes:,} bytes; allowed: rows that fit in "
-            "memory, or a higher memory limit"
+            "memory, or a higher memory_limit (--memory-limit)"
         )
     x, groups = without_groups(x, groups)
     offsets = None

@@ -207,6 +207,7 @@ class EstimatorCore(BaseEstimator):
 
     @property
     def _threshold(self) -> float:
-        threshold = self.detector_.threshold_value
+        threshold = self.detector_.threshold
         assert threshold is not None  # `_fit` set it.
-        return threshold
+        (one,) = threshold.each
+        return one.value

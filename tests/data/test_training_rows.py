@@ -216,7 +216,7 @@ def test_lines_are_counted_by_their_length(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "x.csv.gz", "wt") as file:
         file.writelines(lines)
     for name in ("x.csv", "x.csv.gz"):
-        assert spool._text_rows(tmp_path / name) == pytest.approx(200_000, rel=0.15)
+        assert spool._about_rows(tmp_path / name) == pytest.approx(200_000, rel=0.15)
 
 
 def test_a_plain_array_begins_behind_its_header(tmp_path: Path) -> None:

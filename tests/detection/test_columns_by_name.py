@@ -271,7 +271,7 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], Any], str]] = {
     ),
     "lazy frames": (
         lambda frame: pl.from_pandas(frame).lazy(),
-        "rows are a LazyFrame; allowed: a data frame .* \\(collect or compute it\\)",
+        r"rows are a LazyFrame; allowed: a data frame .* as its \.collect\(\) gives",
     ),
     "a single column": (
         lambda frame: frame["low"],

@@ -19,7 +19,6 @@ import aejax
 from aejax import BestF1, Conformal, Contamination, PeaksOverThreshold, Quantile
 from aejax.config import InputError, Rule
 from aejax.detection.detector import Detector
-from aejax.detection.loading import from_parts
 from aejax.detection.threshold import Threshold, fit_threshold
 
 
@@ -120,12 +119,6 @@ def test_a_detector_keeps_thresholds_by_name(detector: Detector, tmp_path: Path)
     np.testing.assert_array_equal(loaded.p_values(rows()), found.use("night").p_values(rows()))
     with pytest.raises(InputError, match=r"threshold is 'nigth'; did you mean 'night'\?"):
         found.use("nigth")
-
-
-def test_a_detector_written_with_one_threshold_is_read(detector: Detector) -> None:
-    described, arrays = detector.to_parts()
-    del described["thresholds"]
-    assert from_parts(described, arrays).thresholds == {}
 
 
 def test_a_detectors_p_values_and_discoveries(detector: Detector) -> None:

@@ -103,7 +103,10 @@ def test_an_ensemble_wants_rows_in_memory(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(rows, tmp_path / "run", *STREAMED, "--ensemble", "3") == 2
-    assert "allowed: rows that fit in memory, or a higher --memory-limit" in capsys.readouterr().err
+    assert (
+        "allowed: rows that fit in memory, or a higher memory_limit (--memory-limit)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
