@@ -92,9 +92,9 @@ def parse(arguments: Sequence[str]) -> Any:
     union: Any = kinds[0]
     for kind in kinds[1:]:
         union = union | kind
-    told = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(printed):
             return tyro.cli(
                 union,
                 prog="aejax",
@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-        raise InputError(_in_one_line(told.getvalue())) from None
+        raise InputError(_in_one_line(printed.getvalue())) from None
 
 
 def _in_one_line(box: str) -> str:
@@ -146,7 +146,7 @@ def _training_for(arguments: Sequence[str]) -> type:
 
 
 def keep_compiled() -> None:
-    """Have JAX keep compiled programs for later processes, unless it was told where.
+    """Have JAX keep compiled programs for later processes, unless they have a place already.
 
     By itself JAX keeps only what took a second to compile. Scoring programs take less,
     and a process that scores a thousand rows would spend most of its time on them.

@@ -29,7 +29,7 @@ PREPARE_SECONDS = 1800.0
 RUN_SECONDS = 900.0
 # Longer than thread pools keep spinning after their last work.
 PAUSE_SECONDS = 0.25
-# How often a process's memory is looked at.
+# How often a process's memory is read.
 PEAK_SECONDS = 0.05
 
 
@@ -210,7 +210,7 @@ def scratch_folder() -> Iterator[Path]:
     """A folder that is gone afterwards, in memory where there is room, so that no disk is timed."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30
-    # A run that is told to stop must not leave its rows in memory, or its workers.
+    # A run that is asked to stop must not leave its rows in memory, or its workers.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with tempfile.TemporaryDirectory(
@@ -246,7 +246,7 @@ def interleave(
         folder: for logs.
         platform: "cpu", "gpu" or "tpu".
         repeats: turns.
-        say: told what happens, one line at a time.
+        say: called with what happens, one line at a time.
 
     Returns:
         One `Measured` for each task, in their order.

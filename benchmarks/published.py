@@ -143,7 +143,7 @@ def difference(
 
 
 def nearest(rates: dict[str, np.ndarray], published: tuple[float, float]) -> str:
-    """Of all runs the one that misses the published pair by least, in words."""
+    """The run that misses the published pair by least, in words."""
     short = np.stack(
         [
             # Published to a hundredth of a percent.

@@ -233,14 +233,14 @@ def as_table(results: dict[str, Any]) -> str:
         peak = file["peak_bytes"]
         held = f"; its memory's peak is {peak['median'] / (1 << 20):.0f} MiB" if peak else ""
         share = file["share"]
-        told = "no share was measured"
+        said = "no share was measured"
         if share:
             low, middle, high = (100 * share[k] for k in ("lowest", "median", "highest"))
-            told = (
+            said = (
                 f"`aejax score` reaches {middle:.0f} % ({low:.0f} to {high:.0f}) of the rate "
                 "that reading and the device's work added up allow"
             )
-        lines.append(f"- {kind}: {file['rows']:,} rows, {file['bytes'] / 1e6:.0f} MB; {told}{held}")
+        lines.append(f"- {kind}: {file['rows']:,} rows, {file['bytes'] / 1e6:.0f} MB; {said}{held}")
     if pyod := results["pyod"]:
         ratio = pyod["aejax_faster_by"]
         lines.append(

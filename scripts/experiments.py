@@ -116,12 +116,12 @@ def main() -> None:
         body += section(name, options.runs / name, pictures)
         content = json.loads((options.runs / name / "metrics.json").read_text(encoding="utf-8"))
         environment = content.get("environment") or environment
-    told = ", ".join(f"{key} {value}" for key, value in environment.items())
+    versions = ", ".join(f"{key} {value}" for key, value in environment.items())
     head = [
         "# The published experiments",
         "",
         "Written by `scripts/experiments.py` from the runs' `metrics.json`; not edited by hand.",
-        f"Environment: {told}.",
+        f"Environment: {versions}.",
         "",
     ]
     if missing:

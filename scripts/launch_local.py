@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int:
             if child.poll() and not code:
                 # A process that a signal ended: as a shell would say it.
                 code = child.returncode if child.returncode > 0 else 128 - child.returncode
-                told = f"launch_local: process {number} of {count} ended with {code}"
-                print(told, file=sys.stderr, flush=True)
+                message = f"launch_local: process {number} of {count} ended with {code}"
+                print(message, file=sys.stderr, flush=True)
                 kill_at = time.monotonic() + grace
         if time.monotonic() >= kill_at:
             pass_on(signal.SIGKILL, None)

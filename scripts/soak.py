@@ -4,7 +4,8 @@
 
 A round draws a configuration, rows and moments of death from its seed. Two folders are trained
 and scored: one without a pause, one whose processes are killed (SIGKILL) at those moments and
-started again until they end. Then parameters, scores and books have to be the same, byte for byte.
+started again until they end. Then parameters, scores and journals have to be the same,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def aejax(*arguments: str) -> subprocess.Popen[bytes]:
 def finish(process: subprocess.Popen[bytes]) -> float:
     """Seconds until a process ends well."""
     started = time.monotonic()
-    _, told = process.communicate(timeout=COMMAND_SECONDS)
+    _, printed = process.communicate(timeout=COMMAND_SECONDS)
     if process.returncode:
-        raise SystemExit(f"exit code {process.returncode}: {told.decode()[-2000:]}")
+        raise SystemExit(f"exit code {process.returncode}: {printed.decode()[-2000:]}")
     return time.monotonic() - started
 
 

@@ -1,4 +1,4 @@
-"""The shell face: a user's whole path in processes of its own, and what bad input gets."""
+"""The command line: a user's whole path in processes of its own, and what bad input gets."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def check_detector(broken: Path, whole: Path) -> None:
     detector = aejax.load(broken)
     size = default_batch_size(detector.schema, detector.config)
     scores = detector.score(rows_of(whole), batch_size=size)
-    # Arrays carry a digest; settings that change a score would be another detector, told
+    # Arrays carry a digest; settings that change a score would be another detector, known
     # apart by its fingerprint.
     if detector.fingerprint == aejax.load(whole / "detector").fingerprint:
         np.testing.assert_array_equal(scores, np.load(whole / "expected.npy", allow_pickle=False))

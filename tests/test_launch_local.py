@@ -22,7 +22,7 @@ def launch(script: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_process_is_told_who_it_is() -> None:
+def test_every_process_knows_which_it_is() -> None:
     done = launch('echo "$AEJAX_PROCESS/$AEJAX_PROCESSES $AEJAX_COORDINATOR"')
     assert done.returncode == 0
     said = [line.split() for line in sorted(done.stdout.splitlines())]

@@ -114,8 +114,8 @@ class Run:
             shown = "" if published is None else f"{published:.4f}"
             lines.append(f"{name:24}{shown:>12}{value:>12.4f}")
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
-        told = result.get("conclusions", [])
-        return "\n".join([*lines, *told, f"({seconds})", f"report: {result['report']}"])
+        conclusions = result.get("conclusions", [])
+        return "\n".join([*lines, *conclusions, f"({seconds})", f"report: {result['report']}"])
 
 
 def _show_seeds(result: dict[str, Any]) -> str:

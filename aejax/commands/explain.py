@@ -65,16 +65,16 @@ class Explain:
             f"{'feature':24}{'found':>{width}}{'expected':>{width}}"
             f"{'error':>12}{'usual error':>14}",
         ]
-        told = "(in scaled units, as the model sees them)"
+        note = "(in scaled units, as the model sees them)"
         for fact, found, expected in facts:
             usual = "" if fact["usual_error"] is None else f"{fact['usual_error']:.4g}"
             if isinstance(fact["found"], str):
-                told = "(errors: of numbers in scaled units, of categories in nats)"
+                note = "(errors: of numbers in scaled units, of categories in nats)"
             lines.append(
                 f"{fact['feature']:24}{found:>{width}}{expected:>{width}}"
                 f"{fact['error']:>12.4g}{usual:>14}"
             )
-        lines.append(told)
+        lines.append(note)
         if "picture" in result:
             lines.append(f"picture: {result['picture']}")
         return "\n".join(lines)

@@ -21,9 +21,7 @@ class Export:
         tuple[Literal["stablehlo", "onnx"], ...],
         arg(help="For JAX on CPU, GPU and TPU; or for ONNX runtimes, threshold inside; or both."),
     ] = ("stablehlo",)
-    group: Annotated[
-        str | None, arg(help="With detectors of groups: the group whose detector to export.")
-    ] = None
+    group: Annotated[str | None, arg(help="Of a detector of groups: the group to export.")] = None
     overwrite: Annotated[bool, arg(help="Replace the export that the folder holds.")] = False
     json: Json = False
 
@@ -34,12 +32,10 @@ class Export:
         from aejax.exporting.export import export
 
         how: dict[str, Any] = {"formats": self.format, "overwrite": self.overwrite}
-        if self.group is not None:
-            # What was measured of all groups says nothing of one: no metrics travel along.
-            return export(load(self.run_folder).member(self.group), self.out, **how)
+        if self.group is None:
+            return export(self.run_folder, self.out, **how)
         detector = load(self.run_folder)
-        if detector.groups is not None:
-            raise InputError(
-                f"{self.run_folder} is a detector of groups; allowed: one of them, by --group NAME"
-            )
-        return export(self.run_folder, self.out, **how)
+        if detector.groups is None:
+            raise InputError(f"group is {self.group!r}; allowed with one detector: none")
+        # What was measured of all groups says nothing of one: no metrics travel along.
+        return export(detector.member(self.group), self.out, **how)

@@ -218,16 +218,16 @@ def _added_shown(result: dict[str, Any]) -> list[str]:
 
 def _counted(one: dict[str, Any]) -> str:
     """Rows, flags and drift of a file or a run, in words."""
-    told = f"{one['rows']:,} rows"
+    text = f"{one['rows']:,} rows"
     if "files" in one:
-        told += f" of {one['files']:,} file{'s' if one['files'] > 1 else ''}"
+        text += f" of {one['files']:,} file{'s' if one['files'] > 1 else ''}"
     if one["flagged_rate"] is not None:
-        told += f", {one['flagged']:,} flagged ({one['flagged_rate']:.1%})"
+        text += f", {one['flagged']:,} flagged ({one['flagged_rate']:.1%})"
     if (index := one.get("population_stability")) is not None:
-        told += f", population stability index {index:.2f}"
+        text += f", population stability index {index:.2f}"
     if one.get("drifted") or one.get("alarms"):
-        told += ", drifted"
-    return told
+        text += ", drifted"
+    return text
 
 
 def _groups_shown(name: str, value: Any) -> list[str]:

@@ -29,7 +29,7 @@ class Columns:
             rows of all twelve.
         embedding: width of the learned vector that stands for a category in the model's input;
             0 gives every category an input of its own (one-hot).
-        indicator: whether the model is told which cells are missing, of columns that miss any
+        indicator: whether the model sees which cells are missing, of columns that miss any
             in training. Without it a missing cell looks like an average one.
         keep: columns, or parts of dates as "when.month", that are features although they would
             be left out: because they never change, identify rows (whole numbers that count up or

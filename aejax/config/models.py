@@ -78,15 +78,15 @@ class _AroundNetwork(NetworkSettings):
 
     @property
     def dropout(self) -> float:  # type: ignore[override]
-        """Of the inner network."""
+        """The inner network's rate."""
         return self.network.dropout
 
     def widest(self, features: int) -> int:
-        """Of the inner network."""
+        """Values of the inner network's widest layer."""
         return self.network.widest(features)
 
     def batch_values(self, widest: int) -> int:
-        """Of the inner network."""
+        """The inner network's values of a batch."""
         return self.network.batch_values(widest)
 
     def without_dropout(self) -> NetworkSettings:
@@ -133,7 +133,7 @@ class Dense(NetworkSettings):
         return len(self.hidden)
 
     def widest(self, features: int) -> int:
-        """Of its hidden layers, or the row."""
+        """Units of the widest hidden layer, or values of the row."""
         return max(features, *self.hidden, *(self.decoder or ()))
 
     def batch_values(self, widest: int) -> int:
@@ -183,7 +183,7 @@ class Conv(NetworkSettings):
         return len(self.channels)
 
     def widest(self, features: int) -> int:
-        """Of its layers at full size."""
+        """Values of the widest layer at full size."""
         return features * max(self.channels)
 
     def batch_values(self, widest: int) -> int:
@@ -225,7 +225,7 @@ class SuperResolution(NetworkSettings):
         check(self, "kernel", "an odd whole number, at least 1", odd)
 
     def widest(self, features: int) -> int:
-        """Of its layers at full size."""
+        """Values of the widest layer at full size."""
         return features * self.channels
 
     def batch_values(self, widest: int) -> int:
@@ -391,7 +391,7 @@ class Context(NetworkSettings):
         return self.vocabulary
 
     def widest(self, features: int) -> int:
-        """Of its tables and layers."""
+        """The largest of the vocabulary, the context and the layers."""
         return max(self.vocabulary, 2 * self.window * self.width, *self.hidden, 1)
 
     def _is_whole(self, name: str) -> bool:

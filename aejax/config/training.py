@@ -26,7 +26,7 @@ class Scale:
             to 0 and the distance between its quartiles to 1.349, as it is of normal values
             with standard deviation 1: a few wild values don't move it); "quantile" (each
             feature to its rank among the training rows, spread evenly with mean 0 and
-            standard deviation 1; beyond the training rows nothing is told apart).
+            standard deviation 1; all that lies beyond the training rows has one value).
         clip: largest absolute value after scaling, or None; bounds what one wild cell can do.
     """
 

@@ -38,7 +38,7 @@ Settings = TypeVar("Settings")
 
 
 def to_dict(settings: Any, *, keep_own: bool = False) -> dict[str, Any]:
-    """Settings as a JSON-ready dict; a choice among classes is told apart by its "kind_name".
+    """Settings as a JSON-ready dict; a class among several is named by its "kind_name".
 
     Args:
         settings: a configuration, or a part of one.

@@ -58,7 +58,7 @@ class Scorer:
 
     @property
     def heads(self) -> tuple[Head, ...] | None:
-        """Of the columns of a mixed table; None for other rows."""
+        """The heads of the columns of a mixed table; None for other rows."""
         return self.model.heads
 
 

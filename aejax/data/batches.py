@@ -93,7 +93,7 @@ def epoch_order(
     """Which rows make each batch of an epoch: every row once, shuffled.
 
     The last batch is filled up with rows of its own, as ~position (so -1 is padding, too): they
-    are masked, and a network that isn't told of the mask sees no rows but the batch's.
+    are masked, and a network that doesn't take the mask sees no rows but the batch's.
 
     Args:
         rows: how many.

@@ -10,7 +10,7 @@ all different can't be chance:
 - They rise (or fall) from row to row. Any n values come in this order by chance once in n! times.
 
 Fractions are measurements, whatever their order: of those that rise from row to row, as of whole
-numbers that do and repeat, a person is asked. Below `LEAST_ROWS` rows only names are looked at: a
+numbers that do and repeat, a person is asked. Below `LEAST_ROWS` rows only names count: a
 short table may be sorted, or list the steps of a trial.
 """
 
@@ -43,7 +43,7 @@ ORDERED = 0.99
 LEAST_RISES = 20
 ONE_WAY = "changes in one direction, as times and counters do: later rows lie beyond it"
 # Of an array, whose order shows whether a feature is worth a second look.
-HEAD_ROWS, LOOKED_AT_ROWS = 1 << 10, 1 << 16
+HEAD_ROWS, EXAMINED_ROWS = 1 << 10, 1 << 16
 NAMED_AT_MOST = 3
 # Values of a column that are remembered to find repeats among.
 MOST_REMEMBERED = 1 << 20
@@ -186,7 +186,7 @@ def check_array(x: Stored) -> None:
     A warning names features that look like keys, counters or times.
 
     Args:
-        x: rows in their order; those of more than one axis are no table, and not looked at.
+        x: rows in their order; those of more than one axis are no table, and pass.
 
     Raises:
         InputError: if all rows are the same: they teach nothing.
@@ -199,7 +199,7 @@ def check_array(x: Stored) -> None:
             f"all {len(x)} training rows are the same, feature[0] is {first[0, 0]:g} in all of "
             "them; allowed: at least 1 feature that varies"
         )
-    if found := counting(x[:LOOKED_AT_ROWS]):
+    if found := counting(x[:EXAMINED_ROWS]):
         few = [f"feature[{at}] ({why})" for at, why in found.items()][:NAMED_AT_MOST]
         more = f" and {len(found) - len(few)} more" if len(found) > len(few) else ""
         said = "; ".join(few) + more

@@ -43,7 +43,7 @@ class Column:
             position here; their number stands for every other value.
         rare: how many further values training rows had, that were too many to keep.
         embedding: width of the vector that stands for a category; 0 for one-hot.
-        indicator: whether the model is told that a cell is missing.
+        indicator: whether the model sees that a cell is missing.
     """
 
     name: str

@@ -60,7 +60,7 @@ class DiskRows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values that are given."""
+        """The dtype of the values that are given."""
         return np.dtype(self.schema.device_dtype if self.less_offset else self.schema.dtype)
 
     @property

@@ -124,7 +124,7 @@ class Rows:
 def open_rows(
     path: Input, selection: Selection | None = None, expected: Schema | None = None
 ) -> Rows:
-    """Open files of rows; the format is told by the suffix.
+    """Open files of rows; the suffix names the format.
 
     Args:
         path: a file (.npy, .npz, .csv, .tsv, .txt, .jsonl, .parquet, .feather, .arrow,
@@ -219,7 +219,7 @@ def schema_with_offset(
 ) -> Schema | None:
     """The schema of rows to train on, where the first ones need an offset; else the expected one.
 
-    Of files whose numbers fit float32 no row is looked at.
+    Files whose numbers fit float32 are not read for it.
 
     Args:
         path: as in `open_rows`.

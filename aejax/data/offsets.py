@@ -33,7 +33,7 @@ LEAST_HELD = 0.75
 ROUNDING = 2.0**-36
 # The quartiles of a normal variable with standard deviation 1 lie so far apart.
 QUARTILES_APART = 1.3489795
-# Rows looked at, and values of wide ones; more where a column has no value in them.
+# Rows examined, and values of wide ones; more where a column has no value in them.
 HEAD_ROWS, HEAD_VALUES, LEAST_ROWS = 1 << 10, 1 << 18, 1 << 6
 # Rows of each of many groups that decide.
 GROUP_ROWS = 1 << 7
@@ -99,7 +99,7 @@ def with_offset(schema: Schema, blocks: Iterable[np.ndarray]) -> tuple[Schema, l
 
     Args:
         schema: of the rows; one that has an offset keeps it.
-        blocks: rows as they are given, [n, ...] each, of which only the first are looked at:
+        blocks: rows as they are given, [n, ...] each, of which only the first are read:
             until every feature had a value.
 
     Returns:

@@ -233,7 +233,7 @@ def finite_rows(x: np.ndarray) -> np.ndarray:
     if x.dtype.kind != "f":
         return np.ones(len(x), bool)
     flat = x.reshape(len(x), -1)
-    # One sum a row finds almost every good row; the others are looked at value by value.
+    # One sum a row finds almost every good row; the others are checked value by value.
     with np.errstate(over="ignore", invalid="ignore"):
         finite: np.ndarray = np.isfinite(np.einsum("nf->n", flat))
     doubtful = np.flatnonzero(~finite)
@@ -277,8 +277,8 @@ def fingerprint(path: Path, *, one_of_many: bool = False) -> str:
     """SHA-256 of a file's size and content, as hex digits.
 
     A file of at most 256 MiB is hashed whole. Of a larger one, 64 pieces of 1 MiB are hashed,
-    evenly spread from its first byte to its last: a replaced, longer or shorter file is told
-    apart at once, an edit of the same length between two pieces is not.
+    evenly spread from its first byte to its last: a replaced, longer or shorter file is
+    noticed at once, an edit of the same length between two pieces is not.
 
     Args:
         path: the file.

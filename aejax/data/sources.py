@@ -52,7 +52,7 @@ def find_sources(inputs: Input) -> tuple[list[Source], bool]:
             raise InputError("input names 0 files; allowed: at least 1")
         names = [source.name for source in found]
         if len(set(names)) < len(names):
-            # The same name in two folders: told apart by the whole path.
+            # The same name in two folders: the whole paths differ.
             found = [dataclasses.replace(one, name=one.path.as_posix()) for one in found]
         if len({source.path for source in found}) < len(found):
             twice = next(one.path for one in found if [s.path for s in found].count(one.path) > 1)

@@ -76,7 +76,7 @@ def read_training(
     Raises:
         InputError: if the files can't be read or hold no usable row, a label is not allowed,
             or the disk has too little room; found out before anything is copied where the
-            number of rows is known or can be told from the length of lines.
+            number of rows is known or can be estimated from the length of lines.
     """
     selection = dataclasses.replace(
         selection or Selection(), bad_cells="error" if on_bad_row == "error" else "null"
@@ -181,8 +181,8 @@ class _Sink:
                 schema=schema,
                 left_out=left_out,
             )
-        told = None if left_out is None else dataclasses.asdict(left_out)
-        self.writer.commit({"identity": identity(), "left_out": told})
+        described = None if left_out is None else dataclasses.asdict(left_out)
+        self.writer.commit({"identity": identity(), "left_out": described})
         found = _reopened(self.folder, schema, identity())
         assert found is not None
         return found

@@ -37,7 +37,7 @@ def ask_and_tell(
         seed: of the proposals, and of every configuration's training.
         judge: gives trials back with their folds, or with a problem.
         maximise: whether a larger objective is better.
-        batch: trials that are asked for, trained and told together.
+        batch: trials that are asked for, trained and reported together.
 
     Raises:
         InputError: if Optuna isn't installed, or no proposal is allowed.

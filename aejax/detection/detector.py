@@ -729,7 +729,7 @@ class Detector:
     def with_alarms(
         self, alarms: Mapping[int, Sequence[Alarm]], kinds: Collection[str]
     ) -> Detector:
-        """The same detector of groups with other alarms of some kinds, told and kept.
+        """The same detector of groups with other alarms of some kinds, logged and kept.
 
         Args:
             alarms: by a group's position; groups that aren't named keep theirs.

@@ -12,10 +12,10 @@ from aejax.detection.drift import BINS, LEAST_ROWS_FOR_DRIFT, least_drift, popul
 
 # Wider rows have no single feature that a person would look at.
 MOST_FEATURES = 1024
-# Rows of a block that are looked at: all of them would take longer than scoring them.
+# Rows of a block that are counted: all of them would take longer than scoring them.
 ROWS_OF_A_BLOCK = 1 << 9
 SHOWN = 10
-# Normal rows that are looked at.
+# Normal rows that are counted.
 MOST_ROWS = 1 << 12
 
 
@@ -70,7 +70,7 @@ def feature_stability(
 
     Args:
         usual: of normal rows.
-        counts: of the rows that were looked at, int64 [10, features].
+        counts: of the rows that were counted, int64 [10, features].
         schema: names the features.
         calibrated: how many normal rows there were, about.
 

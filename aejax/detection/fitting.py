@@ -78,7 +78,7 @@ class Trained(NamedTuple):
         detector: without a threshold.
         calibrating: rows.
         members: positions of their groups, where there are any.
-        alarms: what is wrong with rows or training, in sentences that weren't told yet.
+        alarms: what is wrong with rows or training, in sentences that weren't logged yet.
     """
 
     detector: Detector

@@ -85,7 +85,7 @@ class Groups:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Of the groups that have a network."""
+        """The names of the groups that have a network."""
         return tuple(group.name for group in self.each)
 
     @functools.cached_property

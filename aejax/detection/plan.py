@@ -48,15 +48,15 @@ class Plan:
     lost: list[str] = dataclasses.field(default_factory=list)
 
     def normal(self, at: Sequence[int]) -> list[Picked]:
-        """Of some networks the rows that thresholds are set on."""
+        """The rows that the thresholds of some networks are set on."""
         return [Picked(self.x, self.calibrating[number]) for number in at]
 
     def trained_on(self, at: Sequence[int]) -> list[Picked]:
-        """Of some networks their training rows."""
+        """The training rows of some networks."""
         return [Picked(self.x, self.members[number].training) for number in at]
 
     def scaled(self, at: Sequence[int]) -> list[Picked]:
-        """Of some networks the rows that their scalers are fitted on."""
+        """The rows that the scalers of some networks are fitted on."""
         return [Picked(self.x, scaled_rows(self.members[number])) for number in at]
 
 

@@ -121,7 +121,7 @@ class GroupThresholds:
 
     @functools.cached_property
     def deciles(self) -> Floats:
-        """Of the scores that each was set on, float64 [groups, 9]; NaN where unknown."""
+        """Deciles of the scores that each was set on, float64 [groups, 9]; NaN where unknown."""
         unknown = (np.nan,) * 9
         return np.array([threshold.deciles or unknown for threshold in self.each])
 

@@ -104,7 +104,7 @@ class EstimatorCore(BaseEstimator):
         return schema_of_arrays(x, tuple(map(str, self.feature_names_in_)), self._columns)
 
     def _features(self, x: Any, schema: Schema | None = None) -> Any:
-        """Of validated rows the columns that are features."""
+        """Validated rows with the columns that are features only."""
         if self._mixed:
             return x
         schema = schema or self.detector_.schema

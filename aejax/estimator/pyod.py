@@ -154,7 +154,7 @@ class PyODAutoEncoder(EstimatorCore):
 
     @property
     def _share(self) -> float:
-        """Of the training rows that are taken to be anomalies."""
+        """The share of the training rows that are taken to be anomalies."""
         return self.contamination if self.rule is None else float(self.labels_.mean())
 
     def _flagged(self, scores: Floats) -> Whole:

@@ -83,6 +83,11 @@ def export(
     if not isinstance(detector, Detector):
         source = Path(detector)
         detector, metrics = load(source), read_metrics(source) if metrics is None else metrics
+    if detector.groups is not None:
+        raise InputError(
+            f"the detector has {len(detector.groups)} groups; allowed: one of them, as "
+            "detector.member(NAME) or --group NAME"
+        )
     out = Path(folder)
     with new_folder(out, overwrite=overwrite) as aside:
         found = _write(detector, aside, wanted)

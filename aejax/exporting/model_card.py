@@ -111,9 +111,9 @@ def training_data(schema: Schema, provenance: Mapping[str, Any]) -> str:
         ("SHA-256 of the rows", provenance.get("data")),
         ("a row", f"{schema.kind}, {schema.dtype}{list(schema.shape)}"),
     ]
-    for name, told in (("recipe", "recipe"), ("input", "file"), ("group", "group")):
+    for name, label in (("recipe", "recipe"), ("input", "file"), ("group", "group")):
         if name in provenance:
-            lines.append((told, provenance[name]))
+            lines.append((label, provenance[name]))
     if schema.names is not None:
         names = ", ".join(schema.names[:MOST_NAMES])
         more = len(schema.names) - MOST_NAMES
@@ -148,11 +148,11 @@ def _quality(detector: Detector, metrics: Mapping[str, Any]) -> str:
     if not measured and not judged:
         return "## Measured quality\n\nNot measured: no metrics came with the model."
     lines: list[tuple[str, Any]] = []
-    for name, told in (("rows", "rows judged"), ("anomalies", "of them anomalies")):
+    for name, label in (("rows", "rows judged"), ("anomalies", "of them anomalies")):
         if judged.get(name) is not None:
-            lines.append((told, f"{judged[name]:,}"))
-    for name, told in (("auroc", "AUROC"), ("average_precision", "average precision")):
-        lines += _interval(judged.get(name), told)
+            lines.append((label, f"{judged[name]:,}"))
+    for name, label in (("auroc", "AUROC"), ("average_precision", "average precision")):
+        lines += _interval(judged.get(name), label)
     decided = judged.get("anomaly_positive")
     if isinstance(decided, Mapping):
         lines += [
@@ -164,10 +164,10 @@ def _quality(detector: Detector, metrics: Mapping[str, Any]) -> str:
     published = metrics.get("published") or {}
     for name, value in measured.items():
         if name not in known:
-            told = f"{_number(value)}"
+            label = f"{_number(value)}"
             if published.get(name) is not None:
-                told += f" (published: {_number(published[name])})"
-            lines.append((name, told))
+                label += f" (published: {_number(published[name])})"
+            lines.append((name, label))
     level = (judged.get("intervals") or {}).get("level")
     note = judged.get("note")
     text = f"## Measured quality\n\n{facts_table(lines)}"
@@ -179,13 +179,13 @@ def _quality(detector: Detector, metrics: Mapping[str, Any]) -> str:
     return text + (f"\n\n{_text(note)}." if note else "")
 
 
-def _interval(value: Any, told: str) -> list[tuple[str, str]]:
+def _interval(value: Any, label: str) -> list[tuple[str, str]]:
     if not isinstance(value, Mapping) or value.get("value") is None:
         return []
     shown = _number(value["value"])
     if value.get("low") is not None and value.get("high") is not None:
         shown += f" [{_number(value['low'])}, {_number(value['high'])}]"
-    return [(told, shown)]
+    return [(label, shown)]
 
 
 def _thresholds(detector: Detector) -> str:

@@ -18,7 +18,7 @@ from aejax.config import InputError, Precision
 
 CompilerOptions = dict[str, bool | int | float | str]
 
-# XLA's CPU backend gives products to YNNPACK. In bfloat16 that is its road to AMX and three
+# XLA's CPU backend gives products to YNNPACK. In bfloat16 that is its way to AMX and three
 # times Eigen's speed; in float32 Eigen takes half the time for 512x128 by 128x128 and
 # 7 to 25 % less for whole models (benchmarks/README.md). Reductions stay with YNNPACK.
 _FLOAT32_ON_CPU: CompilerOptions = {

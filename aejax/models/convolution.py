@@ -27,7 +27,7 @@ def product(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
     """Matrix product of inputs rounded to `precision`, accumulated in float32."""
     stored, exactly = inputs_of(precision)
     # The accumulation type is asked for by name: a product from bfloat16 to bfloat16
-    # takes a slow road on a CPU.
+    # is slow on a CPU.
     return jnp.dot(
         x.astype(stored), y.astype(stored), precision=exactly, preferred_element_type=jnp.float32
     )

@@ -64,9 +64,9 @@ class MixedAutoencoder(nn.Module):
         """What the network sees of rows: [B, inputs]; a missing cell is 0 in all its inputs."""
         present = ~jnp.isnan(x)
         parts = [self._inputs_of(run, x, present) for run in runs_of(self.heads)]
-        told = [position for position, head in enumerate(self.heads) if head.indicator]
-        if told:
-            parts.append(jnp.where(present[:, np.array(told)], 0.0, 1.0))
+        indicated = [position for position, head in enumerate(self.heads) if head.indicator]
+        if indicated:
+            parts.append(jnp.where(present[:, np.array(indicated)], 0.0, 1.0))
         return jnp.concatenate(parts, axis=1)
 
     def _inputs_of(self, run: Run, x: jax.Array, present: jax.Array) -> jax.Array:

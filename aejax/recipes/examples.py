@@ -39,15 +39,17 @@ def examples(
 
 
 def reasons(detector: Detector, experiment: Experiment, rows: np.ndarray) -> dict[int, str]:
-    """Of some rows in words which features make up their scores."""
+    """The features that make up some rows' scores, in words, by row."""
     if not detector.scorer.reconstructs or not len(rows):
         return {}
     top = min(3, detector.schema.features)
     named = detector.explain(experiment.x_test[rows], top=top)
-    return {int(row): ", ".join(map(_told, found)) for row, found in zip(rows, named, strict=True)}
+    return {
+        int(row): ", ".join(map(_in_words, each)) for row, each in zip(rows, named, strict=True)
+    }
 
 
-def _told(reason: Reason) -> str:
+def _in_words(reason: Reason) -> str:
     if reason.found is None:
         return f"{reason.feature} (error {reason.error:.3g})"
     return f"{reason.feature} (expected {reason.expected}, found {reason.found})"

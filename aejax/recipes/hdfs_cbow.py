@@ -7,7 +7,7 @@ further normal ones and 16,838 abnormal ones to tell apart. The model: continuou
 words (Mikolov et al., "Efficient estimation of word representations in vector space",
 2013), which predicts an event from those around it. Nothing is published for this split. A
 count model with back-off is measured beside it, and what remembering the training sequences
-gives: 2,993 of the further normal blocks occur in training; the other 373 are looked at apart.
+gives: 2,993 of the further normal blocks occur in training; the other 373 are measured apart.
 
 Blocks get a mark before their first event and one after their last, so that a block that
 breaks off is surprising. The first block of each event is learned from once more with that

@@ -53,7 +53,7 @@ def candidate_table(candidates: Sequence[Mapping[str, Any]], losses: Sequence[fl
 
 
 def fault_table(faults: Mapping[str, Mapping[str, float]]) -> Table:
-    """How well faults are told, by how a block's score is made."""
+    """How well faults are detected, by how a block's score is made."""
     ways = tuple(next(iter(faults.values())))
     mean = {way: float(np.mean([f[way] for f in faults.values()])) for way in ways}
     return Table(
@@ -145,6 +145,6 @@ def drawing(
     return (
         "Scores of the test blocks",
         "Cumulative shares. The further right the abnormal blocks' curve rises, the better they "
-        "are told apart.",
+        "are separated.",
         figure,
     )

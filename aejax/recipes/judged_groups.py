@@ -81,8 +81,8 @@ def write_table(detector: Detector, judged: Judged, path: Path) -> None:
     seen_of = zip(groups.each, thresholds.values.tolist(), judged.flagged.tolist(), strict=True)
     for group, threshold, flagged in seen_of:
         facts = (group.rows, threshold, group.best_epoch, group.loss)
-        told = ". ".join(alarm.text for alarm in group.alarms) or None
-        seen = (flagged, judged.areas.get(group.name), told, None)
+        alarms = ". ".join(alarm.text for alarm in group.alarms) or None
+        seen = (flagged, judged.areas.get(group.name), alarms, None)
         table.writerow([group.name, *facts, group.validation_loss, group.error_left, *seen])
     for name, problem in groups.skipped.items():
         table.writerow([name, *[None] * (len(fields) + len(more) - 1), problem])

@@ -18,7 +18,7 @@ an image takes w bytes. Beside it:
 - PNG, which loses nothing.
 
 The decoder is counted too: its bytes, and how many images it takes until it has paid for
-itself. The same codes are tried on Fashion-MNIST, of which nobody told them. PSNR and SSIM
+itself. The same codes are tried on Fashion-MNIST, which they have never seen. PSNR and SSIM
 are means over the first 1,000 test images. It takes about two minutes.
 """
 

@@ -233,7 +233,7 @@ def grow_forest(rows: np.ndarray, seed: int) -> Any:
 def train_supervised(
     run: StudyRun, size: Size, normal: np.ndarray, anomalous: np.ndarray, seed: int
 ) -> Detector:
-    """A network that is told which rows are anomalous."""
+    """A network that learns which rows are anomalous from their labels."""
     from aejax.detection.fitting import fit
 
     config = Config(

@@ -5,7 +5,7 @@ the 6,742 ones of MNIST's training part, judged on the 1,135 ones and the 8,865 
 of its test part, pixels in [0, 1]. The anomaly value is the mean *squared* error although
 training minimises the mean *absolute* error. The threshold is the mean plus 3 standard
 deviations of the *test* ones' anomaly values. 50 rounds of 10 steps of batch 675, Adam; the
-shares of ones and of other digits judged right are looked at after every round.
+shares of ones and of other digits judged right are measured after every round.
 
 A batch of 675 makes 10 steps an epoch, the last one of 667 rows, so a round is an epoch.
 The threshold is set on the rows that it judges, as published: the share of ones judged

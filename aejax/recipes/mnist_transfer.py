@@ -20,7 +20,7 @@ labels 40 (an epoch of those is ten times as long as one of 1,000). The head has
 learned before the layers below it may move, or its first steps undo what they know (Kumar et
 al., "Fine-tuning can distort pretrained features", ICLR 2022). Every number is a mean over
 subsets of labels, drawn and trained with seeds of their own; the differences are paired.
-Settings were chosen with the last 5,000 training images; that the head's stage was looked at
+Settings were chosen with the last 5,000 training images; that the head's stage was examined
 again was prompted by a first full run's test result. It takes
 about three minutes.
 """

@@ -38,7 +38,7 @@ def summary(results: Sequence[Result], place: Place, quality: str = "auroc") -> 
 
 
 def winners(results: Sequence[Result], detector: str, noise: float, quality: str) -> list[str]:
-    """The best view and those that can't be told from it, best first.
+    """The best view and those that can't be distinguished from it, best first.
 
     A view is worse if the 95 % interval of the paired differences excludes 0; where there
     is one repeat, if its number is lower.
@@ -68,7 +68,7 @@ def conclusion(results: Sequence[Result], noise: float) -> str:
         found = summary(results, (detector, views[0], noise), "found")
         shown = f"{views[0]} (AUROC {best.text()}, {found.mean:.1%} found at 1 % false alarms)"
         if len(views) > 1:
-            shown += f", not to be told from {' and '.join(views[1:])}"
+            shown += f", not distinguishable from {' and '.join(views[1:])}"
         parts.append(f"{detector}: {shown}")
     return f"Noise {noise:g}, the best view of each detector. " + "; ".join(parts) + "."
 

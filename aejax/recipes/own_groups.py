@@ -29,7 +29,7 @@ from aejax.recipes.runner import versions
 from aejax.reporting.report import write_metrics
 from aejax.training.run_folder import claim
 
-# Of those that are told on the screen; groups.csv and metrics.json have all.
+# Most that are printed on the screen; groups.csv and metrics.json have all.
 SKIPPED_SHOWN = 10
 
 

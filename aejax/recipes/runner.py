@@ -1,4 +1,4 @@
-"""The one road: data, training, calibration, scoring, report."""
+"""Runs one recipe: data, training, calibration, scoring, report."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def run_experiment(
     clock = time.monotonic()
     environment = versions()
     if trained is not None:
-        detector = _told(trained, {**story.identity, "versions": environment})
+        detector = _with_facts(trained, {**story.identity, "versions": environment})
     else:
         detector = fit(
             config,
@@ -212,7 +212,7 @@ def run_experiment(
     }
 
 
-def _told(detector: Detector, facts: dict[str, Any]) -> Detector:
+def _with_facts(detector: Detector, facts: dict[str, Any]) -> Detector:
     """The same detector with more facts about what made it."""
     return dataclasses.replace(detector, provenance={**detector.provenance, **facts})
 

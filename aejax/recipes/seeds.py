@@ -45,8 +45,8 @@ def run_seeds(
         first: the first seed.
         quick: a small part of the rows and two epochs.
         overwrite: replace what the folder holds.
-        ensemble: members of every run; runs then take every so-manieth seed, so that no two
-            share one.
+        ensemble: members of every run; seeds of runs are then that far apart, so that no two share
+            one.
         together: train all seeds as one population; each run is what it would have been
             alone, to the tolerance of `fit_population`, but for what is watched and drawn
             epoch by epoch, which is left out. A stopped training starts over.

@@ -1,4 +1,4 @@
-"""The road of a study: it does everything itself; its folder, report and numbers are made here."""
+"""Runs one study: it does everything itself; its folder, report and numbers are made here."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def search_for(
         source: a file of rows, a data set's split as "mnist:train", or the name of a recipe,
             whose rows, split and settings are then taken.
         space_file: TOML; see `aejax.training.search_space`.
-        out: where the run will be written; looked at before the search, not after it.
+        out: where the run will be written; checked before the search, not after it.
         configurations: how many to draw.
         folds: of the cross-validation.
         search: "random", "halving" for successive halving, or "optuna".

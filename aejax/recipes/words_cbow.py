@@ -43,7 +43,7 @@ LEAST_COUNT = 5
 FREQUENT = 1e-3
 HELD_OUT = 0.05
 NEIGHBOURS = 8
-# The most frequent words of a language mean little; those told about come after them.
+# The most frequent words of a language mean little; those reported come after them.
 COMMON, SHOWN, DRAWN = 50, 12, 60
 QUICK_WORDS = 20_000
 MODEL = Context(window=5, width=100, combine="mean", negatives=5)

@@ -26,7 +26,7 @@ from aejax.reporting.style import (
 )
 
 Floats = npt.NDArray[np.float64]
-# Told apart by line and mark as well, for those who don't see the colours.
+# They differ by line and mark as well, for those who don't see the colours.
 COLOURS = (NORMAL, ANOMALY, SECOND, MUTED, INK)
 LINES = ("-", "-", "-", (0, (1, 1.5)), (0, (4, 1.5)))
 MARKERS = ("o", "s", "D", "v", "^")

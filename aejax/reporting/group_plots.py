@@ -134,7 +134,7 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
         figure = new_figure(PLOT_WIDTH, 2.9)
         axes = figure.subplots()
         for name, bands in shown.items():
-            told, colour, line = marks[name]
+            label, colour, line = marks[name]
             if name == names[-1]:
                 for outer, alpha in ((0, 0.13), (1, 0.2)):
                     axes.fill_between(
@@ -150,7 +150,7 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
                 bands[:, len(QUANTILES) // 2],
                 color=colour,
                 linestyle=line,
-                label=f"{told}, median",
+                label=f"{label}, median",
                 marker="o" if len(epochs) < 12 else None,
                 markersize=3.5,
             )
@@ -163,14 +163,14 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss" + (" (log scale)" if logarithmic else ""))
         legend_above(axes, columns=2)
-    told = marks[names[-1]][0]
+    label = marks[names[-1]][0]
     first, last = (shown[names[-1]][at, len(QUANTILES) // 2] for at in (0, -1))
-    title = f"The median {told} loss goes from {number(float(first))} to {number(float(last))}"
+    title = f"The median {label} loss goes from {number(float(first))} to {number(float(last))}"
     return Plot(
         name="losses",
         title=title,
         caption=f"Over {groups:,} groups: the darker band holds half of them, the lighter one "
-        f"90% ({told} loss). A group that stopped early counts with its last losses.",
+        f"90% ({label} loss). A group that stopped early counts with its last losses.",
         alternative=f"Median loss over {epochs[-1]} epochs with bands. {title}.",
         figure=figure,
     )

@@ -106,10 +106,10 @@ def notable_table(report: GroupsReport, found: list[Notable]) -> Markup:
     lines = []
     for one in found:
         group = report.groups[one.at]
-        told = [alarm.text for alarm in group.alarms]
+        alarms = [alarm.text for alarm in group.alarms]
         cells: list[object] = [
             element("span", shorten(group.name, MOST_LETTERS)),
-            element("span", "; ".join(one.why), title=". ".join(told) or None),
+            element("span", "; ".join(one.why), title=". ".join(alarms) or None),
             number(group.rows),
             number(report.thresholds.each[one.at].value),
             number(None) if np.isnan(shares[one.at]) else percent(float(shares[one.at])),
@@ -145,7 +145,7 @@ def left_out_table(skipped: Mapping[str, str]) -> Markup:
 _SCRIPT = Markup("""<script>
 (() => {
   const field = document.getElementById("groups-search");
-  const told = document.getElementById("groups-found");
+  const counted = document.getElementById("groups-found");
   const lines = [...document.querySelectorAll("#groups-table tbody tr")];
   field.addEventListener("input", () => {
     const wanted = field.value.trim().toLowerCase();
@@ -156,7 +156,7 @@ _SCRIPT = Markup("""<script>
       found += !line.hidden;
     }
     const none = "none of these; the table of all groups may have it";
-    told.textContent = !wanted ? "" : found ? found + " of " + lines.length + " shown" : none;
+    counted.textContent = !wanted ? "" : found ? found + " of " + lines.length + " shown" : none;
   });
 })();
 </script>""")

@@ -64,7 +64,7 @@ class GroupsReport:
 
     @property
     def thresholds(self) -> GroupThresholds:
-        """Of the groups."""
+        """The thresholds of the groups."""
         return self.detector.grouped[1]
 
     @property
@@ -74,7 +74,7 @@ class GroupsReport:
 
     @property
     def shares(self) -> Floats:
-        """Of each group's judged rows those that are flagged, [groups]; NaN without rows."""
+        """Flagged shares of each group's judged rows, float64 [groups]; NaN without rows."""
         shares = np.full(len(self.judged), np.nan)
         np.divide(self.flagged, self.judged, out=shares, where=self.judged > 0)
         return shares

@@ -81,8 +81,8 @@ def _headline(report: GroupsReport) -> list[Markup]:
         )
     if report.areas:
         areas = list(report.areas.values())
-        told = f"the mean of {len(areas):,} groups with anomalies"
-        figures.append(("AUROC", f"{np.mean(areas):.4f}", told))
+        note = f"the mean of {len(areas):,} groups with anomalies"
+        figures.append(("AUROC", f"{np.mean(areas):.4f}", note))
     return [big_figure(*figure) for figure in figures]
 
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from aejax.reporting.markup import Markup, clean
 
-# Blue and vermillion after Okabe and Ito (2008), told apart with every common colour vision.
+# Blue and vermillion after Okabe and Ito (2008), distinct with every common colour vision.
 # Blue is what is normal or expected, vermillion what is anomalous or wrong, ink what was found.
 LIGHT = {
     "ink": "#1b2026",

@@ -41,11 +41,11 @@ def finding(tuning: Tuning) -> str:
     drawn = f"{len(tuning.trials):,} configurations"
     if len(tuning.trials) < tuning.asked:
         drawn += f" (all that the space holds; {tuning.asked:,} were asked for)"
-    told = len(tuning.close) - 1
+    others = len(tuning.close) - 1
     close = (
-        "no other can be told to be as good"
-        if not told
-        else f"the folds can't tell {told:,} other{'s' if told > 1 else ''} from it"
+        "no other is as good, as far as the folds can say"
+        if not others
+        else f"the folds can't distinguish {others:,} other{'s' if others > 1 else ''} from it"
     )
     return (
         f"Of {drawn}, each judged on {tuning.folds} folds of the normal rows, the best has "

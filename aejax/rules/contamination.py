@@ -31,7 +31,7 @@ class Contamination:
 
     @property
     def share(self) -> float:
-        """Of the calibration scores that lie above the threshold."""
+        """The share of the calibration scores that lie above the threshold."""
         return self.rate
 
     def fit(self, scores: npt.NDArray[np.float64]) -> float:

@@ -24,7 +24,7 @@ class Quantile:
 
     @property
     def share(self) -> float:
-        """Of the calibration scores that lie above the threshold."""
+        """The share of the calibration scores that lie above the threshold."""
         return 1 - self.q
 
     def fit(self, scores: npt.NDArray[np.float64]) -> float:

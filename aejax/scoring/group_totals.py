@@ -187,7 +187,7 @@ class GroupTotals:
             file.write(text.getvalue().encode())
 
     def _cells(self) -> Iterator[list[Any]]:
-        """Of each group its counts, the share that is flagged, and its stability index."""
+        """Each group's counts, the share that is flagged, and its stability index."""
         for at, index in enumerate(self._indices().tolist()):
             counts = self.counts[at, : len(FIELDS)].tolist()
             yield [*counts, self._line(at)["share"], None if math.isnan(index) else index]

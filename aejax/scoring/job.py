@@ -88,7 +88,7 @@ class Segment:
         rows: of its files.
         manifest: lists every finished part of the job.
         totals: of these parts.
-        progress: is told of rows.
+        progress: is updated with rows.
         should_stop: whether to stop, asked now and then.
     """
 

@@ -111,7 +111,7 @@ class Manifest:
         (self.folder / SUCCESS).unlink(missing_ok=True)
         (self.folder / SUMMARY).unlink(missing_ok=True)
         sync_folder(self.folder)
-        # Told by what is written with the last run, and not by a file that is gone by now: a kill
+        # Known by what is written with the last run, and not by a file that is gone by now: a kill
         # here must not make these files part of an earlier run.
         run = len(self.runs) + 1
         self.segments.append({"files": [list(file) for file in files], "done": False, "run": run})
@@ -120,7 +120,7 @@ class Manifest:
     def end(self, segment: int) -> None:
         """Record that all rows of a segment are scored."""
         self.segments[segment]["done"] = True
-        # What a journal that lost its last lines is told by.
+        # What a journal that lost its last lines is known by.
         self.segments[segment]["parts"] = _parts_of(self.parts, segment)
         self.write()
 
@@ -151,7 +151,7 @@ class Manifest:
 
 
 def checksum(described: dict[str, Any]) -> str:
-    """Of a JSON-ready description, however its keys are ordered."""
+    """The checksum of a JSON-ready description, however its keys are ordered."""
     return f"{zlib.crc32(json.dumps(described, sort_keys=True).encode()):08x}"
 
 

@@ -237,7 +237,7 @@ class _InThisProcess:
 
 
 def _total(manifest: Manifest, rows: Rows) -> int | None:
-    """Rows of the whole job, if that can be told."""
+    """Rows of the whole job, if that is known."""
     left = [
         rows.only([name for name, _ in segment["files"]]).rows
         for segment in manifest.segments

@@ -195,7 +195,7 @@ def _train(
         devices: that train.
         group_size: most members in one program.
         at_once: kinds are begun one by one, so that so many groups train; None begins all.
-        count: told how many members were finished.
+        count: called with how many members were finished.
         should_stop: True raises `Interrupted`.
 
     Yields:

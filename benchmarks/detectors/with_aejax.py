@@ -200,7 +200,7 @@ conditioned = functools.partial(
     ),
 )
 trimmed = functools.partial(detect, Form(trim=0.1))
-# As many passes as PyOD's AutoEncoder takes unless told.
+# As many passes as PyOD's AutoEncoder takes by default.
 brief = functools.partial(detect, Form(trim=0.1, passes=10))
 trimmed_neighbours = functools.partial(detect, Form(trim=0.1, score="error-and-neighbours"))
 contaminated = functools.partial(detect, Form(dropout=DROPOUT, trim=TRIM, steps=FEW_STEPS))

@@ -1,4 +1,4 @@
-"""What a system is told, and what it must offer."""
+"""A system's task, and what it must offer."""
 
 from __future__ import annotations
 

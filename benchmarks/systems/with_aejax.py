@@ -1,4 +1,4 @@
-"""aejax, through its public face."""
+"""aejax, through its public functions."""
 
 from __future__ import annotations
 

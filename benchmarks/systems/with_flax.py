@@ -73,7 +73,7 @@ class Variational(nn.Module):
 
 
 def negative_elbo(found: tuple[jax.Array, ...], x: jax.Array) -> jax.Array:
-    """Of every row [n], in nats, from what `Variational` gives."""
+    """The negative bound of every row [n], in nats, from what `Variational` gives."""
     logits, mean, log_variance = found
     nats = optax.sigmoid_binary_cross_entropy(logits, x).sum(axis=1)
     divergence = jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance

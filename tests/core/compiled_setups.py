@@ -158,18 +158,18 @@ class Setup:
         return steps.Scorer(model=self.network, score=score, **{"error": self.config.error, **how})
 
     def score(self, kind: Any = None, drawn: bool = False, **how: Any) -> float:
-        """Of `Detector.score`."""
+        """Difference of `Detector.score`."""
         args = (self.scorer(kind, **how), self.variables, self.scaler, self.x)
         found = steps.compiled_score(*args)
         return difference(found, slowly(steps.score_rows, *args, drawn=drawn))
 
     def encode(self) -> float:
-        """Of `Detector.encode`."""
+        """Difference of `Detector.encode`."""
         args = (self.scorer(), self.variables, self.scaler, self.x)
         return difference(steps.compiled_encode(*args), slowly(steps.encode_rows, *args))
 
     def explain(self) -> float:
-        """Of `Detector.explain`; rows whose features are as good as equally wrong don't count."""
+        """Difference of `Detector.explain`, but for rows whose features are about equally wrong."""
         top = min(self.schema.features, 3)
         args = (self.scorer("error"), self.variables, self.scaler, self.x, top)
         scores, named, errors = map(np.asarray, steps.compiled_explain(*args))
@@ -180,7 +180,7 @@ class Setup:
         return difference((scores, errors[same]), (expected[0], expected[2][same]))
 
     def train(self, drawn: bool = False) -> float:
-        """Of a training step's loss, gradient (by plain descent) and batch statistics."""
+        """Difference of a training step's loss, gradient (by descent) and batch statistics."""
         program, state, values = self.training()
         rows = self.x if self.target is None else (self.x, self.target)
         rest = (rows, np.arange(ROWS) % 7 > 0, self.scaler, values)
@@ -190,7 +190,7 @@ class Setup:
         return max(difference(loss, expected_loss), moved(state, after, expected))
 
     def validation(self, drawn: bool = False) -> float:
-        """Of the loss of rows that nothing is learnt from."""
+        """Difference of the loss of rows that nothing is learnt from."""
         program, state, values = self.training()
         rows = self.x[None] if self.target is None else (self.x[None], self.target[None])
         args = (program, state.variables, rows, np.ones((1, ROWS), bool), self.scaler, values)
@@ -198,7 +198,7 @@ class Setup:
         return difference(found, slowly(steps.validation_loss, *args, drawn=drawn))
 
     def members(self) -> float:
-        """Of an epoch of two members that train side by side."""
+        """Difference of an epoch of two members that train side by side."""
         program, state, values = self.training()
         states, scaler, values = pair((state, self.scaler, values))
         order = np.arange(2 * ROWS, dtype=np.int32).reshape(2, 1, 1, ROWS) % ROWS

@@ -127,7 +127,7 @@ def test_missing_cells_and_other_types_hide_no_key() -> None:
 
 
 @pytest.mark.parametrize("rows", [2, 10, 49])
-def test_of_few_rows_only_names_are_looked_at(rows: int) -> None:
+def test_of_few_rows_only_names_count(rows: int) -> None:
     made = frame({"celsius": 5 * np.arange(rows), "grams": RANDOM.permutation(rows)})
     schema = schema_of_frame(made.assign(probe_id=np.arange(rows)), NUMBERS)
     assert schema is not None

@@ -85,12 +85,12 @@ def test_numbers_on_disk_leave_no_file(stored: tuple[np.ndarray, DiskRows]) -> N
     assert list(rows.scratch.iterdir()) == []
 
 
-def test_no_room_for_numbers_is_told(stored: tuple[np.ndarray, DiskRows]) -> None:
+def test_no_room_for_numbers_is_reported(stored: tuple[np.ndarray, DiskRows]) -> None:
     with pytest.raises(InputError, match=r"has no room for \d+ bytes of row numbers"):
         stored[1].numbers(1 << 58, np.int32)
 
 
-def test_a_file_cut_short_is_told(stored: tuple[np.ndarray, DiskRows]) -> None:
+def test_a_file_cut_short_is_reported(stored: tuple[np.ndarray, DiskRows]) -> None:
     longer = dataclasses.replace(stored[1], stored=ROWS + 1)
     with pytest.raises(InputError, match="ends before row 1001"):
         longer[990:1001]

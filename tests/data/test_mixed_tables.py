@@ -86,7 +86,7 @@ def test_every_format_and_frame_gives_the_same_schema_and_cells(tmp_path: Path) 
         np.testing.assert_allclose(x, wanted, rtol=1e-6)
 
 
-def test_columns_are_found_by_name_and_others_are_not_looked_at(tmp_path: Path) -> None:
+def test_columns_are_found_by_name_and_others_are_passed_over(tmp_path: Path) -> None:
     made = table()
     schema = frames.schema_of_frame(made, MIXED)
     other = made.drop(columns=["version", "id"])[["when", "member", "amount", "country"]]

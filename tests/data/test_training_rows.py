@@ -169,11 +169,11 @@ def test_a_disk_without_room_is_refused_before_anything_is_copied(
 ) -> None:
     path = write(pd.concat([table] * 20), tmp_path, kind)
     monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(InputError, match=r"has 1,000 bytes of room; allowed: at least") as told:
+    with pytest.raises(InputError, match=r"has 1,000 bytes of room; allowed: at least") as raised:
         read_training(path, LABELLED, folder=tmp_path / "run", memory_limit=0)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     needed = int(
-        str(told.value)
+        str(raised.value)
         .split("at least ")[1]
         .split(",  ")[0]
         .split(", for")[0]
@@ -184,7 +184,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_copied(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_disk_that_fills_up_is_told_and_leaves_nothing(
+def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(
     table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(table, tmp_path, "parquet")

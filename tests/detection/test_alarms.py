@@ -58,7 +58,7 @@ def test_a_network_that_learnt_nothing(tmp_path: Path, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("score", ["residual-distance", "error-and-neighbours"])
-def test_a_network_that_learnt_nothing_is_told_of_whatever_the_score(score: str) -> None:
+def test_a_network_that_learnt_nothing_is_reported_whatever_the_score(score: str) -> None:
     """A row far from all others stands out by its distance, with the worst of networks too."""
     lazy = Config(
         model=Dense(hidden=(8, 2)), train=Train(epochs=1, learning_rate=1e-9), score=score
@@ -83,14 +83,14 @@ def test_members_that_learnt_nothing(
     x[3, 2] = 1e6
     with caplog.at_level(logging.WARNING, logger="aejax"):
         ensemble = aejax.fit(lazy, x, members=3)
-    told = ensemble.provenance["alarms"]
-    assert [alarm.split(":")[0] for alarm in told] == [
+    sentences = ensemble.provenance["alarms"]
+    assert [alarm.split(":")[0] for alarm in sentences] == [
         "3 of 3 members learnt next to nothing",
         "3 of 3 members had a value so far out that it decided the scale",
     ]
-    assert [record.args[0] for record in caplog.records] == told
+    assert [record.args[0] for record in caplog.records] == sentences
     ensemble.save(tmp_path)
-    assert aejax.load(tmp_path).provenance["alarms"] == told
+    assert aejax.load(tmp_path).provenance["alarms"] == sentences
     later = dataclasses.replace(lazy.train, seed=7)
     configs = [dataclasses.replace(lazy, train=train) for train in (lazy.train, GOOD, later)]
     caplog.clear()
@@ -196,8 +196,8 @@ def test_a_scoring_job_measures_drift(tmp_path: Path, shift: float) -> None:
     expected = np.sum((shares - 0.1) * np.log(shares / 0.1))
     # Scores of another batch size may lie on the other side of a decile.
     assert summary["population_stability"] == pytest.approx(expected, rel=0.01, abs=1e-3)
-    told = [alarm for alarm in summary["alarms"] if alarm.startswith("the scores")]
-    assert len(told) == (shift > 0)
+    sentences = [alarm for alarm in summary["alarms"] if alarm.startswith("the scores")]
+    assert len(sentences) == (shift > 0)
     assert ("b is distributed unlike" in str(summary["alarms"])) == (shift > 0)
 
 
@@ -210,8 +210,8 @@ def test_a_threshold_set_on_rows_of_another_kind(
     x[:, 1] += shift
     with caplog.at_level(logging.WARNING, logger="aejax"):
         again = detector.calibrate(x)
-    told = again.provenance.get("alarms", [])
-    assert [("distributed unlike" in alarm, alarm in caplog.text) for alarm in told] == [
+    sentences = again.provenance.get("alarms", [])
+    assert [("distributed unlike" in alarm, alarm in caplog.text) for alarm in sentences] == [
         (True, True)
     ] * (shift > 0)
     # Labelled rows aren't taken to be normal.
@@ -295,13 +295,13 @@ def test_groups_that_learnt_nothing(
     with caplog.at_level(logging.WARNING, logger="aejax"):
         detector = aejax.fit(idle, x[:400], groups=names[:400], schema=SCHEMA)
     assert len(caplog.records) == 1
-    (told,) = detector.provenance["alarms"]
-    assert told in caplog.text
-    assert told.startswith("2 of 2 groups learnt next to nothing: try more epochs")
+    (sentence,) = detector.provenance["alarms"]
+    assert sentence in caplog.text
+    assert sentence.startswith("2 of 2 groups learnt next to nothing: try more epochs")
     detector.save(tmp_path)
     again = aejax.load(tmp_path)
     assert again.groups == detector.groups
-    assert again.provenance["alarms"] == [told]
+    assert again.provenance["alarms"] == [sentence]
     assert again.history == detector.history
     for group in again.groups.each:
         assert [alarm.kind for alarm in group.alarms] == ["learnt nothing"]
@@ -335,7 +335,7 @@ def test_wild_values_are_those_found_one_group_after_the_other(features: int) ->
         if expected.max() > WILD:
             assert times[at] == pytest.approx(expected.max())
             assert positions[at] == expected.argmax()
-        # Features without a value far out aren't looked at closely.
+        # Features without a value far out aren't sorted.
         assert times[at] <= expected.max() * (1 + 1e-9)
         (alone,), _ = wild_values(Config(), schema, [few])
         assert (alone > WILD) == (times[at] > WILD)
@@ -354,7 +354,7 @@ def test_calibrating_on_other_rows_tells_of_drift_and_calibrating_back_forgets_i
     by_name = {group.name: group for group in moved.groups.each}
     assert [alarm.kind for alarm in by_name["good"].alarms] == ["drift"]
     assert by_name["wild"].alarms == detector.groups.each[3].alarms
-    assert any("1 of 4 groups had scores unlike" in told for told in moved.provenance["alarms"])
+    assert any("1 of 4 groups had scores unlike" in one for one in moved.provenance["alarms"])
     again = moved.calibrate(x[good] + 5, groups=names[good])
     assert again.groups.each[0].alarms == ()
     # One score before and now is no drift.
@@ -385,8 +385,8 @@ def test_sentences_count_all_and_name_the_worst() -> None:
     found = {
         f"g{at}": [Alarm(kind="learnt nothing", size=at, text=f"text {at}")] for at in range(5)
     }
-    (told,) = in_sentences(found, 1000)
-    assert told == (
+    (sentence,) = in_sentences(found, 1000)
+    assert sentence == (
         "5 of 1,000 groups learnt next to nothing: try more epochs or another learning rate "
         "(worst: 'g4', text 4; then 'g3', 'g2' and 2 more)"
     )

@@ -29,7 +29,7 @@ SPACE = parse_space(
 
 
 def loss(trial: Trial) -> float:
-    """Of settings: least at a learning rate of 1e-3, noise of 0.3 and widths of 8 and 2."""
+    """A loss that is least at a learning rate of 1e-3, noise of 0.3 and widths of 8 and 2."""
     train = trial.config.train
     off = (math.log10(train.learning_rate) + 3) ** 2 + 4 * (train.noise - 0.3) ** 2
     return off + (trial.drawn.settings["model.hidden"] != [8, 2])

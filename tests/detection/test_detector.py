@@ -1,4 +1,4 @@
-"""The Python face: scores depend on the model and the row only, and everything can be explained."""
+"""Methods of a detector: scores depend on model and row only, and all can be explained."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def test_bytes_and_their_values_as_numbers_score_alike() -> None:
         found.score(images / 255.0)
 
 
-def test_digits_are_told_from_another_digit_better_than_by_pca() -> None:
+def test_digits_are_separated_from_another_digit_better_than_by_pca() -> None:
     """One digit is normal, the nine others are not; PCA of the same latent size is the peer."""
     images, labels = load_digits(return_X_y=True)
     ours, theirs = [], []

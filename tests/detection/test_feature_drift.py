@@ -75,7 +75,7 @@ def test_features_that_moved_are_named(tmp_path: Path) -> None:
     assert summary["features_drifted"] == 2
     assert set(list(summary["feature_stability"])[:2]) == {"b", "f"}
     usual = feature_drift.UsualValues(**detector.variables["normal"]["values"])
-    # All rows are looked at where a block has few.
+    # All rows are counted where a block has few.
     counts = np.histogram(x[:, 1], [-np.inf, *usual.edges[:, 1], np.inf])[0]
     expected = population_stability(counts, usual.shares[:, 1])
     assert summary["feature_stability"]["b"] == pytest.approx(expected, rel=1e-5)

@@ -183,7 +183,7 @@ def test_thresholds_of_more_scores_than_are_kept(
     np.testing.assert_allclose(ranks, np.arange(1, 10) / 10, atol=3 * 0.5 / np.sqrt(360))
 
 
-def test_bad_rows_are_told_and_kept_with_the_detector(
+def test_bad_rows_are_reported_and_kept_with_the_detector(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     x = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
@@ -193,9 +193,9 @@ def test_bad_rows_are_told_and_kept_with_the_detector(
     for limit in (0, 1 << 30):
         caplog.clear()
         detector = aejax.fit(config, tmp_path / "x.npy", memory_limit=limit)
-        told = "1 of 300 rows are left out of training, the first being row 7, 'feature[1]' is nan"
-        assert told in caplog.text
-        assert told in detector.provenance["alarms"]
+        said = "1 of 300 rows are left out of training, the first being row 7, 'feature[1]' is nan"
+        assert said in caplog.text
+        assert said in detector.provenance["alarms"]
     with pytest.raises(InputError, match=r"row 7, 'feature\[1\]' is nan; allowed"):
         aejax.fit(config, tmp_path / "x.npy", memory_limit=0, on_bad_row="error")
 

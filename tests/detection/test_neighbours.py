@@ -116,8 +116,8 @@ def test_it_is_saved_loaded_and_exported(tmp_path: Path, members: int) -> None:
     loaded = aejax.load(tmp_path / "detector")
     np.testing.assert_array_equal(loaded.score(test), detector.score(test))
     assert loaded.fingerprint == detector.fingerprint
-    told = aejax.export(loaded, tmp_path / "export")
-    assert told["parity"]["loaded"] == 0.0
+    facts = aejax.export(loaded, tmp_path / "export")
+    assert facts["parity"]["loaded"] == 0.0
     exported = aejax.load(tmp_path / "export")
     np.testing.assert_array_equal(exported.score(test), detector.score(test))
     card = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -446,7 +446,7 @@ def test_ordinary_tables_have_no_word_of_it(tmp_path: Path) -> None:
         (2**53 + np.arange(2000).reshape(-1, 2), "numbers beyond 2 \\*\\* 53"),
     ],
 )
-def test_values_that_are_lost_all_the_same_are_told_of(
+def test_values_that_are_lost_all_the_same_are_reported(
     x: np.ndarray, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = aejax.fit(CONFIG, x)
@@ -454,7 +454,7 @@ def test_values_that_are_lost_all_the_same_are_told_of(
     assert sum(bool(re.search(said, line)) for line in caplog.messages) == 1
 
 
-def test_no_more_is_told_of_rows_that_keep_their_digits(detector: Detector) -> None:
+def test_no_more_is_said_of_rows_that_keep_their_digits(detector: Detector) -> None:
     alarms = detector.provenance.get("alarms", [])
     assert [alarm for alarm in alarms if "float" in alarm] == []
 

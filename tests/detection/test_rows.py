@@ -160,7 +160,7 @@ def test_check_finite_names_a_pixel() -> None:
         check_finite(x, Schema(shape=(4, 5, 2), kind="image"))
 
 
-def test_opposite_infinities_and_large_sums_are_told_apart() -> None:
+def test_opposite_infinities_and_large_sums_are_distinguished() -> None:
     with pytest.raises(InputError, match="row 0, a is inf"):
         check_finite(np.array([[np.inf, -np.inf, 0]], np.float32), TABLE)
     check_finite(np.full((4, 3), np.finfo(np.float32).max), TABLE)

@@ -139,7 +139,7 @@ def test_a_configuration_that_diverges_is_left_out(x: np.ndarray) -> None:
         tune(wild, x, configurations=3, folds=2)
 
 
-def test_a_clear_winner_is_told_apart(x: np.ndarray) -> None:
+def test_a_clear_winner_is_recognised(x: np.ndarray) -> None:
     rates = {"choices": [1e-2, 1e-6]}
     searched = space(**{"train.learning_rate": rates, "train.epochs": 40})
     tuning = tune(searched, x, configurations=2, folds=3)

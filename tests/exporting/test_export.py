@@ -254,9 +254,9 @@ def test_the_command_line_exports_inspects_and_scores(
     pd.DataFrame(np.ones((9, 6), np.float32), columns=COLUMNS).to_csv(tmp_path / "x.csv")
     data = str(tmp_path / "x.csv")
     assert cli.main(["export", str(run_folder), "--out", out, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["export"] == out
-    assert set(told["files"]) == {entry.name for entry in Path(out).iterdir()}
+    result = json.loads(capsys.readouterr().out)
+    assert result["export"] == out
+    assert set(result["files"]) == {entry.name for entry in Path(out).iterdir()}
     assert cli.main(["export", str(run_folder), "--out", out]) == cli.EXIT_INPUT
     assert "--overwrite" in capsys.readouterr().err
     assert cli.main(["export", str(run_folder), "--out", out, "--overwrite"]) == 0
@@ -268,14 +268,14 @@ def test_the_command_line_exports_inspects_and_scores(
 
 
 def test_inspect_says_what_made_an_export(exported_folder: Path, detector: Detector) -> None:
-    told = inspect_folder(exported_folder, shapes=True)
-    assert told["fingerprint"] == told["export"]["fingerprint"] == detector.fingerprint
-    assert told["provenance"]["data"] == detector.provenance["data"]
-    assert told["config"]["train"]["seed"] == 0
-    assert told["thresholds"]["loose"]["rule"] == {"kind_name": "quantile", "q": 0.9}
-    assert told["export"]["exported_with"]["aejax"] == aejax.__version__
-    assert told["arrays"]["params/encoder_layers_0/bias"] == "float32[8]"
-    assert json.loads(json.dumps(told)) == told
+    result = inspect_folder(exported_folder, shapes=True)
+    assert result["fingerprint"] == result["export"]["fingerprint"] == detector.fingerprint
+    assert result["provenance"]["data"] == detector.provenance["data"]
+    assert result["config"]["train"]["seed"] == 0
+    assert result["thresholds"]["loose"]["rule"] == {"kind_name": "quantile", "q": 0.9}
+    assert result["export"]["exported_with"]["aejax"] == aejax.__version__
+    assert result["arrays"]["params/encoder_layers_0/bias"] == "float32[8]"
+    assert json.loads(json.dumps(result)) == result
 
 
 def test_metrics_of_the_run_travel_along(detector: Detector, tmp_path: Path) -> None:

@@ -32,16 +32,16 @@ def test_a_card_says_what_is_known(detector: Detector) -> None:
     assert detector.threshold is not None
     card = model_card(detector)
     assert card.startswith("# Model card: a dense autoencoder of 6 features\n")
-    told = sections(card)
-    assert list(told) == SECTIONS
-    assert f"| rows | {detector.provenance['training_rows']}, taken" in told["Training data"]
-    assert detector.provenance["data"] in told["Training data"]
-    assert "sensor_0, sensor_1" in told["Training data"]
-    assert "hidden: (8, 2)" in told["Settings"]
-    assert "Not measured" in told["Measured quality"]
-    assert f"{detector.threshold.value:.9g}, by quantile:0.99 on 40 scores" in told["Thresholds"]
-    assert "not judged on labelled anomalies" in told["Limits"]
-    assert detector.fingerprint in told["Provenance"]
+    text = sections(card)
+    assert list(text) == SECTIONS
+    assert f"| rows | {detector.provenance['training_rows']}, taken" in text["Training data"]
+    assert detector.provenance["data"] in text["Training data"]
+    assert "sensor_0, sensor_1" in text["Training data"]
+    assert "hidden: (8, 2)" in text["Settings"]
+    assert "Not measured" in text["Measured quality"]
+    assert f"{detector.threshold.value:.9g}, by quantile:0.99 on 40 scores" in text["Thresholds"]
+    assert "not judged on labelled anomalies" in text["Limits"]
+    assert detector.fingerprint in text["Provenance"]
 
 
 def test_quality_comes_with_its_interval(detector: Detector) -> None:
@@ -54,26 +54,26 @@ def test_quality_comes_with_its_interval(detector: Detector) -> None:
         "metrics": judged,
         "environment": {"jax": "1.2.3"},
     }
-    told = sections(model_card(detector, metrics))
+    text = sections(model_card(detector, metrics))
     auroc = judged["auroc"]
     shown = f"| AUROC | {auroc['value']:.4g} [{auroc['low']:.4g}, {auroc['high']:.4g}] |"
-    assert shown in told["Measured quality"]
-    assert "95% bootstrap" in told["Measured quality"]
-    assert "| final_loss | 0.25 (published: 0.5) |" in told["Measured quality"]
-    assert "| of them anomalies | 100 |" in told["Measured quality"]
-    assert "not judged" not in told["Limits"]
-    assert "| jax | 1.2.3 |" in told["Provenance"]
+    assert shown in text["Measured quality"]
+    assert "95% bootstrap" in text["Measured quality"]
+    assert "| final_loss | 0.25 (published: 0.5) |" in text["Measured quality"]
+    assert "| of them anomalies | 100 |" in text["Measured quality"]
+    assert "not judged" not in text["Limits"]
+    assert "| jax | 1.2.3 |" in text["Provenance"]
 
 
-def test_ensembles_and_named_thresholds_are_told() -> None:
+def test_ensembles_and_named_thresholds_are_shown() -> None:
     x = np.random.default_rng(0).random((120, 4)).astype(np.float32)
     configs = [aejax.Config(train=aejax.Train(epochs=1, seed=seed)) for seed in (3, 4)]
     detector = fit_population(configs, x).ensemble(x)
-    told = model_card(detector.calibrate(x, rule=Conformal(alpha=0.1), name="strict"))
-    assert "# Model card: an ensemble of 2 times a dense autoencoder" in told
-    assert "| strict | " in told
-    assert "conformal:0.1 on 120 scores" in told
-    assert "| seed | (3, 4) |" in told
+    text = model_card(detector.calibrate(x, rule=Conformal(alpha=0.1), name="strict"))
+    assert "# Model card: an ensemble of 2 times a dense autoencoder" in text
+    assert "| strict | " in text
+    assert "conformal:0.1 on 120 scores" in text
+    assert "| seed | (3, 4) |" in text
 
 
 def test_no_name_breaks_out_of_its_cell(detector: Detector, tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_no_name_breaks_out_of_its_cell(detector: Detector, tmp_path: Path) -> N
     odd = dataclasses.replace(odd, threshold=None)
     path = write_model_card(odd, None, tmp_path)
     assert path == tmp_path / "MODEL_CARD.md"
-    told = sections(path.read_text())
-    (line,) = [line for line in told["Training data"].splitlines() if "script" in line]
+    text = sections(path.read_text())
+    (line,) = [line for line in text["Training data"].splitlines() if "script" in line]
     assert line == (
         "| features | a\\|b, \\<script>, \\`x\\`, [y]\\(javascript:z), two lines, \\\\\\| |"
     )
-    assert "not calibrated" in told["Thresholds"]
-    assert "flags none" in told["Intended use"]
+    assert "not calibrated" in text["Thresholds"]
+    assert "flags none" in text["Intended use"]

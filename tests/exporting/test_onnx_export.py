@@ -116,10 +116,10 @@ def test_an_onnx_export_is_a_detector_too(detector: Detector, tmp_path: Path) ->
     assert [given.name for given in session.get_inputs()] == ["rows"]
     assert [found.name for found in session.get_outputs()] == ["score", "is_anomaly"]
     assert session.get_modelmeta().custom_metadata_map == {"detector": detector.fingerprint}
-    told = inspect_folder(tmp_path / "out")
-    assert told["export"]["formats"] == ["onnx"]
-    assert told["export"]["parity"]["onnx"] <= 1e-5
-    assert json.loads(json.dumps(told)) == told
+    described = inspect_folder(tmp_path / "out")
+    assert described["export"]["formats"] == ["onnx"]
+    assert described["export"]["parity"]["onnx"] <= 1e-5
+    assert json.loads(json.dumps(described)) == described
     x = np.ones((3, 6), np.float32)
     np.testing.assert_array_equal(aejax.load(tmp_path / "out").score(x), detector.score(x))
 

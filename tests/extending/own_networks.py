@@ -42,7 +42,7 @@ class Transformer(nn.Module):
 
 
 class Relu(Transformer):
-    """Of the same parameters, and another function of them."""
+    """A network with the same parameters, and another function of them."""
 
     def decode(self, latent: jax.Array, deterministic: bool = True) -> jax.Array:
         return self.out(nn.relu(self.widen(latent)))[..., 0]

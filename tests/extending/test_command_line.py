@@ -147,8 +147,8 @@ def test_a_newcomers_network_goes_through_every_command(tmp_path: Path) -> None:
     scores = pq.read_table(parts).sort_by("row")["score"].to_numpy()
     np.testing.assert_allclose(scores, detector.score(many.to_numpy()), rtol=1e-5)
 
-    told = aejax_in(elsewhere, "explain", run, "--input", "many.parquet", "--row", "7")
-    assert "heat" in json.dumps(told)
+    explained = aejax_in(elsewhere, "explain", run, "--input", "many.parquet", "--row", "7")
+    assert "heat" in json.dumps(explained)
     aejax_in(elsewhere, "export", run, "--out", "exported")
     np.save(elsewhere / "x.npy", many.to_numpy()[:50])
     subprocess.run(

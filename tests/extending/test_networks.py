@@ -351,7 +351,7 @@ def test_functions_may_have_statistics_and_an_objective() -> None:
 
 
 def test_padding_is_rows_of_the_same_batch() -> None:
-    """A network that isn't told of the mask must not learn from rows that aren't in its batch."""
+    """A network that doesn't take the mask must not learn from rows that aren't in its batch."""
     x = rows(65)
     x[0] = 1e6
 

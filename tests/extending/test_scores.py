@@ -247,8 +247,8 @@ def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
 
 
 def test_it_is_exported(tmp_path: Path, detector: aejax.Detector) -> None:
-    told = aejax.export(detector, tmp_path / "export")
-    assert told["parity"]["loaded"] == 0.0
+    exported = aejax.export(detector, tmp_path / "export")
+    assert exported["parity"]["loaded"] == 0.0
     x = rows(30, seed=4)
     np.testing.assert_array_equal(aejax.load(tmp_path / "export").score(x), detector.score(x))
     card = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -164,7 +164,7 @@ def test_activations_cover_the_settings() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_compiler_is_told_the_precision_of_mixed_tables_too(
+def test_the_compiler_gets_the_precision_of_mixed_tables_too(
     precision: config.Precision,
 ) -> None:
     """Programs of bfloat16 products get other options on CPUs than those of float32."""

@@ -120,12 +120,12 @@ def test_from_csv_to_scores_and_reasons(folder: Path, capsys: pytest.CaptureFixt
     forest = IsolationForest(random_state=0).fit(plain(normal))
     baseline = roc_auc_score(is_anomaly, -forest.score_samples(plain(rows)))
     assert auroc > 0.95 > 0.9 > baseline
-    told = command(["explain", run, "--input", test, "--row", "0"], capsys)
-    first = told["features"][0]
+    result = command(["explain", run, "--input", test, "--row", "0"], capsys)
+    first = result["features"][0]
     assert first["feature"] == "country"
     assert first["found"] == "ZZ (never seen)"
     assert first["expected"] in set(COUNTRIES)
-    assert told["score"] == pytest.approx(found["score"][0], rel=1e-5)
+    assert result["score"] == pytest.approx(found["score"][0], rel=1e-5)
     assert command(["explain", run, "--input", test, "--row", "5"], capsys)["row"] == 5
     assert main(["explain", run, "--input", test, "--row", "0"]) == 0
     assert "ZZ (never seen)" in capsys.readouterr().out
@@ -180,8 +180,8 @@ def test_a_new_threshold_on_rows_with_missing_cells(
 
 def test_an_export_scores_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "export"
-    told = command(["export", str(folder / "run"), "--out", str(out)], capsys)
-    assert told["parity"]["loaded"] <= 1e-6
+    result = command(["export", str(folder / "run"), "--out", str(out)], capsys)
+    assert result["parity"]["loaded"] <= 1e-6
     detector, export = aejax.load(folder / "run"), aejax.load(out)
     made, _ = table(300, 3)
     np.testing.assert_array_equal(export.score(made), detector.score(made))
@@ -286,11 +286,11 @@ def test_the_page_in_the_documentation_runs(
         # Shorter than the page's; what each command says is the same.
         quick = ["--epochs", "8"] if line.startswith("aejax train") else []
         assert main([*shlex.split(line)[1:], *quick]) == 0, line
-        told = capsys.readouterr().out
+        result = capsys.readouterr().out
         if "score" in line:
-            assert "unseen_values: country: 1" in told
+            assert "unseen_values: country: 1" in result
         if "explain" in line:
-            assert re.search(r"country +Atlantis \(never seen\) +(DE|FR) ", told)
+            assert re.search(r"country +Atlantis \(never seen\) +(DE|FR) ", result)
     exec(compile(blocks[2][1], str(page), "exec"), names)
     assert names["reason"].feature == "country"
     assert names["reason"].found == "Atlantis (never seen)"

@@ -190,7 +190,7 @@ def test_a_view_wins_where_the_paired_differences_say_so() -> None:
     assert winners([0.8, 0.8, 0.8], [0.8, 0.8, 0.8]) == ["pixels", "layer 1"]
     assert winners([0.8], [0.9]) == ["layer 1"]
     results = state_results([0.9, 0.7, 0.8], [0.6, 0.9, 0.8])
-    assert "not to be told from layer 1" in model_state_findings.conclusion(results, 0.1)
+    assert "not distinguishable from layer 1" in model_state_findings.conclusion(results, 0.1)
     assert "no single view in 12" in model_state_findings.overall(results)
 
 

@@ -83,7 +83,7 @@ def test_the_report_judges_an_even_sample(
 ) -> None:
     monkeypatch.setattr(own_rows, "MOST_JUDGED_BYTES", 100 * 21 * 4)
     assert train(rows, tmp_path / "run", *STREAMED) == 0
-    # 165 held-out normal rows and 176 anomalies, of which every fourth is looked at.
+    # 165 held-out normal rows and 176 anomalies, of which every fourth is scored.
     assert "one of every 4 test rows" in caplog.text
     metrics = written(tmp_path / "run", "metrics.json")["metrics"]
     assert metrics["rows"] == 42 + 44

@@ -88,7 +88,7 @@ def test_a_browser_shows_pythons_numbers(run: Path, tmp_path: Path) -> None:
     drag = DRAG.replace("POSITIONS", json.dumps(positions))
     (tmp_path / "page.html").write_text(page.replace("</body>", drag))
     assert CHROMIUM is not None
-    told = subprocess.run(
+    dumped = subprocess.run(
         [
             CHROMIUM,
             "--headless",
@@ -105,8 +105,8 @@ def test_a_browser_shows_pythons_numbers(run: Path, tmp_path: Path) -> None:
         text=True,
         timeout=120,
     ).stdout
-    found = re.search(r'<pre id="seen">(.*?)</pre>', told, re.S)
-    assert found, told[-500:]
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dumped, re.S)
+    assert found, dumped[-500:]
     seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
     import aejax

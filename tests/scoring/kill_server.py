@@ -95,17 +95,17 @@ def run_child(run: Path, rows: Path, out: Path, plan: tuple[str, float], ready: 
 
 def finishes(run: Path, rows: Path, out: Path, plan: tuple[str, float]) -> bool:
     """Whether a child ends by itself under this plan; raises where it fails."""
-    ready, told = os.pipe()
+    ready, announced = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            run_child(run, rows, out, plan, told)
+            run_child(run, rows, out, plan, announced)
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
         os._exit(0)
-    os.close(told)
+    os.close(announced)
     os.read(ready, 1)
     os.close(ready)
     if plan[0] == "seconds":

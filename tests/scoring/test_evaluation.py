@@ -49,7 +49,7 @@ def scored(
 
 
 def auroc(scored: Path, rows: pd.DataFrame, kept: Any = slice(None)) -> float:
-    """Of the rows' own labels, by scikit-learn."""
+    """The AUROC of the rows' own labels, by scikit-learn."""
     scores = pq.read_table(scored)["score"].to_numpy()
     return float(roc_auc_score(rows["label"][kept], scores[kept]))
 

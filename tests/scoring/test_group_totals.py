@@ -69,7 +69,7 @@ def check(summary: dict, folder: Path, names: tuple[str, ...]) -> None:
     table = pq.read_table(folder)
     found = table.to_pandas()
     text = table["store"].cast(pa.string()).to_pandas().astype("string")
-    told = {one["group"]: one for one in summary["most_flagged_groups"]}
+    listed = {one["group"]: one for one in summary["most_flagged_groups"]}
     counted = pd.read_csv(folder / "_groups.csv", dtype={"store": str}).set_index("store")
     for name in names:
         own = found[text == name]
@@ -80,10 +80,10 @@ def check(summary: dict, folder: Path, names: tuple[str, ...]) -> None:
             scored,
             flagged,
         ]
-        assert (name in told) == (flagged > 0)
+        assert (name in listed) == (flagged > 0)
         if flagged:
             line = {"group": name, "flagged": flagged, "rows": len(own), "share": flagged / scored}
-            assert told[name] == line
+            assert listed[name] == line
     strange = text[text.notna() & ~text.isin(names)].value_counts().to_dict()
     unknown = summary["unknown_groups"]
     assert {one["group"]: one["rows"] for one in unknown["most"]} == strange
@@ -108,7 +108,7 @@ def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
     assert alarm.startswith("1 of 4 groups had scores unlike those")
     assert "worst: '8', the scores are distributed unlike" in alarm
     assert whole["most_flagged_groups"][0]["group"] == "8"
-    told = ("groups", "most_flagged_groups", "unknown_groups", "alarms")
+    listed = ("groups", "most_flagged_groups", "unknown_groups", "alarms")
     for kept in ("as saved", "nothing", "as saved before the last parts"):
         out = tmp_path / kept
         for _ in range(2):
@@ -123,11 +123,11 @@ def test_counts_are_those_of_the_parts_whether_or_not_the_job_stopped(
             (out / ".totals").write_bytes(before)
         again = run(out)
         assert again["resumed_at_row"] > 0
-        for name in told:
+        for name in listed:
             assert again[name] == whole[name]
         assert (out / "_groups.csv").read_bytes() == (tmp_path / "whole/_groups.csv").read_bytes()
         kept = inspect_folder(out)["summary"]
-        assert {name: kept[name] for name in told} == {name: whole[name] for name in told}
+        assert {name: kept[name] for name in listed} == {name: whole[name] for name in listed}
     assert json.loads((out / "_summary.json").read_text())["groups"] == whole["groups"]
     shown = Score.show(whole).splitlines()
     assert "groups without a detector: 2, 45 rows" in shown
@@ -156,12 +156,12 @@ def test_unknown_groups_take_bounded_memory(tmp_path: Path) -> None:
         assert kept.to_dict() == totals.to_dict()
     # 1.5 lies above the first of the deciles 1, 2, ..., 9.
     assert totals.counts.tolist() == [[30, 15, 15, 0, 15, *[0] * 8]]
-    told = totals.summary()["unknown_groups"]
-    assert (told["groups"], told["at_least"]) == (MOST_UNKNOWN, True)
-    assert told["rows"] == 3 * 1540
-    assert told["rows_without_group"] == 3
-    assert told["most"][0] == {"group": "often", "rows": 120}
-    assert sum(one["rows"] for one in told["most"]) + told["rows_of_others"] == told["rows"]
+    listed = totals.summary()["unknown_groups"]
+    assert (listed["groups"], listed["at_least"]) == (MOST_UNKNOWN, True)
+    assert listed["rows"] == 3 * 1540
+    assert listed["rows_without_group"] == 3
+    assert listed["most"][0] == {"group": "often", "rows": 120}
+    assert sum(one["rows"] for one in listed["most"]) + listed["rows_of_others"] == listed["rows"]
 
 
 def test_groups_are_ranked_by_wilsons_interval() -> None:

@@ -125,43 +125,47 @@ def test_commands(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFix
     train = ["train", "--input", str(path), "--out", str(run), "--label-column", "label"]
     train += ["--group-column", "store", "--epochs", "2", "--quiet", "--json"]
     assert "group '500'" in call(*train, code=2)
-    told = json.loads(call(*train, "--least-rows", "20", "--overwrite"))
-    assert told["measured"]["groups"] == 3
-    assert told["measured"]["mean_auroc"] > 0.95
-    assert list(told["skipped"]) == ["500"]
+    result = json.loads(call(*train, "--least-rows", "20", "--overwrite"))
+    assert result["measured"]["groups"] == 3
+    assert result["measured"]["mean_auroc"] > 0.95
+    assert list(result["skipped"]) == ["500"]
     lines = pd.read_csv(run / "groups.csv")
     assert list(lines["store"]) == [12, 7, 8, 500]
     assert "1 training rows" in lines["problem"][3]
 
-    told = json.loads(call("inspect", str(run), "--json"))
-    assert (told["kind"], told["groups"], told["skipped_groups"]) == ("detectors of groups", 3, 1)
+    result = json.loads(call("inspect", str(run), "--json"))
+    assert (result["kind"], result["groups"], result["skipped_groups"]) == (
+        "detectors of groups",
+        3,
+        1,
+    )
     assert inspect_folder(run)["group_column"] == "store"
 
     renamed = tmp_path / "renamed.csv"
     labelled.rename(columns={"store": "shop"}).to_csv(renamed, index=False)
     scores = ["score", str(run), "--input", str(renamed), "--quiet", "--json"]
     assert "'store'" in call(*scores, "--out", str(tmp_path / "no"), code=2)
-    told = json.loads(
+    result = json.loads(
         call(*scores, "--group-column", "shop", "--key", "label", "--out", str(tmp_path / "s"))
     )
-    assert told["bad_rows_by_reason"] == {"group without a detector": 1}
+    assert result["bad_rows_by_reason"] == {"group without a detector": 1}
     assert "shop" in pq.read_table(tmp_path / "s").column_names
 
     found = pq.read_table(tmp_path / "s").to_pandas().dropna(subset=["score"])
-    told = json.loads(call("evaluate", str(tmp_path / "s"), "--json"))
+    result = json.loads(call("evaluate", str(tmp_path / "s"), "--json"))
     share = found["score"] / found["threshold"]
-    assert told["auroc"]["value"] == pytest.approx(roc_auc_score(found["label"] == "1", share))
-    assert told["flagged"] == found["is_anomaly"].sum()
+    assert result["auroc"]["value"] == pytest.approx(roc_auc_score(found["label"] == "1", share))
+    assert result["flagged"] == found["is_anomaly"].sum()
 
-    told = json.loads(
+    result = json.loads(
         call(
             *("calibrate", str(run), "--input", str(path), "--label-column", "label"),
             *("--rule", "quantile:0.5", "--json"),
         )
     )
-    assert told["groups_changed"] == 3
-    assert told["rows_of_unknown_groups"] == 1
-    assert told["median_threshold"] < told["median_threshold_before"]
+    assert result["groups_changed"] == 3
+    assert result["rows_of_unknown_groups"] == 1
+    assert result["median_threshold"] < result["median_threshold_before"]
     assert "--group NAME" in call("export", str(run), "--out", str(tmp_path / "e"), code=2)
 
 

@@ -139,8 +139,8 @@ def test_groups_are_scored_and_counted_as_in_one_process(
     expected = score_files(detectors, path, tmp_path / "one", **how)
     found = score_files(detectors, path, tmp_path / "ray", engine=engine, **how)
     same_folders(tmp_path / "ray", tmp_path / "one")
-    told = {one["group"]: one["rows"] for one in found["unknown_groups"]["most"]}
-    assert told == {"7": 41, "8": 101}
+    seen = {one["group"]: one["rows"] for one in found["unknown_groups"]["most"]}
+    assert seen == {"7": 41, "8": 101}
     assert found["most_flagged_groups"] == expected["most_flagged_groups"]
     tables = [(tmp_path / name / "_groups.csv").read_bytes() for name in ("one", "ray")]
     assert tables[0] == tables[1]
@@ -179,11 +179,11 @@ def test_what_is_wrong_in_an_actor_is_one_line_here(
     detector: Detector, run_folder: Path, inputs: Path, tmp_path: Path, cluster: None
 ) -> None:
     engine = RayEngine(run_folder=run_folder, inputs=inputs)
-    with pytest.raises(InputError, match=r"row 7 \(7 of all\): sensor_1 is missing or NaN") as told:
+    with pytest.raises(InputError, match=r"row 7 \(7 of all\): sensor_1 is missing or NaN") as seen:
         score_files(
             detector, inputs, tmp_path / "out", engine=engine, part_rows=500, on_bad_row="error"
         )
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(seen.value)
     other = detector.calibrate(pd.read_parquet(inputs).drop(columns="id")[1000:1100])
     with pytest.raises(InputError, match=r"holds the detector .* where parts are scored"):
         score_files(other, inputs, tmp_path / "other", engine=engine)
@@ -209,7 +209,7 @@ def test_the_command(
     same_folders(tmp_path / "ray", tmp_path / "one")
 
 
-def test_without_ray_the_way_to_get_it_is_told(
+def test_without_ray_the_way_to_get_it_is_named(
     run_folder: Path,
     inputs: Path,
     tmp_path: Path,
@@ -219,8 +219,8 @@ def test_without_ray_the_way_to_get_it_is_told(
     monkeypatch.setitem(sys.modules, "ray", None)
     command = ["score", str(run_folder), "--input", str(inputs), "--out", str(tmp_path / "out")]
     assert cli.main([*command, "--engine", "ray", "--quiet"]) == 2
-    told = capsys.readouterr().err
-    assert told == (
+    seen = capsys.readouterr().err
+    assert seen == (
         "aejax: engine is 'ray' but Ray isn't installed; "
         'allowed: pip install "aejax[ray]" first\n'
     )

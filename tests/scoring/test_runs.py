@@ -86,36 +86,36 @@ def test_a_new_day_is_not_drowned_by_those_before_it(
     first = score_files(detector, days, out, top=5)
     assert first["alarms"] == []
     add(days, 7, shift=3.0)
-    told = score_files(detector, days, out, top=5, append=True)
+    result = score_files(detector, days, out, top=5, append=True)
     scores = pd.read_parquet(out)
     new = scores["file"] == "day-7.parquet"
-    check(told["added"], scores[new], detector)
-    check(told, scores, detector)
+    check(result["added"], scores[new], detector)
+    check(result, scores, detector)
     # All together hide it; by itself it is two alarms, of scores and of a feature.
-    assert told["population_stability"] < 0.25 < told["added"]["population_stability"]
-    assert told["added"]["features_drifted"] == 1
-    assert told["alarms"] == told["added"]["alarms"]
-    assert [alarm.split(" ", 2)[:2] for alarm in told["alarms"]] == [
+    assert result["population_stability"] < 0.25 < result["added"]["population_stability"]
+    assert result["added"]["features_drifted"] == 1
+    assert result["alarms"] == result["added"]["alarms"]
+    assert [alarm.split(" ", 2)[:2] for alarm in result["alarms"]] == [
         ["the", "scores"],
         ["sensor_1", "is"],
     ]
-    assert [one["run"] for one in told["runs"]] == [2, 1]
-    check(told["runs"][0], scores[new], detector)
-    check(told["runs"][1], scores[~new], detector)
-    assert told["runs"][1]["alarms"] == []
-    assert [one["file"] for one in told["newest_files"]] == [
+    assert [one["run"] for one in result["runs"]] == [2, 1]
+    check(result["runs"][0], scores[new], detector)
+    check(result["runs"][1], scores[~new], detector)
+    assert result["runs"][1]["alarms"] == []
+    assert [one["file"] for one in result["newest_files"]] == [
         f"day-{day}.parquet" for day in range(7, -1, -1)
     ]
-    for one in told["newest_files"]:
+    for one in result["newest_files"]:
         check(one, scores[scores["file"] == one["file"]], detector)
         assert one["drifted"] == (one["file"] == "day-7.parquet")
     of_files = pd.read_csv(out / "_files.csv")
     pd.testing.assert_frame_equal(
-        of_files[::-1].reset_index(drop=True), pd.DataFrame(told["newest_files"])
+        of_files[::-1].reset_index(drop=True), pd.DataFrame(result["newest_files"])
     )
     worst = scores[new].nlargest(5, "score")["row"].tolist()
     assert pq.read_table(out / "_top_added")["row"].to_pylist() == worst
-    assert json.loads((out / "_summary.json").read_text()).items() <= told.items()
+    assert json.loads((out / "_summary.json").read_text()).items() <= result.items()
     # A day that is as usual raises nothing, though the totals are worse than ever.
     add(days, 8)
     after = score_files(detector, days, out, top=5, append=True)
@@ -130,19 +130,19 @@ def test_a_new_day_is_not_drowned_by_those_before_it(
 def test_a_bad_file_among_many_of_one_run(detector: Detector, days: Path, tmp_path: Path) -> None:
     (days / "day-3.parquet").unlink()
     add(days, 3, shift=3.0)
-    told = score_files(detector, days, tmp_path / "scores", part_rows=700)
-    assert told["population_stability"] < 0.25
-    (alarm,) = told["alarms"]
+    result = score_files(detector, days, tmp_path / "scores", part_rows=700)
+    assert result["population_stability"] < 0.25
+    (alarm,) = result["alarms"]
     assert "1 of " in alarm
     assert "'day-3.parquet'" in alarm
-    assert [one["file"] for one in told["newest_files"] if one["drifted"]] == ["day-3.parquet"]
+    assert [one["file"] for one in result["newest_files"] if one["drifted"]] == ["day-3.parquet"]
 
 
 def test_the_end_of_one_large_file(detector: Detector, tmp_path: Path) -> None:
     both = pd.concat([rows(GOOD, 1), rows(SHIFTED, 2, shift=3.0)])
     both.to_parquet(tmp_path / "rows.parquet", index=False)
-    told = score_files(detector, tmp_path / "rows.parquet", tmp_path / "scores", part_rows=1000)
-    (alarm,) = told["alarms"]
+    result = score_files(detector, tmp_path / "rows.parquet", tmp_path / "scores", part_rows=1000)
+    (alarm,) = result["alarms"]
     assert alarm.startswith("1 of 4 files, or parts of them, have scores distributed unlike")
     assert "rows 3000 to 3999 of 'rows.parquet'" in alarm
 
@@ -200,11 +200,11 @@ def test_files_that_come_before_a_run_has_finished_belong_to_it(
     with pytest.raises(Interrupted):
         score_files(detector, days, out, append=True, should_stop=lambda: True)
     add(days, 8)
-    told = score_files(detector, days, out, append=True)
-    assert told["added"]["run"] == 2
-    assert told["added"]["files"] == 2
-    assert told["added"]["rows"] == 2 * SHIFTED
-    assert any("'day-7.parquet'" in alarm for alarm in told["alarms"])
+    result = score_files(detector, days, out, append=True)
+    assert result["added"]["run"] == 2
+    assert result["added"]["files"] == 2
+    assert result["added"]["rows"] == 2 * SHIFTED
+    assert any("'day-7.parquet'" in alarm for alarm in result["alarms"])
 
 
 def test_exit_codes_for_schedulers(
@@ -229,7 +229,7 @@ def test_exit_codes_for_schedulers(
     assert shown[3] == "files, the newest first:"
     assert shown[4].startswith(f"  day-7.parquet: {SHIFTED} rows, ")
     assert shown[4].endswith(", drifted")
-    # Whoever tries again is told again, and each limit by itself.
+    # Whoever tries again is warned again, and each limit by itself.
     assert main([*command, "--fail-on-drift"]) == 3
     assert "the added rows have drifted: the scores" in capsys.readouterr().err
     assert main([*command, "--fail-on-flagged", "0.9"]) == 0
@@ -297,12 +297,12 @@ def test_a_days_groups_are_counted_and_judged_by_themselves(
     (days / "3.parquet").rename(hidden)
     assert score_files(grouped, days, out)["alarms"] == []
     hidden.rename(days / "3.parquet")
-    told = score_files(grouped, days, out, append=True)
-    assert told["groups"]["drifted"] == 0
-    assert told["added"]["groups"]["drifted"] == 1
-    assert any("1 of 4 groups had scores unlike" in alarm for alarm in told["alarms"])
-    assert told["added"]["most_flagged_groups"][0]["group"] == "2"
-    assert told["added"]["unknown_groups"]["rows"] == 1
+    result = score_files(grouped, days, out, append=True)
+    assert result["groups"]["drifted"] == 0
+    assert result["added"]["groups"]["drifted"] == 1
+    assert any("1 of 4 groups had scores unlike" in alarm for alarm in result["alarms"])
+    assert result["added"]["most_flagged_groups"][0]["group"] == "2"
+    assert result["added"]["unknown_groups"]["rows"] == 1
     scores = pd.read_parquet(out)
     counted = pd.read_csv(out / "_groups.csv", dtype={"store": str}).set_index("store")
     for name in "0123":
@@ -321,8 +321,8 @@ def test_many_groups_of_few_rows_that_drift_together(
     table = rows(320, 5, shift=3.0)
     table["store"] = np.arange(320) % 4
     table.to_parquet(tmp_path / "rows.parquet", index=False)
-    told = score_files(grouped, tmp_path / "rows.parquet", tmp_path / "scores")
-    assert told["groups"]["drifted"] == 0
+    result = score_files(grouped, tmp_path / "rows.parquet", tmp_path / "scores")
+    assert result["groups"]["drifted"] == 0
     scores = pd.read_parquet(tmp_path / "scores")
     bins = np.zeros(10)
     for at, threshold in enumerate(grouped.threshold.each):
@@ -331,8 +331,8 @@ def test_many_groups_of_few_rows_that_drift_together(
         bins += np.histogram(own.astype(np.float64), edges)[0]
     shares = np.maximum(bins, 0.5) / 320
     expected = np.sum((shares - 0.1) * np.log(shares / 0.1))
-    assert told["population_stability"] == pytest.approx(expected)
-    assert [alarm[:10] for alarm in told["alarms"]] == ["the scores"]
+    assert result["population_stability"] == pytest.approx(expected)
+    assert [alarm[:10] for alarm in result["alarms"]] == ["the scores"]
 
 
 def test_keys_are_carried_whatever_they_are_called(detector: Detector, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def scores_of(folder: Path) -> pd.DataFrame:
 
 
 def expected_scores(detector: Detector, table: pd.DataFrame) -> np.ndarray:
-    """What the Python face says in batches of a job's size, NaN for rows that it refuses."""
+    """What the detector gives in batches of a job's size, NaN for rows that it refuses."""
     x = table[list(detector.schema.names or ())].to_numpy(np.float32)
     scores = np.full(len(x), np.nan, np.float32)
     good = np.isfinite(x).all(axis=1)

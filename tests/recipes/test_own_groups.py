@@ -1,4 +1,4 @@
-"""The faces of detectors of groups, by the command line: report, card, inspection, reasons, export.
+"""What the command line shows of a detector of groups: report, card, inspection, reasons, export.
 
 Rows are scikit-learn's handwritten digits, and each digit is a group.
 """
@@ -99,12 +99,12 @@ def test_card_and_inspection(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert f"highest: {high:.4g}" in card
     assert "The thresholds of 5 of 5 groups rest on fewer than 100 scores each" in card
     assert "Groups of the training rows that have no detector: 1." in card
-    told = json.loads(call(capsys, "inspect", run, "--json", "--shapes"))
-    assert told["thresholds"]["highest"] == high
-    assert told["rows_of_a_group"]["median"] == np.median([g.rows for g in detectors.groups.each])
-    assert told["epochs_done"] == 20
-    assert len(told["limits"]) == 2
-    assert all(shape.split("[")[1].startswith("5") for shape in told["arrays"].values())
+    result = json.loads(call(capsys, "inspect", run, "--json", "--shapes"))
+    assert result["thresholds"]["highest"] == high
+    assert result["rows_of_a_group"]["median"] == np.median([g.rows for g in detectors.groups.each])
+    assert result["epochs_done"] == 20
+    assert len(result["limits"]) == 2
+    assert all(shape.split("[")[1].startswith("5") for shape in result["arrays"].values())
 
 
 def test_a_row_is_explained_by_its_own_group(
@@ -119,22 +119,22 @@ def test_a_row_is_explained_by_its_own_group(
     wrong.rename(columns={"digit": "label"}).to_csv(path, index=False)
     place = ("explain", run, "--input", path, "--group-column", "label")
     picture = tmp_path / "row.png"
-    told = json.loads(call(capsys, *place, "--row", 17, "--picture", picture, "--json"))
-    assert told["group"] == wrong["digit"][17]
-    assert told["is_anomaly"] is True
-    assert told["features"][0]["feature"] == "pixel_20"
-    single = aejax.load(run).member(told["group"])
+    result = json.loads(call(capsys, *place, "--row", 17, "--picture", picture, "--json"))
+    assert result["group"] == wrong["digit"][17]
+    assert result["is_anomaly"] is True
+    assert result["features"][0]["feature"] == "pixel_20"
+    single = aejax.load(run).member(result["group"])
     x = wrong.loc[[17], KEPT].to_numpy(np.float32)
     scaled, expected = single.reconstruct(x)
-    assert told["score"] == pytest.approx(float(single.score(x)[0]), rel=1e-5)
-    assert told["features"][0]["found"] == pytest.approx(
+    assert result["score"] == pytest.approx(float(single.score(x)[0]), rel=1e-5)
+    assert result["features"][0]["found"] == pytest.approx(
         float(scaled[0, KEPT.index("pixel_20")]), rel=1e-5
     )
-    assert told["features"][0]["expected"] == pytest.approx(
+    assert result["features"][0]["expected"] == pytest.approx(
         float(expected[0, KEPT.index("pixel_20")]), rel=1e-4
     )
     assert single.threshold is not None
-    assert told["threshold"] == single.threshold.value
+    assert result["threshold"] == single.threshold.value
     assert picture.is_file()
     known = wrong.iloc[:3]
     reasons = aejax.load(run).explain(known, groups="digit", top=2)
@@ -146,16 +146,16 @@ def test_a_row_is_explained_by_its_own_group(
             [reason[1:3] for reason in found], [reason[1:3] for reason in theirs], rtol=1e-4
         )
     text = call(capsys, *place, "--row", 17)
-    assert text.startswith(f"row 17 of {told['group']!r}: score ")
+    assert text.startswith(f"row 17 of {result['group']!r}: score ")
     for row, why in (
         (3, "'digit 8' has no detector (it was not in the training rows)"),
         (4, "'digit 9' has no detector (it has 3 training rows; allowed: at least 20)"),
         (5, "label is empty"),
         (99, "row is 99; allowed: 0 to 39"),
     ):
-        told = call(capsys, *place, "--row", row, code=2)
-        assert why in told
-        assert len(told.strip().splitlines()) == 1
+        result = call(capsys, *place, "--row", row, code=2)
+        assert why in result
+        assert len(result.strip().splitlines()) == 1
     assert "'digit'" in call(capsys, *place[:-2], "--row", 1, code=2)
 
 
@@ -163,9 +163,9 @@ def test_one_group_is_exported_by_itself(
     run: Path, rows: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "export"
-    told = call(capsys, "export", run, "--out", out, "--group", "digit 33", code=2)
-    assert "'digit 33' has no detector" in told
-    assert "did you mean 'digit 3'" in told
+    result = call(capsys, "export", run, "--out", out, "--group", "digit 33", code=2)
+    assert "'digit 33' has no detector" in result
+    assert "did you mean 'digit 3'" in result
     assert "--group NAME" in call(capsys, "export", run, "--out", out, code=2)
     call(capsys, "export", run, "--out", out, "--group", "digit 3")
     own = rows[rows["digit"] == "digit 3"]
