@@ -23,7 +23,7 @@ class Explain:
     picture: Annotated[Path | None, arg(help="File for a drawing of the row, PNG.")] = None
     group_column: Annotated[
         str | None,
-        arg(help="With detectors of groups: the column of groups. Default: as in training."),
+        arg(help="Of a detector of groups: the column of groups. Default: as in training."),
     ] = None
     header: HasHeader = True
     text: Text = Dialect()

@@ -48,7 +48,7 @@ class Score:
     out: Out
     group_column: Annotated[
         str | None,
-        arg(help="With detectors of groups: the column of groups. Default: as in training."),
+        arg(help="Of a detector of groups: the column of groups. Default: as in training."),
     ] = None
     key: Annotated[Names, arg(help="Columns to carry through to the scores.")] = ()
     top_features: Annotated[int, arg(help="How many features to name for every row.")] = 0

@@ -94,7 +94,7 @@ class Training:
     ] = "mean"
     vary: Vary = Vary()
     group_column: Annotated[
-        str | None, arg(help="Column of groups (stores, sensors): a detector for each of them.")
+        str | None, arg(help="Column of groups (stores, sensors): a network for each of them.")
     ] = None
     least_rows: Annotated[
         int | None, arg(help="Leave out groups with fewer normal rows, and report them.")

@@ -1,4 +1,4 @@
-"""A model card for detectors of groups: what holds for all of them, and how far they differ.
+"""A model card for a detector of groups: what holds for all of them, and how far they differ.
 
 In the order of `aejax.exporting.model_card`; of bounded length, however many groups there are.
 """

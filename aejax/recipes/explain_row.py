@@ -46,7 +46,7 @@ def explain_row(
         top: how many features to name.
         picture: where to draw found against expected, as PNG; or None.
         selection: how the file is read.
-        group_column: of detectors of groups, the column that names a row's group, if its name
+        group_column: of a detector of groups, the column that names a row's group, if its name
             differs from the one in training.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the report of detectors of groups shows: plain data, no drawing and no writing."""
+"""What the report of a detector of groups shows: plain data, no drawing and no writing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Counts = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupsReport:
-    """Everything that the report of detectors of groups shows.
+    """Everything that the report of a detector of groups shows.
 
     Args:
         title: of the page.

@@ -1,4 +1,4 @@
-"""The page of a report on detectors of groups: what they have in common, and who stands out."""
+"""The page of a report on a detector of groups: what these have in common, and who stands out."""
 
 from __future__ import annotations
 

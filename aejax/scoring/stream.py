@@ -73,7 +73,7 @@ def score_files(
             `aejax.data.files.open_rows`. Columns are matched by name.
         out: folder of the scores.
         selection: which columns are carried through.
-        group_column: of detectors of groups, the column that names a row's group, if its name
+        group_column: of a detector of groups, the column that names a row's group, if its name
             differs from the one in training. It is carried through; rows of groups without a
             detector have a null score, and `threshold` (float64) is each row's own.
         top_features: how many features to name for every row; 0 for none.
