@@ -97,7 +97,7 @@ def _text() -> Iterator[Source]:
         ]
     )
     is_name = np.array([line.endswith(":") for line in lines])
-    # Without names they would be told by the colon alone.
+    # Without names they would be known by the colon alone.
     counts[is_name, 3] -= 1
     yield "lines", counts[~is_name], counts[is_name]
     words = sorted({word for line in lines for word in line.lower().split() if word.isalpha()})

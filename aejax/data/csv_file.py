@@ -161,14 +161,14 @@ class CsvFile:
 
 
 def csv_file(path: Path, selection: Selection) -> CsvFile:
-    """A file of text with cells, its first lines looked at.
+    """A file of text with cells, its first lines examined.
 
     Args:
         path: of it.
         selection: how its text is written, as far as that is known.
 
     Raises:
-        InputError: if the encoding can't be told, or numbers stand for column names.
+        InputError: if the encoding is unknown, or numbers stand for column names.
         OSError, ValueError: if the bytes can't be read.
     """
     dialect = selection.dialect

@@ -19,7 +19,7 @@ from aejax.data.number_text import is_missing
 from aejax.data.sniffing import LEAST_SHARE
 
 # Of a column of text, different cells that decide whether it has dates.
-LOOKED_AT = 1000
+EXAMINED = 1000
 _TIME = r"(?:[T,]?\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(AM|PM)?)?"
 _PARTS = re.compile(rf"(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}}|\d{{2}}){_TIME}", re.IGNORECASE)
 _YEAR_FIRST = re.compile(rf"(\d{{4}})([./])(\d{{1,2}})\2(\d{{1,2}}){_TIME}", re.IGNORECASE)
@@ -166,7 +166,7 @@ def written_as(cells: pa.Array, name: str, day_first: bool | None) -> tuple[Date
         InputError: if nothing tells whether the day or the month comes first.
     """
     text = pc.utf8_trim_whitespace(text_of(cells))
-    there = text.filter(pc.invert(is_missing(text))).drop_null().unique().slice(0, LOOKED_AT)
+    there = text.filter(pc.invert(is_missing(text))).drop_null().unique().slice(0, EXAMINED)
     words = there.to_pylist()
     # Words of digits alone are codes.
     looks = [

@@ -14,21 +14,21 @@ from aejax.data.rows import UNREADABLE, Selection
 from aejax.data.sniffing import LEAST_SHARE, Text, is_number, sniff
 
 # Of many files, spread from the first to the last.
-LOOKED_AT_FILES = 16
+EXAMINED_FILES = 16
 _NULLS = frozenset(MISSING)
 _DIGITS = re.compile(r"[-+\u2212(]?\s*(\d*)([.,])(\d+)(?:[eE][-+]?\d+)?\s*[-)%]?")
 _MANY = re.compile(r"[-+\u2212(]?\s*\d{1,3}([.,])\d{2,3}(\1\d{2,3})*\1\d{3}\s*[-)%]?")
 _BOTH = re.compile(r".*\d([.,])\d+(\1\d+)*(?!\1)([.,])\d*.*")
 
 logger = logging.getLogger("aejax")
-_told: set[tuple[Path, tuple[str, ...]]] = set()
+_warned: set[tuple[Path, tuple[str, ...]]] = set()
 
 
 def with_decimal(paths: Sequence[Path], selection: Selection, trained: str) -> Selection:
     """A selection that says which decimal point numbers have.
 
     Args:
-        paths: files of text; nothing is looked at in those that can't be read.
+        paths: files of text; those that can't be read are passed over.
         selection: how they are read.
         trained: the decimal point of the rows that a detector was trained on.
 
@@ -36,9 +36,9 @@ def with_decimal(paths: Sequence[Path], selection: Selection, trained: str) -> S
         InputError: if numbers such as 1,234 may be one thousand or one.
     """
     dialect = selection.dialect
-    step = max(1, len(paths) // LOOKED_AT_FILES)
+    step = max(1, len(paths) // EXAMINED_FILES)
     texts = []
-    for path in paths[::step][:LOOKED_AT_FILES]:
+    for path in paths[::step][:EXAMINED_FILES]:
         try:
             texts.append((path, sniff(path, dialect, selection.header)))
         except (InputError, *UNREADABLE):
@@ -46,10 +46,10 @@ def with_decimal(paths: Sequence[Path], selection: Selection, trained: str) -> S
     decimal = dialect.decimal or _decided(texts, trained)
     for path, text in texts:
         said = (*text.said, *(["decimal commas"] if decimal == "," else []))
-        if said and (key := (path.parent, said)) not in _told:
-            if len(_told) > 1 << 10:
-                _told.clear()
-            _told.add(key)
+        if said and (key := (path.parent, said)) not in _warned:
+            if len(_warned) > 1 << 10:
+                _warned.clear()
+            _warned.add(key)
             flags = "--delimiter, --decimal, --encoding (Dialect) say otherwise"
             logger.warning("aejax: %s is read with %s. %s", path, ", ".join(said), flags)
     return dataclasses.replace(selection, dialect=dataclasses.replace(dialect, decimal=decimal))

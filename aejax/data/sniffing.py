@@ -81,7 +81,7 @@ def sniff(path: Path, dialect: Dialect, header: bool) -> Text:
         header: whether a line names the columns.
 
     Raises:
-        InputError: if the encoding can't be told.
+        InputError: if the encoding is unknown.
         OSError, ValueError: if the bytes can't be read.
     """
     facts = path.stat()

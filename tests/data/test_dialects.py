@@ -154,7 +154,7 @@ def test_encodings(encoding: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(x[:, 3], np.arange(80) % 2)
 
 
-def test_an_encoding_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
+def test_an_encoding_that_cannot_be_known_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     TABLE.rename(columns={"temp": "Давление"}).to_csv(path, index=False, encoding="cp1251")
     with pytest.raises(InputError, match="--encoding cp1251"):
