@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +44,14 @@ class Scorer:
     error: Error
     score: Any = dataclasses.field(default_factory=default_score)
     combine: Combine | None = None
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.model, self.error, self.score, self.combine))
+
+    def __hash__(self) -> int:
+        # Asked at every call of a program: found once, because it takes as long as few rows do.
+        return self._hash
 
     @property
     def reconstructs(self) -> bool:

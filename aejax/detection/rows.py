@@ -314,6 +314,13 @@ def map_batches(
         One NumPy array [n, ...] for each array in the function's result.
     """
     batch_size *= place.devices
+    if place.mesh is None and len(x) <= batch_size:
+        # The only batch goes in as it is, on purpose: for one that is put on the device first,
+        # the program waits in another thread, longer than a few rows take.
+        with jax.transfer_guard("allow"):
+            results = function(_filled(x, batch_size, dtype))
+            each = results if isinstance(results, tuple) else (results,)
+            return [np.array(np.asarray(result)[: len(x)]) for result in each]
     pending: deque[tuple[int, int, Any]] = deque()
     out: list[np.ndarray] = []
     # Filled one after the other; the first is free again when all of them are.
@@ -331,31 +338,33 @@ def map_batches(
                 out.append(np.empty((len(x), *result.shape[1:]), result.dtype))
             out[index][first : first + count] = jax.device_get(result)[:count]
 
-    # The only batch goes in as it is, on purpose: for one that is put on the device first,
-    # the program waits in another thread, longer than a few rows take.
-    alone = place.mesh is None and len(x) <= batch_size
     # An empty input still runs one batch of padding, so that results have their shapes.
     for first in range(0, max(len(x), 1), batch_size):
         part = x[first : first + batch_size]
-        if len(part) < batch_size or part.dtype != dtype or not _is_aligned(part):
-            # A buffer is free again here: its batch's results have been read.
-            buffer = free_buffer()
-            with np.errstate(over="ignore"):
-                buffer[: len(part)] = part
-            buffer[len(part) :] = 0
-            count, part = len(part), buffer
-        else:
-            count = batch_size
-        if alone:
-            with jax.transfer_guard_host_to_device("allow"):
-                pending.append((first, count, function(part)))
-        else:
-            pending.append((first, count, function(place.rows(part))))
+        # A buffer is free again here: its batch's results have been read.
+        batch = _filled(part, batch_size, dtype, free_buffer)
+        pending.append((first, len(part), function(place.rows(batch))))
         if len(pending) > AHEAD:
             read()
     while pending:
         read()
     return out
+
+
+def _filled(
+    part: np.ndarray, size: int, dtype: str, buffer: Callable[[], np.ndarray] | None = None
+) -> np.ndarray:
+    """Rows as a batch: themselves where they are one, else in a buffer that is filled up with 0."""
+    if len(part) == size and part.dtype == dtype and _is_aligned(part):
+        return part
+    batch = _aligned((size, *part.shape[1:]), dtype) if buffer is None else buffer()
+    if part.dtype == dtype:
+        batch[: len(part)] = part
+    else:
+        with np.errstate(over="ignore"):
+            batch[: len(part)] = part
+    batch[len(part) :] = 0
+    return batch
 
 
 def _is_aligned(x: np.ndarray) -> bool:
