@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from aejax.rules.best_f1 import BestF1 as BestF1
     from aejax.rules.conformal import Conformal as Conformal
     from aejax.rules.contamination import Contamination as Contamination
+    from aejax.rules.false_alarms import FalseAlarms as FalseAlarms
     from aejax.rules.fixed import Fixed as Fixed
     from aejax.rules.mean_std import MeanStd as MeanStd
     from aejax.rules.p_values import Calibration

@@ -1,19 +1,16 @@
 """Whether thresholds keep their promise: flags that were promised and flags on rows held out.
 
-    python -m benchmarks.promises --folder DIR [--thresholds fit cross-fitted] [--json FILE]
+    python -m benchmarks.promises --folder DIR [--thresholds held-out auto] [--json FILE]
 
-Half of a table's normal rows train, the other half is what is flagged. "fit" is the threshold that
-`aejax.fit` sets by `Quantile`. "cross-fitted" is a prototype: the rows are cut into folds, each is
-scored by a network trained on the others, and the threshold that is set on these scores, of as many
-rows as there are, is the detector's that is trained on all of them (`beyond` says how). What is
-seen of kept neighbours leaves a row itself out either way.
+Half of a table's normal rows train, the other half is what is flagged. "held-out" is a quantile of
+the scores of rows held out; "auto" is `Config.calibration` "auto" with the rule `FalseAlarms`,
+which cross-fits where rows are few; "conformal" is that rule's guarantee, by rows held out.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,88 +20,59 @@ import numpy as np
 from scipy import stats
 
 import aejax
-from aejax.detection.cross_validation import split_folds
-from aejax.rules.tails import FEWEST_FOR_SHAPE, fit_tail
 from benchmarks import machine, options, report
 from benchmarks.detectors import protocol
 
 RATES = (0.01, 0.05)
-FOLDS = 5
-# So many scores beyond it, and a quantile is as good as any tail; and the share that is a tail.
-ENOUGH, TAIL = 8, 0.1
 # So many flags are expected of a table that can tell whether a promise is kept.
 TELLING = 5
 MOST_TRAIN, MOST_TEST = 10_000, 20_000
 
 
-def beyond(scores: np.ndarray, rate: float) -> float:
-    """The value that a new score passes with probability `rate`.
-
-    The quantile where it leaves at least `ENOUGH` scores beyond; otherwise a generalised Pareto
-    tail, fitted to the largest tenth as in `aejax.rules.tails`, but to no fewer than
-    `FEWEST_FOR_SHAPE`, of which a new score is one with probability (their number) / (n + 1).
-    """
-    ordered = np.sort(scores)
-    rows = len(ordered)
-    peaks = min(max(FEWEST_FOR_SHAPE, int(TAIL * rows)), rows - 1)
-    above = ordered[rows - peaks :] - ordered[rows - peaks - 1]
-    above = above[above > 0]
-    share = len(above) / (rows + 1)
-    if rate * (rows + 1) >= ENOUGH or rate >= share:
-        return float(np.quantile(ordered, 1 - rate))
-    shape, scale = fit_tail(above)
-    times = math.log(share / rate)
-    reach = times if abs(shape) < 1e-9 else math.expm1(shape * times) / shape
-    return float(ordered[rows - peaks - 1] + scale * reach)
+def held_out(config: aejax.Config, rate: float) -> aejax.Config:
+    """A quantile of the scores of rows held out."""
+    return dataclasses.replace(config, calibration="held-out", rule=aejax.Quantile(q=1 - rate))
 
 
-def fitted(config: aejax.Config, train: np.ndarray, test: np.ndarray) -> list[np.ndarray]:
-    """Flags of the test rows at every rate, by the threshold that `fit` sets."""
-    flags = []
-    for rate in RATES:
-        one = dataclasses.replace(config, rule=aejax.Quantile(q=1 - rate))
-        flags.append(np.asarray(aejax.fit(one, train).predict(test)))
-    return flags
+def auto(config: aejax.Config, rate: float) -> aejax.Config:
+    """A promise of false alarms by all rows where they are few, else by rows held out."""
+    return dataclasses.replace(config, calibration="auto", rule=aejax.FalseAlarms(rate=rate))
 
 
-def cross_fitted(config: aejax.Config, train: np.ndarray, test: np.ndarray) -> list[np.ndarray]:
-    """Flags of the test rows at every rate, by thresholds on scores of rows not trained on."""
-    settings = dataclasses.replace(config.train, validation_fraction=0.0)
-    config = dataclasses.replace(config, train=settings)
-    folds = split_folds(len(train), min(FOLDS, len(train)), config.train.seed)
-    everywhere = np.arange(len(train))
-    rows = [np.setdiff1d(everywhere, fold) for fold in folds]
-    population = aejax.fit_population([config] * (len(folds) + 1), train, rows=[*rows, everywhere])
-    *others, whole = population.detectors
-    scores = np.empty(len(train))
-    for fold, detector in zip(folds, others, strict=True):
-        assert detector is not None
-        scores[fold] = detector.score(train[fold])
-    assert whole is not None
-    of_test = whole.score(test)
-    return [of_test > beyond(scores, rate) for rate in RATES]
+def conformal(config: aejax.Config, rate: float) -> aejax.Config:
+    """A guarantee by rows held out; none where they are too few for it."""
+    return dataclasses.replace(config, calibration="held-out", rule=aejax.Conformal(alpha=rate))
 
 
-THRESHOLDS: dict[str, Callable[[aejax.Config, np.ndarray, np.ndarray], list[np.ndarray]]] = {
-    "fit": fitted,
-    "cross-fitted": cross_fitted,
+THRESHOLDS: dict[str, Callable[[aejax.Config, float], aejax.Config]] = {
+    "held-out": held_out,
+    "auto": auto,
+    "conformal": conformal,
 }
 
 
 def measure(
-    tables: dict[str, Path], names: Sequence[str], config: aejax.Config, seed: int
+    tables: dict[str, Path],
+    names: Sequence[str],
+    config: aejax.Config,
+    seed: int,
+    most_train: int = MOST_TRAIN,
 ) -> Iterator[dict[str, Any]]:
     """One line a table, threshold and rate."""
     for table, path in tables.items():
         jax.clear_caches()
         split = protocol.split(
-            protocol.read(table, path), "normals", seed, most_train=MOST_TRAIN, most_test=MOST_TEST
+            protocol.read(table, path), "normals", seed, most_train=most_train, most_test=MOST_TEST
         )
         normal = split.test[~split.is_anomaly]
         for name in names:
-            for rate, flags in zip(
-                RATES, THRESHOLDS[name](config, split.train, normal), strict=True
-            ):
+            for rate in RATES:
+                try:
+                    fitted = aejax.fit(THRESHOLDS[name](config, rate), split.train)
+                except aejax.InputError as error:
+                    options.say(f"{table} {name}: {error}")
+                    continue
+                flags = np.asarray(fitted.predict(normal))
                 found = stats.binomtest(int(flags.sum()), len(flags)).proportion_ci(0.95)
                 line = {
                     "table": table,
@@ -193,8 +161,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--folder", type=Path, required=True, help="of npz files with X and y")
     add("--datasets", nargs="+", help="names of sets (all of the folder)")
-    add("--thresholds", nargs="+", choices=list(THRESHOLDS), default=list(THRESHOLDS), help="(all)")
+    add(
+        "--thresholds",
+        nargs="+",
+        choices=list(THRESHOLDS),
+        default=["held-out", "auto"],
+        help="(held-out auto)",
+    )
     add("--config", type=Path, metavar="FILE", help="of the detector, as JSON (aejax.Config())")
+    add("--most-train", type=int, default=MOST_TRAIN, metavar="N", help=f"rows ({MOST_TRAIN:,})")
     add("--seed", type=int, default=0, help="of splits and networks (0)")
     add("--json", type=Path, metavar="FILE", help="keep all results")
     given = parser.parse_args(arguments)
@@ -209,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = dataclasses.replace(config, train=settings)
     results: dict[str, Any] = {"suite": "promises", "environment": machine.environment()}
     lines: list[dict[str, Any]] = []
-    for line in measure(chosen, given.thresholds, config, given.seed):
+    for line in measure(chosen, given.thresholds, config, given.seed, given.most_train):
         lines.append(line)
         report.keep({**results, "lines": lines, "summary": summarise(lines)}, given.json)
     print(as_table({**results, "lines": lines, "summary": summarise(lines)}))

@@ -18,6 +18,7 @@ from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
 Combine = Literal["mean", "median", "rank"]
+Calibration = Literal["held-out", "cross-fitted", "auto"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,14 @@ class Config:
             Any object that is a `Score` is one, too (docs/extending.md).
         rule: how the first threshold is set, on validation rows where there are any: a built-in
             rule, or any object that is a `Rule`.
+        calibration: whose scores set the first threshold, where no rows are given for it:
+            "held-out", those of `train.validation_fraction` of the rows, which don't train;
+            "cross-fitted", those of all rows, each by a network that is trained without its
+            fold, one of 5, beside the network that is kept, which is trained on all rows: five
+            trainings more, so that few rows say what is usual; "auto", cross-fitted for up to
+            2,000 rows (of each group), where that can be done. It can't with `train.patience`,
+            a classifier, rows on disk, a conformal rule or one that isn't of normal rows, a
+            score that learns of rows held out, or fewer than 10 rows.
         precision: type of the inputs of products when scoring; all accumulate in float32.
             "float32" is float32 on every device, also on those whose own default is less.
             "tensorfloat32" rounds to 10 bits on devices that can (NVIDIA's since Ampere), and is
@@ -74,6 +83,7 @@ class Config:
     score: Score | str = DEFAULT_SCORE
     # An object of a person's own need not be hashable.
     rule: Rule = dataclasses.field(default_factory=default_rule, hash=False)
+    calibration: Calibration = "held-out"
     precision: PrecisionSetting = "float32"
     columns: Columns = Columns()
 

@@ -14,6 +14,7 @@ RULES = Registry(
     {
         "mean-std": "aejax.rules.mean_std:MeanStd",
         "quantile": "aejax.rules.quantile:Quantile",
+        "false-alarms": "aejax.rules.false_alarms:FalseAlarms",
         "contamination": "aejax.rules.contamination:Contamination",
         "peaks-over-threshold": "aejax.rules.peaks_over_threshold:PeaksOverThreshold",
         "conformal": "aejax.rules.conformal:Conformal",
@@ -40,8 +41,13 @@ class Rule(Protocol):
             kept to measure drift by. True if there is none, but for rules that need labels.
         least: fewest scores that it can be fitted on, 1 if there is none. At 0 it needs none, and
             `aejax calibrate` takes no file.
-        share: of the calibration scores that the threshold is meant to leave above it. A report
-            names groups whose scores are too few for it.
+        share: of the calibration scores that the threshold is meant to leave above it. What
+            it is fitted on is said to be too few where they can't check it.
+        expected(rows): the probability that a new normal row's score is above a threshold that
+            is set on so many, on average over samples of them; a report shows it.
+        needs_split: True if what it guarantees holds only for rows that one network never saw
+            and that take no part in its training, so that it can't be cross-fitted. False if
+            there is none.
         text: one line that shows it in reports. Its `repr` if there is none.
         fit_blocks(blocks): the same as `fit`, in one pass over more scores than memory holds,
             which come as float64 [n] each. Passed where it takes them: `kept_scores`, the most
@@ -102,6 +108,20 @@ def share_above(rule: Any) -> float | None:
     return share if is_number(share) else None
 
 
+def expected_above(rule: Any, rows: int) -> float | None:
+    """The probability that a new normal score is above a threshold set on so many, or None."""
+    expected = getattr(rule, "expected", None)
+    if not callable(expected) or not rows:
+        return None
+    found = expected(rows)
+    return found if is_number(found) else None
+
+
+def needs_split(rule: Any) -> bool:
+    """Whether a rule guarantees nothing for scores of networks that differ."""
+    return bool(getattr(rule, "needs_split", False))
+
+
 def check_scores_for(rule: Any, scores: int) -> None:
     """Raise InputError where a rule can't be fitted on so few scores."""
     if scores < (least := least_scores(rule)):
@@ -142,6 +162,7 @@ def check_is_rule(value: Any, field: str) -> None:
     for name, default, allowed, valid in (
         ("needs_labels", False, "True, False", lambda found: isinstance(found, bool)),
         ("normal_rows", True, "True, False", lambda found: isinstance(found, bool)),
+        ("needs_split", False, "True, False", lambda found: isinstance(found, bool)),
         ("least", 1, "a whole number, at least 0", _is_whole),
     ):
         found = getattr(value, name, default)

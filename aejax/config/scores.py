@@ -65,6 +65,8 @@ class Score(Protocol):
             and `training(most)`: at most so many of the rows trained on, scaled and evenly spread.
         most_rows: how many of the normal rows `known` has at most, 65,536 if there is none.
         least: fewest training rows that it can learn of, 1 if there is none.
+        of_training_rows: True if it asks `known` for nothing but `training`, so that a threshold
+            can be set on rows that weren't held out (`Config.calibration`). False if there is none.
         needs: names of what the network must have, as ("encode", "decode").
         text: one line that shows it. Its `repr` if there is none.
         batch_rows(features, on_cpu): most rows that a batch should have.

@@ -62,6 +62,12 @@ KINDS = {
         "the model tells no row from another",
         of_scores=True,
     ),
+    "unchecked promise": Kind(
+        "give more normal rows, or ask for a higher rate",
+        "promise a rate of false alarms that their rows are too few to check",
+        "give more normal rows, or ask for a higher rate",
+        of_scores=True,
+    ),
     "drift": Kind(
         "the rows have drifted, or hold many anomalies",
         "had scores unlike those that their threshold was set on before",

@@ -13,6 +13,7 @@ from aejax.data.disk_rows import DiskRows, Stored
 from aejax.detection.alarms import alarms_of_scores, record
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
+from aejax.detection.promise import unchecked
 from aejax.detection.threshold import (
     KEPT_SCORES,
     Threshold,
@@ -60,7 +61,8 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
 
 
 def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detector:
-    alarms = [alarm.sentence for alarm in alarms_of_scores(scores, None)]
+    found = [*alarms_of_scores(scores, None), *unchecked(threshold.rule, threshold.rows)]
+    alarms = [alarm.sentence for alarm in found]
     kept = record(detector.provenance, alarms)
     return dataclasses.replace(detector, threshold=threshold, provenance=kept)
 

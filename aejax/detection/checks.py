@@ -49,6 +49,7 @@ def check_training(
     normal: Sequence[Stored],
     scaled: Sequence[Stored],
     seeds: Sequence[int] | None = None,
+    means: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[list[list[Alarm]], np.ndarray | None]:
     """What is wrong with each network of a detector, and what training left of its error.
 
@@ -57,6 +58,7 @@ def check_training(
         normal: of each network normal rows, best not trained on.
         scaled: of each the rows that its scaler was fitted on.
         seeds: of each, that its initial values are drawn from; None takes the configuration's.
+        means: what `mean_errors` gives, where it is known.
 
     Returns:
         Alarms of each network; and the mean error as a share of an untrained network's, float64
@@ -65,7 +67,7 @@ def check_training(
     alarms: list[list[Alarm]] = [[] for _ in normal]
     left: np.ndarray | None = None
     if judged_by_error(detector.config):
-        trained, untrained = mean_errors(detector, normal, seeds)
+        trained, untrained = mean_errors(detector, normal, seeds) if means is None else means
         left = trained / np.maximum(untrained, np.finfo(np.float64).tiny)
         for at in np.flatnonzero(left > LEAST_GAIN).tolist():
             text = (
@@ -103,7 +105,11 @@ def mean_error(errors: np.ndarray, trim: float) -> float:
 
 
 def mean_errors(
-    detector: Detector, normal: Sequence[Stored], seeds: Sequence[int] | None = None
+    detector: Detector,
+    normal: Sequence[Stored],
+    seeds: Sequence[int] | None = None,
+    *,
+    batch_size: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean error of each network's rows after training and before, float64 [networks] each."""
     few = [rows[evenly(len(rows), MOST_ROWS)] for rows in normal]
@@ -113,7 +119,7 @@ def mean_errors(
         members = np.repeat(np.arange(len(few), dtype=np.int32), counts)
     rows = np.concatenate(few)
     # In batches of the size that the threshold's rows get: no program more.
-    size = batch_size_for(sum(map(len, normal)), detector.schema, detector.config)
+    size = batch_size or batch_size_for(sum(map(len, normal)), detector.schema, detector.config)
     # Whatever the score is made of, training lowers errors.
     by_error = dataclasses.replace(detector.config, score=DEFAULT)
     trained = dataclasses.replace(detector, config=by_error)

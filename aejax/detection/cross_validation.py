@@ -11,10 +11,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from aejax.config import Config, InputError
+from aejax.config import Config
 from aejax.config.scores import learns, score_object
 from aejax.core import steps
-from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
@@ -42,22 +41,6 @@ class Judged:
 
     folds: tuple[float, ...] = ()
     problem: str | None = None
-
-
-def split_folds(rows: int, folds: int, seed: int) -> list[np.ndarray]:
-    """Positions of each fold's rows, ascending; sizes differ by at most one.
-
-    Raises:
-        InputError: if there are fewer than two folds, or fewer than two rows in each.
-    """
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise InputError(f"folds is {folds!r}; allowed: a whole number, at least 2")
-    if rows < 2 * folds:
-        raise InputError(
-            f"{rows} normal rows for {folds} folds; allowed: at least {2 * folds} rows, 2 a fold"
-        )
-    shuffled = batches.host_random(seed, "folds").permutation(rows)
-    return [np.sort(part) for part in np.array_split(shuffled, folds)]
 
 
 def fold_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from aejax.detection.kept_normal import describe_normal
 from aejax.detection.memory import BatchLimit
 from aejax.detection.own_network import content_digest, own_programs, with_saved_programs
 from aejax.detection.placed import PlacedModel
+from aejax.detection.promise import unchecked
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_finite, check_scores, without_bad
 from aejax.detection.threshold import GroupThresholds, Threshold, fit_threshold
@@ -688,7 +689,8 @@ class Detector:
         alarms = []
         if is_anomaly is None:
             before = None if self.threshold is None else self.threshold.each[0]
-            alarms = [alarm.sentence for alarm in alarms_of_scores(scores, before)]
+            found = [*alarms_of_scores(scores, before), *unchecked(rule, len(scores))]
+            alarms = [alarm.sentence for alarm in found]
         changed = self.with_threshold(fit_threshold(rule, scores, is_anomaly), name=name)
         return dataclasses.replace(changed, provenance=record(self.provenance, alarms))
 
@@ -722,7 +724,7 @@ class Detector:
             except InputError as error:
                 raise InputError(f"group {group.name!r}: {error}") from None
             if labels is None:
-                alarms[at] = alarms_of_scores(scores[own], old)
+                alarms[at] = [*alarms_of_scores(scores[own], old), *unchecked(rule, len(own))]
         changed = self.with_threshold(GroupThresholds(each=tuple(each)), name=name)
         return changed.with_alarms(alarms, OF_SCORES)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from aejax.config import Combine, Config, InputError, Vary
 from aejax.config.scores import check_training_rows, score_object
 from aejax.core import scaling, steps
 from aejax.data import batches
-from aejax.data.batches import data_fingerprint
+from aejax.data.batches import Picked, data_fingerprint
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.files import Input
 from aejax.data.offsets import heads, with_offset
@@ -27,7 +27,16 @@ from aejax.data.sources import is_input
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow
 from aejax.detection.alarms import OF_TRAINING, in_sentences, record
 from aejax.detection.calibration import calibrate
-from aejax.detection.checks import check_training
+from aejax.detection.checks import check_training, mean_errors
+from aejax.detection.cross_fitting import (
+    FOLDS,
+    by_network,
+    cross_fits,
+    folds_of,
+    judge,
+    judge_votes,
+    problem_of,
+)
 from aejax.detection.curves import spread_of_losses
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files
@@ -41,16 +50,17 @@ from aejax.detection.members import (
     train_members,
 )
 from aejax.detection.normal import learn_normal, stacked, with_normal
-from aejax.detection.plan import first_of, plan_alike, plan_groups, refuse
+from aejax.detection.plan import Plan, first_of, plan_alike, plan_groups, refuse
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import as_stored, check_finite, check_kind, stored_rows, training_rows
 from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.threshold import check_rule
-from aejax.detection.voting import vote, with_ranks
+from aejax.detection.voting import Votes, votes_of, with_ranks
 from aejax.models.backend import shapes_of
 from aejax.models.build import build
 from aejax.models.heads import heads_of
 from aejax.training.loop import train
+from aejax.training.members import TrainedMember
 
 MOST_MEMBERS = 1024
 
@@ -79,12 +89,14 @@ class Trained(NamedTuple):
         calibrating: rows.
         members: positions of their groups, where there are any.
         alarms: what is wrong with rows or training, in sentences that weren't logged yet.
+        scores: of these rows, float32 [n], where others than the detector gave them.
     """
 
     detector: Detector
     calibrating: Stored
     members: np.ndarray | None
     alarms: list[str]
+    scores: np.ndarray | None = None
 
 
 class Rows(NamedTuple):
@@ -162,7 +174,9 @@ def fit(
         x_validation: rows for the validation loss; None holds out
             `config.train.validation_fraction` of the training rows. Held-out rows are what
             the threshold is set on; where there are none, or rows were given (they may
-            hold anomalies), the training rows are.
+            hold anomalies), the training rows are. Where `config.calibration` says
+            "cross-fitted", none are held out: all rows train, and the threshold is set on all,
+            scored by networks that didn't see them.
         x_scale: rows that the scaler is fitted on; None takes the training rows.
         x_calibrate: rows that the threshold is set on instead.
         labels: each training row's class, whole numbers [n], for a `Classifier` only.
@@ -276,7 +290,9 @@ def fit(
             trained = _fit_one(config, rows, how)
         detector, alarms = trained.detector, [*told, *trained.alarms]
         detector = dataclasses.replace(detector, provenance=record(detector.provenance, alarms))
-        if trained.members is None:
+        if trained.scores is not None:
+            detector = detector.calibrate_by(trained.scores, trained.members)
+        elif trained.members is None:
             detector = calibrate(detector, trained.calibrating)
         else:
             scores = detector.score_rows(
@@ -322,12 +338,24 @@ def _read(
 
 def _fit_one(config: Config, given: Rows, how: Training) -> Trained:
     rows, schema, lost = _training_rows(config, given.train, given.schema)
+    crossed = cross_fits(
+        config,
+        len(rows),
+        on_disk=isinstance(rows, DiskRows),
+        x_validation=given.validation,
+        x_calibrate=given.calibrate,
+        x_scale=given.scale,
+        initial=how.initial,
+    )
     least = 2 if given.validation is None and config.train.validation_fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"training rows: found {len(rows)}; allowed: at least {least}")
     classes = as_labels(config, given.labels, len(rows), "labels")
     held: Stored | None = None
-    if given.validation is None:
+    held_classes, validation = None, None
+    if crossed:
+        pass
+    elif given.validation is None:
         rows, classes, held, held_classes = _hold_out(config.train, rows, classes)
         validation = held
     else:
@@ -378,20 +406,44 @@ def _fit_one(config: Config, given: Rows, how: Training) -> Trained:
             "data": fingerprint,
             "training_rows": len(rows),
             "best_epoch": trained.best_epoch,
+            **({"folds": FOLDS} if crossed else {}),
         },
     )
+    judged = None
+    if crossed:
+        assert isinstance(rows, np.ndarray)
+        folds = folds_of(config, np.arange(len(rows)))
+        left = train_members(
+            [fold.member for fold in folds],
+            rows,
+            schema,
+            devices=how.devices,
+            progress=how.progress,
+            should_stop=how.should_stop,
+        )
+        if (problem := problem_of(left)) is not None:
+            raise InputError(
+                f"the networks that set the threshold: {problem}; allowed: finite losses, or "
+                "Config.calibration 'held-out'"
+            )
+        detector = choose_precision(detector, rows)
+        judged = judge(detector, [folds], [left], rows, [np.arange(len(rows))])
     if (wanted := getattr(detector.scorer.score, "normal_class", None)) is not None:
         # Thresholds are set on normal rows.
         assert of_class is not None
         normal = normal[of_class == wanted]
     (learnt,) = learn_normal(detector, [normal], [rows])
+    if judged is not None and judged.usual[0] is not None:
+        learnt = {**learnt, "error": judged.usual[0]}
     detector = choose_precision(with_normal(detector, learnt, normal), normal)
-    (alarms,), _ = check_training(detector, [normal], [scaled])
+    means = None if judged is None else judged.means
+    (alarms,), _ = check_training(detector, [normal], [scaled], means=means)
     return Trained(
         detector,
         normal if calibrating is None else calibrating,
         None,
         [*lost, *(alarm.sentence for alarm in alarms)],
+        None if judged is None else judged.scores[0],
     )
 
 
@@ -409,25 +461,36 @@ def _fit_ensemble(
         schema=given.schema,
     )
     schema, seed = plan.schema, config.train.seed
-    # All hold out the rows that the first one does.
-    first = plan.members[0]
+    # All hold out the rows that the first one does, and have its folds.
+    first, folds = plan.members[0], plan.folds[0]
     scaled = first.training if first.scaling is None else first.scaling
-    population = [
-        dataclasses.replace(member, training=own, validation=first.validation, scaling=scaled)
-        for member, own in zip(
-            plan.members, random_rows(vary, first.training, members, seed), strict=True
-        )
-    ]
-    check_frozen(config, build(config.model, schema), schema)
+    parts = None
     if vary.masks:
         parts = random_parts(vary, config.model, schema.features, members, seed)
-        population = give_parts(population, parts, schema)
+
+    def population_of(training: np.ndarray, validation: np.ndarray, scaled: np.ndarray) -> Any:
+        drawn = random_rows(vary, training, members, seed)
+        found = [
+            dataclasses.replace(member, training=own, validation=validation, scaling=scaled)
+            for member, own in zip(plan.members, drawn, strict=True)
+        ]
+        return found if parts is None else give_parts(found, parts, schema)
+
+    population = population_of(first.training, first.validation, scaled)
+    check_frozen(config, build(config.model, schema), schema)
+    of_folds = [
+        member
+        for fold in folds
+        for member in population_of(
+            fold.member.training, fold.member.validation, fold.member.training
+        )
+    ]
     plan = dataclasses.replace(
         plan, members=population, calibrating=[plan.calibrating[0]] * members
     )
     varied = {} if vary == Vary() else {"vary": dataclasses.asdict(vary)}
     found = train_members(
-        population,
+        [*population, *of_folds],
         plan.x,
         schema,
         group_size=how.group_size,
@@ -439,37 +502,46 @@ def _fit_ensemble(
         progress=how.progress,
         should_stop=how.should_stop,
     )
-    kept = [at for at, member in enumerate(found) if member.problem is None]
-    problems = {at: found[at].problem for at in range(members) if at not in kept}
+    left = [found[at::members] for at in range(members)]
+    problems = {
+        at: problem
+        for at, (own, *others) in enumerate(left)
+        if (problem := own.problem or problem_of(others)) is not None
+    }
+    kept = [at for at in range(members) if at not in problems]
     if not kept:
         raise InputError(f"ensemble of 0 members; all diverged: {problems}")
-    apart = side_by_side(config, schema, [found[at] for at in kept])
-    normal = plan.normal(kept)
-    learnt = learn_normal(apart, normal, plan.trained_on(kept))
+    own_seeds = [population[at].config.train.seed for at in kept]
+    trained_on = plan.trained_on(kept)
+
+    def of(number: int, normal: Stored) -> Votes:
+        return votes_of(config, schema, [left[at][number] for at in kept], normal, trained_on)
+
+    own = of(0, plan.normal(kept)[0])
+    judged = None
+    if folds:
+        each = [of(number, Picked(plan.x, fold.held)) for number, fold in enumerate(folds, 1)]
+        judged = judge_votes(own, each, folds, plan.x, own_seeds)
+        own = judged.votes
     alarms, _ = check_training(
-        dataclasses.replace(apart, variables=_with_errors(apart, learnt)),
-        normal,
+        own.apart,
+        plan.normal(kept),
         plan.scaled(kept),
-        [population[at].config.train.seed for at in kept],
+        own_seeds,
+        means=None if judged is None else judged.means,
     )
-    networks = []
-    for at, known in zip(kept, learnt, strict=True):
-        one = Detector(
-            config=config, schema=schema, scaler=found[at].scaler, variables=found[at].variables
-        )
-        one = with_normal(one, known, normal[0])
-        networks.append((one.scaler, one.variables))
-    named = {str(at): own for at, own in zip(kept, alarms, strict=True)}
+    named = {str(at): told for at, told in zip(kept, alarms, strict=True)}
     ensemble = dataclasses.replace(
-        vote(one, networks, combine),
+        own.together(combine),
         history=found[kept[0]].history,
         devices=how.devices,
         provenance={
             "data": how.fingerprint or data_fingerprint(plan.x[first.training]),
             "training_rows": len(first.training),
             "best_epoch": found[kept[0]].best_epoch,
-            "seeds": [population[at].config.train.seed for at in kept],
+            "seeds": own_seeds,
             "diverged": problems,
+            **({"folds": FOLDS} if folds else {}),
             **varied,
         },
     )
@@ -477,11 +549,15 @@ def _fit_ensemble(
     ensemble = choose_precision(with_ranks(ensemble, rows), rows)
     if ensemble.config.precision != config.products:
         ensemble = with_ranks(ensemble, rows)
+    scores = None
+    if judged is not None:
+        ensemble, scores = judged.scored(ensemble, plan.x)
     return Trained(
         ensemble,
         rows if plan.set_on is None else plan.set_on,
         None,
         [*plan.lost, *in_sentences(named, len(kept), "members")],
+        scores,
     )
 
 
@@ -497,11 +573,14 @@ def _fit_groups(
     members, schema = plan.members, plan.schema
     check_frozen(config, build(config.model, schema), schema)
     fingerprint = how.fingerprint or data_fingerprint(plan.x)
+    folds = plan.folds
+    crossed_members = [fold.member for own in folds for fold in own]
+    count = len(members) + len(crossed_members)
     found = train_members(
-        members,
+        [*members, *crossed_members],
         plan.x,
         schema,
-        group_size=how.group_size or members_together(config, schema, len(members)),
+        group_size=how.group_size or members_together(config, schema, count),
         devices=how.devices,
         folder=how.folder,
         data={
@@ -513,12 +592,14 @@ def _fit_groups(
         progress=how.progress,
         should_stop=how.should_stop,
     )
-    kept = [at for at, member in enumerate(found) if member.problem is None]
+    epochs_run = sum(member.epochs_run for member in found)
+    found, left_of = found[: len(members)], by_network(folds, found[len(members) :])
     problems = {
-        plan.names[at]: str(member.problem)
-        for at, member in enumerate(found)
-        if member.problem is not None
+        plan.names[at]: str(problem)
+        for at, (member, left) in enumerate(zip(found, left_of, strict=True))
+        if (problem := member.problem or problem_of(left)) is not None
     }
+    kept = [at for at in range(len(found)) if plan.names[at] not in problems]
     if not kept:
         raise InputError(f"groups: all {len(found)} diverged; {first_of(problems)}")
     each = []
@@ -535,6 +616,7 @@ def _fit_groups(
             validation_loss=last.get("validation_loss"),
             alarms=plan.alarms[at],
             offset=offset,
+            folds=len(folds[at]) or None,
         )
         each.append(group)
     known = Groups(column=column, each=tuple(each), skipped={**plan.skipped, **problems})
@@ -545,7 +627,7 @@ def _fit_groups(
         provenance={
             "data": fingerprint,
             "training_rows": sum(len(members[at].training) for at in kept),
-            "epochs_run": sum(member.epochs_run for member in found),
+            "epochs_run": epochs_run,
         },
     )
     normal = plan.normal(kept)
@@ -558,7 +640,10 @@ def _fit_groups(
     calibrating = plan.x[np.concatenate([plan.calibrating[at] for at in kept])]
     positions = np.repeat(np.arange(len(kept), dtype=np.int32), list(map(len, normal)))
     detector = choose_precision(detector, calibrating, positions)
-    alarms, left = check_training(detector, normal, plan.scaled(kept))
+    scores = means = None
+    if any(folds[at] for at in kept):
+        detector, scores, means = _judged_groups(detector, plan, kept, left_of, positions)
+    alarms, left = check_training(detector, normal, plan.scaled(kept), means=means)
     if left is not None:
         each = [
             dataclasses.replace(group, error_left=share)
@@ -567,15 +652,57 @@ def _fit_groups(
         known = dataclasses.replace(known, each=tuple(each))
         detector = dataclasses.replace(detector, groups=known)
     detector = detector.with_alarms({at: own for at, own in enumerate(alarms) if own}, OF_TRAINING)
-    return Trained(detector, calibrating, positions, plan.lost)
+    return Trained(detector, calibrating, positions, plan.lost, scores)
 
 
-def _with_errors(detector: Detector, learnt: list[dict[str, Any]]) -> dict[str, Any]:
-    """Variables with usual errors, which programs that score by errors take beside them."""
-    if not learnt[0]:
-        return detector.variables
-    errors = np.stack([known["error"] for known in learnt])
-    return {**detector.variables, "normal": {"error": errors}}
+def _judged_groups(
+    detector: Detector,
+    plan: Plan,
+    kept: Sequence[int],
+    left_of: Sequence[Sequence[TrainedMember]],
+    positions: np.ndarray,
+) -> tuple[Detector, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    """A detector of groups that knows usual errors of rows that its networks didn't see.
+
+    Args:
+        detector: that knows its normal rows.
+        plan: of all networks.
+        kept: positions of the detector's among them.
+        left_of: what training left of the networks of each one's folds.
+        positions: of the group of each row that thresholds are set on.
+
+    Returns:
+        The detector; scores of those rows, float32 [n], of the groups without folds its own; and
+        mean errors, as `check_training` takes them.
+    """
+    crossed = [number for number, at in enumerate(kept) if plan.folds[at]]
+    judged = judge(
+        detector,
+        [plan.folds[kept[number]] for number in crossed],
+        [left_of[kept[number]] for number in crossed],
+        plan.x,
+        [plan.members[kept[number]].training for number in crossed],
+        sharing=len(kept),
+    )
+    scores = np.empty(len(positions), np.float32)
+    for number, own in zip(crossed, judged.scores, strict=True):
+        scores[positions == number] = own
+    rest = ~np.isin(positions, crossed)
+    if rest.any():
+        rows = plan.x[np.concatenate([plan.calibrating[at] for at in kept])[rest]]
+        scores[rest] = detector.score_rows(rows, members=positions[rest], check=True)
+    means = judged.means
+    if means is not None and len(crossed) < len(kept):
+        of_all = mean_errors(detector, plan.normal(kept))
+        for own, found in zip(of_all, means, strict=True):
+            own[crossed] = found
+        means = of_all
+    if judged.usual[0] is not None:
+        usual = np.array(detector.usual_errors)
+        usual[crossed] = judged.usual
+        normal = {**detector.variables["normal"], "error": usual}
+        detector = dataclasses.replace(detector, variables={**detector.variables, "normal": normal})
+    return detector, scores, means
 
 
 def _hold_out(

@@ -33,6 +33,7 @@ class Group:
         error_left: mean error of its normal rows as a share of the untrained network's, or None.
         alarms: what would make its detector fail in silence.
         offset: what is subtracted of its rows, as `Schema.offset`.
+        folds: of its rows, where networks that didn't see them set its threshold; else None.
     """
 
     name: str
@@ -43,13 +44,15 @@ class Group:
     error_left: float | None = None
     alarms: tuple[Alarm, ...] = ()
     offset: tuple[float, ...] | None = None
+    folds: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The group as a JSON-ready dict."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields["alarms"] = [dataclasses.asdict(alarm) for alarm in self.alarms]
-        if self.offset is None:
-            del fields["offset"]
+        for name in ("offset", "folds"):
+            if fields[name] is None:
+                del fields[name]
         return fields
 
     @staticmethod
@@ -205,10 +208,12 @@ def provenance_of(group: Group, of_all: Mapping[str, Any], config: Config) -> di
     shared = {"data", "training_rows", "train_seconds", "epochs_run"}
     own = {name: fact for name, fact in of_all.items() if name not in {*shared, "alarms"}}
     alarms = list(map(operator.attrgetter("sentence"), group.alarms))
+    held = 0 if group.folds else held_out(group.rows, config.train.validation_fraction)
     return {
         **own,
         "group": group.name,
-        "training_rows": group.rows - held_out(group.rows, config.train.validation_fraction),
+        "training_rows": group.rows - held,
+        **({"folds": group.folds} if group.folds else {}),
         "best_epoch": group.best_epoch,
         **({"alarms": alarms} if alarms else {}),
         "of_all_groups": {name: of_all[name] for name in sorted(shared & set(of_all))},

@@ -43,23 +43,25 @@ def check_member(config: Config, where: str = "") -> None:
         )
 
 
-def new_member(config: Config, rows: np.ndarray, number: int) -> Member:
+def new_member(config: Config, rows: np.ndarray, number: int, *, hold_out: bool = True) -> Member:
     """A member that holds out as many of its rows as `fit` would, and the same ones.
 
     Args:
         config: all settings.
         rows: positions of its rows.
         number: for messages.
+        hold_out: False trains on all of them.
 
     Raises:
         InputError: if there are too few rows, or none to stop early by.
     """
     rows = np.asarray(rows)
     train = config.train
-    least = 2 if train.validation_fraction > 0 else 1
+    fraction = train.validation_fraction if hold_out else 0.0
+    least = 2 if fraction > 0 else 1
     if len(rows) < least:
         raise InputError(f"member {number} has {len(rows)} rows; allowed: at least {least}")
-    picked, held = batches.validation_split(len(rows), train.validation_fraction, train.seed)
+    picked, held = batches.validation_split(len(rows), fraction, train.seed)
     check_training_rows(score_object(config), len(picked))
     if train.patience is not None and not len(held):
         raise InputError(

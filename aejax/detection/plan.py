@@ -17,6 +17,7 @@ from aejax.data.groups import group_positions, rows_of_groups
 from aejax.data.offsets import is_wide, less_each, offsets_of_groups
 from aejax.data.schema import Schema
 from aejax.detection.alarms import Alarm
+from aejax.detection.cross_fitting import Fold, cross_fits, folds_of
 from aejax.detection.groups import without_groups
 from aejax.detection.members import calibrating_rows, new_member, scaled_rows
 from aejax.detection.rows import as_rows, as_stored, check_finite, stored_rows, training_rows
@@ -38,6 +39,7 @@ class Plan:
             normal is learnt from.
         set_on: other rows, that all thresholds are set on instead; or None.
         lost: sentences about values that float32 doesn't hold.
+        folds: of each, where its threshold is cross-fitted; else none.
     """
 
     x: np.ndarray
@@ -46,6 +48,7 @@ class Plan:
     calibrating: list[np.ndarray]
     set_on: Stored | None = None
     lost: list[str] = dataclasses.field(default_factory=list)
+    folds: list[list[Fold]] = dataclasses.field(default_factory=list)
 
     def normal(self, at: Sequence[int]) -> list[Picked]:
         """The rows that the thresholds of some networks are set on."""
@@ -69,6 +72,7 @@ def plan_alike(
     rows: Sequence[np.ndarray] | None = None,
     x_calibrate: Any = None,
     schema: Schema | None = None,
+    shared_order: bool = False,
 ) -> Plan:
     """A plan of networks that see the same rows.
 
@@ -80,6 +84,7 @@ def plan_alike(
         x_calibrate: rows that thresholds are set on instead.
         rows: of each the positions of its rows; None gives all rows to all.
         schema: of the rows; None infers it.
+        shared_order: whether members of a program are to see the same batches.
 
     Raises:
         InputError: if rows don't fit or aren't in memory, or there are too few.
@@ -101,9 +106,19 @@ def plan_alike(
     everything = np.arange(ends[0])
     set_on = None if x_calibrate is None else stored_rows(x_calibrate, schema)
     members, calibrating = [], []
+    folds: list[list[Fold]] = []
     for number, config in enumerate(configs):
-        own_rows = everything if rows is None else rows[number]
-        if x_validation is None:
+        own_rows = everything if rows is None else np.asarray(rows[number])
+        more = {"x_validation": x_validation, "x_calibrate": x_calibrate, "x_scale": x_scale}
+        more["shared_order"] = shared_order or None
+        # A row that is there twice may be in its own fold and in another.
+        more["rows with one twice"] = (len(np.unique(own_rows)) < len(own_rows)) or None
+        folds.append([])
+        if cross_fits(config, len(own_rows), **more):
+            member = new_member(config, own_rows, number, hold_out=False)
+            folds[-1] = folds_of(config, own_rows)
+            calibrating.append(own_rows)
+        elif x_validation is None:
             member = new_member(config, own_rows, number)
             calibrating.append(calibrating_rows(member))
         else:
@@ -117,7 +132,13 @@ def plan_alike(
         check_rule(config.rule, len(scored), on_disk=isinstance(scored, DiskRows))
         members.append(member)
     return Plan(
-        x=x, schema=schema, members=members, calibrating=calibrating, set_on=set_on, lost=lost
+        x=x,
+        schema=schema,
+        members=members,
+        calibrating=calibrating,
+        set_on=set_on,
+        lost=lost,
+        folds=folds,
     )
 
 
@@ -201,6 +222,12 @@ def plan_groups(
         members=members,
         calibrating=[calibrating_rows(member) for member in members],
         lost=told,
+        folds=[
+            []
+            if len(member.validation) or not cross_fits(config, len(member.training))
+            else folds_of(config, member.training)
+            for member in members
+        ],
         names=[names[number] for number in numbers],
         skipped=skipped,
         offsets=None if offsets is None else offsets[numbers],
@@ -226,7 +253,8 @@ def _members(
                 raise InputError(
                     f"it has {len(rows)} training rows; allowed: at least {least_rows or least}"
                 )
-            member = new_member(config, rows, number)
+            crossed = cross_fits(config, len(rows))
+            member = new_member(config, rows, number, hold_out=not crossed)
             check_rule(config.rule, len(calibrating_rows(member)))
         except InputError as error:
             if least_rows is None:

@@ -15,6 +15,7 @@ from aejax.data.schema import Schema
 from aejax.detection.alarms import Alarm, record
 from aejax.detection.calibration import calibrate
 from aejax.detection.checks import check_training
+from aejax.detection.cross_fitting import FOLDS, by_network, judge, problem_of
 from aejax.detection.detector import Detector
 from aejax.detection.members import (
     check_member,
@@ -165,20 +166,31 @@ def fit_population(
         rows=rows,
         x_calibrate=x_calibrate,
         schema=schema,
+        shared_order=shared_order,
     )
     if parts is not None:
         members = give_parts(plan.members, parts, plan.schema)
         plan = dataclasses.replace(plan, members=members)
     if shared_order:
         plan = _in_one_order(plan)
+    of_folds = [
+        dataclasses.replace(fold.member, mask=member.mask)
+        for member, own in zip(plan.members, plan.folds, strict=True)
+        for fold in own
+    ]
     found = train_members(
-        plan.members,
+        [*plan.members, *of_folds],
         plan.x,
         plan.schema,
         shared_order=shared_order,
         group_size=group_size,
         progress=progress,
     )
+    found, left_of = found[: len(configs)], by_network(plan.folds, found[len(configs) :])
+    found = [
+        dataclasses.replace(member, problem=member.problem or problem_of(left))
+        for member, left in zip(found, left_of, strict=True)
+    ]
     seconds = round((time.monotonic() - started) / len(configs), 3)
     facts: list[dict[str, Any]] = [
         {
@@ -186,14 +198,18 @@ def fit_population(
             "training_rows": len(member.training),
             "train_seconds": seconds,
             "trained_together": len(configs),
+            **({"folds": FOLDS} if plan.folds[number] else {}),
             **({} if parts is None else {"parts": described(parts[number])}),
             **(provenance or {}),
         }
         for number, member in enumerate(plan.members)
     ]
-    detectors = detectors_of(plan, found, facts)
+    judged: dict[int, np.ndarray] = {}
+    detectors = detectors_of(plan, found, facts, left_of=left_of, judged=judged)
     for number, detector in enumerate(detectors):
-        if detector is not None:
+        if number in judged and detector is not None:
+            detectors[number] = detector.calibrate_by(judged[number])
+        elif detector is not None:
             normal = plan.x[plan.calibrating[number]]
             detectors[number] = calibrate(detector, normal if plan.set_on is None else plan.set_on)
     problems = {at: member.problem for at, member in enumerate(found) if member.problem is not None}
@@ -221,6 +237,8 @@ def detectors_of(
     facts: Sequence[Mapping[str, Any]],
     *,
     check: bool = True,
+    left_of: Sequence[Sequence[TrainedMember]] = (),
+    judged: dict[int, np.ndarray] | None = None,
 ) -> list[Detector | None]:
     """What training left as detectors that know their normal rows, without thresholds.
 
@@ -229,6 +247,8 @@ def detectors_of(
         found: what that left.
         facts: of each detector's provenance.
         check: whether to tell what is wrong with them, and to choose their precision.
+        left_of: what training left of the networks of each one's folds, where there are any.
+        judged: gets the scores of the rows of those that have folds, float32 [n], by number.
 
     Returns:
         A detector for each member; None for one that diverged.
@@ -237,13 +257,31 @@ def detectors_of(
     alike: dict[Any, list[int]] = {}
     for at, (member, left) in enumerate(zip(plan.members, found, strict=True)):
         if left.problem is None:
-            key = (scoring_settings(member.config), member.mask is not None)
+            crossed = bool(left_of and left_of[at])
+            key = (scoring_settings(member.config), member.mask is not None, crossed)
             alike.setdefault(key, []).append(at)
     for numbers in alike.values():
         config = plan.members[numbers[0]].config
         together = side_by_side(config, plan.schema, [found[at] for at in numbers])
         normal = plan.normal(numbers)
         learnt = learn_normal(together, normal, plan.trained_on(numbers))
+        means = None
+        if left_of and left_of[numbers[0]]:
+            found_out = judge(
+                together,
+                [plan.folds[at] for at in numbers],
+                [left_of[at] for at in numbers],
+                plan.x,
+                [plan.members[at].training for at in numbers],
+                check=check,
+            )
+            means = found_out.means
+            for at, known, error, scores in zip(
+                numbers, learnt, found_out.usual, found_out.scores, strict=True
+            ):
+                known.update({} if error is None else {"error": error})
+                if judged is not None:
+                    judged[at] = scores
         if learnt[0]:
             errors = np.stack([known["error"] for known in learnt])
             variables = {**together.variables, "normal": {"error": errors}}
@@ -255,6 +293,7 @@ def detectors_of(
                 normal,
                 plan.scaled(numbers),
                 [plan.members[at].config.train.seed for at in numbers],
+                means=means,
             )
         for at, known, rows, own in zip(numbers, learnt, normal, alarms, strict=True):
             told = [*plan.lost, *(alarm.sentence for alarm in own)]

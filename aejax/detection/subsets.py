@@ -1,4 +1,4 @@
-"""Random parts of everything for an ensemble's members: features, units, connections, rows."""
+"""Random parts: of features, units, connections and rows for an ensemble, and folds of rows."""
 
 from __future__ import annotations
 
@@ -79,3 +79,19 @@ def random_rows(vary: Vary, training: np.ndarray, members: int, seed: int) -> li
         np.sort(batches.host_random(seed, "rows", member).choice(training, count, replace=False))
         for member in range(members)
     ]
+
+
+def split_folds(rows: int, folds: int, seed: int) -> list[np.ndarray]:
+    """Positions of each fold's rows, ascending; sizes differ by at most one.
+
+    Raises:
+        InputError: if there are fewer than two folds, or fewer than two rows in each.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise InputError(f"folds is {folds!r}; allowed: a whole number, at least 2")
+    if rows < 2 * folds:
+        raise InputError(
+            f"{rows} normal rows for {folds} folds; allowed: at least {2 * folds} rows, 2 a fold"
+        )
+    shuffled = batches.host_random(seed, "folds").permutation(rows)
+    return [np.sort(part) for part in np.array_split(shuffled, folds)]

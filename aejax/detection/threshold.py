@@ -33,6 +33,7 @@ class Threshold:
         calibration: what p-values are computed from, where the rule keeps it.
         deciles: the nine deciles of those scores, where they were of normal rows; what drift
             is measured by.
+        above: how many of those scores are above the value, likewise.
     """
 
     value: float
@@ -40,6 +41,7 @@ class Threshold:
     rows: int
     calibration: Calibration | None = None
     deciles: tuple[float, ...] | None = None
+    above: int | None = None
 
     def flags(self, scores: npt.ArrayLike, members: object = None) -> npt.NDArray[np.bool_]:
         """Which scores are above the threshold: bool, of the same shape."""
@@ -75,6 +77,8 @@ class Threshold:
             written["calibration"] = self.calibration.to_dict()
         if self.deciles is not None:
             written["deciles"] = list(self.deciles)
+        if self.above is not None:
+            written["above"] = self.above
         return written
 
     @staticmethod
@@ -85,6 +89,7 @@ class Threshold:
             calibration = written.get("calibration")
             deciles = written.get("deciles")
             deciles = None if deciles is None else tuple(float(decile) for decile in deciles)
+            above = None if written.get("above") is None else int(written["above"])
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"threshold is {str(written)[:80]!r}; allowed: value, rule, rows ({error!r})"
@@ -93,8 +98,11 @@ class Threshold:
             raise InputError(f"threshold.value is {value}; allowed: a finite number")
         if deciles is not None and (len(deciles) != 9 or not np.isfinite(deciles).all()):
             raise InputError(f"threshold.deciles is {deciles!r}; allowed: nine finite numbers")
+        if above is not None and not 0 <= above <= rows:
+            raise InputError(f"threshold.above is {above}; allowed: from 0 to the {rows} rows")
         return Threshold(
             deciles=deciles,
+            above=above,
             value=value,
             rule=config.part_from_dict(rule, Rule, "threshold.rule"),
             rows=rows,
@@ -232,11 +240,16 @@ def fit_threshold(
     values = finite_scores(scores)
     labels = _check_labels(rule, is_anomaly, len(values))
     rules.check_scores_for(rule, len(values))
-    # First, because a rule may sort its scores.
-    deciles = deciles_of(values) if rules.is_of_normal_rows(rule) and len(values) else None
-    value, calibration = _fitted(rule, rule.fit, values, is_anomaly=labels)
+    normal = rules.is_of_normal_rows(rule) and len(values) > 0
+    # A rule may change its scores.
+    value, calibration = _fitted(rule, rule.fit, values.copy(), is_anomaly=labels)
     return Threshold(
-        value=value, rule=rule, rows=len(values), calibration=calibration, deciles=deciles
+        value=value,
+        rule=rule,
+        rows=len(values),
+        calibration=calibration,
+        deciles=deciles_of(values) if normal else None,
+        above=int((values > value).sum()) if normal else None,
     )
 
 

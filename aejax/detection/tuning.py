@@ -14,14 +14,10 @@ from aejax.config import Columns, InputError
 from aejax.data.schema import Schema
 from aejax.detection.alarms import tell
 from aejax.detection.asking import ask_and_tell
-from aejax.detection.cross_validation import (
-    OBJECTIVES,
-    Objective,
-    cross_validate,
-    split_folds,
-)
+from aejax.detection.cross_validation import OBJECTIVES, Objective, cross_validate
 from aejax.detection.members import kinds
 from aejax.detection.rows import as_stored, check_finite, stored_array, training_rows
+from aejax.detection.subsets import split_folds
 from aejax.detection.trials import Search, Trial, Tuning
 from aejax.training.search_space import SearchSpace, draw
 

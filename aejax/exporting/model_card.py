@@ -20,6 +20,7 @@ from aejax.config.durable import write_file
 from aejax.config.scores import is_built_in
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.promise import promise_of
 
 CARD = "MODEL_CARD.md"
 MOST_NAMES = 50
@@ -196,7 +197,8 @@ def _thresholds(detector: Detector) -> str:
         (
             name,
             f"{kept.value:.9g}, by {settings.rule_text(kept.rule)} "
-            f"on {counted(kept.rows, 'score')}",
+            f"on {counted(kept.rows, 'score')}"
+            + (f"; of normal rows, {promise.text}" if (promise := promise_of(kept)) else ""),
         )
         for name, several in found
         for kept in (() if several is None else several.each)

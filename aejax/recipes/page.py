@@ -10,6 +10,7 @@ import numpy as np
 
 from aejax.config import Config, to_dict
 from aejax.detection.detector import Detector
+from aejax.detection.promise import promise_of
 from aejax.detection.tuning import Tuning
 from aejax.exporting.model_card import write_model_card
 from aejax.recipes.examples import examples, reasons
@@ -96,6 +97,7 @@ def write_page(
             reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
             calibrate_command=calibrate_command(str(out)),
             alarms=tuple(detector.provenance.get("alarms", ())),
+            promise=promise_of(detector.threshold),
             tuning=story.tuning,
         ),
         out,

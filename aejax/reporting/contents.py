@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from aejax.config import InputError
 from aejax.data.schema import Schema
+from aejax.detection.promise import Promise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,6 +84,7 @@ class Report:
         reasons: row -> in words why its score is high, of the most anomalous rows.
         calibrate_command: what sets the run's threshold, up to the value; "" where none does.
         alarms: what would make the detector fail in silence, a sentence each.
+        promise: what the threshold promises of normal rows, or None.
     """
 
     title: str
@@ -105,6 +107,7 @@ class Report:
     reasons: Mapping[int, str] = dataclasses.field(default_factory=dict)
     calibrate_command: str = ""
     alarms: tuple[str, ...] = ()
+    promise: Promise | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1 or not len(self.scores):

@@ -127,6 +127,7 @@ def header(report: Report, sections: list[Section]) -> Markup:
         element("dl", *headline(report), class_="headline"),
         element("p", verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in report.alarms),
+        *(element("p", f"Flags of normal rows: {p.text}.") for p in [report.promise] if p),
         navigation(sections),
     )
 

@@ -30,6 +30,7 @@ class ErrorAndNeighbours:
         "that are nearest to it"
     )
     least: ClassVar[int] = 2
+    of_training_rows: ClassVar[bool] = True
     # It asks for training rows; of the others, for none.
     most_rows: ClassVar[int] = 1 << 11
 

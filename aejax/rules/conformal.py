@@ -29,6 +29,10 @@ class Conformal:
 
     alpha: float = 0.01
 
+    # Scores of rows that one network never saw are exchangeable with those of new rows; scores of
+    # several networks aren't.
+    needs_split = True
+
     def __post_init__(self) -> None:
         valid = is_number(self.alpha) and 0 < self.alpha < 1
         check(self, "alpha", "a number in (0, 1)", valid)
@@ -39,6 +43,15 @@ class Conformal:
         about = math.ceil(min(1 / self.alpha, 1e18) - 1)
         # Rounding may have passed a whole number.
         return next((n for n in range(max(about - 1, 1), about + 2) if self._rank(n)), about)
+
+    @property
+    def share(self) -> float:
+        """Of the calibration scores that lie above the threshold, at most."""
+        return self.alpha
+
+    def expected(self, rows: int) -> float:
+        """The probability that a new normal score passes a threshold set on so many."""
+        return self._rank(rows) / (rows + 1)
 
     def fit(self, scores: npt.NDArray[np.float64]) -> tuple[float, Calibration]:
         """The value above which p-values are at most `alpha`, and what they are computed from.

@@ -27,6 +27,14 @@ class Quantile:
         """The share of the calibration scores that lie above the threshold."""
         return 1 - self.q
 
+    def expected(self, rows: int) -> float:
+        """The probability that a new normal score passes a threshold set on so many.
+
+        A little more than `share`: interpolated at positions (k - 1) / (n - 1), n scores reach
+        from the least to the largest of them.
+        """
+        return (self.share * (rows - 1) + 1) / (rows + 1)
+
     def fit(self, scores: npt.NDArray[np.float64]) -> float:
         """The threshold on scores, float64 [n]."""
         import numpy as np

@@ -80,7 +80,17 @@ def tail_threshold(largest: Floats, rows: int, *, risk: float, level: float) -> 
                 f"allowed: fewer than the {len(largest)} largest, or a quantile as the rule"
             )
         return float(largest[place])
+    return float(start + beyond(excesses, share, risk))
+
+
+def beyond(excesses: npt.ArrayLike, share: float, risk: float) -> float:
+    """How far beyond a tail's start a score lies that is passed with probability `risk`.
+
+    Args:
+        excesses: over the start, float [n], above 0; at least one.
+        share: probability of a score beyond the start, above `risk`.
+        risk: of the score that is wanted.
+    """
     shape, scale = fit_tail(excesses)
     times = math.log(share / risk)
-    reach = times if abs(shape) < _NO_SHAPE else math.expm1(shape * times) / shape
-    return float(start + scale * reach)
+    return scale * (times if abs(shape) < _NO_SHAPE else math.expm1(shape * times) / shape)

@@ -13,7 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 
 import aejax
 from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, Train
-from aejax.detection.cross_validation import cross_validate, split_folds
+from aejax.detection.cross_validation import cross_validate
+from aejax.detection.subsets import split_folds
 from aejax.row_scores import neighbours
 
 TRAIN = Train(epochs=3, batch_size=64, learning_rate=2e-3)

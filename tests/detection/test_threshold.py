@@ -26,6 +26,7 @@ def test_quantile_is_numpys(q: float, n: int) -> None:
         rule=Quantile(q=q),
         rows=n,
         deciles=tuple(float(np.quantile(scores, share / 10)) for share in range(1, 10)),
+        above=int((scores > np.quantile(scores, q)).sum()),
     )
 
 

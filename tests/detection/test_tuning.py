@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import aejax
 from aejax.config import Classifier, Config, Dense, InputError, Train
-from aejax.detection.cross_validation import fold_interval, split_folds
+from aejax.detection.cross_validation import fold_interval
+from aejax.detection.subsets import split_folds
 from aejax.detection.tuning import Trial, rungs, tune
 from aejax.training.search_space import SearchSpace, draw
 from aejax.training.space_file import parse_space

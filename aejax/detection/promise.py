@@ -1,0 +1,80 @@
+"""What a threshold promises of normal rows, and what the scores that it was set on say of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aejax.config import Rule
+from aejax.config.rules import expected_above, is_of_normal_rows, share_above
+from aejax.detection.alarms import Alarm
+from aejax.detection.metrics import INTERVAL_LEVEL
+from aejax.detection.threshold import GroupThresholds, Threshold
+
+
+class Promise(NamedTuple):
+    """How many normal rows a threshold is to flag, as shares in [0, 1].
+
+    Attributes:
+        promised: by the rule.
+        expected: of new normal rows, on average over samples of as many scores.
+        low: lower end of the 95 % interval of the share that this threshold flags, by the scores
+            above it (Clopper and Pearson 1934).
+        high: its upper end.
+        rows: scores that it was set on.
+    """
+
+    promised: float
+    expected: float
+    low: float
+    high: float
+    rows: int
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return (
+            f"promised {_percent(self.promised)}, expected {_percent(self.expected)}, 95 % "
+            f"interval {_percent(self.low)} to {_percent(self.high)} by the {self.rows:,} scores "
+            "that the threshold was set on"
+        )
+
+
+def promise_of(threshold: Threshold | GroupThresholds | None) -> Promise | None:
+    """What one threshold promises; None where its rule promises nothing of normal rows."""
+    if not isinstance(threshold, Threshold):
+        return None
+    promised = share_above(threshold.rule)
+    if promised is None or threshold.above is None:
+        return None
+    expected = expected_above(threshold.rule, threshold.rows)
+    if expected is None:
+        return None
+    from scipy.stats import beta
+
+    rows, above = threshold.rows, threshold.above
+    outside = (1 - INTERVAL_LEVEL) / 2
+    low = float(beta.ppf(outside, above, rows - above + 1)) if above else 0.0
+    high = float(beta.isf(outside, above + 1, rows - above)) if above < rows else 1.0
+    return Promise(promised, expected, low, high, rows)
+
+
+def unchecked(rule: Rule, rows: int) -> list[Alarm]:
+    """An alarm if a rule promises a rate so low that none of its scores need lie above it.
+
+    Args:
+        rule: of the threshold.
+        rows: scores that it is set on.
+    """
+    expected = expected_above(rule, rows)
+    least = 1 / (rows + 1)
+    if expected is None or not is_of_normal_rows(rule) or expected >= least:
+        return []
+    text = (
+        f"{_percent(expected)} of normal rows are to be flagged, and with {rows:,} "
+        f"{'row' if rows == 1 else 'rows'} a rate below {_percent(least)} can't be checked"
+    )
+    return [Alarm(kind="unchecked promise", size=least / expected, text=text)]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
