@@ -117,7 +117,7 @@ def test_halving_gives_the_best_third_three_times_the_epochs(x: np.ndarray) -> N
 def test_rungs_stop_at_one_epoch_and_one_configuration() -> None:
     drawn = [Trial(number=0, drawn=one, length=2, rung=0) for one in draw(space(), 4, seed=0)]
     assert rungs(drawn) == [1.0]
-    many = [dataclasses.replace(drawn[0], epochs=20) for _ in range(64)]
+    many = [dataclasses.replace(drawn[0], length=20) for _ in range(64)]
     assert rungs(many) == [1 / 9, 1 / 3, 1.0]
     assert rungs(many[:5]) == [1 / 3, 1.0]
 
