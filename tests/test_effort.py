@@ -10,7 +10,7 @@ import pytest
 
 import aejax
 from aejax.cli import main, parse
-from aejax.config import EFFORTS, Columns, Config, Conv, Dense, InputError, Train
+from aejax.config import EFFORTS, Columns, Config, Conv, Dense, InputError, Scale, Train
 from aejax.config.effort import Cost
 
 STEPS = {"quick": (None, 400), "standard": (None, 1500), "best": (4, 1500)}
@@ -53,7 +53,7 @@ def test_other_flags_beside_it_count() -> None:
 
 def test_a_network_that_is_named_gets_what_suits_it() -> None:
     dense = train_command("--effort", "quick", "--model", "dense")
-    assert (dense.score, dense.train.noise) == ("error-and-neighbours", 0.5)
+    assert (dense.score, dense.train.noise, dense.scale) == ("error", 0.5, Scale())
     in_code = Config.of_effort("quick", model=Dense())
     assert (in_code.score, in_code.train) == (dense.score, dense.train)
     conv = Config.of_effort("quick", model=Conv(channels=(4,)), error="absolute")

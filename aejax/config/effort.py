@@ -63,20 +63,16 @@ def settings_of(effort: str, *, model: Model | OwnNetwork | None, mixed: bool) -
         InputError: if it is no effort.
     """
     steps = cost(effort).steps
+    scale = Scale(clip=20.0) if model is None else Scale()
     if model is None:
         model = PLAIN if mixed else NETWORK
-    score, noise = DEFAULT, 0.0
-    if model.takes_levels:
-        score = "noise-levels-and-neighbours"
-    elif isinstance(model, Dense):
-        noise = NOISE
-        score = DEFAULT if mixed else "error-and-neighbours"
     train = Train(
         steps=steps,
-        noise=noise,
+        noise=NOISE if isinstance(model, Dense) else 0.0,
         optimizer="adamw",
         learning_rate=2e-3,
         schedule="cosine",
         weight_decay=1e-4,
     )
-    return {"model": model, "train": train, "score": score, "scale": Scale(clip=20.0)}
+    score = "noise-levels-and-neighbours" if model.takes_levels else DEFAULT
+    return {"model": model, "train": train, "score": score, "scale": scale}
