@@ -30,6 +30,8 @@ from aejax import __version__
 from aejax.commands import COMMANDS, Training
 from aejax.config import MODELS, InputError, suggest
 from aejax.config.checks import check_unicode
+from aejax.config.effort import cost, settings_of
+from aejax.config.scores import DEFAULT
 from aejax.data.datasets import cache_folder
 
 # Those that learn from rows alone; the others need labels, or windows of numbers.
@@ -121,12 +123,11 @@ def _in_one_line(box: str) -> str:
 
 def _training_for(arguments: Sequence[str]) -> type:
     """The train command with the flags of the network that `--model` names."""
-    chosen = "dense"
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        if flag == "--model":
-            chosen = value
-        elif flag.startswith("--model="):
-            chosen = flag.partition("=")[2]
+    effort = _value(arguments, "--effort")
+    mixed = _value(arguments, "--columns.kinds") == "mixed"
+    chosen = _value(arguments, "--model")
+    if chosen is None:
+        chosen = "noise-conditioned" if effort is not None and not mixed else "dense"
     is_own = ":" in chosen
     if not is_own and chosen not in TRAINABLE:
         allowed = suggest(chosen, TRAINABLE)
@@ -135,14 +136,49 @@ def _training_for(arguments: Sequence[str]) -> type:
     kind: Any = Any if is_own else MODELS[chosen]
     default = None if is_own else kind()
     hidden = (Suppress,) if is_own else ()
+    decided: dict[str, Any] = {}
+    if effort is not None:
+        named = _value(arguments, "--model") is not None
+        decided = settings_of(effort, model=default if named else None, mixed=mixed)
+        if _value(arguments, "--epochs") is not None:
+            # Named, they are counted instead.
+            decided["train"] = dataclasses.replace(decided["train"], steps=None, epochs=1)
+        # One of a person's own is made when the command runs, and is scored by its error.
+        default = None if is_own else decided["model"]
+        decided = {
+            "train": decided["train"],
+            "scale": decided["scale"],
+            "score": DEFAULT if is_own else decided["score"],
+            "ensemble": cost(effort).members,
+            "model": chosen,
+        }
+    hints = typing.get_type_hints(Training, include_extras=True)
     return dataclasses.make_dataclass(
         "Training",
-        [("network", Annotated[(kind, arg(name=""), *hidden)], dataclasses.field(default=default))],
+        [
+            (
+                "network",
+                Annotated[(kind, arg(name=""), *hidden)],
+                dataclasses.field(default=default),
+            ),
+            *((name, hints[name], dataclasses.field(default=decided[name])) for name in decided),
+        ],
         bases=(Training,),
         frozen=True,
         kw_only=True,
         namespace={"__doc__": Training.__doc__},
     )
+
+
+def _value(arguments: Sequence[str], flag: str) -> str | None:
+    """What a flag is given, or None; the last where there are several."""
+    value = None
+    for one, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if one == flag:
+            value = after
+        elif one.startswith(flag + "="):
+            value = one.partition("=")[2]
+    return value
 
 
 def keep_compiled() -> None:

@@ -33,6 +33,7 @@ import aejax
 from aejax.core import optimizers, scaling, steps
 from aejax.data.schema import Schema
 from aejax.models.build import build
+from aejax.training.course import course
 from aejax.training.members import Member, member_orders
 from aejax.training.population import train_population
 from benchmarks import machine, options
@@ -430,14 +431,12 @@ def _members_on_device(
 ) -> float:
     """Seconds of the compiled program alone for `count` members, groups of `chosen` in turn."""
     program = steps.program_of(config, model)
-    per_epoch = -(-len(chosen[0].training) // config.train.batch_size)
-    values = [
-        optimizers.numbers(member.config, config.train.epochs * per_epoch) for member in chosen
-    ]
+    epochs, per_epoch, _ = course(config.train, len(chosen[0].training))
+    values = [optimizers.numbers(member.config, epochs * per_epoch) for member in chosen]
     scaler = scaling.fit(config.scale, [], x.dtype)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *values)
     scalers = jax.tree.map(lambda leaf: np.stack([leaf] * len(chosen)), scaler)
-    order = np.stack([member_orders(m, range(config.train.epochs), per_epoch) for m in chosen])
+    order = np.stack([member_orders(m, range(epochs), per_epoch) for m in chosen])
     fed = jax.device_put(steps.Epochs(order=order, validation=None, scaler=scalers, values=stacked))
     rows = jax.device_put(x[: len(chosen) * len(chosen[0].training)])
     zero = jax.device_put(np.int32(0))

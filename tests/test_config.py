@@ -162,6 +162,7 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Scale, "kind", bad) for bad in ("minmax", "", None)),
     *((Scale, "clip", bad) for bad in (0, -1, float("inf"), float("nan"), "5", True)),
     *((Train, "epochs", bad) for bad in (0, -1, 1.0, True, "5", None)),
+    *((Train, "steps", bad) for bad in (0, -1, 1.0, True, "5")),
     *((Train, "batch_size", bad) for bad in (0, 0.5, None)),
     *((Train, "loss", bad) for bad in ("mse", None)),
     *((Train, "noise", bad) for bad in (-0.1, float("nan"), float("inf"), None, "1")),

@@ -32,6 +32,7 @@ from aejax.config import (
     Config,
     Dense,
     Dialect,
+    Effort,
     InputError,
     PrecisionSetting,
     Scale,
@@ -88,6 +89,13 @@ class Training:
     precision: Annotated[
         PrecisionSetting, arg(help="Type of the products when scoring; fastest: measured.")
     ] = "float32"
+    effort: Annotated[
+        Effort | None,
+        arg(
+            help="One dial for what other flags name by default: network, noise, steps, score, "
+            "clipping and members. quick: 400 steps; standard: 1,500; best: four networks."
+        ),
+    ] = None
     ensemble: Ensemble = None
     combine: Annotated[
         Combine, arg(help="How an ensemble's scores become one; rank: by calibration rows.")

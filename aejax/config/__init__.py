@@ -15,6 +15,7 @@ from aejax.config.checks import InputError, suggest
 from aejax.config.columns import Columns
 from aejax.config.detector import Combine, Config, Precision, PrecisionSetting
 from aejax.config.dialect import Dialect
+from aejax.config.effort import EFFORTS, Effort
 from aejax.config.models import (
     MODELS,
     Activation,
@@ -46,6 +47,7 @@ from aejax.config.written import (
 )
 
 __all__ = [
+    "EFFORTS",
     "FORMAT_VERSION",
     "MAX_JSON_BYTES",
     "MODELS",
@@ -60,6 +62,7 @@ __all__ = [
     "Conv",
     "Dense",
     "Dialect",
+    "Effort",
     "ErrorName",
     "Functions",
     "InputError",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
+from aejax.config.effort import Effort, settings_of
 from aejax.config.models import MODELS, Dense, Model
 from aejax.config.own import check_part
 from aejax.config.own_network import OwnNetwork, own_network
@@ -86,6 +87,35 @@ class Config:
     calibration: Calibration = "held-out"
     precision: PrecisionSetting = "float32"
     columns: Columns = Columns()
+
+    @classmethod
+    def of_effort(cls, effort: Effort | str, **settings: Any) -> Config:
+        """The settings that one dial decides together: network, training, score and clipping.
+
+        One network that is given the level of its noise, and its score beside the distance from
+        the nearest training rows: "quick" trains 400 steps, "standard" 1,500, and "best" is four
+        such networks, which `aejax.fit` makes where it is given the name itself, as in
+        `aejax.fit("best", x)`. Rows of mixed columns get a plain network and its error, which
+        takes no neighbours. docs/guides/effort.md says what each costs and gives.
+
+        Args:
+            effort: "quick", "standard" or "best".
+            settings: others of the configuration, which are taken as they are: with a `model`,
+                training and score are those that suit it.
+
+        Raises:
+            InputError: if it is none of these.
+
+        Example:
+            >>> Config.of_effort("quick").train.steps
+            400
+        """
+        model: Any = settings.get("model")
+        if model is not None and not isinstance(model, tuple(MODELS.values())):
+            model = settings["model"] = own_network(model)
+        columns = settings.get("columns", Columns())
+        decided = settings_of(effort, model=model, mixed=columns.kinds == "mixed")
+        return cls(**{**decided, **settings})
 
     @property
     def products(self) -> Precision:

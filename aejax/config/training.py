@@ -46,7 +46,11 @@ class Train:
     """How a model is trained.
 
     Args:
-        epochs: passes over the training rows.
+        epochs: passes over the training rows. Either these or the steps are counted: the other is
+            None. Where both are set, the one that is its default gives way.
+        steps: steps of training, whatever the number of rows; the passes that they take follow,
+            and the last one may end early. Loss, validation loss and patience go by fiftieths of
+            the steps then, which the history calls epochs.
         batch_size: rows in one step; a ragged last batch is padded and masked.
         loss: error minimised, averaged over features and rows; a variational, classifier
             or context model has its own loss. A name, or a function of target and output,
@@ -78,8 +82,8 @@ class Train:
         weight_decay: decoupled (AdamW's); must be 0 with "adam".
         clip_norm: largest global norm of a gradient, or None.
         validation_fraction: share of the training rows held out when no validation rows are given.
-        patience: epochs without a better validation loss before training stops and the
-            best parameters are restored; None trains all epochs and keeps the last.
+        patience: epochs (fiftieths of `steps`) without a better validation loss before training
+            stops and the best parameters are restored; None trains all and keeps the last.
         seed: the one seed of the run; parameters, order, noise and dropout derive from it.
         frozen: parameters that training leaves as they are, bit by bit: beginnings of
             their paths, as in ("network/encoder_layers_0",).
@@ -87,7 +91,8 @@ class Train:
             reads batches through Grain; "auto" picks "device" when the rows fit.
     """
 
-    epochs: int = 50
+    epochs: int | None = 50
+    steps: int | None = None
     batch_size: int = 128
     loss: ErrorName | Any = "squared"
     noise: float = 0.0
@@ -115,7 +120,8 @@ class Train:
         )
         check_part(self, "schedule", ScheduleName, "a function of the step", callable)
         self._check_brought()
-        for name in ("epochs", "batch_size"):
+        self._count_one()
+        for name in ("steps" if self.epochs is None else "epochs", "batch_size"):
             check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
         for name in ("noise", "weight_decay", "beta"):
             value = getattr(self, name)
@@ -176,6 +182,41 @@ class Train:
             "0 with optimizer 'adam' (use 'adamw')",
             self.weight_decay == 0 or self.optimizer != "adam",
         )
+
+    def _count_one(self) -> None:
+        """Leave one of epochs and steps."""
+        if self.epochs is None or self.steps is None:
+            if self.epochs is None and self.steps is None:
+                raise InputError(
+                    "Train.epochs is None and so is Train.steps; allowed: a number for one of them"
+                )
+            return
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        unset = [n for n in ("epochs", "steps") if getattr(self, n) == defaults[n]]
+        if not unset:
+            raise InputError(
+                f"Train.steps is {self.steps!r} beside Train.epochs {self.epochs!r}; "
+                "allowed: one of them, the other None"
+            )
+        object.__setattr__(self, unset[-1], None)
+
+    @property
+    def length(self) -> int:
+        """How many of what is counted, epochs or steps."""
+        length = self.steps if self.epochs is None else self.epochs
+        assert length is not None
+        return length
+
+    @property
+    def unit(self) -> Literal["epochs", "steps"]:
+        """What is counted."""
+        return "steps" if self.epochs is None else "epochs"
+
+    def of_length(self, length: int) -> Train:
+        """The same settings with another number of what is counted."""
+        if self.epochs is None:
+            return dataclasses.replace(self, steps=length)
+        return dataclasses.replace(self, epochs=length)
 
     def _check_brought(self) -> None:
         """Refuse what an optimizer or a schedule of a person's own brings itself."""

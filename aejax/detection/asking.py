@@ -80,7 +80,7 @@ def ask_and_tell(
                 Trial(
                     number=len(done) + len(trials),
                     drawn=Drawn(settings=settings, config=config),
-                    epochs=config.train.epochs,
+                    length=config.train.length,
                     rung=0,
                 )
             )

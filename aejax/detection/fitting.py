@@ -14,6 +14,7 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import Combine, Config, InputError, Vary
+from aejax.config.effort import Effort, cost
 from aejax.config.scores import check_training_rows, score_object
 from aejax.core import scaling, steps
 from aejax.data import batches
@@ -112,7 +113,7 @@ class Rows(NamedTuple):
 
 
 def fit(
-    config: Config,
+    config: Config | Effort,
     x_train: Any,
     *,
     members: int | None = None,
@@ -154,7 +155,8 @@ def fit(
     the tolerance of `fit_population`.
 
     Args:
-        config: all settings.
+        config: all settings; or "quick", "standard" or "best", which are those of
+            `Config.of_effort`, and for "best" four `members` where none are set.
         x_train: normal rows, [n, features], [n, height, width, channels], or a table with named
             columns, as in `Detector.score` (of mixed columns where `config.columns` says so);
             or the path of files that hold them, or several: see `aejax.data.files.open_rows`. Rows
@@ -227,6 +229,9 @@ def fit(
         (2,)
     """
     started = time.monotonic()
+    if not isinstance(config, Config):
+        members = cost(config).members if members is None else members
+        config = Config.of_effort(config)
     how = Training(
         folder=None if folder is None else Path(folder),
         tensorboard=None if tensorboard is None else Path(tensorboard),

@@ -145,7 +145,8 @@ def scoring_settings(config: Config) -> Any:
 
 def _kind(config: Config) -> Any:
     train = config.train
-    shared = (train.epochs, train.batch_size, train.patience, train.loss, train.optimizer)
+    lengths = (train.epochs, train.steps, train.batch_size, train.patience)
+    shared = (*lengths, train.loss, train.optimizer)
     static = (
         train.schedule,
         train.noise > 0,

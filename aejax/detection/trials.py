@@ -22,7 +22,7 @@ class Trial:
     Attributes:
         number: its place among the configurations drawn.
         drawn: what sets it apart, and all its settings.
-        epochs: that it was trained for in its last rung.
+        length: epochs or steps, whichever its settings count, of its last rung.
         rung: its last one, from 0.
         folds: the objective on each fold, at its last rung; empty where it diverged.
         problem: why it was left out (its loss was not finite, say), or None.
@@ -30,15 +30,20 @@ class Trial:
 
     number: int
     drawn: Drawn
-    epochs: int
+    length: int
     rung: int
     folds: tuple[float, ...] = ()
     problem: str | None = None
 
     @property
+    def unit(self) -> str:
+        """What its length is counted in."""
+        return self.drawn.config.train.unit
+
+    @property
     def config(self) -> Config:
-        """All settings, with the epochs of its last rung."""
-        train = dataclasses.replace(self.drawn.config.train, epochs=self.epochs)
+        """All settings, with the length of its last rung."""
+        train = self.drawn.config.train.of_length(self.length)
         return dataclasses.replace(self.drawn.config, train=train)
 
     @property
@@ -61,7 +66,7 @@ class Trial:
             "low": self.interval[0] if found else None,
             "high": self.interval[1] if found else None,
             "folds": list(self.folds),
-            "epochs": self.epochs,
+            self.unit: self.length,
             "rung": self.rung,
             "problem": self.problem,
         }

@@ -24,7 +24,7 @@ from aejax.training.search_space import SearchSpace, draw
 __all__ = ["OBJECTIVES", "SEARCHES", "Objective", "Search", "Trial", "Tuning", "rungs", "tune"]
 
 SEARCHES: tuple[Search, ...] = ("random", "halving", "optuna")
-# Of each rung's configurations one in so many goes on, with so many times the epochs.
+# Of each rung's configurations one in so many goes on, with so many times the epochs, or steps.
 RATE = 3
 
 
@@ -48,9 +48,9 @@ def tune(
     that diverges on a fold is left out; the others go on.
 
     Successive halving (Jamieson and Talwalkar, "Non-stochastic best arm identification and
-    hyperparameter optimization", AISTATS 2016) trains all configurations for a few epochs,
-    keeps the best third and gives it three times the epochs, until the last rung has the
-    configured epochs. A rung trains anew instead of going on: what a population's training
+    hyperparameter optimization", AISTATS 2016) trains all configurations for a few epochs
+    (or steps), keeps the best third and gives it three times as many, until the last rung has
+    those configured. A rung trains anew instead of going on: what a population's training
     leaves is parameters, not its optimisers' state; and a learning-rate schedule spans its
     rung, so that every rung compares finished trainings. r rungs take r / 3^(r - 1) of the
     epochs of a random search, and at most half more than going on would. Every rung is
@@ -151,7 +151,7 @@ def _in_rungs(
 ) -> tuple[list[Trial], list[Trial]]:
     """Independent draws, judged in one rung or several: those of the last, and the others."""
     trials = [
-        Trial(number=number, drawn=drawn, epochs=drawn.config.train.epochs, rung=0)
+        Trial(number=number, drawn=drawn, length=drawn.config.train.length, rung=0)
         for number, drawn in enumerate(draw(space, configurations, seed))
     ]
     dropped: list[Trial] = []
@@ -187,8 +187,8 @@ def _check_count(configurations: int) -> None:
 
 
 def rungs(trials: Sequence[Trial]) -> list[float]:
-    """The share of a configuration's epochs that it gets in each rung of successive halving."""
-    least = min(trial.epochs for trial in trials)
+    """The share of a configuration's length that it gets in each rung of successive halving."""
+    least = min(trial.length for trial in trials)
     count = 1 + min(_thirds(len(trials)), _thirds(least))
     return [RATE ** -(count - 1 - rung) for rung in range(count)]
 
@@ -210,8 +210,8 @@ def _lost(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _for_rung(trial: Trial, rung: int, share: float) -> Trial:
-    epochs = max(1, round(trial.drawn.config.train.epochs * share))
-    return dataclasses.replace(trial, rung=rung, epochs=epochs, folds=())
+    length = max(1, round(trial.drawn.config.train.length * share))
+    return dataclasses.replace(trial, rung=rung, length=length, folds=())
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -91,7 +90,7 @@ class EstimatorCore(BaseEstimator):
         x = self._validated(X, reset=True)
         schema = None if self._mixed else self._named(x)
         named = x if schema is None else self._features(x, schema)
-        self.detector_ = fitting.fit(self._config(len(x)), named, schema=schema)
+        self.detector_ = fitting.fit(self._config(), named, schema=schema)
         self.left_out_ = dict(self.detector_.schema.dropped)
         return self.detector_.score(self._features(x)).astype(np.float64)
 
@@ -142,12 +141,13 @@ class EstimatorCore(BaseEstimator):
             reset=reset,
         )
 
-    def _config(self, rows: int) -> Config:
+    def _config(self) -> Config:
         if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
             raise InputError(f"steps is {self.steps!r}; allowed: a whole number, at least 1")
         # It is checked, whether it sets the threshold or not.
         share = Contamination(rate=self.contamination)
         train = Train(
+            steps=int(self.steps),
             batch_size=self.batch_size,
             loss=self.error,
             noise=self.noise,
@@ -159,7 +159,6 @@ class EstimatorCore(BaseEstimator):
             seed=self._seed(),
             feed=self.feed,  # type: ignore[arg-type]
         )
-        per_epoch = -(-rows // train.batch_size)
         return Config(
             model=Dense(
                 hidden=tuple(self.hidden),
@@ -168,7 +167,7 @@ class EstimatorCore(BaseEstimator):
                 dropout=self.dropout,
             ),
             scale=Scale(kind=self.scale, clip=self.clip),  # type: ignore[arg-type]
-            train=dataclasses.replace(train, epochs=-(-int(self.steps) // per_epoch)),
+            train=train,
             error=self.error,
             score=self.row_score,
             rule=share if self.rule is None else self.rule,

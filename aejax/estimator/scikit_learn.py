@@ -40,7 +40,7 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             [0, 1): what is rare can't be restored from the other features.
         trim: share of every batch's rows, those with the largest losses, that are not learnt
             from, in [0, 0.5]; None takes `contamination`, but at least 0.3 and at most 0.5.
-        steps: steps of gradient descent, rounded up to whole passes over the rows.
+        steps: steps of gradient descent, whatever the number of rows.
         batch_size: rows in one step.
         learning_rate: the schedule's highest value.
         schedule: "constant", "cosine", "warmup-cosine" or "linear".

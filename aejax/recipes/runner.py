@@ -73,7 +73,7 @@ def seeded(recipe: Recipe, seed: int, quick: bool) -> Config:
     """A recipe's settings for a seed."""
     train = dataclasses.replace(recipe.config.train, seed=seed)
     if quick:
-        train = dataclasses.replace(train, epochs=min(train.epochs, 2))
+        train = train.of_length(min(train.length, 2))
     return dataclasses.replace(recipe.config, train=train)
 
 

@@ -76,7 +76,7 @@ def find(run: StudyRun) -> Findings:
     text = number_words(paragraphs, LEAST_COUNT)
     vocabulary = text.vocabulary
     numbers = [vocabulary.number(word) for word in run.words] or _usual(vocabulary)
-    epochs = 2 if run.quick else TRAIN.epochs
+    epochs = 2 if run.quick else TRAIN.length
     rows = windows(subsample(text, FREQUENT, host_random(run.seed, "subsample")), MODEL.window).rows
     picked, held = validation_split(len(rows), HELD_OUT, run.seed)
     detector = fit(

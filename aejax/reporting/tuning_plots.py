@@ -163,7 +163,8 @@ def objective_by_rank(tuning: Tuning) -> Plot:
         axes = figure.subplots()
         ranks = np.arange(1, len(means) + 1)
         for at in np.unique(rung)[::-1]:
-            epochs = {trial.epochs for trial in sound if trial.rung == at}
+            lengths = sorted({trial.length for trial in sound if trial.rung == at})
+            counted = f"{'/'.join(map(str, lengths))} {tuning.best.unit}"
             axes.plot(
                 ranks[rung == at],
                 means[rung == at],
@@ -171,7 +172,7 @@ def objective_by_rank(tuning: Tuning) -> Plot:
                 markersize=3.5,
                 color=NORMAL if at == rung.max() else MUTED,
                 alpha=1.0 if at == rung.max() else 0.45 + 0.4 * at / max(rung.max(), 1),
-                label=f"{'/'.join(map(str, sorted(epochs)))} epochs" if len(epochs) < 4 else None,
+                label=counted if len(lengths) < 4 else None,
             )
         if log:
             axes.set_yscale("log")

@@ -58,7 +58,13 @@ def finding(tuning: Tuning) -> str:
 def best_table(tuning: Tuning) -> Any:
     """The best configurations and what sets them apart."""
     names = list(tuning.space.searched)
-    head = ("Rank", tuning_plots.NAMES[tuning.objective], "95% over folds", "Epochs", *names)
+    head = (
+        "Rank",
+        tuning_plots.NAMES[tuning.objective],
+        "95% over folds",
+        tuning.best.unit.capitalize(),
+        *names,
+    )
     close = {trial.number for trial in tuning.close}
     lines = []
     for rank, trial in enumerate(_sound(tuning)[:MOST_SHOWN], start=1):
@@ -70,7 +76,7 @@ def best_table(tuning: Tuning) -> Any:
                 f"{rank}{mark}",
                 number(trial.mean),
                 f"{number(low)} to {number(high)}",
-                number(trial.epochs),
+                number(trial.length),
                 *settings,
             )
         )

@@ -17,6 +17,7 @@ import numpy as np
 
 from aejax.core import optimizers, scaling, steps
 from aejax.models.heads import Head
+from aejax.training.course import Course, course
 from aejax.training.members import Member, member_orders, validation_tiles
 
 EPOCHS_AT_ONCE = 32
@@ -52,11 +53,17 @@ class Kind:
     fills: bool = False
 
     @property
+    def epochs(self) -> int:
+        """Epochs of all rounds, which the members share."""
+        return course_of(self.members[0]).epochs
+
+    @property
     def epochs_at_once(self) -> int:
         """Epochs of one round."""
         patience = self.members[0].config.train.patience
         if patience is None:
-            return EPOCHS_AT_ONCE
+            # Of like length, so that they share a program.
+            return -(-self.epochs // -(-self.epochs // EPOCHS_AT_ONCE))
         return min(EPOCHS_AT_ONCE, max(LEAST_EPOCHS_AT_ONCE, patience))
 
 
@@ -72,7 +79,7 @@ class Cohort(NamedTuple):
         best: [members, ...], or None.
         fed: all but the order.
         per_epoch: steps of an epoch.
-        ragged: whether some members have fewer.
+        ragged: whether some have fewer, of some members or at the end.
     """
 
     device: jax.Device
@@ -102,9 +109,14 @@ class Round(NamedTuple):
     done: bool
 
 
+def course_of(member: Member) -> Course:
+    """How long a member trains."""
+    return course(member.config.train, len(member.training))
+
+
 def steps_of(member: Member) -> int:
     """Steps of one of a member's epochs."""
-    return -(-len(member.training) // member.config.train.batch_size)
+    return course_of(member).per_epoch
 
 
 def round_up(count: int) -> int:
@@ -162,16 +174,15 @@ def _feed(kind: Kind, numbers: list[int]) -> tuple[steps.Epochs, int, bool]:
     if kind.rounded:
         per_epoch, most = round_up(per_epoch), round_up(most)
     scalers = [kind.scalers[number] for number in numbers]
-    values = [
-        optimizers.numbers(member.config, train.epochs * steps_of(member)) for member in chosen
-    ]
+    values = [optimizers.numbers(member.config, course_of(member).steps) for member in chosen]
     fed = steps.Epochs(
         order=None,
         validation=validation_tiles(held, train.batch_size, most),
         scaler=stack(scalers),
         values=stack(values),
     )
-    return jax.device_put(fed), per_epoch, counts != {per_epoch}
+    short = any(of.steps < of.epochs * of.per_epoch for of in map(course_of, chosen))
+    return jax.device_put(fed), per_epoch, short or counts != {per_epoch}
 
 
 def fit_scalers(
@@ -198,7 +209,7 @@ def fit_scalers(
 def advance(kind: Kind, cohort: Cohort) -> Round:
     """Train a cohort for one round."""
     train = kind.members[0].config.train
-    epochs = range(cohort.begin, min(cohort.begin + kind.epochs_at_once, train.epochs))
+    epochs = range(cohort.begin, min(cohort.begin + kind.epochs_at_once, kind.epochs))
     shared_order = kind.leader is not None
     if kind.leader is not None:
         order = member_orders(kind.leader, epochs, cohort.per_epoch)
@@ -223,7 +234,7 @@ def advance(kind: Kind, cohort: Cohort) -> Round:
         )
     after = cohort._replace(begin=epochs.stop, states=states, best=best)
     stopped = best is not None and bool(np.all(np.asarray(best.stopped)[cohort.own]))
-    done = stopped or epochs.stop >= train.epochs
+    done = stopped or epochs.stop >= kind.epochs
     return Round(after, np.asarray(loss, np.float64), np.asarray(check), done)
 
 

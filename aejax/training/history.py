@@ -23,7 +23,7 @@ class History:
     """Collects losses one segment late and writes a line an epoch.
 
     Args:
-        rows: training rows in an epoch.
+        rows: of all steps of the whole run.
         epochs: epochs of the whole run.
         folder: for `history.jsonl`, or None.
         tensorboard: folder for event files, or None.
@@ -48,7 +48,7 @@ class History:
         self._total, self._seen, self._steps = 0.0, 0, 0
         self._clock = time.monotonic()
         self._bar = tqdm(
-            total=rows * epochs,
+            total=rows,
             disable=not progress,
             unit="rows",
             unit_scale=True,

@@ -65,7 +65,7 @@ def training_identity(
         "step": None if step is None else hashlib.sha256(step.encode()).hexdigest(),
         "numbers": {name: str(value) for name, value in values._asdict().items()},
         "scaler": digest(scaler),
-        **{name: getattr(train, name) for name in ("epochs", "batch_size", "patience")},
+        **{name: getattr(train, name) for name in ("epochs", "steps", "batch_size", "patience")},
     }
 
 
@@ -82,8 +82,7 @@ def members_identity(
     """
     first = members[0]
     numbers = [
-        optimizers.numbers(member.config, member.config.train.epochs * cohorts.steps_of(member))
-        for member in members
+        optimizers.numbers(member.config, cohorts.course_of(member).steps) for member in members
     ]
     (scaler,) = cohorts.fit_scalers([first], x, program.model.heads)
     held = [(m.training, m.validation, m.scaling, m.mask) for m in members]

@@ -24,6 +24,7 @@ from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.models.network import Network
 from aejax.training import processes
+from aejax.training.course import Orders, course, rows_of_steps
 from aejax.training.feeding import Run, feed
 from aejax.training.history import Diverged, History
 from aejax.training.identity import digest, training_identity
@@ -109,9 +110,10 @@ def train(
     place = mesh.on_all_processes(devices)
     first = processes.is_first()
     settings = config.train
-    per_epoch = -(-len(x) // settings.batch_size)
+    length = course(settings, len(x))
+    per_epoch = length.per_epoch
     program = steps.program_of(config, model)
-    numbers = optimizers.numbers(config, per_epoch * settings.epochs)
+    numbers = optimizers.numbers(config, length.steps)
     identity: dict[str, Any] = {}
     if folder is not None or place.processes > 1:
         identity = {
@@ -148,7 +150,8 @@ def train(
     best = steps.compiled_new_best(state) if settings.patience is not None else None
     rates = None
     if isinstance(settings.optimizer, str):
-        last = np.arange(1, settings.epochs + 1, dtype=np.float32) * per_epoch - 1
+        last = np.arange(1, length.epochs + 1, dtype=np.float32) * per_epoch
+        last = np.minimum(last, length.steps) - 1
         rates = jax.device_get(
             steps.compiled_learning_rates(settings.schedule, run.values, place.everywhere(last))
         )
@@ -167,9 +170,10 @@ def train(
     patience = None if settings.patience is None else place.everywhere(np.int32(settings.patience))
     # Of rows on disk, numbers that are as many as the rows are kept there too.
     new_numbers = x.numbers if isinstance(x, DiskRows) else np.empty
+    orders = Orders(train=settings, rows=len(x), new=new_numbers)
     history = History(
-        rows=len(x),
-        epochs=settings.epochs,
+        rows=int(rows_of_steps(settings, len(x), length.steps).sum()),
+        epochs=length.epochs,
         folder=folder if first else None,
         tensorboard=tensorboard if first else None,
         progress=progress and first,
@@ -182,12 +186,10 @@ def train(
         state, best = saving.resume(place, state, best)
         start = int(state.step)
         # An epoch whose steps are all taken but that hasn't ended yet is ended first.
-        for epoch in range(len(history.rows_of_epochs), settings.epochs):
+        for epoch in range(len(history.rows_of_epochs), length.epochs):
             if history.stopped:
                 break
-            order = batches.epoch_order(
-                len(x), settings.batch_size, settings.seed, epoch, new=new_numbers
-            )
+            order = orders(epoch)
             position = max(start - epoch * per_epoch, 0)
             # An implicit copy between host and device would stall the loop without a trace.
             with jax.transfer_guard("disallow"):
@@ -198,7 +200,7 @@ def train(
                     if stop or due:
                         saving.save(state, best)
                     if stop:
-                        raise Interrupted(f"stopped in epoch {epoch + 1} of {settings.epochs}")
+                        raise Interrupted(f"stopped in epoch {epoch + 1} of {length.epochs}")
                 loss = None
                 if validation is not None:
                     loss = validation.loss(state.variables)

@@ -12,7 +12,7 @@ import numpy as np
 from aejax.config import Config
 from aejax.core.masks import Mask
 from aejax.core.scaling import Scaler
-from aejax.data import batches
+from aejax.training.course import Orders, course, rows_of_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,9 @@ def member_orders(member: Member, epochs: range, per_epoch: int) -> np.ndarray:
     """Positions in all rows, int32 [epochs, per_epoch, B], of the batches it sees alone."""
     train = member.config.train
     orders = np.full((len(epochs), per_epoch, train.batch_size), -1, np.int32)
+    order_of = Orders(train=train, rows=len(member.training))
     for at, epoch in enumerate(epochs):
-        order = batches.epoch_order(len(member.training), train.batch_size, train.seed, epoch)
+        order = order_of(epoch)
         picked = member.training[np.maximum(order, ~order)]
         orders[at, : len(order)] = np.where(order >= 0, picked, ~picked)
     return orders
@@ -95,11 +96,14 @@ def history_of(loss: np.ndarray, check: np.ndarray | None, member: Member) -> li
         check: validation loss of every epoch, of at least these, or None.
         member: whose it is.
     """
-    rows, size = len(member.training), member.config.train.batch_size
-    counts = np.minimum(size, np.maximum(rows - size * np.arange(loss.shape[1]), 0))
+    epochs, per_epoch = loss.shape
+    counts = np.zeros(loss.size)
+    steps = min(course(member.config.train, len(member.training)).steps, loss.size)
+    counts[:steps] = rows_of_steps(member.config.train, len(member.training), steps)
     history: list[dict[str, Any]] = []
-    for epoch in range(len(loss)):
-        row: dict[str, Any] = {"epoch": epoch + 1, "loss": float(loss[epoch] @ counts / rows)}
+    for epoch, of_epoch in enumerate(counts.reshape(epochs, per_epoch)):
+        mean = float(loss[epoch] @ of_epoch / of_epoch.sum())
+        row: dict[str, Any] = {"epoch": epoch + 1, "loss": mean}
         if check is not None:
             row["validation_loss"] = float(check[epoch])
         history.append(row)

@@ -284,7 +284,7 @@ def _shared_program(members: Sequence[Member], model: Network) -> steps.Program:
     program = program_of(first)
     for number, member in enumerate(members):
         train = member.config.train
-        for name in ("epochs", "batch_size", "patience"):
+        for name in ("epochs", "steps", "batch_size", "patience"):
             found, wanted = getattr(train, name), getattr(first.train, name)
             if found != wanted:
                 raise InputError(

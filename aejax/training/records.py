@@ -56,8 +56,10 @@ def keep(kind: Kind, records: list[Record], cohort: Cohort, *, only_stopped: boo
 def result(kind: Kind, number: int, record: Record) -> TrainedMember:
     """What a member's training left, from its record."""
     member = kind.members[number]
-    own = cohorts.steps_of(member if kind.leader is None else kind.leader)
-    loss = np.concatenate([part[:, :own] for part in record.losses])[: record.counted]
+    own = cohorts.course_of(member if kind.leader is None else kind.leader)
+    loss = np.concatenate([part[:, : own.per_epoch] for part in record.losses])[: record.counted]
+    # Behind the last step there is padding only.
+    loss.ravel()[own.steps :] = 0
     check = np.concatenate(record.checks)
     assert record.variables is not None
     return TrainedMember(

@@ -42,7 +42,7 @@ class Form:
         score: `Config.score`.
         trim: share of every batch, with the largest losses, that is not learnt from.
         dropout: share of the hidden units that are dropped in training.
-        steps: of training, rounded up to whole epochs.
+        steps: of training.
         passes: most epochs; None has none.
         conditioned: whether it is given the level of its noise, which is drawn (`noise` is none).
         trained: False leaves the parameters as initialised.
@@ -65,9 +65,10 @@ class Form:
 def config(form: Form, split: Split, seed: int, quick: bool) -> Config:
     """Settings of one member: AdamW, a cosine schedule from 0.002, batches of 128."""
     steps = QUICK_STEPS if quick else form.steps
-    epochs = -(-steps // -(-len(split.train) // BATCH_SIZE))
+    if form.passes is not None:
+        steps = min(steps, form.passes * -(-len(split.train) // BATCH_SIZE))
     train = Train(
-        epochs=epochs if form.passes is None else min(epochs, form.passes),
+        steps=steps,
         batch_size=BATCH_SIZE,
         noise=form.noise,
         trim=form.trim,

@@ -68,7 +68,7 @@ def test_proposals_are_settings_and_get_better_than_random_ones() -> None:
         assert trial.drawn.settings["model.hidden"] in ([4], [8, 2], [16])
         assert trial.config.train.seed == 3
     late = [trial.mean for trial in found[-22:] if trial.problem is None]
-    random = [loss(Trial(number=0, drawn=drawn, epochs=1, rung=0)) for drawn in draw(SPACE, 500, 3)]
+    random = [loss(Trial(number=0, drawn=drawn, length=1, rung=0)) for drawn in draw(SPACE, 500, 3)]
     assert np.median(late) < np.quantile(random, 0.2)
     again = ask_and_tell(SPACE, 20, 3, judge, maximise=False)
     assert [trial.drawn.settings for trial in again] == [t.drawn.settings for t in found[:20]]

@@ -104,8 +104,8 @@ def test_halving_gives_the_best_third_three_times_the_epochs(x: np.ndarray) -> N
     tuning = tune(searched, x, configurations=6, folds=2, search="halving")
     assert tuning.to_dict()["rungs"] == [6, 2]
     by_rung = {rung: [t for t in tuning.trials if t.rung == rung] for rung in range(2)}
-    assert {t.epochs for t in by_rung[0]} == {1}
-    assert {t.epochs for t in by_rung[1]} == {3}
+    assert {t.length for t in by_rung[0]} == {1}
+    assert {t.length for t in by_rung[1]} == {3}
     # The winner's last rung is its full training: a random search finds the same of it.
     full = {t.number: t for t in tune(searched, x, configurations=6, folds=2).trials}
     assert tuning.best.folds == pytest.approx(full[tuning.best.number].folds, rel=1e-4)
@@ -116,9 +116,9 @@ def test_halving_gives_the_best_third_three_times_the_epochs(x: np.ndarray) -> N
 
 
 def test_rungs_stop_at_one_epoch_and_one_configuration() -> None:
-    drawn = [Trial(number=0, drawn=one, epochs=2, rung=0) for one in draw(space(), 4, seed=0)]
+    drawn = [Trial(number=0, drawn=one, length=2, rung=0) for one in draw(space(), 4, seed=0)]
     assert rungs(drawn) == [1.0]
-    many = [dataclasses.replace(drawn[0], epochs=20) for _ in range(64)]
+    many = [dataclasses.replace(drawn[0], length=20) for _ in range(64)]
     assert rungs(many) == [1 / 9, 1 / 3, 1.0]
     assert rungs(many[:5]) == [1 / 3, 1.0]
 

@@ -1,0 +1,78 @@
+"""One dial for network, members, steps and score together."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from aejax.config.checks import InputError
+from aejax.config.models import Dense, Model, NoiseConditioned
+from aejax.config.own_network import OwnNetwork
+from aejax.config.scores import DEFAULT
+from aejax.config.training import Scale, Train
+
+Effort = Literal["quick", "standard", "best"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an effort trains.
+
+    Attributes:
+        members: networks that score each row together; None is one alone.
+        steps: of each.
+    """
+
+    members: int | None
+    steps: int
+
+
+EFFORTS: dict[str, Cost] = {
+    "quick": Cost(members=None, steps=400),
+    "standard": Cost(members=None, steps=1500),
+    "best": Cost(members=4, steps=1500),
+}
+# Chosen on `benchmarks.development_sets`: a network that is given the noise's level needs no rule
+# for its width, as noise and not a bottleneck keeps it from copying.
+NETWORK = NoiseConditioned(network=Dense(hidden=(128, 128), decoder=()))
+PLAIN = Dense()
+# Of a plain network, likewise; the other one draws its noise itself.
+NOISE = 0.5
+
+
+def cost(effort: str) -> Cost:
+    """What an effort trains.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not isinstance(effort, str) or effort not in EFFORTS:
+        raise InputError(f"effort is {effort!r}; allowed: {', '.join(map(repr, EFFORTS))}")
+    return EFFORTS[effort]
+
+
+def settings_of(effort: str, *, model: Model | OwnNetwork | None, mixed: bool) -> dict[str, Any]:
+    """The settings of a `Config` that an effort decides.
+
+    Args:
+        effort: "quick", "standard" or "best".
+        model: the network, where it isn't the effort's.
+        mixed: whether columns are of different kinds, which only a plain network takes.
+
+    Raises:
+        InputError: if it is no effort.
+    """
+    steps = cost(effort).steps
+    scale = Scale(clip=20.0) if model is None else Scale()
+    if model is None:
+        model = PLAIN if mixed else NETWORK
+    train = Train(
+        steps=steps,
+        noise=NOISE if isinstance(model, Dense) else 0.0,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        schedule="cosine",
+        weight_decay=1e-4,
+    )
+    score = "noise-levels-and-neighbours" if model.takes_levels else DEFAULT
+    return {"model": model, "train": train, "score": score, "scale": scale}
