@@ -144,13 +144,19 @@ class Compiled:
     Args:
         function: whose first argument may hold the model that decides the precision.
         one_thread: run on one thread of a CPU, because others run beside it.
+        once: compile for a CPU with little optimising, because it runs once.
         how: `jax.jit`'s keyword arguments.
     """
 
     def __init__(
-        self, function: Callable[..., Any], *, one_thread: bool = False, **how: Any
+        self,
+        function: Callable[..., Any],
+        *,
+        one_thread: bool = False,
+        once: bool = False,
+        **how: Any,
     ) -> None:
-        self._function, self._one_thread, self._how = function, one_thread, how
+        self._function, self._one_thread, self._once, self._how = function, one_thread, once, how
         self._jitted: dict[str, Any] = {}
 
     @cached_property
@@ -173,7 +179,9 @@ class Compiled:
         check_own_process()
         precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
         if precision not in self._jitted:
-            options = compiler_options(precision, jax.jit, one_thread=self._one_thread)
+            options = compiler_options(
+                precision, jax.jit, one_thread=self._one_thread, once=self._once
+            )
             self._jitted[precision] = jax.jit(self._function, compiler_options=options, **self._how)
         return self._jitted[precision]
 
@@ -184,14 +192,14 @@ class Compiled:
 
 
 compiled_learning_rates = Compiled(learning_rates, static_argnames="schedule")
-compiled_new_state = Compiled(new_state, static_argnames=("program", "shape"))
+compiled_new_state = Compiled(new_state, once=True, static_argnames=("program", "shape"))
 compiled_train_step = Compiled(train_step, static_argnames="program", donate_argnames="state")
 compiled_train_steps = Compiled(train_steps, static_argnames="program", donate_argnames="state")
 compiled_validation_loss = Compiled(validation_loss, static_argnames="program")
 compiled_keep_best = Compiled(keep_best, donate_argnames="best")
 compiled_new_best = Compiled(new_best)
 compiled_new_best_of_members = Compiled(jax.vmap(new_best))
-compiled_new_members = Compiled(new_members, static_argnames=("program", "shape"))
+compiled_new_members = Compiled(new_members, once=True, static_argnames=("program", "shape"))
 compiled_train_members = Compiled(
     train_members,
     one_thread=True,

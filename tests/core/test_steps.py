@@ -268,6 +268,12 @@ def test_a_population_trains_as_its_members_do_alone(optimizer: str, batch_norm:
         assert_trees(mine, alone, rtol=1e-3, atol=1e-5)
 
 
+def test_little_optimising_leaves_fresh_parameters_their_bits() -> None:
+    program, _, values, state = prepared(Dense(hidden=(33, 7), batch_norm=True), shape=(20,))
+    optimised = jax.jit(steps.new_state, static_argnums=(0, 1))(program, (20,), values)
+    jax.tree.map(np.testing.assert_array_equal, state, optimised)
+
+
 def test_parameters_depend_on_the_seed_only() -> None:
     a, b, other = (prepared(seed=seed, **more)[3] for seed, more in ((3, {}), (3, RICH), (4, {})))
     jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
