@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aejax import BestF1, Conformal, Contamination, Fixed, MeanStd, PeaksOverThreshold, Quantile
+from aejax import (
+    BestF1,
+    Conformal,
+    Contamination,
+    FalseAlarms,
+    Fixed,
+    MeanStd,
+    PeaksOverThreshold,
+    Quantile,
+)
 from aejax import config as settings
 from aejax.config import (
     Classifier,
@@ -181,6 +190,8 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((MeanStd, "k", bad) for bad in (-1, float("nan"), None, "3")),
     *((Quantile, "q", bad) for bad in (0, 1.01, -1, float("nan"), None)),
     *((Contamination, "rate", bad) for bad in (1, -0.1, float("nan"), None)),
+    *((FalseAlarms, "rate", bad) for bad in (0, 1, -0.1, float("nan"), None)),
+    *((Config, "calibration", bad) for bad in ("cross", None)),
     *((PeaksOverThreshold, "level", bad) for bad in (0.4, 1, float("nan"), None)),
     *((PeaksOverThreshold, "risk", bad) for bad in (0, 0.5, float("nan"), None)),
     *((Conformal, "alpha", bad) for bad in (0, 1, float("nan"), None)),

@@ -241,7 +241,7 @@ def with_scores(training: npt.ArrayLike, contamination: float, scores: npt.Array
     found._fit = lambda _: np.asarray(training, float)  # type: ignore[method-assign]
     found._scores = lambda _: np.asarray(scores, float)  # type: ignore[method-assign]
     rule = aejax.Contamination(rate=contamination)
-    found.detector_ = type("Given", (), {"threshold_value": fit_threshold(rule, training).value})()
+    found.detector_ = type("Given", (), {"threshold": fit_threshold(rule, training)})()
     return found.fit(None)
 
 

@@ -686,12 +686,12 @@ class Detector:
         rule = self.config.rule if rule is None else rule
         if self.groups is not None and members is not None:
             return self._calibrate_groups(scores, members, rule, is_anomaly, name)
+        changed = self.with_threshold(fit_threshold(rule, scores, is_anomaly), name=name)
         alarms = []
         if is_anomaly is None:
             before = None if self.threshold is None else self.threshold.each[0]
-            found = [*alarms_of_scores(scores, before), *unchecked(rule, len(scores))]
-            alarms = [alarm.sentence for alarm in found]
-        changed = self.with_threshold(fit_threshold(rule, scores, is_anomaly), name=name)
+            raised = [*alarms_of_scores(scores, before), *unchecked(rule, len(scores))]
+            alarms = [alarm.sentence for alarm in raised]
         return dataclasses.replace(changed, provenance=record(self.provenance, alarms))
 
     def _calibrate_groups(

@@ -46,7 +46,7 @@ class Conformal:
 
     @property
     def share(self) -> float:
-        """Of the calibration scores that lie above the threshold, at most."""
+        """Share of the calibration scores that lie above the threshold, at most."""
         return self.alpha
 
     def expected(self, rows: int) -> float:

@@ -38,7 +38,7 @@ class FalseAlarms:
 
     @property
     def share(self) -> float:
-        """Of the calibration scores that lie above the threshold."""
+        """Share of the calibration scores that lie above the threshold."""
         return self.rate
 
     def expected(self, rows: int) -> float:

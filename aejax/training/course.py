@@ -1,4 +1,4 @@
-"""The course of a training: how many steps, which rows are in each, and where it is looked at."""
+"""The course of a training: how many steps, which rows are in each, and when it is validated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from aejax.config import Train
 from aejax.data import batches
 
-# A training that is counted in steps is looked at so often: for its history, the validation rows
+# Parts of a training that is counted in steps: after each come its history, the validation rows
 # and patience. It is the same for any number of rows, so that models of different rows can share a
 # compiled program and few rows don't make an epoch of a single step.
 PARTS = 50

@@ -92,8 +92,8 @@ def test_what_rows_are_too_few_to_check_is_said_once() -> None:
         rule=FalseAlarms(rate=0.01),
         calibration="auto",
     )
-    told = aejax.fit(config, x).provenance["alarms"]
-    assert [one for one in told if "can't be checked" in one] == [alarm.sentence]
+    alarms = aejax.fit(config, x).provenance["alarms"]
+    assert [one for one in alarms if "can't be checked" in one] == [alarm.sentence]
     groups = aejax.fit(config, x, groups=np.repeat(["a", "b"], [30, 45]))
     (said,) = [one for one in groups.provenance["alarms"] if "can't be checked" in one]
     assert said.startswith("2 of 2 groups promise a rate")
