@@ -116,12 +116,21 @@ def seeds(config: Config, count: int) -> list[Config]:
 
 def kinds(configs: Sequence[Config]) -> list[list[int]]:
     """The numbers of the configurations that one program can train, for each such program."""
-    return _alike([_kind(config) for config in configs])
+    return _alike(_kinds(configs))
 
 
 def kinds_of_members(members: Sequence[Member]) -> list[list[int]]:
     """As `kinds`, of members, of which those that lack parts have programs of their own."""
-    return _alike([(_kind(member.config), member.mask is not None) for member in members])
+    found = _kinds([member.config for member in members])
+    return _alike([(kind, one.mask is not None) for kind, one in zip(found, members, strict=True)])
+
+
+def _kinds(configs: Sequence[Config]) -> list[Any]:
+    """What tells programs apart, of each configuration."""
+    # Thousands of groups have one configuration, and finding its kind takes a millisecond.
+    known = {id(config): config for config in configs}
+    found = {number: _kind(config) for number, config in known.items()}
+    return [found[id(config)] for config in configs]
 
 
 def _alike(keys: Sequence[Any]) -> list[list[int]]:
