@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
-from aejax.config.effort import Effort, settings_of
-from aejax.config.models import MODELS, Dense, Model
+from aejax.config.effort import Effort, settings_beside, settings_of
+from aejax.config.models import MODELS, Model
 from aejax.config.own import check_part
 from aejax.config.own_network import OwnNetwork, own_network
 from aejax.config.rules import Rule, check_is_rule, default_rule
@@ -20,11 +20,19 @@ Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
 Combine = Literal["mean", "median", "rank"]
 Calibration = Literal["held-out", "cross-fitted", "auto"]
+# Decided when a configuration is made: by the effort "standard", or to suit the network.
+_DECIDED: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """All settings of a detector.
+
+    Without a `model` these are the settings of the effort "standard" (`of_effort`); whichever of
+    `scale`, `train` and `score` is named beside it stands in its place. With a `model`, nothing is
+    put on it that was chosen for another: it is trained by `Train()`, its rows are scaled by
+    `Scale()`, and it is scored by its error, or one that is given its noise's level by
+    "noise-levels-and-neighbours". What was decided stands in the fields.
 
     Args:
         model: the network: settings of a built-in one, or one of your own (a Flax Linen or NNX
@@ -77,14 +85,14 @@ class Config:
         columns: how the columns of a table are read: numbers only, or mixed.
     """
 
-    model: Model | OwnNetwork | Any = Dense()
-    scale: Scale = Scale()
-    train: Train = Train()
+    model: Model | OwnNetwork | Any = None
+    scale: Scale = _DECIDED
+    train: Train = _DECIDED
     error: ErrorName | Any = "squared"
-    score: Score | str = DEFAULT_SCORE
+    score: Score | str = _DECIDED
     # An object of a person's own need not be hashable.
     rule: Rule = dataclasses.field(default_factory=default_rule, hash=False)
-    calibration: Calibration = "held-out"
+    calibration: Calibration = "auto"
     precision: PrecisionSetting = "float32"
     columns: Columns = Columns()
 
@@ -123,19 +131,17 @@ class Config:
         return "float32" if self.precision == "fastest" else self.precision
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, tuple(MODELS.values())):
+        if self.model is not None and not isinstance(self.model, tuple(MODELS.values())):
             object.__setattr__(self, "model", own_network(self.model))
+        check(self, "columns", "Columns", isinstance(self.columns, Columns))
+        decided = settings_beside(self.model, mixed=self.columns.kinds == "mixed")
+        for name, value in decided.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         check_choices(self)
         check_part(self, "error", ErrorName, "a function of row and reconstruction", callable)
-        for name, kinds in (
-            ("scale", Scale),
-            ("train", Train),
-            ("columns", Columns),
-        ):
-            allowed = " or ".join(
-                k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
-            )
-            check(self, name, allowed, isinstance(getattr(self, name), kinds))
+        for name, kind in (("scale", Scale), ("train", Train)):
+            check(self, name, kind.__name__, isinstance(getattr(self, name), kind))
         object.__setattr__(self, "score", checked_score(self.score, self.model))
         check_is_rule(self.rule, "Config.rule")
         self._check_bernoulli()

@@ -34,8 +34,9 @@ EFFORTS: dict[str, Cost] = {
 }
 # Chosen on `benchmarks.development_sets`: a network that is given the noise's level needs no rule
 # for its width, as noise and not a bottleneck keeps it from copying.
-NETWORK = NoiseConditioned(network=Dense(hidden=(128, 128), decoder=()))
+NETWORK = NoiseConditioned()
 PLAIN = Dense()
+LEVELS = "noise-levels-and-neighbours"
 # Of a plain network, likewise; the other one draws its noise itself.
 NOISE = 0.5
 
@@ -74,5 +75,24 @@ def settings_of(effort: str, *, model: Model | OwnNetwork | None, mixed: bool) -
         schedule="cosine",
         weight_decay=1e-4,
     )
-    score = "noise-levels-and-neighbours" if model.takes_levels else DEFAULT
-    return {"model": model, "train": train, "score": score, "scale": scale}
+    return {"model": model, "train": train, "score": score_of(model), "scale": scale}
+
+
+def settings_beside(model: Model | OwnNetwork | None, *, mixed: bool) -> dict[str, Any]:
+    """The settings of a `Config` that names no effort: all of "standard", or what suits a network.
+
+    Training, noise and clipping were chosen for the networks of the dial and aren't put on others:
+    these are trained by `Train()`.
+
+    Args:
+        model: the network that is named, or None.
+        mixed: as in `settings_of`.
+    """
+    if model is None:
+        return settings_of("standard", model=None, mixed=mixed)
+    return {"model": model, "train": Train(), "score": score_of(model), "scale": Scale()}
+
+
+def score_of(model: Model | OwnNetwork) -> str:
+    """The score that suits a network where none is named."""
+    return LEVELS if model.takes_levels else DEFAULT

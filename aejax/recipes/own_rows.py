@@ -18,6 +18,7 @@ from aejax.data.disk_rows import DiskRows, split_rows
 from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
+from aejax.detection.cross_fitting import cross_fits
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.loading import load
@@ -46,8 +47,8 @@ def train_on_file(
 ) -> dict[str, Any]:
     """Train a detector on the normal rows of a file, or of many.
 
-    Held-out normal rows set the threshold; they, and the labelled anomalies where there
-    are any, are what the report judges.
+    The report judges held-out normal rows, and the labelled anomalies where there are any. The
+    held-out rows set the threshold, too, unless `config.calibration` has the others set it.
 
     Args:
         config: all settings.
@@ -121,6 +122,9 @@ def prepare(
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
     train = config.train
     x_train, x_held = split_rows(normal, train.validation_fraction, train.seed)
+    # Where all of the others set the threshold, these take no part in it.
+    crossed = cross_fits(config, len(x_train), on_disk=isinstance(x_train, DiskRows))
+    validation = x_held if len(x_held) and not crossed else None
     judged = x_held if len(x_held) else x_train
     spread = slice(None)
     if isinstance(normal, DiskRows):
@@ -134,8 +138,8 @@ def prepare(
         x_train=x_train,
         x_test=x_test,
         is_anomaly=np.arange(len(x_test)) >= len(x_test) - len(few) if len(few) else None,
-        x_validation=x_held if len(x_held) else None,
-        x_calibrate=x_held if len(x_held) else None,
+        x_validation=validation,
+        x_calibrate=validation,
         schema=schema,
         alarms=tuple(left_out_alarms(rows.left_out)),
     )

@@ -17,7 +17,18 @@ from aejax.config.sizes import parse_bytes
 from aejax.data import batches
 from aejax.recipes import own_rows
 
-FLAGS = ["--label-column", "label", "--hidden", "4", "--epochs", "2", "--quiet", "--json"]
+FLAGS = [
+    "--label-column",
+    "label",
+    "--hidden",
+    "4",
+    "--epochs",
+    "2",
+    "--quiet",
+    "--json",
+    "--calibration",
+    "held-out",
+]
 STREAMED = [*FLAGS, "--feed", "stream", "--memory-limit", "1 KiB"]
 
 
