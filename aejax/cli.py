@@ -31,6 +31,7 @@ from aejax.commands import COMMANDS, Training
 from aejax.config import MODELS, InputError, suggest
 from aejax.config.checks import check_unicode
 from aejax.config.effort import PLAIN, cost, settings_beside, settings_of
+from aejax.config.rules import default_rule, rule_text
 from aejax.data.datasets import cache_folder
 
 # Those that learn from rows alone; the others need labels, or windows of numbers.
@@ -139,10 +140,13 @@ def _training_for(arguments: Sequence[str]) -> type:
     # wrong flags need none of it.
     kind: Any = Any if is_own else MODELS[chosen]
     model = None if named is None else PLAIN if is_own else kind()
-    if effort is None:
+    contaminated = "--contaminated" in arguments
+    if effort is None and not contaminated:
         decided = settings_beside(model, mixed=mixed)
     else:
-        decided = settings_of(effort, model=model, mixed=mixed)
+        decided = settings_of(
+            effort or "standard", model=model, mixed=mixed, contaminated=contaminated
+        )
         if is_own:
             decided["train"] = dataclasses.replace(decided["train"], noise=0.0)
     if _value(arguments, "--epochs") is not None and decided["train"].epochs is None:
@@ -155,6 +159,7 @@ def _training_for(arguments: Sequence[str]) -> type:
         "score": decided["score"],
         "ensemble": None if effort is None else cost(effort).members,
         "model": chosen,
+        "rule": rule_text(decided.get("rule", default_rule())),
     }
     hidden = (Suppress,) if is_own else ()
     hints = typing.get_type_hints(Training, include_extras=True)

@@ -21,6 +21,8 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same dial, turned in a moment."""
     for name, one in EFFORTS.items():
         monkeypatch.setitem(EFFORTS, name, Cost(members=one.members, steps=5))
+    # Thresholds by rows held out, without five trainings more.
+    monkeypatch.setattr("aejax.detection.cross_fitting.MOST_ROWS", 0)
 
 
 def train_command(*flags: str) -> Any:
@@ -88,7 +90,6 @@ def test_fit_takes_the_name(few_steps: None, tmp_path: Path) -> None:
     assert quick.config == Config.of_effort("quick")
     best = aejax.fit("best", x)
     assert best.members == 4
-    assert aejax.fit("best", x, members=2).members == 2
     best.save(tmp_path / "best")
     loaded = aejax.load(tmp_path / "best")
     assert loaded.config == best.config

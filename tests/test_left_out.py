@@ -301,7 +301,8 @@ def test_advice_on_dates_leads_to_a_detector_of_the_next_month(
 ) -> None:
     log("2026-01-05", 35).to_csv(tmp_path / "train.csv", index=False)
     log("2026-03-02", 14, 1).to_csv(tmp_path / "march.csv", index=False)
-    run = f"train --input {tmp_path}/train.csv --out {tmp_path}/run --hidden 32 6 --quiet --epochs 30 --calibration held-out"
+    run = f"train --input {tmp_path}/train.csv --out {tmp_path}/run --hidden 32 6 --quiet"
+    run += " --epochs 30 --calibration held-out"
     _, said = command(run, capsys, code=2)
     (advised,) = re.findall(r"or aejax train( --columns.kinds mixed)$", said.strip())
     found, _ = command(f"{run}{advised} --columns.dates {dates}", capsys)

@@ -106,6 +106,13 @@ class Training:
             "named: 1,500; best: four networks."
         ),
     ] = None
+    contaminated: Annotated[
+        bool,
+        arg(
+            help="There may be anomalies among the rows: the effort's training is short and leaves "
+            "out the largest losses, and a tenth of the rows that set the threshold is flagged."
+        ),
+    ] = False
     ensemble: Ensemble = None
     combine: Annotated[
         Combine, arg(help="How an ensemble's scores become one; rank: by calibration rows.")

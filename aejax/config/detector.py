@@ -64,7 +64,8 @@ class Config:
             Of a noise-conditioned model also "noise-levels": the mean error of a row that is
             restored from noise, over levels of noise, the same noise for all rows; and
             "noise-levels-and-neighbours": the geometric mean of it and the distance from the
-            nearest training rows, as above.
+            nearest training rows, as above; and "noise-levels-and-norm": of it and the mean
+            square of the scaled row, where there may be anomalies among the training rows.
             Any object that is a `Score` is one, too (docs/extending.md).
         rule: how the first threshold is set, on validation rows where there are any: a built-in
             rule, or any object that is a `Rule`.
@@ -97,7 +98,9 @@ class Config:
     columns: Columns = Columns()
 
     @classmethod
-    def of_effort(cls, effort: Effort | str, **settings: Any) -> Config:
+    def of_effort(
+        cls, effort: Effort | str, *, contaminated: bool = False, **settings: Any
+    ) -> Config:
         """The settings that one dial decides together: network, training, score and clipping.
 
         One network that is given the level of its noise, and its score beside the distance from
@@ -108,6 +111,9 @@ class Config:
 
         Args:
             effort: "quick", "standard" or "best".
+            contaminated: whether there may be anomalies among the rows: then training is short and
+                leaves out the largest losses, the score is "noise-levels-and-norm", and the
+                threshold flags a tenth of the rows that set it.
             settings: others of the configuration, which are taken as they are: with a `model`,
                 training and score are those that suit it.
 
@@ -122,7 +128,8 @@ class Config:
         if model is not None and not isinstance(model, tuple(MODELS.values())):
             model = settings["model"] = own_network(model)
         columns = settings.get("columns", Columns())
-        decided = settings_of(effort, model=model, mixed=columns.kinds == "mixed")
+        mixed = columns.kinds == "mixed"
+        decided = settings_of(effort, model=model, mixed=mixed, contaminated=contaminated)
         return cls(**{**decided, **settings})
 
     @property

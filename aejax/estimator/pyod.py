@@ -71,7 +71,7 @@ class PyODAutoEncoder(EstimatorCore):
         raise InputError(f"scoring is {scoring!r}; allowed: 'roc_auc_score', 'prc_n_score'")
 
     def decision_function(self, X: Any) -> Floats:
-        """Reconstruction errors, float64 [n]; larger is more anomalous."""
+        """Scores of rows, float64 [n]; larger is more anomalous."""
         return self._scores(X)
 
     def predict(self, X: Any, return_confidence: bool = False) -> Any:

@@ -155,7 +155,7 @@ def test_groups_are_exported_together(tmp_path: Path) -> None:
     # The second group's values need an offset of their own.
     x = np.random.default_rng(0).normal(size=(150, 4))
     x[groups == "8"] += 1e9
-    config = aejax.Config(model=aejax.Dense(hidden=(3,)), train=QUICK)
+    config = plain_config(model=aejax.Dense(hidden=(3,)), train=QUICK)
     live = aejax.fit(config, x, groups=groups)
     result = aejax.export(live, tmp_path / "out")
     assert 0 <= result["parity"]["loaded"] <= 1e-6
