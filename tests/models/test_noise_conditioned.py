@@ -108,6 +108,17 @@ def test_the_score_is_the_mean_over_levels_of_one_noise(error: Any) -> None:
     np.testing.assert_allclose(detector.score(x), np.mean(each, axis=0), rtol=1e-4)
 
 
+def test_the_norm_joins_by_a_geometric_mean() -> None:
+    x = rows(90)
+    config = plain_config(model=TABLE, train=QUICK, score="noise-levels")
+    levels = aejax.fit(config, x).score(x)
+    both = aejax.fit(dataclasses.replace(config, score="noise-levels-and-norm"), x)
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    expected = np.sqrt(levels * np.square(scaled).mean(axis=1))
+    np.testing.assert_allclose(both.score(x), expected, rtol=1e-4)
+    assert np.isfinite(both.score(np.full((1, 4), 1e15, np.float32))).all()
+
+
 def test_a_score_depends_on_the_row_only() -> None:
     x = rows(300)
     detector = aejax.fit(plain_config(model=TABLE, train=QUICK, score="noise-levels"), x)
