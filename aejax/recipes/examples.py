@@ -41,7 +41,7 @@ def examples(
 
 def reasons(detector: Detector, experiment: Experiment, rows: np.ndarray) -> dict[int, str]:
     """The features that make up some rows' scores, in words, by row."""
-    if not detector.scorer.reconstructs or not len(rows):
+    if not detector.scoring.reconstructs or not len(rows):
         return {}
     top = min(3, detector.schema.features)
     named = detector.explain(experiment.x_test[rows], top=top)

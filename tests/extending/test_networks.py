@@ -57,7 +57,7 @@ def test_it_learns_scores_flags_and_names_reasons(
     scores = detector.score(x)
     assert scores.dtype == np.float32
     # A score is the mean squared error of the network's own output on scaled rows.
-    network, (scaled, y) = detector.scorer.model, detector.reconstruct(x)
+    network, (scaled, y) = detector.scoring.model, detector.reconstruct(x)
     np.testing.assert_allclose(scores, np.mean((scaled - y) ** 2, axis=1), rtol=1e-5)
     np.testing.assert_allclose(
         y, np.asarray(network.apply(detector.variables, jnp.asarray(scaled))), atol=1e-5
