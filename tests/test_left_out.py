@@ -123,6 +123,7 @@ def test_a_key_is_never_a_feature_whatever_it_holds(
         assert "no column 'bach' (key_columns); did you mean 'batch'" in said
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_learnt_and_compared(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,6 +312,7 @@ def test_advice_on_dates_leads_to_a_detector_of_the_next_month(
     assert command(score, capsys)[0]["flagged_rate"] < 0.05
 
 
+@pytest.mark.slow
 def test_parts_of_dates_are_chosen_and_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def test_tiles_side_by_side_give_what_tiles_in_turns_give(
     np.testing.assert_allclose(turns, wide, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_groups_of_many_sizes_compile_few_programs() -> None:
     random = np.random.default_rng(0)
     sizes = random.integers(4, 300, size=40)

@@ -253,6 +253,7 @@ for name, network in networks(6).items():
 """
 
 
+@pytest.mark.slow
 def test_four_devices_score_as_one() -> None:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     finished = subprocess.run(
