@@ -24,6 +24,8 @@ from aejax.detection.promise import promise_of
 
 CARD = "MODEL_CARD.md"
 MOST_NAMES = 50
+# Sections that another threshold changes.
+RENEWED = ("## Measured quality", "## Thresholds", "## Limits")
 
 
 def write_model_card(detector: Detector, metrics: Mapping[str, Any] | None, folder: Path) -> Path:
@@ -60,6 +62,18 @@ def model_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> 
         made_by(detector, metrics or {}),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def renewed(card: str, by: str) -> str:
+    """A card with what another one says of quality, thresholds and limits; the rest as it was."""
+    parts = re.split(r"^(?=## )", card, flags=re.MULTILINE)
+    new = {_heading(part): part for part in re.split(r"^(?=## )", by, flags=re.MULTILINE)}
+    kept = [new.get(name, part) if (name := _heading(part)) in RENEWED else part for part in parts]
+    return "".join(kept)
+
+
+def _heading(part: str) -> str:
+    return part.partition("\n")[0]
 
 
 def _what(detector: Detector) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from aejax.config import Config
 from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import Stored
+from aejax.data.places import Place
 from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Experiment:
         x_scale: rows that the scaler is fitted on; None takes the training rows.
         x_calibrate: rows that the threshold is set on; None leaves what `fit` chose.
         alarms: sentences about the rows that the report should show.
+        places: positions of test rows -> where each is in its file; None where there are no files.
     """
 
     x_train: Stored
@@ -45,6 +47,7 @@ class Experiment:
     x_scale: np.ndarray | None = None
     x_calibrate: Stored | None = None
     alarms: tuple[str, ...] = ()
+    places: Callable[[np.ndarray], list[Place | None]] | None = None
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:

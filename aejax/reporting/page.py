@@ -64,7 +64,7 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
             slider_section(report),
             *rows_sections(report),
             training_section(report),
-            tuning_section(report.tuning),
+            report.tuning if isinstance(report.tuning, Section) else tuning_section(report.tuning),
             figures_section(report),
             settings_section(report),
         )
@@ -128,6 +128,7 @@ def header(report: Report, sections: list[Section]) -> Markup:
         element("p", verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in report.alarms),
         *(element("p", f"Flags of normal rows: {p.text}.") for p in [report.promise] if p),
+        *(element("p", note, class_="note") for note in report.notes),
         navigation(sections),
     )
 
@@ -154,7 +155,7 @@ def headline(report: Report) -> list[Markup]:
     known = "no labels"
     if report.is_anomaly is not None:
         known = f"{int(report.is_anomaly.sum()):,} of them anomalies"
-    figures.append(("Rows", f"{count:,}", known))
+    figures.append(("Rows judged", f"{count:,}", known))
     return [big_figure(*figure) for figure in figures]
 
 

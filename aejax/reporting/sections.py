@@ -48,7 +48,7 @@ class Illustrated(Protocol):
     """What brings figures of its own."""
 
     @property
-    def figures(self) -> tuple[tuple[str, str, Figure], ...]: ...  # noqa: D102
+    def figures(self) -> tuple[tuple[str, str, Figure | bytes], ...]: ...  # noqa: D102
 
 
 def published_section(report: Compared) -> Section | None:
@@ -218,7 +218,7 @@ def figures_section(report: Illustrated) -> Section | None:
     files, drawn = {}, []
     for index, (title, caption, figure) in enumerate(report.figures, start=1):
         slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")[:40]
-        image = plain_png(figure)
+        image = figure if isinstance(figure, bytes) else plain_png(figure)
         files[f"figure_{index:02d}_{slug}".rstrip("_")] = image
         source = "data:image/png;base64," + base64.b64encode(image).decode("ascii")
         words = element("figcaption", element("h3", title), element("p", caption))

@@ -77,7 +77,8 @@ def slider_data(report: Report) -> dict[str, Any]:
         "start": start,
         "rows": [
             {
-                "row": int(row),
+                "row": place.text if (place := report.places.get(int(row))) else f"{int(row):,}",
+                "key": place.key if place else "",
                 "score": float(scores[row]),
                 "label": None if labels is None else bool(labels[row]),
                 "reason": reasons.get(int(row), ""),
@@ -183,7 +184,9 @@ _SCRIPT = """
     if (data.command) put("command", data.command + threshold);
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
-    const names = ["Row", "Score", ...(data.labelled ? ["Label"] : []), "Reasons"];
+    const keys = data.rows.some((row) => row.key);
+    const labels = data.labelled ? ["Label"] : [];
+    const names = ["Row", ...(keys ? ["Key"] : []), "Score", ...labels, "Reasons"];
     for (const name of names) {
       const cell = document.createElement("th");
       cell.textContent = name;
@@ -194,6 +197,7 @@ _SCRIPT = """
     for (const row of data.rows.filter((row) => row.score > threshold)) {
       const line = body.insertRow();
       line.insertCell().textContent = row.row;
+      if (keys) line.insertCell().textContent = row.key;
       line.insertCell().textContent = row.score.toPrecision(5);
       if (data.labelled) line.insertCell().textContent = row.label ? "anomaly" : "normal";
       line.insertCell().textContent = row.reason;

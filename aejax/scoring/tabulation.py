@@ -237,14 +237,9 @@ class Tabulator:
 
     def _place(self, block: Block, row: int) -> str:
         """File and row of a row of a block."""
-        position = row
-        for run in block.runs:
-            if position < run.rows:
-                of_all = f" ({block.first_row + row} of all)" if self.rows.many else ""
-                path = self.rows.parts[run.file].path
-                return f"{path}: row {run.first_row + position}{of_all}:"
-            position -= run.rows
-        raise IndexError(row)
+        file, in_file = block.place(row)
+        of_all = f" ({block.first_row + row} of all)" if self.rows.many else ""
+        return f"{self.rows.parts[file].path}: row {in_file}{of_all}:"
 
     def _origin(self, block: Block) -> dict[str, pa.Array]:
         files = np.repeat(
