@@ -16,7 +16,7 @@ from aejax.data.schema import Schema
 if TYPE_CHECKING:
     import pyarrow
 
-    from aejax.detection.detector import Detector
+    from aejax.detection.fitted import FittedModel
 
 _SHOWN = 40
 
@@ -57,7 +57,7 @@ class Cells(NamedTuple):
 
 
 def in_units(
-    detector: Detector,
+    detector: FittedModel,
     rows: np.ndarray,
     table: pyarrow.Table | None = None,
     members: np.ndarray | None = None,

@@ -10,8 +10,9 @@ import numpy as np
 from aejax.config import to_dict
 from aejax.data.frames import as_table
 from aejax.data.places import Place
-from aejax.detection.detector import Detector, Reason
+from aejax.detection.detector import Detector
 from aejax.detection.promise import promise_of
+from aejax.detection.reasons import Reason
 from aejax.detection.wording import Cell, in_units
 from aejax.reporting.contents import FEATURES_DRAWN, Examples, Report, Words
 from aejax.reporting.markup import number
