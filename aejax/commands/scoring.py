@@ -265,18 +265,28 @@ class Evaluate:
     threshold: Annotated[
         float | None, arg(help="Default: the one that the rows were flagged by.")
     ] = None
+    report: Annotated[
+        Path | None, arg(help="Folder for a report: curves, confusion, the worst rows.")
+    ] = None
     header: HasHeader = True
     text: Text = Dialect()
     json: Json = False
 
     def run(self) -> dict[str, Any]:
         """Read scores and labels and compare them."""
-        from aejax.scoring.evaluation import evaluate_scores
+        from aejax.scoring.evaluation import judged, labelled
 
         labels = self.labels[0] if len(self.labels) == 1 else self.labels
-        return evaluate_scores(
+        found = labelled(
             self.scores, labels or None, selection=selection(self), threshold=self.threshold
         )
+        result = judged(found)
+        if self.report is not None:
+            from aejax.reporting.scores_page import write_scores_report
+
+            page = write_scores_report(self.scores, self.report, labels=found)
+            result["report"] = str(page)
+        return result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ class Finder:
     def _blocks(
         self,
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None, Callable[[int], Place]]]:
-        """Of each block which rows were usable, their labels, and what gives a row's place."""
+        """Which rows of each block are usable, their labels, and what gives a row's place."""
         selection = dataclasses.replace(
             self.selection, key_columns=self._identifying(), drop_columns=(), bad_cells="null"
         )

@@ -55,12 +55,28 @@ class Cells(NamedTuple):
             text = f"{quoted} ({column.unseen.removeprefix('a value ')})"
         return text, _text(column, expected, offset)
 
+    def of_all(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `of`, of every row's features, int [n, top]: numbers or texts, [n, top].
+
+        Numbers are float32 unless an offset needs float64.
+        """
+        if self.schema.columns is None:
+            at = np.arange(len(features))[:, None]
+            offset = self.offset[features] if self.offset.ndim == 1 else self.offset[at, features]
+            dtype = np.float64 if self.offset.any() else np.float32
+            found, expected = self.found[at, features], self.expected[at, features]
+            return (found + offset).astype(dtype), (expected + offset).astype(dtype)
+        both = [[self.of(row, at) for at in own] for row, own in enumerate(features.tolist())]
+        cells = np.array(both, object).reshape(*features.shape, 2)
+        return cells[..., 0], cells[..., 1]
+
 
 def in_units(
     detector: FittedModel,
     rows: np.ndarray,
     table: pyarrow.Table | None = None,
     members: np.ndarray | None = None,
+    batch_size: int | None = None,
 ) -> Cells:
     """Rows and their reconstructions as a person knows their cells.
 
@@ -69,8 +85,9 @@ def in_units(
         rows: that were prepared, [n, ...].
         table: of a mixed table the same rows as they were given.
         members: positions of their groups, where there are any.
+        batch_size: rows in a compiled batch.
     """
-    _, expected = detector.reconstruct_rows(rows, members=members)
+    _, expected = detector.reconstruct_rows(rows, members=members, batch_size=batch_size)
     restored = np.empty(expected.shape, np.float64)
     own = np.zeros(len(rows), np.int32) if members is None else members
     for at in np.unique(own).tolist():

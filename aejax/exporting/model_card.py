@@ -28,19 +28,30 @@ MOST_NAMES = 50
 RENEWED = ("## Measured quality", "## Thresholds", "## Limits")
 
 
-def write_model_card(detector: Detector, metrics: Mapping[str, Any] | None, folder: Path) -> Path:
+def write_model_card(
+    detector: Detector, metrics: Mapping[str, Any] | None, folder: Path, *, renew: bool = False
+) -> Path:
     """Write `MODEL_CARD.md`.
 
     Args:
         detector: trained, with its thresholds.
         metrics: what the run's `metrics.json` holds, or None.
         folder: that exists.
+        renew: change only what another threshold changes in a card that is there: a person may
+            have written into it.
 
     Returns:
         Path of the file.
     """
+    return write_card(model_card(detector, metrics), folder, renew=renew)
+
+
+def write_card(text: str, folder: Path, *, renew: bool) -> Path:
+    """Write a card's text, or what it says of thresholds into the card that is there."""
     path = folder / CARD
-    write_file(path, model_card(detector, metrics))
+    if renew and path.is_file():
+        text = renewed(path.read_text(encoding="utf-8", errors="backslashreplace"), text)
+    write_file(path, text)
     return path
 
 

@@ -33,6 +33,8 @@ from aejax.training.run_folder import check_free
 # Of test rows in memory, where the training rows are on disk.
 MOST_JUDGED_BYTES = 1 << 26
 
+SAID = ("measured", "metrics", "seconds", "report")
+
 logger = logging.getLogger("aejax")
 
 
@@ -92,10 +94,16 @@ def train_on_file(
     )
     if not keep_rows:
         remove_spool(out)
+    if result["report"] is None:
+        # Of several processes only the first writes numbers.
+        return {"run": str(out), **{name: result[name] for name in SAID}}
+    detector = load(out)
+    promise, dropped = promise_of(detector.threshold), dict(detector.schema.dropped)
     return {
         "run": str(out),
-        **{name: result[name] for name in ("measured", "metrics", "seconds", "report")},
-        **({"left_out": dropped} if (dropped := dict(load(out).schema.dropped)) else {}),
+        **{name: result[name] for name in SAID},
+        **({} if promise is None else {"flags_of_normal_rows": promise._asdict()}),
+        **({"left_out": dropped} if dropped else {}),
     }
 
 

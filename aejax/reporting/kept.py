@@ -23,15 +23,13 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.detection.promise import promise_of
-from aejax.exporting.model_card import CARD, model_card, renewed
+from aejax.exporting.model_card import write_model_card
 from aejax.reporting.contents import Examples, Report, Words
 from aejax.reporting.markup import Markup
-from aejax.reporting.report import write_metrics, write_report
+from aejax.reporting.report import KEPT, MAX_BYTES, METRICS, write_metrics, write_report
 from aejax.reporting.sections import Section
 from aejax.reporting.tuning_section import tuning_section
 
-KEPT, METRICS = "report.npz", "metrics.json"
-MAX_BYTES = 16 << 20
 _PLAIN = (
     "title",
     "subtitle",
@@ -199,10 +197,5 @@ def renew_report(detector: Detector, folder: Path, out: Path | None = None) -> P
         report.seconds,
         report.environment,
     )
-    card = folder / CARD
-    text = model_card(detector, metrics)
-    if card.is_file():
-        # A person may have written into it.
-        text = renewed(card.read_text(encoding="utf-8", errors="backslashreplace"), text)
-    write_file(card, text)
+    write_model_card(detector, metrics, folder, renew=True)
     return page

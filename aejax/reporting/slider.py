@@ -149,7 +149,12 @@ def _controls(report: Report) -> Markup:
                 value=str(DEFAULT_ROWS_A_DAY),
             ),
         ),
-        element("p", "To keep this threshold: ", element("code", "", id="choose-command")),
+        element(
+            "p",
+            "To keep this threshold: ",
+            element("code", "", id="choose-command"),
+            id="choose-keep",
+        ),
         class_="choose",
     )
 
@@ -182,6 +187,7 @@ _SCRIPT = """
     const alarms = Number(daily.value) * falsely / Math.max(data.totals.normal, 1);
     put("daily", alarms < 10 ? alarms.toFixed(1) : Math.round(alarms).toLocaleString("en"));
     if (data.command) put("command", data.command + threshold);
+    else if (byId("keep")) byId("keep").hidden = true;
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
     const keys = data.rows.some((row) => row.key);

@@ -134,6 +134,8 @@ details .settings { padding: 0 16px; }
 .search { display: block; color: var(--muted); font-size: 0.9rem; margin: 14px 0; }
 .search input { font: inherit; width: 16em; color: inherit; background: transparent;
   border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; margin-right: 10px; }
+.reasons td:last-child, .reasons th:last-child, .reasons td:nth-child(2) { text-align: left; }
+.reasons td:last-child { white-space: normal; min-width: 16rem; }
 #groups-table td:nth-child(2), .words td { text-align: left; white-space: normal; }
 #groups-table th:nth-child(2), .words th { text-align: left; }
 footer { color: var(--muted); font-size: 0.85rem; padding: 36px 24px 40px; }
