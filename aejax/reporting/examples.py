@@ -18,8 +18,9 @@ from aejax.reporting.contents import FEATURES_DRAWN, Examples, Report, Words
 from aejax.reporting.markup import number
 from aejax.reporting.slider import MOST_ROWS_SHOWN
 
-# Rows that are drawn at either end.
-DRAWN = {"image": 10, "series": 4, "table": 4}
+# Rows that are drawn at either end: cards that fill lines of one, two or three.
+DRAWN = {"image": 12, "series": 6, "table": 6}
+FULL_LINES = 6
 
 
 def report_on(
@@ -43,6 +44,7 @@ def report_on(
     """
     order = np.argsort(-scores, kind="stable")
     count = min(DRAWN[detector.schema.kind], len(order))
+    count -= count % FULL_LINES if count > FULL_LINES else 0
     most, least, listed = order[:count], order[::-1][:count], order[:MOST_ROWS_SHOWN]
     shown = np.unique(np.concatenate([most, least, listed]))
     found = [] if places is None else places(shown)

@@ -20,7 +20,7 @@ from aejax.reporting.style import (
     new_figure,
 )
 
-# Bars that can be told apart; of more files, the newest.
+# Bars that can be seen one by one; of more files, the newest.
 MOST_DRAWN = 120
 
 

@@ -45,7 +45,11 @@ def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
         element("dl", *_headline(report), class_="headline"),
         element("p", _verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in alarms),
-        *(element("p", f"Flags of normal rows: {p.text}.") for p in [promise_of(thresholds)] if p),
+        *(
+            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
+            for p in [promise_of(thresholds)]
+            if p
+        ),
         *(element("p", limit, class_="note") for limit in limits_of(report.detector)),
         navigation(sections),
     )

@@ -127,7 +127,11 @@ def header(report: Report, sections: list[Section]) -> Markup:
         element("dl", *headline(report), class_="headline"),
         element("p", verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in report.alarms),
-        *(element("p", f"Flags of normal rows: {p.text}.") for p in [report.promise] if p),
+        *(
+            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
+            for p in [report.promise]
+            if p
+        ),
         *(element("p", note, class_="note") for note in report.notes),
         navigation(sections),
     )

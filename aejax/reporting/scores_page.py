@@ -149,9 +149,8 @@ def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
         _files_section(shown),
         None if report is None else scores_section(report),
         None if report is None else detection_section(report),
-        # Of a sample its counts would be the sample's.
-        slider_section(report) if report is not None and (labelled or _is_whole(shown)) else None,
         _worst_section(shown),
+        slider_section(report) if report is not None and labelled else None,
         _features_section(summary),
         _groups_section(summary),
         _bad_section(summary),
@@ -166,15 +165,15 @@ def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
         element("dl", *_headline(shown), class_="headline"),
         *(element("p", text, class_="verdict") for text in _verdict(shown)),
         *(element("p", f"Warning: {text}.", class_="alarm") for text in summary.get("alarms", ())),
-        *(element("p", f"Flags of normal rows: {p.text}.") for p in [shown.promise] if p),
+        *(
+            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
+            for p in [shown.promise]
+            if p
+        ),
         navigation(sections),
     )
     footer = "Written by aejax. A larger score is more anomalous."
     return document(shown.title, header, sections, footer)
-
-
-def _is_whole(shown: ScoresReport) -> bool:
-    return shown.scores.step == 1
 
 
 def _headline(shown: ScoresReport) -> list[Markup]:
@@ -226,7 +225,7 @@ def _files_section(shown: ScoresReport) -> Section | None:
     files: dict[str, bytes] = {}
     plot = flagged_by_file(shown.files, None if shown.promise is None else shown.promise.expected)
     if plot is not None:
-        parts.append(element("div", plot_figure(plot), class_="columns"))
+        parts.append(element("div", plot_figure(plot), class_="columns wide"))
         files[plot.name] = to_png(plot.figure, plot.title)
     head = ("Rows", "Flagged", "Share", "Stability index", "Drift")
     tables = []
