@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from aejax.commands.shared import HasHeader, Json, Text
+from aejax.commands.shared import Json, NoHeader, Text
 from aejax.config import Dialect
 
 
@@ -25,7 +25,7 @@ class Explain:
         str | None,
         arg(help="Of a detector of groups: the column of groups. Default: as in training."),
     ] = None
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     json: Json = False
 
@@ -43,7 +43,7 @@ class Explain:
             self.row,
             top=self.top,
             picture=self.picture,
-            selection=Selection(header=self.header, bad_cells="null", dialect=self.text),
+            selection=Selection(header=not self.no_header, bad_cells="null", dialect=self.text),
             group_column=self.group_column,
         )
 

@@ -11,9 +11,9 @@ from tyro.conf import Positional, arg
 
 from aejax.commands.shared import (
     Devices,
-    HasHeader,
     Json,
     Names,
+    NoHeader,
     NormalLabel,
     Out,
     Quiet,
@@ -76,7 +76,7 @@ class Score:
         float | None,
         arg(help="End with exit code 3 if more than this share of the added rows is flagged."),
     ] = None
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     engine: Annotated[
         Literal["local", "ray"],
@@ -105,7 +105,7 @@ class Score:
         scorer = load(self.run_folder)
         self._check_limits(scorer)
         inputs = self.input[0] if len(self.input) == 1 else self.input
-        chosen = Selection(key_columns=self.key, header=self.header, dialect=self.text)
+        chosen = Selection(key_columns=self.key, header=not self.no_header, dialect=self.text)
         if self.engine == "local" and (self.ray_address or self.ray_actors):
             raise InputError("--ray-address or --ray-actors is given; allowed: with --engine ray")
         if self.engine == "ray" and "-" in self.input:
@@ -268,7 +268,7 @@ class Evaluate:
     report: Annotated[
         Path | None, arg(help="Folder for a report: curves, confusion, the worst rows.")
     ] = None
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     json: Json = False
 

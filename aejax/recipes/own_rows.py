@@ -149,6 +149,8 @@ def prepare(
         x_validation=x_held if len(x_held) else None,
         x_calibrate=x_held if len(x_held) else None,
         schema=schema,
+        judged=("rows held out of training" if len(x_held) else "the training rows")
+        + (", and labelled anomalies" if len(few) else ""),
         alarms=tuple(left_out_alarms(rows.left_out)),
         places=lambda at: places(
             finder,

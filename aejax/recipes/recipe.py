@@ -35,6 +35,7 @@ class Experiment:
         x_validation: rows for the validation loss; None holds out training rows.
         x_scale: rows that the scaler is fitted on; None takes the training rows.
         x_calibrate: rows that the threshold is set on; None leaves what `fit` chose.
+        judged: what the test rows are, in words.
         alarms: sentences about the rows that the report should show.
         places: positions of test rows -> where each is in its file; None where there are no files.
     """
@@ -46,6 +47,7 @@ class Experiment:
     x_validation: Stored | None = None
     x_scale: np.ndarray | None = None
     x_calibrate: Stored | None = None
+    judged: str = "test rows"
     alarms: tuple[str, ...] = ()
     places: Callable[[np.ndarray], list[Place | None]] | None = None
 

@@ -123,6 +123,8 @@ def file_task(
             x_test=np.concatenate([x_test, anomalous]),
             is_anomaly=labels if len(anomalous) else None,
             schema=schema,
+            judged="rows held out of the search"
+            + (", and labelled anomalies" if len(anomalous) else ""),
             places=lambda at: own_rows.places(finder, at, of_normal, of_anomalous),
         ),
         x_anomalous=x_anomalous,

@@ -147,6 +147,8 @@ def with_threshold(report: Report, detector: Detector) -> Report:
     metrics: dict[str, Any] = {"rows": len(report.scores), "threshold": threshold}
     if report.is_anomaly is not None:
         metrics = evaluate(report.scores, report.is_anomaly, threshold)
+    if "rows_are" in report.metrics:
+        metrics = {"rows_are": report.metrics["rows_are"], **metrics}
     measured = report.measured
     if measured is not None and "threshold" in measured:
         measured = {**measured, "threshold": threshold}

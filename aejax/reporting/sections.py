@@ -15,7 +15,7 @@ import numpy as np
 
 from aejax.reporting import plots
 from aejax.reporting.histogram import score_histogram
-from aejax.reporting.markup import Markup, element, join, number, percent, readable, table
+from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table
 from aejax.reporting.style import Plot, plain_png, to_png, to_svg
 
 if TYPE_CHECKING:
@@ -241,5 +241,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _signed(value: float) -> str:
     if 0 < abs(value) < 1:
-        return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+        text = fixed(value)
+        sign = "+" if value > 0 and float(text) else ""
+        return f"{sign}{text}".replace("-", "\N{MINUS SIGN}")
     return ("+" if value > 0 else "") + number(value)
