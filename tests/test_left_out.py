@@ -241,7 +241,8 @@ def test_a_column_that_never_changes_in_one_group_stays() -> None:
 @pytest.mark.parametrize("kind", [AutoEncoder, PyODAutoEncoder])
 @pytest.mark.parametrize("columns", ["numbers", "mixed"])
 def test_estimators(kind: Any, columns: str, caplog: pytest.LogCaptureFixture) -> None:
-    how: dict[str, Any] = {"steps": 20, "hidden": (8, 2), "columns": columns}
+    widths = "hidden" if kind is AutoEncoder else "hidden_neuron_list"
+    how: dict[str, Any] = {"steps": 20, widths: (8, 2), "columns": columns}
     with caplog.at_level(logging.WARNING, "aejax"):
         model = kind(**how).fit(pumps(400, 0))
     assert set(model.left_out_) == {"pump_id", "unit", "spare"}

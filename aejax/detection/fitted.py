@@ -29,7 +29,7 @@ from aejax.detection.placed import PlacedModel
 from aejax.detection.prepared import prepared_scorer
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_finite, check_scores, without_bad
-from aejax.detection.wording import in_words
+from aejax.detection.wording import in_units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -305,11 +305,14 @@ class FittedModel:
     ) -> list[list[Reason]]:
         """The features that err most next to their usual error, most first, for every row.
 
+        What was found and expected is in the rows' own units; errors are in scaled ones, in which
+        features compare.
+
         Raises:
             InputError: if rows don't fit the schema, the network gives no reconstructions, or
                 `top` is not from 1 to the number of features.
         """
-        words = table = None
+        table = None
         x, given = self._with_members(x, groups)
         if self.schema.columns is not None:
             # Once: a stream has its rows only once.
@@ -318,12 +321,11 @@ class FittedModel:
         _, features, errors = self.explain_rows(
             rows, members=members, top=top, batch_size=batch_size
         )
-        if self.schema.columns is not None:
-            words = in_words(self, rows, table, members)
         usual = self.usual_errors
         if usual is not None and members is not None:
             usual = usual[members]
-        return named_reasons(self.schema, features, errors, usual, words)
+        cells = in_units(self, rows, table, members)
+        return named_reasons(self.schema, features, errors, usual, cells)
 
     @property
     def usual_errors(self) -> np.ndarray | None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from aejax.estimator.core import EstimatorCore, Floats, Whole
+from aejax.estimator.core import EstimatorCore, Floats, Whole, widths
 
 
 class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, EstimatorCore):
@@ -28,7 +28,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             only what is beyond all of them.
         rule: how the threshold is found on the training rows' scores instead: an `aejax` rule,
             as `aejax.MeanStd(k=3)`, or an object of your own with `fit(scores)`.
-        hidden: widths of the layers from the input to the latent one; mirrored going back.
+        hidden: widths of the layers from the input to the latent one, mirrored going back; a
+            single number is one layer's.
         activation: after every hidden layer.
         batch_norm: whether hidden layers are normalised over the batch.
         dropout: share of hidden units dropped while training.
@@ -102,9 +103,12 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         check_is_fitted(self)
         return self.detector_.encode(self._features(self._validated(X, reset=False)))
 
+    def _anomalies(self, y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return y != 1
+
     @property
     def _n_features_out(self) -> int:
-        return int(self.hidden[-1])
+        return widths(self.hidden)[-1]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
