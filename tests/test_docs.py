@@ -17,6 +17,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from tests.plain import plain_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -56,7 +57,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(folder / "train.csv", folder / "rows.csv")
     labels = pd.DataFrame({"broken": np.arange(300) % 10 == 0})
     labels.to_csv(folder / "labels.csv", index=False)
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
     detector = aejax.fit(config, pd.read_csv(folder / "train.csv"))
     detector.save(folder / "runs" / "pumps")
     return folder

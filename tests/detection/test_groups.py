@@ -13,12 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax import Quantile
-from aejax.config import Config, Dense, Scale, Train
+from aejax.config import Dense, Scale, Train
 from aejax.core import steps
 from aejax.detection.detector import Detector
 from aejax.detection.tiles import pack, tile_rows
+from tests.plain import plain_config
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(8, 3)),
     train=Train(epochs=12, batch_size=32, patience=2, learning_rate=5e-3, noise=0.05),
     scale=Scale(kind="standard"),
@@ -147,7 +148,7 @@ def test_reasons_are_the_groups_own(
 
 def test_detectors_of_the_ten_digits_know_their_own() -> None:
     images, digits = load_digits(return_X_y=True)
-    config = Config(
+    config = plain_config(
         model=Dense(hidden=(24,)),
         train=Train(epochs=60, batch_size=32, learning_rate=5e-3),
         scale=Scale(kind="min-max-all"),

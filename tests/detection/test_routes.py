@@ -22,8 +22,9 @@ from aejax.config import Columns, Config, Dense, InputError, Scale, Train
 from aejax.core import steps
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import fit_threshold
+from tests.plain import plain_config
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(4, 2)),
     train=Train(epochs=3, batch_size=32, learning_rate=5e-3, validation_fraction=0.5),
     scale=Scale(kind="standard"),

@@ -118,7 +118,18 @@ def test_a_newcomers_network_goes_through_every_command(tmp_path: Path) -> None:
     many.to_parquet(elsewhere / "many.parquet", index=False)
     run = str(tmp_path / "run")
 
-    train = ["train", "--input", "train.csv", "--out", run, "--epochs", "5", "--quiet"]
+    train = [
+        "train",
+        "--input",
+        "train.csv",
+        "--out",
+        run,
+        "--epochs",
+        "5",
+        "--quiet",
+        "--calibration",
+        "held-out",
+    ]
     train += ["--learning-rate", "0.01", "--batch-size", "32", "--model", "networks:Transformer"]
     first = aejax_in(theirs, *train, "--set", "width=8", "--set", "activation=relu")
     assert "networks.Transformer" in (tmp_path / "run" / "report.html").read_text()
@@ -169,7 +180,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-TRAIN = ["train", "--input", "train.csv", "--out", "run", "--epochs", "1", "--quiet", "--model"]
+TRAIN = [
+    "train",
+    "--input",
+    "train.csv",
+    "--out",
+    "run",
+    "--epochs",
+    "1",
+    "--quiet",
+    "--calibration",
+    "held-out",
+    "--model",
+]
 
 
 @pytest.mark.parametrize(

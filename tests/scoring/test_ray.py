@@ -21,6 +21,7 @@ from aejax.scoring import job
 from aejax.scoring.ray import RayEngine, _place
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 KEYS = Selection(key_columns=("id",))
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -127,7 +128,7 @@ def test_groups_are_scored_and_counted_as_in_one_process(
 ) -> None:
     rows = table.assign(place=table.index % 3)
     sensors = [name for name in rows.columns if name.startswith("sensor")]
-    config = aejax.Config(model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2))
     some = rows[600:1200]
     detectors = aejax.fit(config, some[sensors], groups=some["place"], group_column="place")
     detectors.save(tmp_path / "run")

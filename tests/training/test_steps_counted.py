@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from aejax.config import Config, Dense, InputError, Train
+from aejax.config import Dense, InputError, Train
 from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.schema import Schema
@@ -21,6 +21,7 @@ from aejax.training.course import Orders, course, rows_of_steps
 from aejax.training.loop import Interrupted, Trained
 from aejax.training.members import Member
 from aejax.training.population import train_population
+from tests.plain import plain_config
 
 FEATURES, ROWS, BATCH = 5, 70, 8
 PER_PASS = 9
@@ -32,7 +33,7 @@ def rows(n: int = ROWS) -> np.ndarray:
 
 
 def run(*, x: Any = None, folder: Path | None = None, stop: Any = None, **train: Any) -> Trained:
-    config = Config(model=MODEL, train=Train(batch_size=BATCH, noise=0.1, **train))
+    config = plain_config(model=MODEL, train=Train(batch_size=BATCH, noise=0.1, **train))
     return loop.train(
         config,
         build(MODEL, Schema(shape=(FEATURES,))),
@@ -123,7 +124,7 @@ def test_members_of_any_rows_share_a_program_and_end_as_alone(patience: int | No
     settings = {"steps": 61, "batch_size": BATCH, "patience": patience, "learning_rate": 0.02}
     members = [
         Member(
-            config=Config(model=MODEL, train=Train(seed=seed, schedule="cosine", **settings)),
+            config=plain_config(model=MODEL, train=Train(seed=seed, schedule="cosine", **settings)),
             training=np.arange(count),
             validation=np.arange(150, 170),
         )
@@ -156,7 +157,7 @@ def test_members_of_any_rows_share_a_program_and_end_as_alone(patience: int | No
 
 def test_members_of_other_steps_are_of_another_kind() -> None:
     x = rows()
-    base = Config(model=MODEL, train=Train(steps=4, batch_size=BATCH))
+    base = plain_config(model=MODEL, train=Train(steps=4, batch_size=BATCH))
     other = dataclasses.replace(base, train=dataclasses.replace(base.train, steps=5))
     population = fit_population([base, other], x)
     assert [len(one.history) for one in population.detectors if one is not None] == [4, 5]
