@@ -385,7 +385,8 @@ class TestPyODsOwnChecks:
     """What PyOD's tests of its AutoEncoder ask, of fewer rows and features."""
 
     @pytest.fixture(scope="class")
-    def data(self) -> tuple[np.ndarray, ...]:
+    @classmethod
+    def data(cls) -> tuple[np.ndarray, ...]:
         """Training and test rows, a tenth of them anomalies, and labels of the test rows."""
         random = np.random.default_rng(42)
         made = []
@@ -397,7 +398,8 @@ class TestPyODsOwnChecks:
         return x_train, x_test, y_test.astype(int)
 
     @pytest.fixture(scope="class")
-    def clf(self, data: tuple[np.ndarray, ...]) -> PyODAutoEncoder:
+    @classmethod
+    def clf(cls, data: tuple[np.ndarray, ...]) -> PyODAutoEncoder:
         return PyODAutoEncoder(epoch_num=5, contamination=0.1).fit(data[0])
 
     def test_signature(self) -> None:
