@@ -36,16 +36,21 @@ from aejax.config import (
 )
 
 if TYPE_CHECKING:
+    from aejax import estimator
     from aejax.core.functions import TrainingState, train_state, train_step
     from aejax.core.scaling import Scaler
+    from aejax.data.rows import Selection
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
     from aejax.detection.fitting import fit
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
+    from aejax.detection.reasons import Reason
     from aejax.detection.score_functions import score_fn, scores
+    from aejax.detection.threshold import GroupThresholds, Threshold
     from aejax.detection.tuning import Tuning, tune
     from aejax.exporting.export import export
+    from aejax.reporting.make import report
     from aejax.rules.best_f1 import BestF1 as BestF1
     from aejax.rules.conformal import Conformal as Conformal
     from aejax.rules.contamination import Contamination as Contamination
@@ -55,7 +60,9 @@ if TYPE_CHECKING:
     from aejax.rules.p_values import Calibration
     from aejax.rules.peaks_over_threshold import PeaksOverThreshold as PeaksOverThreshold
     from aejax.rules.quantile import Quantile as Quantile
+    from aejax.scoring.evaluation import evaluate
     from aejax.scoring.stream import score_files
+    from aejax.training.loop import Diverged, Interrupted
     from aejax.training.space_file import read_space
 
     __version__: str
@@ -64,6 +71,14 @@ else:
     # misspelt name valid.
     _HOMES = {
         "Schema": "aejax.data.schema",
+        "Selection": "aejax.data.rows",
+        "Reason": "aejax.detection.reasons",
+        "Threshold": "aejax.detection.threshold",
+        "GroupThresholds": "aejax.detection.threshold",
+        "Diverged": "aejax.training.loop",
+        "Interrupted": "aejax.training.loop",
+        "evaluate": "aejax.scoring.evaluation",
+        "report": "aejax.reporting.make",
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
         "load": "aejax.detection.loading",
@@ -90,6 +105,8 @@ else:
 
         if name == "__version__":
             value = importlib.metadata.version("aejax")
+        elif name == "estimator":
+            value = importlib.import_module("aejax.estimator")
         elif name in _HOMES:
             value = getattr(importlib.import_module(_HOMES[name]), name)
         else:
@@ -111,27 +128,36 @@ __all__ = [
     "Dense",
     "Detector",
     "Dialect",
+    "Diverged",
+    "GroupThresholds",
     "InputError",
+    "Interrupted",
     "NoiseConditioned",
     "Population",
+    "Reason",
     "Rule",
     "Scale",
     "Scaler",
     "Schema",
     "Score",
+    "Selection",
     "SuperResolution",
+    "Threshold",
     "Train",
     "TrainingState",
     "Tuning",
     "Variational",
     "Vary",
     "__version__",
+    "estimator",
+    "evaluate",
     "export",
     "fit",
     "fit_population",
     "load",
     "network",
     "read_space",
+    "report",
     "score_files",
     "score_fn",
     "scores",

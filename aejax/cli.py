@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import hashlib
 import io
 import json
 import logging
 import os
 import platform
+import re
 import sys
 import traceback
 import typing
@@ -108,7 +110,28 @@ def parse(arguments: Sequence[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-        raise InputError(_in_one_line(printed.getvalue())) from None
+        said = _in_one_line(printed.getvalue())
+        raise InputError(_mistyped(name, arguments[1:]) or said) from None
+
+
+def _mistyped(name: str, given: Sequence[str]) -> str | None:
+    """What to say of the first flag that a command doesn't have; None where it has all."""
+    kinds = {**COMMANDS, "train": _training_for([name, *given])}
+    if name not in kinds:
+        return None
+    help_of = tyro.extras.get_parser(
+        kinds[name],
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+        registry=_FLAGS,
+    ).format_help()
+    known = set(re.findall(r"--[a-z0-9][a-z0-9.-]*", help_of))
+    for one in given:
+        flag = one.partition("=")[0].replace("_", "-")
+        if re.fullmatch(r"--[a-z0-9][a-z0-9.-]*", flag) and flag not in known:
+            near = difflib.get_close_matches(flag, sorted(known), n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            return f"aejax {name} has no flag {flag}; {meant}allowed: see aejax {name} --help"
+    return None
 
 
 def _in_one_line(box: str) -> str:

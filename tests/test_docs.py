@@ -90,7 +90,19 @@ def test_the_blocks_of_a_page_run_in_order(
             assert main(shlex.split(line)[1:]) == 0, line
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+# Those that take longest only when asked for.
+SLOW_NOTEBOOKS = ("denoise",)
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW_NOTEBOOKS else []
+        )
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs(notebook: Path, tmp_path: Path, data_dir: Path) -> None:
     """Its cells of code, in a process of their own; no Jupyter is needed for that."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]

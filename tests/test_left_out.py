@@ -124,6 +124,7 @@ def test_a_key_is_never_a_feature_whatever_it_holds(
         assert "no column 'bach' (key_columns); did you mean 'batch'" in said
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_learnt_and_compared(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,7 +242,8 @@ def test_a_column_that_never_changes_in_one_group_stays() -> None:
 @pytest.mark.parametrize("kind", [AutoEncoder, PyODAutoEncoder])
 @pytest.mark.parametrize("columns", ["numbers", "mixed"])
 def test_estimators(kind: Any, columns: str, caplog: pytest.LogCaptureFixture) -> None:
-    how: dict[str, Any] = {"steps": 20, "hidden": (8, 2), "columns": columns}
+    widths = "hidden" if kind is AutoEncoder else "hidden_neuron_list"
+    how: dict[str, Any] = {"steps": 20, widths: (8, 2), "columns": columns}
     with caplog.at_level(logging.WARNING, "aejax"):
         model = kind(**how).fit(pumps(400, 0))
     assert set(model.left_out_) == {"pump_id", "unit", "spare"}
@@ -311,6 +313,7 @@ def test_advice_on_dates_leads_to_a_detector_of_the_next_month(
     assert command(score, capsys)[0]["flagged_rate"] < 0.05
 
 
+@pytest.mark.slow
 def test_parts_of_dates_are_chosen_and_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

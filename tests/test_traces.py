@@ -198,7 +198,7 @@ def test_the_guard_does_guard() -> None:
     detector = aejax.fit(BASE, scorer_rows)
     variables, scaler = jax.device_put((detector.variables, detector.scaler))
     with jax.transfer_guard("disallow"), pytest.raises(Exception, match="Disallowed"):
-        steps.compiled_score(detector.scorer, variables, scaler, scorer_rows)
+        steps.compiled_score(detector.scoring, variables, scaler, scorer_rows)
 
 
 def test_scoring_copies_nothing_implicitly_to_the_device() -> None:

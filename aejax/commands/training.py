@@ -12,10 +12,10 @@ from aejax.commands.shared import (
     Devices,
     DropColumns,
     Ensemble,
-    HasHeader,
     Json,
     Keys,
     LabelColumn,
+    NoHeader,
     NormalLabel,
     Out,
     Overwrite,
@@ -132,7 +132,7 @@ class Training:
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
     key: Keys = ()
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     memory_limit: Annotated[
         str,
@@ -234,7 +234,7 @@ class Calibrate:
     ] = None
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     json: Json = False
 

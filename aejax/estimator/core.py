@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,15 @@ Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 
+# One layer's width, or several.
+Widths = int | Sequence[int]
+
+
+def widths(hidden: Widths) -> tuple[int, ...]:
+    """Widths of the layers from the input to the latent one."""
+    return (int(hidden),) if isinstance(hidden, (int, np.integer)) else tuple(hidden)
+
+
 class EstimatorCore(BaseEstimator):
     """An autoencoder behind flat parameters; both conventions are made of `_scores`."""
 
@@ -45,7 +55,7 @@ class EstimatorCore(BaseEstimator):
         contamination: float = 0.1,
         rule: Rule | None = None,
         effort: Effort = "standard",
-        hidden: tuple[int, ...] | None = None,
+        hidden: Widths | None = None,
         activation: Activation = "relu",
         batch_norm: bool = False,
         dropout: float | None = None,
@@ -93,8 +103,13 @@ class EstimatorCore(BaseEstimator):
         x = self._validated(X, reset=True)
         schema = None if self._mixed else self._named(x)
         named = x if schema is None else self._features(x, schema)
-        members = cost(self.effort).members
-        self.detector_ = fitting.fit(self._config(), named, schema=schema, members=members)
+        self.detector_ = fitting.fit(
+            self._config(),
+            named,
+            schema=schema,
+            members=cost(self.effort).members,
+            progress=getattr(self, "verbose", 0) > 0,
+        )
         self.left_out_ = dict(self.detector_.schema.dropped)
         return self.detector_.score(self._features(x)).astype(np.float64)
 
@@ -188,7 +203,7 @@ class EstimatorCore(BaseEstimator):
             inner = dataclasses.replace(inner, dropout=dropout, **layers)
             return dataclasses.replace(NETWORK, network=inner)
         dropout = DROPOUT if self.dropout is None else self.dropout
-        hidden = PLAIN.hidden if self.hidden is None else tuple(self.hidden)
+        hidden = PLAIN.hidden if self.hidden is None else widths(self.hidden)
         return Dense(hidden=hidden, dropout=dropout, **layers)
 
     @property
@@ -207,6 +222,33 @@ class EstimatorCore(BaseEstimator):
         check_is_fitted(self)
         x = self._features(self._validated(X, reset=False))
         return self.detector_.score(x).astype(np.float64)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """How well rows are scored; larger is better, as searches over parameters want it.
+
+        Args:
+            X: rows, best not trained on.
+            y: labels [n] as `predict` gives them; the area under the ROC curve is given. None
+                gives the mean reconstruction error, negated.
+
+        Raises:
+            InputError: if labels are of one kind only.
+        """
+        check_is_fitted(self)
+        if y is None:
+            rows = self._features(self._validated(X, reset=False))
+            errors = self.detector_.errors_of(self.detector_.prepare(rows))
+            return -float(errors.mean(dtype=np.float64))
+        from sklearn.metrics import roc_auc_score
+
+        scores, is_anomaly = self._scores(X), self._anomalies(np.asarray(y))
+        if is_anomaly.all() or not is_anomaly.any():
+            raise InputError("y holds labels of one kind; allowed: normal rows and anomalies")
+        return float(roc_auc_score(is_anomaly, scores))
+
+    def _anomalies(self, y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which labels are those of anomalies, bool [n]."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

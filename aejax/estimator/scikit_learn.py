@@ -35,7 +35,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         effort: "quick", "standard" or "best", which is four networks that score together; they
             differ in nothing else, as more steps would learn the anomalies.
         hidden: widths of a plain network's layers from the input to the latent one; mirrored
-            going back. None takes the effort's network, which is given its noise's level.
+            going back; a single number is one layer's. None takes the effort's network, which is
+            given its noise's level.
         activation: after every hidden layer.
         batch_norm: whether hidden layers are normalised over the batch.
         dropout: share of hidden units dropped while training; None takes 0.2 of a plain network,
@@ -110,6 +111,9 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         """Latent values, float32 [n, width of the last hidden layer]."""
         check_is_fitted(self)
         return self.detector_.encode(self._features(self._validated(X, reset=False)))
+
+    def _anomalies(self, y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return y != 1
 
     @property
     def _n_features_out(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from aejax.detection.curves import unit_of
 from aejax.detection.limits import limits_of
+from aejax.detection.promise import promise_of
 from aejax.reporting.group_plots import in_percent, loss_bands, spread
 from aejax.reporting.group_table import left_out_table, notable_groups, notable_table
 from aejax.reporting.groups_contents import GroupsReport
@@ -36,7 +37,7 @@ def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
         )
         if section is not None
     ]
-    alarms = report.detector.provenance.get("alarms", ())
+    alarms, thresholds = report.detector.provenance.get("alarms", ()), report.thresholds
     header = element(
         "header",
         element("p", "Detectors of groups", class_="kind"),
@@ -45,6 +46,11 @@ def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
         element("dl", *_headline(report), class_="headline"),
         element("p", _verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in alarms),
+        *(
+            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
+            for p in [promise_of(thresholds)]
+            if p
+        ),
         *(element("p", limit, class_="note") for limit in limits_of(report.detector)),
         navigation(sections),
     )

@@ -16,7 +16,7 @@ import numpy as np
 from aejax.detection.curves import unit_of
 from aejax.reporting import plots
 from aejax.reporting.histogram import score_histogram
-from aejax.reporting.markup import Markup, element, join, number, percent, readable, table
+from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table
 from aejax.reporting.style import Plot, plain_png, to_png, to_svg
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Illustrated(Protocol):
     """What brings figures of its own."""
 
     @property
-    def figures(self) -> tuple[tuple[str, str, Figure], ...]: ...  # noqa: D102
+    def figures(self) -> tuple[tuple[str, str, Figure | bytes], ...]: ...  # noqa: D102
 
 
 def published_section(report: Compared) -> Section | None:
@@ -220,7 +220,7 @@ def figures_section(report: Illustrated) -> Section | None:
     files, drawn = {}, []
     for index, (title, caption, figure) in enumerate(report.figures, start=1):
         slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")[:40]
-        image = plain_png(figure)
+        image = figure if isinstance(figure, bytes) else plain_png(figure)
         files[f"figure_{index:02d}_{slug}".rstrip("_")] = image
         source = "data:image/png;base64," + base64.b64encode(image).decode("ascii")
         words = element("figcaption", element("h3", title), element("p", caption))
@@ -243,5 +243,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _signed(value: float) -> str:
     if 0 < abs(value) < 1:
-        return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+        text = fixed(value)
+        sign = "+" if value > 0 and float(text) else ""
+        return f"{sign}{text}".replace("-", "\N{MINUS SIGN}")
     return ("+" if value > 0 else "") + number(value)

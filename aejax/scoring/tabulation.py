@@ -57,6 +57,8 @@ class Scored(NamedTuple):
         scores: float32 [n].
         features: int32 [n, top], or None.
         errors: float32 [n, top], or None.
+        cells: what these features hold and were expected to, in their own units: numbers or texts
+            [n, top] each, or None.
         states: float32 [n, neurons], or None.
         batch_limit: rows of the largest batch that the device held; None if as many as asked.
         members: positions of the rows' groups, int32 [n], -1 for none; None without groups.
@@ -67,6 +69,7 @@ class Scored(NamedTuple):
     scores: np.ndarray
     features: np.ndarray | None = None
     errors: np.ndarray | None = None
+    cells: tuple[np.ndarray, np.ndarray] | None = None
     states: np.ndarray | None = None
     batch_limit: int | None = None
     members: np.ndarray | None = None
@@ -163,6 +166,9 @@ class Tabulator:
             errors = pa.array(scored.errors.ravel(), pa.float32())
             columns["top_features"] = _lists(names, scored.features.shape[1])
             columns["top_errors"] = _lists(errors, scored.errors.shape[1])
+        for name, cells in zip(("top_found", "top_expected"), scored.cells or (), strict=False):
+            kind = pa.string() if cells.dtype == object else None
+            columns[name] = _lists(pa.array(cells.ravel(), kind), cells.shape[1])
         if scored.states is not None:
             # Older releases of pyarrow can't write nulls among lists of one size.
             ends = np.cumsum(np.where(wrong, 0, scored.states.shape[1]))
@@ -237,14 +243,9 @@ class Tabulator:
 
     def _place(self, block: Block, row: int) -> str:
         """File and row of a row of a block."""
-        position = row
-        for run in block.runs:
-            if position < run.rows:
-                of_all = f" ({block.first_row + row} of all)" if self.rows.many else ""
-                path = self.rows.parts[run.file].path
-                return f"{path}: row {run.first_row + position}{of_all}:"
-            position -= run.rows
-        raise IndexError(row)
+        file, in_file = block.place(row)
+        of_all = f" ({block.first_row + row} of all)" if self.rows.many else ""
+        return f"{self.rows.parts[file].path}: row {in_file}{of_all}:"
 
     def _origin(self, block: Block) -> dict[str, pa.Array]:
         files = np.repeat(
@@ -310,7 +311,7 @@ def key_names(key_columns: Sequence[str], *, names_files: bool) -> dict[str, str
         The same names, but for those of columns of scores: "score" becomes "key_score".
     """
     taken = {"row", "score", "is_anomaly", "reason", "p_value"}
-    taken |= {"top_features", "top_errors", "state", "threshold"}
+    taken |= {"top_features", "top_errors", "top_found", "top_expected", "state", "threshold"}
     if names_files:
         taken |= {"file", "file_row"}
     free = {name: name for name in key_columns if name not in taken}

@@ -42,7 +42,7 @@ def train(x: np.ndarray, feed: Any, batch_size: int) -> dict[str, np.ndarray]:
 def hlo_of_score(detector: Any, place: mesh.Placement, x: np.ndarray) -> str:
     arrays = place.everywhere((detector.variables, detector.scaler))
     batch = place.rows(x[: 16 * DEVICES])
-    lowered = steps.compiled_score.jitted(detector.scorer).lower(detector.scorer, *arrays, batch)
+    lowered = steps.compiled_score.jitted(detector.scoring).lower(detector.scoring, *arrays, batch)
     return lowered.compile().as_text()
 
 

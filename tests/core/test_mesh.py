@@ -36,7 +36,8 @@ def run(shared: Path, count: int) -> Path:
     """What `devices_program.py` leaves with so many devices."""
     out = shared / str(count)
     out.mkdir()
-    devices = f"--xla_force_host_platform_device_count={count}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    devices = f"{flags} --xla_force_host_platform_device_count={count}"
     given = [str(count), str(shared / "detector"), str(shared / "x.npy"), str(out)]
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *given],

@@ -67,6 +67,7 @@ def test_a_wrong_number_of_members_is_refused(members: int) -> None:
         aejax.fit(CONFIG, rows(20, 0), members=members)
 
 
+@pytest.mark.slow
 def test_the_command_trains_one_and_it_scores_files(tmp_path: Path) -> None:
     import pandas as pd
 

@@ -99,7 +99,7 @@ def test_tiles_side_by_side_give_what_tiles_in_turns_give(
 ) -> None:
     x, groups = rows
     places, members = pack(detector.groups.members(groups, len(x)), 8)
-    given = (detector.scorer, detector.variables, detector.scaler, x[np.maximum(places, 0)])
+    given = (detector.scoring, detector.variables, detector.scaler, x[np.maximum(places, 0)])
     turns, wide = (
         np.asarray(steps.compiled_score.of_tiles(*given, members, side_by_side=side_by_side))
         for side_by_side in (False, True)
@@ -108,6 +108,7 @@ def test_tiles_side_by_side_give_what_tiles_in_turns_give(
     np.testing.assert_allclose(turns, wide, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_groups_of_many_sizes_compile_few_programs() -> None:
     random = np.random.default_rng(0)
     sizes = random.integers(4, 300, size=40)

@@ -341,6 +341,7 @@ def test_mixed_tables_keep_digits_and_say_them(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_column_that_changes_in_its_last_digits_is_not_called_constant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -360,7 +360,8 @@ def test_four_devices_share_the_rows_of_every_route(
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+            + " --xla_force_host_platform_device_count=4",
         },
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -180,7 +180,7 @@ def test_groups_are_exported_together(tmp_path: Path) -> None:
 
 def test_a_program_for_all_platforms_keeps_both_forms_of_a_convolution() -> None:
     live = images()
-    how = (live.scorer, live.scaler, live.variables, live.schema.shape, live.schema.device_dtype)
+    how = (live.scoring, live.scaler, live.variables, live.schema.shape, live.schema.device_dtype)
     one, all_three = programs.lower_score(*how, platforms=("cpu",)), programs.lower_score(*how)
     # The native convolution, for GPUs and TPUs, is an operation that the CPU's form lacks.
     assert b"convolution_v1" not in one.replace(b"\0", b"")

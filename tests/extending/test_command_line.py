@@ -199,10 +199,12 @@ TRAIN = [
     ("arguments", "text"),
     [
         (["networks:pair"], "apply="),
-        (["networks:made"], "make="),
-        (["networks:instance"], "Narrow"),
-        (["networks:narrow", "--set", "width=2"], "width=2"),
-        (["networks:of_width", "--set", "width=4"], "width = 4"),
+        pytest.param(["networks:made"], "make=", marks=pytest.mark.slow),
+        pytest.param(["networks:instance"], "Narrow", marks=pytest.mark.slow),
+        pytest.param(["networks:narrow", "--set", "width=2"], "width=2", marks=pytest.mark.slow),
+        pytest.param(
+            ["networks:of_width", "--set", "width=4"], "width = 4", marks=pytest.mark.slow
+        ),
         (["networks:Transformer", "--set", "sizes=3,2", "--set", "gated=true"], "sizes = (3, 2)"),
     ],
 )

@@ -58,7 +58,7 @@ def test_it_learns_scores_flags_and_names_reasons(
     scores = detector.score(x)
     assert scores.dtype == np.float32
     # A score is the mean squared error of the network's own output on scaled rows.
-    network, (scaled, y) = detector.scorer.model, detector.reconstruct(x)
+    network, (scaled, y) = detector.scoring.model, detector.reconstruct(x)
     np.testing.assert_allclose(scores, np.mean((scaled - y) ** 2, axis=1), rtol=1e-5)
     np.testing.assert_allclose(
         y, np.asarray(network.apply(detector.variables, jnp.asarray(scaled))), atol=1e-5
@@ -254,6 +254,7 @@ for name, network in networks(6).items():
 """
 
 
+@pytest.mark.slow
 def test_four_devices_score_as_one() -> None:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     finished = subprocess.run(

@@ -223,6 +223,7 @@ assert main(["export", "run", "--out", "exported"]) == 0
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,14 @@ def check_half_done(folder: Path) -> None:
         assert (folder / manifest.SUMMARY).is_file()
 
 
-@pytest.mark.parametrize("start", ["nothing", "other scores", "scores of files before"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "nothing",
+        pytest.param("other scores", marks=pytest.mark.slow),
+        pytest.param("scores of files before", marks=pytest.mark.slow),
+    ],
+)
 def test_deaths_at_every_operation(
     disk: Any, detector: Detector, rows: Path, tmp_path: Path, start: str
 ) -> None:

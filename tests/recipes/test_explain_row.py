@@ -53,11 +53,20 @@ def test_the_wrong_feature_is_named_with_what_was_expected(
     detector = aejax.load(folder / "detector")
     x = pd.read_csv(folder / "rows.csv").iloc[17:18].to_numpy(np.float32)
     scaled, expected = detector.reconstruct(x)
+    # In the file's units; errors in those in which features compare.
+    mean, deviation = detector.scaler.shift[3], 1 / detector.scaler.factor[3]
     np.testing.assert_allclose(
         [first["found"], first["expected"], first["error"]],
-        [scaled[0, 3], expected[0, 3], (scaled[0, 3] - expected[0, 3]) ** 2],
+        [x[0, 3], expected[0, 3] * deviation + mean, (scaled[0, 3] - expected[0, 3]) ** 2],
         rtol=1e-5,
     )
+    sizes = [fact["error"] / np.sqrt(fact["usual_error"]) for fact in found["features"]]
+    assert sizes == sorted(sizes, reverse=True)
+    (reasons,) = detector.explain(x, top=5)
+    assert [(one.feature, one.found, one.expected) for one in reasons] == [
+        (fact["feature"], fact["found"], fact["expected"]) for fact in found["features"]
+    ]
+    assert [one.size for one in reasons] == pytest.approx(sizes)
     np.testing.assert_allclose(found["score"], detector.score(x)[0], rtol=1e-5)
 
 

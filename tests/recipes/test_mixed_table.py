@@ -272,7 +272,8 @@ def test_an_ensemble_with_embeddings_indicators_and_ranks(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", [AutoEncoder, PyODAutoEncoder])
 def test_the_estimators_take_mixed_tables(kind: type[AutoEncoder] | type[PyODAutoEncoder]) -> None:
     made, _ = table(300, 0)
-    found = kind(columns="mixed", hidden=(8, 2), steps=5, contamination=0.1).fit(made)
+    widths = "hidden" if kind is AutoEncoder else "hidden_neuron_list"
+    found = kind(columns="mixed", **{widths: (8, 2)}, steps=5, contamination=0.1).fit(made)
     assert found.n_features_in_ == 7
     scores = found.decision_function(made)
     assert np.isfinite(scores).all()

@@ -81,6 +81,7 @@ def test_the_run_is_that_of_rows_in_memory(
     assert "rows" not in {entry.name for entry in (tmp_path / "run").iterdir()}
 
 
+@pytest.mark.slow
 def test_rows_can_be_kept_for_the_next_run(rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert train(rows, out, *STREAMED, "--keep-rows") == 0

@@ -85,7 +85,7 @@ def test_parts_and_journal_are_those_of_one_process(
 
 @needs_ray
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("ray_first", [True, False])
+@pytest.mark.parametrize("ray_first", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_either_engine_goes_on_where_the_other_stopped(
     detector: Detector,
     run_folder: Path,
@@ -120,6 +120,7 @@ def test_either_engine_goes_on_where_the_other_stopped(
     same_folders(out, tmp_path / "whole")
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
 def test_groups_are_scored_and_counted_as_in_one_process(
@@ -147,6 +148,7 @@ def test_groups_are_scored_and_counted_as_in_one_process(
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
 def test_files_that_do_not_say_how_many_rows_they_have(
@@ -174,6 +176,7 @@ def test_files_that_do_not_say_how_many_rows_they_have(
     assert written["added"]["rows"] == 500
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
 def test_what_is_wrong_in_an_actor_is_one_line_here(

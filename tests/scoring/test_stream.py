@@ -82,6 +82,9 @@ def test_scores_flags_reasons_and_top_features(
     reasons = detector.explain(table[list(detector.schema.names or ())].iloc[140:141], top=2)[0]
     assert list(found["top_features"][140]) == [reason.feature for reason in reasons]
     np.testing.assert_allclose(found["top_errors"][140], [r.error for r in reasons], rtol=1e-6)
+    for name, cells in (("top_found", "found"), ("top_expected", "expected")):
+        own = [getattr(reason, cells) for reason in reasons]
+        np.testing.assert_allclose(found[name][140], own, rtol=1e-6)
     assert result["flagged"] == flags.sum()
     assert result["flagged_rate"] == flags.mean()
     assert result["bad_rows_by_reason"] == {"infinite": 1, "missing or NaN": 3}
@@ -120,7 +123,9 @@ def test_the_folder_is_one_data_set_for_everyone(
 
     out = tmp_path / "scores"
     score_files(detector, rows_file, out, selection=KEYS, top=10, top_features=1, part_rows=700)
-    expected = scores_of(out).drop(columns=["top_features", "top_errors"])
+    expected = scores_of(out).drop(
+        columns=["top_features", "top_errors", "top_found", "top_expected"]
+    )
     # A category in pandas, Categorical in Polars, text in DuckDB.
     assert expected["reason"].dtype == "category"
     expected = expected.astype({"reason": object})

@@ -214,6 +214,7 @@ def members(seed: int = 0, rows: int = 40) -> list[Member]:
     return found
 
 
+@pytest.mark.slow
 def test_of_a_population_in_parts_too(tmp_path: Path) -> None:
     def populate(network: nn.Module, of: list[Member], x: np.ndarray = X) -> Any:
         parts = KeptParts(tmp_path, {}, group_size=2, part_size=4)

@@ -334,7 +334,7 @@ def read_scalars(path: Path) -> dict[str, dict[int, float]]:
 
 
 class TestInterruption:
-    @pytest.mark.parametrize("feed", ["device", "stream"])
+    @pytest.mark.parametrize("feed", [pytest.param("device", marks=pytest.mark.slow), "stream"])
     def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(
         self, feed: str, tmp_path: Path, short_segments: None
     ) -> None:

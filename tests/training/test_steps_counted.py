@@ -96,7 +96,7 @@ def test_more_rows_than_the_steps_see() -> None:
     assert len(found) == 50
 
 
-@pytest.mark.parametrize("feed", ["device", "stream"])
+@pytest.mark.parametrize("feed", ["device", pytest.param("stream", marks=pytest.mark.slow)])
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str
 ) -> None:
@@ -119,7 +119,7 @@ def test_a_folder_of_other_steps_is_refused(tmp_path: Path) -> None:
         run(folder=tmp_path, steps=6)
 
 
-@pytest.mark.parametrize("patience", [None, 3])
+@pytest.mark.parametrize("patience", [pytest.param(None, marks=pytest.mark.slow), 3])
 def test_members_of_any_rows_share_a_program_and_end_as_alone(patience: int | None) -> None:
     """Of 9, 70 and 200 rows: passes of 2, 9 and 25 steps; 61 steps each, the last a part alone."""
     x = rows(200)
