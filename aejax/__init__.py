@@ -32,6 +32,7 @@ from aejax.config import (
     Train,
     Variational,
     Vary,
+    Window,
     network,
 )
 
@@ -125,6 +126,7 @@ __all__ = [
     "Tuning",
     "Variational",
     "Vary",
+    "Window",
     "__version__",
     "export",
     "fit",

@@ -24,6 +24,7 @@ from aejax.data.files import Input
 from aejax.data.offsets import heads, with_offset
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.series import WindowRows
 from aejax.data.sources import is_input
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow
 from aejax.detection.alarms import OF_TRAINING, in_sentences, record
@@ -54,6 +55,7 @@ from aejax.detection.normal import learn_normal, stacked, with_normal
 from aejax.detection.plan import Plan, first_of, plan_alike, plan_groups, refuse
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import as_stored, check_finite, check_kind, stored_rows, training_rows
+from aejax.detection.series import more_windows, training_series
 from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.threshold import check_rule
 from aejax.detection.voting import Votes, votes_of, with_ranks
@@ -271,7 +273,24 @@ def fit(
     with contextlib.ExitStack() as stack:
         told: list[str] = []
         column = group_column or (groups if isinstance(groups, str) else "group")
-        if is_input(x_train):
+        if config.window is not None and not isinstance(x_train, WindowRows):
+            refuse("Config.window", groups=groups, x_scale=x_scale, labels=labels)
+            x_train, told = training_series(
+                config,
+                x_train,
+                schema,
+                selection=selection,
+                memory_limit=memory_limit,
+                on_bad_row=on_bad_row,
+                should_stop=should_stop,
+            )
+            if x_validation is not None:
+                x_train = x_train.thinned()
+                x_validation = more_windows(config, x_validation, x_train.schema)
+            if x_calibrate is not None:
+                x_calibrate = more_windows(config, x_calibrate, x_train.schema)
+            schema = x_train.schema
+        elif is_input(x_train):
             x_train, groups, schema, told = stack.enter_context(
                 _read(
                     config,
@@ -347,6 +366,7 @@ def _fit_one(config: Config, given: Rows, how: Training) -> Trained:
         config,
         len(rows),
         on_disk=isinstance(rows, DiskRows),
+        windows=True if isinstance(rows, WindowRows) else None,
         x_validation=given.validation,
         x_calibrate=given.calibrate,
         x_scale=given.scale,
@@ -457,6 +477,8 @@ def _fit_ensemble(
 ) -> Trained:
     if not 1 <= members <= MOST_MEMBERS:
         raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
+    if isinstance(given.train, WindowRows):
+        given = _windows_in_memory(config, given, given.train)
     plan = plan_alike(
         seeds(config, members),
         given.train,
@@ -563,6 +585,27 @@ def _fit_ensemble(
         None,
         [*plan.lost, *in_sentences(named, len(kept), "members")],
         scores,
+    )
+
+
+def _windows_in_memory(config: Config, given: Rows, windows: WindowRows) -> Rows:
+    """The same windows as arrays, the last ones held out to set the threshold on."""
+    if windows.nbytes > MEMORY_LIMIT:
+        raise InputError(
+            f"several networks were asked for, and {len(windows):,} windows take "
+            f"{windows.nbytes:,} bytes; allowed: {MEMORY_LIMIT:,}, as a larger Window.stride gives"
+        )
+    held = given.validation
+    if held is None:
+        windows, held = windows.split(config.train.validation_fraction)
+    calibrating = given.calibrate
+    if calibrating is None:
+        calibrating = held if given.validation is None and len(held) else windows
+    return given._replace(
+        train=windows.stored()[:],
+        validation=stored_rows(held, windows.schema)[:] if len(held) else None,
+        calibrate=calibrating,
+        schema=windows.schema,
     )
 
 
@@ -728,6 +771,8 @@ def _training_rows(
     config: Config, x: Any, schema: Schema | None
 ) -> tuple[Stored, Schema, list[str]]:
     """Training rows as compiled programs take them, their schema, and what is lost of them."""
+    if isinstance(x, WindowRows):
+        return x.stored(), x.schema, []
     if not isinstance(x, DiskRows):
         given = training_rows(x, schema, config.columns)
         rows = as_stored(given.rows, given.schema)
