@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Points that are looked at: more tell no more, and a transform takes memory.
+# Points of a series that decide: more tell no more, and a transform takes memory.
 MOST_POINTS = 1 << 16
 # A period is seen at least so often, and has so many points.
 LEAST_PERIODS, LEAST_LENGTH = 3, 4

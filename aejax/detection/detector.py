@@ -474,6 +474,14 @@ class Detector:
         return usual if self.combine is None else usual.mean(axis=0)
 
     @property
+    def usual_channel_errors(self) -> np.ndarray | None:
+        """Of windows, each channel's mean error in normal rows, float32 [channels], if known."""
+        usual, series = self.usual_errors, self.schema.series
+        if usual is None or series is None:
+            return None
+        return usual.reshape(series.length, -1).mean(axis=0)
+
+    @property
     def usual_values(self) -> UsualValues | None:
         """How normal rows' features are spread, if it is known; of an ensemble, the first's."""
         known = self.variables.get("normal", {}).get("values")
@@ -483,6 +491,14 @@ class Detector:
         if self.combine is not None:
             known = {name: leaf[0] for name, leaf in known.items()}
         return UsualValues(**{name: np.asarray(leaf) for name, leaf in known.items()})
+
+    @property
+    def usual_point_values(self) -> UsualValues | None:
+        """How normal rows of the input are spread: of windows, how the channels' newest are."""
+        known, channels = self.usual_values, self.schema.table.features
+        if known is None or self.schema.series is None:
+            return known
+        return UsualValues(known.edges[:, -channels:], known.shares[:, -channels:])
 
     def errors_of(
         self,

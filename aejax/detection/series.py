@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from aejax.detection.detector import Detector
 
 READ_ROWS = 1 << 16
+# Windows whose errors are in memory together.
+ERRORS_AT_ONCE = 1 << 13
 
 logger = logging.getLogger("aejax")
 
@@ -304,16 +306,40 @@ def score_points(
 ) -> np.ndarray:
     """Scores of points, float32 [n]; NaN where there is none."""
     series = _series_of(detector)
-    ages = points.ages
-    if len(ages) < series.length:
-        return np.full(len(ages), np.nan, np.float32)
-    # Windows that aren't whole are scored as well, and forgotten: so each has its place in a batch.
+    if len(points.x) < series.length:
+        return np.full(len(points.x), np.nan, np.float32)
+    scores = detector.score_rows(_usable_windows(points, series), batch_size=batch_size)
+    return point_scores(scores, points.ages, series)
+
+
+def _usable_windows(points: Points, series: Series) -> np.ndarray:
+    """All windows, whole or not, so that each has its place in a batch; 0 for unusable points."""
     x = points.x
     if not points.usable.all():
         x = np.where(points.usable[:, None], x, 0).astype(x.dtype)
-    windows = windows_of(x, series.length)
-    scores = detector.score_rows(windows, batch_size=batch_size)
-    return point_scores(scores, ages, series)
+    return windows_of(x, series.length)
+
+
+def channel_errors(
+    detector: Detector, points: Points, *, batch_size: int | None = None
+) -> np.ndarray:
+    """Each channel's mean error in the windows that a point's score is of, float32 [n, channels].
+
+    NaN where a point has no score.
+
+    Raises:
+        InputError: if the network gives no reconstructions.
+    """
+    series = _series_of(detector)
+    ages, channels = points.ages, series.points.features
+    windows = _usable_windows(points, series)
+    each = np.empty((len(windows), channels), np.float32)
+    for first in range(0, len(windows), ERRORS_AT_ONCE):
+        some = windows[first : first + ERRORS_AT_ONCE]
+        errors = detector.errors_of(some, batch_size=batch_size)
+        each[first : first + len(some)] = errors.reshape(len(some), -1, channels).mean(axis=1)
+    columns = [point_scores(each[:, channel], ages, series) for channel in range(channels)]
+    return np.stack(columns, axis=1)
 
 
 def whole_windows(detector: Detector, x: Any) -> np.ndarray:

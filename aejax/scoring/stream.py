@@ -19,6 +19,7 @@ from aejax.data.schema import Schema
 from aejax.detection.alarms import tell
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
+from aejax.detection.series import with_columns
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, with_groups
@@ -120,7 +121,7 @@ def score_files(
     for name, value, most in (
         ("batch_size", batch_size, None),
         ("part_rows", part_rows, None),
-        ("top_features", top_features, schema.features),
+        ("top_features", top_features, schema.table.features),
         ("top", top, MOST_TOP),
     ):
         least = 1 if most is None else 0
@@ -134,7 +135,9 @@ def score_files(
         grouped = {"group_column": selection.key_columns[0]}
     elif group_column is not None:
         raise InputError(f"group_column is {group_column!r}; allowed without groups: none")
-    rows = files.open_rows(path, selection, expected=schema)
+    if schema.series is not None:
+        selection = with_columns(selection, schema.series.columns)
+    rows = files.open_rows(path, selection, expected=schema.table)
     for name, other in key_names(selection.key_columns, names_files=rows.many).items():
         if name != other:
             logger.info("aejax: key column %r is called %r among the scores", name, other)
@@ -152,6 +155,8 @@ def score_files(
         "names_files": rows.many,
     }
     if layer is not None:
+        if schema.series is not None:
+            raise InputError(f"layer is {layer!r}; allowed with windows of a series: none")
         check_layer(detector, layer)
         identity["layer"] = layer
     started = time.monotonic()
@@ -220,9 +225,7 @@ class _InThisProcess:
         write_parts(
             job,
             Tabulator(job.detector, rows, job.top_features, job.on_bad_row),
-            rows.blocks(
-                job.block_rows, start, file=file, first_row=manifest.rows, cut=job.part_rows
-            ),
+            job.blocks(rows, start, file=file, first_row=manifest.rows),
             Parts(
                 manifest.folder,
                 len(manifest.parts),
