@@ -39,9 +39,7 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
         kept_scores: most scores to hold in memory.
     """
     if isinstance(rows, WindowRows):
-        assert rows.schema.series is not None
-        found = np.concatenate(list(_scores(detector, rows)))
-        return detector.calibrate_by(scores_of_picked(found, rows.starts, rows.schema.series))
+        return detector.calibrate_by(scores_of_points(detector, rows))
     if not isinstance(rows, DiskRows):
         return detector.calibrate_by(detector.score_rows(rows[:], check=True))
     rule = detector.config.rule
@@ -63,6 +61,13 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
     if rules.is_of_normal_rows(rule):
         threshold = dataclasses.replace(threshold, deciles=deciles_of(evenly_spread))
     return _with(detector, threshold, evenly_spread)
+
+
+def scores_of_points(detector: Detector, windows: WindowRows) -> np.ndarray:
+    """Scores of the points that normal windows tell of, float32 [n]."""
+    assert windows.schema.series is not None
+    scores = np.concatenate(list(_scores(detector, windows)))
+    return scores_of_picked(scores, windows.starts, windows.schema.series)
 
 
 def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detector:

@@ -41,7 +41,7 @@ from aejax.detection.cross_fitting import (
 )
 from aejax.detection.curves import spread_of_losses
 from aejax.detection.detector import Detector
-from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files
+from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files, stopper
 from aejax.detection.groups import Group, Groups
 from aejax.detection.members import (
     check_member,
@@ -274,7 +274,9 @@ def fit(
         told: list[str] = []
         column = group_column or (groups if isinstance(groups, str) else "group")
         if config.window is not None and not isinstance(x_train, WindowRows):
-            refuse("Config.window", groups=groups, x_scale=x_scale, labels=labels)
+            for name, value in (("groups", groups), ("x_scale", x_scale), ("labels", labels)):
+                if value is not None:
+                    raise InputError(f"{name} is given with Config.window; allowed: None")
             x_train, told = training_series(
                 config,
                 x_train,
@@ -282,7 +284,7 @@ def fit(
                 selection=selection,
                 memory_limit=memory_limit,
                 on_bad_row=on_bad_row,
-                should_stop=should_stop,
+                after_block=stopper(should_stop, x_train),
             )
             if x_validation is not None:
                 x_train = x_train.thinned()

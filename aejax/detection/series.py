@@ -36,7 +36,7 @@ from aejax.data.series_columns import (
 )
 from aejax.data.sources import is_input
 from aejax.data.times import in_words
-from aejax.detection.file_rows import schema_of_files, stopper
+from aejax.detection.file_rows import schema_of_files
 from aejax.detection.rows import as_rows, as_stored, training_rows
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def training_series(
     selection: Selection | None = None,
     memory_limit: int | None = None,
     on_bad_row: str = "leave-out",
-    should_stop: Callable[[], bool] | None = None,
+    after_block: Callable[[], None] = lambda: None,
 ) -> tuple[WindowRows, list[str]]:
     """The windows of a series to train on, and sentences about the series.
 
@@ -77,7 +77,7 @@ def training_series(
         memory_limit: of files, most bytes of points to hold in memory.
         on_bad_row: "leave-out" goes on without windows that hold a point that can't be used;
             "error" stops at the first such point.
-        should_stop: asked while files are read.
+        after_block: called after every block that is read; what it raises ends the reading.
 
     Raises:
         InputError: if times don't rise, no window is whole, or rows can't be read.
@@ -88,9 +88,7 @@ def training_series(
     window = config.window if series is None else series.window
     clock = None if series is None else series.clock
     if is_input(x):
-        read = _of_files(
-            config, window, clock, x, table, selection, memory_limit, stopper(should_stop, x)
-        )
+        read = _of_files(config, window, clock, x, table, selection, memory_limit, after_block)
     else:
         read = _of_memory(config, window, clock, x, table)
     if on_bad_row == "error":

@@ -18,9 +18,11 @@ from aejax.data.disk_rows import DiskRows, split_rows
 from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
+from aejax.detection.calibration import scores_of_points
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.loading import load
+from aejax.detection.series import training_series
 from aejax.detection.threshold import fit_threshold
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
@@ -92,7 +94,7 @@ def train_on_file(
     return {
         "run": str(out),
         **{name: result[name] for name in ("measured", "metrics", "seconds", "report")},
-        **({"left_out": dropped} if (dropped := dict(load(out).schema.dropped)) else {}),
+        **({"left_out": dropped} if (dropped := dict(load(out).schema.table.dropped)) else {}),
     }
 
 
@@ -107,6 +109,8 @@ def prepare(
     after_block: Callable[[], None] = lambda: None,
 ) -> Experiment:
     """A file's rows, split into training, held-out and anomalous ones."""
+    if config.window is not None:
+        return _prepare_series(config, path, selection, memory_limit, on_bad_row, after_block)
     expected = schema_of_files(config, path, selection)
     rows = read_training(
         path,
@@ -138,6 +142,36 @@ def prepare(
         x_calibrate=x_held if len(x_held) else None,
         schema=schema,
         alarms=tuple(left_out_alarms(rows.left_out)),
+    )
+
+
+def _prepare_series(
+    config: Config,
+    path: Path,
+    selection: Selection,
+    memory_limit: int,
+    on_bad_row: OnBadRow,
+    after_block: Callable[[], None],
+) -> Experiment:
+    """A file's windows; the last ones set the threshold, and the report judges them."""
+    windows, alarms = training_series(
+        config,
+        path,
+        selection=selection,
+        memory_limit=memory_limit,
+        on_bad_row=on_bad_row,
+        after_block=after_block,
+    )
+    training, held = windows.split(config.train.validation_fraction)
+    judged = held if len(held) else training
+    row_bytes = judged.nbytes // len(judged)
+    return Experiment(
+        x_train=training,
+        x_test=judged[evenly(len(judged), max(1, MOST_JUDGED_BYTES // row_bytes))],
+        x_validation=held if len(held) else None,
+        x_calibrate=held if len(held) else None,
+        schema=windows.schema,
+        alarms=tuple(alarms),
     )
 
 
@@ -175,12 +209,20 @@ def calibrate_on_file(
         )
     if path is None:
         raise InputError("--input is missing; allowed: without it a rule that needs no scores")
+    before = detector.threshold_value
+    if detector.schema.series is not None:
+        if needs_labels(rule):
+            raise InputError(
+                f"the rule is {rule_text(rule)!r}; allowed with a series: one without labels"
+            )
+        windows, _ = training_series(detector.config, path, detector.schema, selection=selection)
+        scores = scores_of_points(detector, windows.stored())
+        return _keep(detector.calibrate_by(scores, rule=rule), folder, before)
     x, y, schema = files.read(path, selection, expected=detector.schema)
     if schema.columns is not None:
         kept = ~np.isnan(x).all(axis=1)
         x, y = x[kept], None if y is None else y[kept]
     files.check_finite(x, schema, path)
-    before = detector.threshold_value
     if needs_labels(rule):
         detector = detector.calibrate(x, rule=rule, is_anomaly=y)
     else:
