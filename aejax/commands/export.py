@@ -21,7 +21,9 @@ class Export:
         tuple[Literal["stablehlo", "onnx"], ...],
         arg(help="For JAX on CPU, GPU and TPU; or for ONNX runtimes, threshold inside; or both."),
     ] = ("stablehlo",)
-    group: Annotated[str | None, arg(help="Of a detector of groups: the group to export.")] = None
+    group: Annotated[
+        str | None, arg(help="Of a detector of groups: one of them alone; without it all.")
+    ] = None
     overwrite: Annotated[bool, arg(help="Replace the export that the folder holds.")] = False
     json: Json = False
 

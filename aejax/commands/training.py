@@ -90,9 +90,7 @@ class Training:
     ] = None
     window_scores: Annotated[
         Literal["causal", "centred"],
-        arg(
-            help="A row's score: of the window that ends with it, or the mean of all it is in."
-        ),
+        arg(help="A row's score: of the window that ends with it, or the mean of all it is in."),
     ] = "causal"
     window_stride: Annotated[int, arg(help="Rows from one training window to the next.")] = 1
     window_gap: Annotated[

@@ -18,7 +18,8 @@ from aejax.core.programs import ProgramNetwork
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
-from aejax.detection.detector import Detector, arrays_of
+from aejax.detection.artifact import arrays_of
+from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.kept_normal import check_learnt, read_normal_like
 from aejax.detection.own_network import check_same_network, flat, with_network, with_programs

@@ -42,7 +42,7 @@ from aejax.detection.rows import as_rows, as_stored, training_rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from aejax.detection.detector import Detector
+    from aejax.detection.fitted import FittedModel
 
 READ_ROWS = 1 << 16
 # Windows whose errors are in memory together.
@@ -262,7 +262,7 @@ class ScoredSeries(NamedTuple):
 
 
 def score_series(
-    detector: Detector, x: Any, *, batch_size: int | None = None, tolerant: bool = False
+    detector: FittedModel, x: Any, *, batch_size: int | None = None, tolerant: bool = False
 ) -> ScoredSeries:
     """Scores of the points of a series in memory, in its order.
 
@@ -300,7 +300,7 @@ def score_series(
 
 
 def score_points(
-    detector: Detector, points: Points, *, batch_size: int | None = None
+    detector: FittedModel, points: Points, *, batch_size: int | None = None
 ) -> np.ndarray:
     """Scores of points, float32 [n]; NaN where there is none."""
     series = _series_of(detector)
@@ -319,7 +319,7 @@ def _usable_windows(points: Points, series: Series) -> np.ndarray:
 
 
 def channel_errors(
-    detector: Detector, points: Points, *, batch_size: int | None = None
+    detector: FittedModel, points: Points, *, batch_size: int | None = None
 ) -> np.ndarray:
     """Each channel's mean error in the windows that a point's score is of, float32 [n, channels].
 
@@ -340,7 +340,7 @@ def channel_errors(
     return np.stack(columns, axis=1)
 
 
-def whole_windows(detector: Detector, x: Any) -> np.ndarray:
+def whole_windows(detector: FittedModel, x: Any) -> np.ndarray:
     """All whole windows of a series, [n, length, channels], as the detector's methods take them."""
     series = _series_of(detector)
     features, cells = without_columns(x, series.columns)
@@ -365,7 +365,7 @@ class SeriesState(NamedTuple):
 
 
 def score_next(
-    detector: Detector, state: SeriesState | None, x: Any, *, batch_size: int | None = None
+    detector: FittedModel, state: SeriesState | None, x: Any, *, batch_size: int | None = None
 ) -> tuple[SeriesState, np.ndarray]:
     """The scores of points that follow those before; see `Detector.score_next`."""
     series = _series_of(detector)
@@ -392,7 +392,7 @@ def score_next(
     return SeriesState(rows[first:], None if times is None else times[first:]), scores
 
 
-def _series_of(detector: Detector) -> Series:
+def _series_of(detector: FittedModel) -> Series:
     if detector.schema.series is None:
         raise InputError("the detector scores rows by themselves; allowed: one with Config.window")
     return detector.schema.series

@@ -15,7 +15,7 @@ from aejax.data.columns import Column
 if TYPE_CHECKING:
     import pyarrow
 
-    from aejax.detection.detector import Detector
+    from aejax.detection.fitted import FittedModel
 
 _SHOWN = 40
 
@@ -33,7 +33,7 @@ class Words(NamedTuple):
 
 
 def in_words(
-    detector: Detector,
+    detector: FittedModel,
     rows: np.ndarray,
     table: pyarrow.Table | None = None,
     members: np.ndarray | None = None,

@@ -15,7 +15,7 @@ import json
 import platform
 import runpy
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from aejax.detection.loading import load
 from aejax.detection.own_network import SCORING
 from aejax.exporting import parity
 from aejax.exporting.folder import new_folder
+from aejax.exporting.group_card import write_group_card
 from aejax.exporting.model_card import write_model_card
 from aejax.models.backend import default_settings
 
@@ -41,6 +42,8 @@ Format = Literal["stablehlo", "onnx"]
 
 SCORER, ONNX, METRICS = "scorer.py", "model.onnx", "metrics.json"
 METRICS_BYTES = 16 << 20
+# Groups whose scores are checked on all edges.
+MOST_CHECKED = 8
 _TEMPLATE = Path(__file__).with_name("scorer.py.template")
 
 
@@ -54,9 +57,10 @@ def export(
 ) -> dict[str, Any]:
     """Write a folder that scores on its own, once its scores are seen to be the detector's.
 
-    `aejax.load` opens it as the detector that it is. "stablehlo" adds the program of the scores
-    and `scorer.py`, which needs jax alone, anywhere that JAX runs; "onnx" adds `model.onnx` for
-    ONNX runtimes, with the threshold inside.
+    Of a detector of groups, all of them: each row names its group there, too. `aejax.load` opens
+    the folder as the detector that it is. "stablehlo" adds the program of the scores and
+    `scorer.py`, which needs jax alone, anywhere that JAX runs; "onnx" adds `model.onnx` for ONNX
+    runtimes, with the threshold inside (of one detector only).
 
     Args:
         detector: what to export, with its thresholds; or the folder of a run or of a detector.
@@ -83,17 +87,18 @@ def export(
     if not isinstance(detector, Detector):
         source = Path(detector)
         detector, metrics = load(source), read_metrics(source) if metrics is None else metrics
-    if detector.groups is not None:
+    if detector.groups is not None and "onnx" in wanted:
         raise InputError(
-            f"the detector has {len(detector.groups)} groups; allowed: one of them, as "
-            "detector.member(NAME) or --group NAME"
+            f"formats holds 'onnx' and the detector has {len(detector.groups)} groups; allowed: "
+            "'stablehlo', or one group, as detector.member(NAME) or --group NAME"
         )
     out = Path(folder)
     with new_folder(out, overwrite=overwrite) as aside:
         found = _write(detector, aside, wanted)
         if metrics is not None:
             write_file(aside / METRICS, json.dumps(metrics, indent=2) + "\n")
-        write_model_card(detector, metrics, aside)
+        write_card = write_model_card if detector.groups is None else write_group_card
+        write_card(detector, metrics, aside)
         files = {entry.name: entry.stat().st_size for entry in sorted(aside.iterdir())}
     return {"export": str(out), "parity": found, "files": files}
 
@@ -127,13 +132,20 @@ def _write(detector: Detector, aside: Path, formats: tuple[Format, ...]) -> dict
         write_file(aside / SCORER, _TEMPLATE.read_text(encoding="utf-8"))
     # Written twice: what is checked is what was read back, and its result belongs to it.
     artifact.write(aside, {**described, artifact.EXPORT: about}, arrays)
-    edges = parity.edges(detector)
-    about["parity"] = {"rows": len(edges.rows), "loaded": _loaded(edges, load(aside))}
-    if "stablehlo" in formats:
-        # Not the file in the folder: no code from there is ever run.
-        scorer = runpy.run_path(str(_TEMPLATE))["Scorer"]
-        with default_settings():
-            about["parity"]["scorer"] = edges.compare("scorer.py", scorer(aside))
+    loaded = load(aside)
+    # Not the file in the folder: no code from there is ever run.
+    scorer = runpy.run_path(str(_TEMPLATE))["Scorer"](aside) if "stablehlo" in formats else None
+    about["parity"] = {"rows": 0}
+    for name in _checked(detector):
+        one = detector if name is None else detector.member(name)
+        edges = parity.edges(one)
+        largest = {"loaded": _loaded(edges, loaded if name is None else loaded.member(name))}
+        if scorer is not None:
+            with default_settings():
+                largest["scorer"] = edges.compare("scorer.py", _of_group(scorer, name))
+        about["parity"]["rows"] += len(edges.rows)
+        for what, difference in largest.items():
+            about["parity"][what] = max(difference, about["parity"].get(what, 0.0))
     if "onnx" in formats:
         from aejax.exporting.onnx_model import checked_model
 
@@ -145,8 +157,26 @@ def _write(detector: Detector, aside: Path, formats: tuple[Format, ...]) -> dict
     return found
 
 
+def _checked(detector: Detector) -> list[str | None]:
+    """Names of the groups whose scores are checked, evenly spread; [None] where there are none.
+
+    All have one program; what is their own is arrays, whose digest `load` checks.
+    """
+    if detector.groups is None:
+        return [None]
+    names = detector.groups.names
+    at = np.linspace(0, len(names) - 1, min(len(names), MOST_CHECKED)).astype(int)
+    return [names[number] for number in at]
+
+
+def _of_group(scorer: Any, name: str | None) -> Callable[[np.ndarray], np.ndarray]:
+    return scorer if name is None else lambda rows: scorer(rows, [name] * len(rows))
+
+
 def _lowered(detector: Detector) -> bytes:
     schema = detector.schema
+    if detector.groups is not None:
+        detector = detector.member(detector.groups.names[0])
     try:
         return programs.lower_score(
             detector.scorer,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.detection.detector import Detector, Reason
+from aejax.detection.detector import Detector
+from aejax.detection.reasons import Reason
 from aejax.detection.wording import in_words
 from aejax.recipes.recipe import Experiment
 from aejax.reporting.contents import Examples

@@ -151,7 +151,7 @@ def test_best_f1_calibrates_a_detector(detector: Detector) -> None:
 def test_a_rule_that_cannot_be_fitted_is_refused_before_training(
     rule: Rule, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aejax.detection.fitting.train", None)
+    monkeypatch.setattr("aejax.detection.fit_one.train", None)
     with pytest.raises(InputError, match=message):
         aejax.fit(dataclasses.replace(CONFIG, rule=rule), rows())
 

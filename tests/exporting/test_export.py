@@ -149,6 +149,34 @@ def test_a_model_of_every_kind_scores_as_before(
     assert aejax.load(tmp_path / "again").threshold == again.threshold
 
 
+def test_groups_are_exported_together(tmp_path: Path) -> None:
+    groups = np.array(["seven", "8", "nine"])[np.arange(150) % 3]
+    # The second group's values need an offset of their own.
+    x = np.random.default_rng(0).normal(size=(150, 4))
+    x[groups == "8"] += 1e9
+    config = aejax.Config(model=aejax.Dense(hidden=(3,)), train=QUICK)
+    live = aejax.fit(config, x, groups=groups)
+    result = aejax.export(live, tmp_path / "out")
+    assert 0 <= result["parity"]["loaded"] <= 1e-6
+    found = aejax.load(tmp_path / "out")
+    scores = live.score(x, groups=groups)
+    np.testing.assert_array_equal(found.score(x, groups=groups), scores)
+    scorer = scorer_of(tmp_path / "out")
+    np.testing.assert_allclose(scorer(x, groups), scores, rtol=1e-5)
+    assert list(scorer.thresholds.values()) == live.threshold.values.tolist()
+    unknown = scorer(x[:2], ["seven", "ten"])
+    assert np.isfinite(unknown).tolist() == [True, False]
+    with pytest.raises(ValueError, match="groups: needed"):
+        scorer(x)
+    for name, array in (("x", x), ("groups", groups)):
+        np.save(tmp_path / f"{name}.npy", array)
+    files = [str(tmp_path / f"{name}.npy") for name in ("x", "groups", "y")]
+    program = [sys.executable, "-c", RUN_ALONE, str(tmp_path / "out" / "scorer.py"), *files]
+    subprocess.run(program, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), scores, rtol=1e-5)
+    assert "3 detectors of groups" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
 def test_a_program_for_all_platforms_keeps_both_forms_of_a_convolution() -> None:
     live = images()
     how = (live.scorer, live.scaler, live.variables, live.schema.shape, live.schema.device_dtype)

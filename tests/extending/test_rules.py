@@ -280,7 +280,7 @@ def test_scores_of_files_are_an_array_while_they_fit(
 def test_too_many_scores_of_files_are_refused_before_training(
     on_disk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aejax.detection.fitting.train", None)
+    monkeypatch.setattr("aejax.detection.fit_one.train", None)
     monkeypatch.setattr(thresholds, "KEPT_SCORES", 99)
     message = (
         r"at once and there are 100; allowed: at most 99 of rows on disk, or a rule with fit_b"

@@ -141,7 +141,7 @@ def test_training_rows_are_hashed_once(
             hashed.append(len(given))
         return real(given)
 
-    for name in ("detection.fitting", "training.loop", "recipes.recipe", "recipes.own_groups"):
+    for name in ("detection.fit_one", "training.loop", "recipes.recipe", "recipes.own_groups"):
         module = importlib.import_module(f"aejax.{name}")
         monkeypatch.setattr(module, "data_fingerprint", counting)
     assert train(rows, tmp_path / "run", *FLAGS, *how) == 0

@@ -166,7 +166,6 @@ def test_commands(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFix
     assert result["groups_changed"] == 3
     assert result["rows_of_unknown_groups"] == 1
     assert result["median_threshold"] < result["median_threshold_before"]
-    assert "--group NAME" in call("export", str(run), "--out", str(tmp_path / "e"), code=2)
 
 
 def test_one_detector_takes_no_groups(run_folder: Path, rows_of_one: Path, tmp_path: Path) -> None:
