@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from aejax.config import InputError, Window, suggest
-from aejax.data.blocks import Wrong
+from aejax.data.blocks import Block, Wrong
 from aejax.data.frames import as_table
 from aejax.data.period import length_of, period_of
-from aejax.data.rows import finite_rows
+from aejax.data.rows import Selection, finite_rows
 from aejax.data.schema import Clock, Schema, Series
 from aejax.data.series import TWICE, Points, breaks
 from aejax.data.times import clock_of, times_of, usual_step
@@ -151,7 +152,7 @@ def points_of(
     x: np.ndarray,
     when: Followed,
     longest_step: float | None,
-    bad: Mapping[int, str] = {},
+    bad: Mapping[int, str] = MappingProxyType({}),
     *,
     at: np.ndarray | None = None,
 ) -> Points:
@@ -236,3 +237,62 @@ def with_dropped(points: Points, at: np.ndarray | None, rows: int) -> dict[int, 
     left = np.ones(rows, bool)
     left[at] = False
     return reasons | dict.fromkeys(np.flatnonzero(left).tolist(), TWICE)
+
+
+def columns_of(window: Window) -> tuple[str, ...]:
+    """The columns that say when a row is and of which series."""
+    return tuple(name for name in (window.time, window.series) if name is not None)
+
+
+def with_columns(selection: Selection, columns: tuple[str, ...]) -> Selection:
+    """A selection that carries the columns of times and of series, first."""
+    return dataclasses.replace(selection, key_columns=(*columns, *selection.key_columns))
+
+
+def cells_of(blocks: list[Block], columns: tuple[str, ...]) -> dict[str, pa.Array]:
+    """Columns of times and of series of blocks that follow each other.
+
+    Raises:
+        InputError: if the rows have no named columns.
+    """
+    if not columns:
+        return {}
+    if any(block.keys is None for block in blocks):
+        raise InputError(
+            f"rows have no columns with names; allowed: a table with {', '.join(columns)}"
+        )
+    tables = [block.keys.select(list(columns)) for block in blocks if block.keys is not None]
+    table = pa.concat_tables(tables, promote_options="permissive")
+    return {name: table.column(name).combine_chunks() for name in columns}
+
+
+def files_of(blocks: list[Block]) -> np.ndarray:
+    """Number of each row's file, int64 [n]."""
+    runs = [run for block in blocks for run in block.runs]
+    return np.repeat([run.file for run in runs], [run.rows for run in runs])
+
+
+def refuse_bad(
+    rows: np.ndarray, when: Followed, schema: Schema, bad: Mapping[int, str] = MappingProxyType({})
+) -> None:
+    """Refuse points that can't be used.
+
+    Args:
+        rows: numbers, [n, channels].
+        when: they are.
+        schema: of a point.
+        bad: why others can't be used.
+
+    Raises:
+        InputError: naming the first.
+    """
+    finite = np.isfinite(rows)
+    reasons = {**when.reasons, **bad}
+    for row, channel in np.argwhere(~finite)[:1].tolist():
+        reasons.setdefault(row, f"{schema.feature_name(channel)} is {rows[row, channel]}")
+    if reasons:
+        row = min(reasons)
+        raise InputError(
+            f"row {row}: {reasons[row]}; allowed: finite numbers, and a time where there are times "
+            "(or on_bad_row)"
+        )

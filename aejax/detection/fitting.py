@@ -27,8 +27,8 @@ from aejax.detection.fit_groups import fit_groups
 from aejax.detection.fit_one import fit_one
 from aejax.detection.members import check_member
 from aejax.detection.plan import refuse
-from aejax.detection.series import more_windows, training_series
 from aejax.detection.trained import Rows, Training
+from aejax.detection.training_series import more_windows, training_series
 
 
 def fit(
@@ -194,7 +194,7 @@ def fit(
             for name, value in (("groups", groups), ("x_scale", x_scale), ("labels", labels)):
                 if value is not None:
                     raise InputError(f"{name} is given with Config.window; allowed: None")
-            x_train, told = training_series(
+            x_train, left_out = training_series(
                 config,
                 x_train,
                 schema,

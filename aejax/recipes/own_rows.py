@@ -22,8 +22,8 @@ from aejax.detection.calibration import scores_of_points
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.loading import load
-from aejax.detection.series import training_series
 from aejax.detection.threshold import fit_threshold
+from aejax.detection.training_series import training_series
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import run_experiment

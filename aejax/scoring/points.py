@@ -10,10 +10,10 @@ from aejax.data.blocks import Block
 from aejax.data.offsets import centred
 from aejax.data.rows import finite_rows
 from aejax.data.series import BESIDE_BAD, why_no_score
-from aejax.data.series_columns import followed, points_of
+from aejax.data.series_columns import cells_of, files_of, followed, points_of
 from aejax.detection.detector import Detector
 from aejax.detection.rows import as_stored
-from aejax.detection.series import cells_of, channel_errors, files_of, score_points
+from aejax.detection.series import channel_errors, score_points
 from aejax.scoring.tabulation import NO_WINDOW, Refusal, Scored
 
 

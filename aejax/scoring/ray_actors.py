@@ -18,9 +18,9 @@ from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.series_columns import with_columns
 from aejax.detection.detector import Detector
 from aejax.detection.loading import load
-from aejax.detection.series import with_columns
 from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.job import Job, on_devices, write_parts
 from aejax.scoring.parts import Parts

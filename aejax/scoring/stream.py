@@ -16,10 +16,10 @@ from aejax.data import files
 from aejax.data.files import Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.series_columns import with_columns
 from aejax.detection.alarms import tell
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
-from aejax.detection.series import with_columns
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, with_groups
