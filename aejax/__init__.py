@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from aejax.core.scaling import Scaler
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
+    from aejax.detection.events import Event, events
     from aejax.detection.fitting import fit
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
@@ -64,6 +65,8 @@ else:
     # Hidden from type checkers: to them a module `__getattr__` would make every
     # misspelt name valid.
     _HOMES = {
+        "Event": "aejax.detection.events",
+        "events": "aejax.detection.events",
         "Schema": "aejax.data.schema",
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
@@ -112,6 +115,7 @@ __all__ = [
     "Dense",
     "Detector",
     "Dialect",
+    "Event",
     "InputError",
     "NoiseConditioned",
     "Population",
@@ -128,6 +132,7 @@ __all__ = [
     "Vary",
     "Window",
     "__version__",
+    "events",
     "export",
     "fit",
     "fit_population",

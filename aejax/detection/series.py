@@ -23,9 +23,11 @@ from aejax.data.series_columns import (
     with_dropped,
     without_columns,
 )
+from aejax.detection.events import Event, check_merging, runs_of
 from aejax.detection.rows import as_rows, as_stored
 
 if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
     from aejax.detection.fitted import FittedModel
 
 # Windows whose errors are in memory together.
@@ -64,15 +66,7 @@ def score_series(
         InputError: if points don't fit the schema, or one can't be used.
     """
     series = _series_of(detector)
-    features, cells = without_columns(x, series.columns)
-    rows = as_stored(as_rows(features, series.points)[0], series.points)
-    when = followed(cells, series.window, series.clock, len(rows))
-    if not tolerant:
-        refuse_bad(rows, when, series.points)
-    order = None
-    if not tolerant or series.window.order == "sort":
-        order = in_order(when, series.window)
-    points = points_of(rows, when, series.longest_step, at=order)
+    rows, points, order, _ = _in_memory(series, x, tolerant)
     own = score_points(detector, points, batch_size=batch_size)
     reasons = with_dropped(
         points._replace(reasons=why_no_score(points, own, series)), order, len(rows)
@@ -85,6 +79,55 @@ def score_series(
     scores = np.full(len(rows), np.nan, np.float32)
     scores[order] = own
     return ScoredSeries(scores, reasons)
+
+
+def _in_memory(
+    series: Series, x: Any, tolerant: bool
+) -> tuple[np.ndarray, Points, np.ndarray | None, Any]:
+    """Rows as they were given, as points in order, their positions, and the cells of times."""
+    features, cells = without_columns(x, series.columns)
+    rows = as_stored(as_rows(features, series.points)[0], series.points)
+    when = followed(cells, series.window, series.clock, len(rows))
+    if not tolerant:
+        refuse_bad(rows, when, series.points)
+    order = None
+    if not tolerant or series.window.order == "sort":
+        order = in_order(when, series.window)
+    points = points_of(rows, when, series.longest_step, at=order)
+    in_time = {name: one if order is None else one.take(order) for name, one in cells.items()}
+    return rows, points, order, in_time
+
+
+def series_events(
+    detector: Detector, x: Any, *, merge_gap: int, least_length: int, top: int
+) -> list[Event]:
+    """The events of a series in memory; see `Detector.events`."""
+    check_merging(merge_gap, least_length)
+    series = _series_of(detector)
+    channels = series.points.features
+    if not 0 <= top <= channels:
+        raise InputError(f"top is {top}; allowed: 0 to {channels} channels")
+    _, points, _, cells = _in_memory(series, x, tolerant=True)
+    scores = score_points(detector, points)
+    flags = detector._required_threshold().flags(scores, None) & ~np.isnan(scores)
+    at = np.flatnonzero(flags)
+    own = {name: one.take(at).to_pylist() for name, one in cells.items()}
+    worst = None
+    if top:
+        errors = channel_errors(detector, points)[at]
+        usual = detector.usual_channel_errors
+        order = np.argsort(-(errors if usual is None else errors / usual), axis=1, kind="stable")
+        names = [series.points.feature_name(channel) for channel in range(channels)]
+        worst = [[names[channel] for channel in row] for row in order[:, :top]]
+    found = runs_of(
+        at,
+        scores[at],
+        times=own.get(series.window.time or ""),
+        series=own.get(series.window.series or ""),
+        channels=worst,
+        merge_gap=merge_gap,
+    )
+    return [event for event in found if event.length >= least_length]
 
 
 def score_points(

@@ -171,6 +171,31 @@ def test_the_channels_that_make_up_a_score_are_named(
     assert {names[0] for names in found["top_features"][505:515]} == {"right"}
 
 
+def test_flags_are_events_in_a_table_beside_the_scores(
+    detector: Detector, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    how = {"merge_gap": 3, "least_length": 2}
+    result = score_files(
+        detector, tmp_path / "rows.csv", tmp_path / "out", top_features=1, **PARTS, **how
+    )
+    written = pd.read_csv(tmp_path / "out/_events.csv")
+    own = detector.events(table, **how)
+    assert written["first_row"].tolist() == [event.first for event in own]
+    assert written["last_row"].tolist() == [event.last for event in own]
+    assert written["start"].tolist() == [event.start for event in own]
+    assert written["peak"].tolist() == [event.peak_time for event in own]
+    assert written["channels"].tolist() == [" ".join(event.channels) for event in own]
+    assert result["events"] == len(own)
+    worst = max(own, key=lambda event: event.score)
+    assert result["worst_events"][0]["first_row"] == worst.first
+    assert worst.first <= 520
+    assert worst.last >= 500
+    # The same job, done already, gives the events that are asked for now.
+    again = score_files(detector, tmp_path / "rows.csv", tmp_path / "out", top_features=1, **PARTS)
+    assert again["events"] == len(detector.events(table)) > len(own)
+
+
 def test_a_file_of_another_day_follows_where_its_time_does(
     detector: Detector, tmp_path: Path
 ) -> None:
