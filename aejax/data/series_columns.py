@@ -21,6 +21,8 @@ from aejax.data.times import clock_of, times_of, usual_step
 
 # Rows whose times say how they are written.
 CLOCK_ROWS = 1 << 12
+# That a run of training rows has, one after the other, where nobody says how long they are.
+LEAST_WINDOWS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,8 +219,10 @@ def settled_series(
     if window.length is None:
         ages = points.ages
         end = int(np.argmax(ages)) + 1 if len(ages) else 0
-        period = period_of(points.x[end - int(ages.max(initial=0)) : end])
-        window = dataclasses.replace(window, length=length_of(period))
+        longest_run = int(ages.max(initial=0))
+        period = period_of(points.x[end - longest_run : end])
+        length = min(length_of(period), max(2, longest_run // LEAST_WINDOWS))
+        window = dataclasses.replace(window, length=length)
     return points, Series(points=schema, window=window, clock=clock, step=step, period=period)
 
 

@@ -273,23 +273,6 @@ def test_each_bad_series_is_refused_in_a_line(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"length": 1}, "Window.length is 1; allowed: a whole number, at least 2, or None"),
-        ({"stride": 0}, "Window.stride is 0"),
-        ({"gap": 0.5}, "Window.gap is 0.5"),
-        ({"scores": "past"}, "Window.scores is 'past'; allowed: 'causal', 'centred'"),
-        ({"order": "any"}, "Window.order is 'any'"),
-        ({"time": ""}, "Window.time is ''"),
-        ({"time": "when", "series": "when"}, "Window.series is 'when'; allowed: another"),
-    ],
-)
-def test_each_bad_setting_is_named(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Window(**settings)  # type: ignore[arg-type]
-
-
 def test_what_has_no_meaning_for_windows_is_refused(plain: Detector, centred: Detector) -> None:
     with pytest.raises(InputError, match=r"groups is given with Config\.window"):
         aejax.fit(BASE, waves(50), groups=np.zeros(50, int))
@@ -300,5 +283,7 @@ def test_what_has_no_meaning_for_windows_is_refused(plain: Detector, centred: De
     rows = aejax.fit(dataclasses.replace(BASE, window=None), waves(50))
     with pytest.raises(InputError, match=r"allowed: one with Config\.window"):
         rows.windows(waves(50))
+    with pytest.raises(InputError, match=r"Window\.series is 'when'; allowed: another column"):
+        Window(time="when", series="when")
     with pytest.raises(InputError, match="several configurations"):
         aejax.fit_population([BASE, BASE], waves(50))
