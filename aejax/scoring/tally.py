@@ -131,7 +131,7 @@ class Tally:
             "places": None if self.places is None else self.places.tolist(),
             "groups": None if self.groups is None else self.groups.to_dict(),
         }
-        rows = pa.table({}) if self.best is None else self.best
+        rows = pa.Table.from_arrays([], []) if self.best is None else self.best
         return _written(rows.replace_schema_metadata({_METADATA: json.dumps(described)}))
 
     @staticmethod
