@@ -448,7 +448,12 @@ def test_scoring_files_does_not_import_pandas(
     else:
         rows.to_parquet(tmp_path / "rows.parquet")
     code = f"""
-import sys
+import sys, traceback
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "pandas":
+            traceback.print_stack()
+sys.meta_path.insert(0, Finder())
 from aejax.cli import main
 rows = ["--input", "rows.{suffix}"]
 assert main(["score", {str(run_folder)!r}, *rows, "--out", "scores", "--quiet"]) == 0
