@@ -43,7 +43,6 @@ from aejax.scoring.reading import OWN, Scores, read_worst
 
 MOST_WORST = 50
 LISTED = 20
-NOWHERE = "_report"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +84,7 @@ def write_scores_report(
     Raises:
         InputError: if the folder holds no complete scores, or the disk doesn't take the page.
     """
-    return write_page(*render(scores_report(folder, labels)), out or folder / NOWHERE)
+    return write_page(*render(scores_report(folder, labels)), out or folder / manifest.REPORT)
 
 
 def scores_report(folder: Path, labels: Labelled | None = None) -> ScoresReport:
