@@ -25,7 +25,7 @@ from aejax.reporting.markup import fixed
 from aejax.reporting.sections import published_section
 
 COLUMNS = [f"sensor_{i}" for i in range(6)]
-FAST = ["--hidden", "8", "2", "--epochs", "3", "--quiet"]
+FAST = ["--hidden", "8", "2", "--epochs", "3", "--quiet", "--calibration", "held-out"]
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def test_sigterm_writes_a_checkpoint_and_the_same_command_continues(tmp_path: Pa
         "--batch-size",
         "8",
     ]
-    arguments += ["--epochs", "12", "--quiet", "--out"]
+    arguments += ["--epochs", "12", "--quiet", "--calibration", "held-out", "--out"]
     first = subprocess.Popen(
         [sys.executable, "-m", "aejax", *arguments, str(tmp_path / "stopped")],
         stdout=subprocess.PIPE,

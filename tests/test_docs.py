@@ -17,6 +17,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from tests.plain import plain_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -56,7 +57,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(folder / "train.csv", folder / "rows.csv")
     labels = pd.DataFrame({"broken": np.arange(300) % 10 == 0})
     labels.to_csv(folder / "labels.csv", index=False)
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
     detector = aejax.fit(config, pd.read_csv(folder / "train.csv"))
     detector.save(folder / "runs" / "pumps")
     return folder
@@ -89,7 +90,19 @@ def test_the_blocks_of_a_page_run_in_order(
             assert main(shlex.split(line)[1:]) == 0, line
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+# Those that take longest only when asked for.
+SLOW_NOTEBOOKS = ("denoise",)
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW_NOTEBOOKS else []
+        )
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs(notebook: Path, tmp_path: Path, data_dir: Path) -> None:
     """Its cells of code, in a process of their own; no Jupyter is needed for that."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]

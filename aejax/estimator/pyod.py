@@ -23,6 +23,7 @@ from aejax.config import (
     Scale,
     Score,
 )
+from aejax.config.effort import Effort
 from aejax.detection import probability
 from aejax.detection.detector import Detector
 from aejax.detection.probability import ProbabilityMethod
@@ -113,16 +114,17 @@ class PyODAutoEncoder(EstimatorCore):
         batch_norm: bool = False,
         dropout_rate: float | None = None,
         *,
-        steps: int = USUAL["steps"],
+        effort: Effort = USUAL["effort"],
+        steps: int | None = None,
         rule: Rule | None = None,
         scale: str = USUAL["scale"],
         clip: float | None = USUAL["clip"],
-        noise: float = USUAL["noise"],
+        noise: float | None = None,
         hide: float = 0.0,
         trim: float | None = None,
         schedule: str = USUAL["schedule"],
         error: ErrorName = "squared",
-        row_score: Score | str = USUAL["row_score"],
+        row_score: Score | str | None = None,
         precision: Precision = "float32",
         feed: str = "auto",
         columns: str | Columns = "numbers",
@@ -143,6 +145,7 @@ class PyODAutoEncoder(EstimatorCore):
         self.hidden_activation_name = hidden_activation_name
         self.batch_norm = batch_norm
         self.dropout_rate = dropout_rate
+        self.effort = effort
         self.steps = steps
         self.rule = rule
         self.scale = scale
@@ -158,10 +161,9 @@ class PyODAutoEncoder(EstimatorCore):
         self.columns = columns
 
     @property
-    def hidden(self) -> Widths:
+    def hidden(self) -> Widths | None:
         """Widths of the layers, under the name that they have in `AutoEncoder`."""
-        chosen: Widths = USUAL["hidden"]
-        return chosen if self.hidden_neuron_list is None else self.hidden_neuron_list
+        return self.hidden_neuron_list
 
     @property
     def activation(self) -> Activation:
@@ -169,10 +171,9 @@ class PyODAutoEncoder(EstimatorCore):
         return self.hidden_activation_name
 
     @property
-    def dropout(self) -> float:
+    def dropout(self) -> float | None:
         """Likewise."""
-        chosen: float = USUAL["dropout"]
-        return chosen if self.dropout_rate is None else self.dropout_rate
+        return self.dropout_rate
 
     @property
     def learning_rate(self) -> float:
@@ -259,7 +260,7 @@ class PyODAutoEncoder(EstimatorCore):
         raise UnknownScoring(f"scoring is {scoring!r}; allowed: 'roc_auc_score', 'prc_n_score'")
 
     def decision_function(self, X: Any) -> Floats:
-        """Reconstruction errors, float64 [n]; larger is more anomalous."""
+        """Scores of rows, float64 [n]; larger is more anomalous."""
         return self._scores(X)
 
     def predict(self, X: Any, return_confidence: bool = False) -> Any:

@@ -182,7 +182,7 @@ def _lowered(detector: Detector) -> bytes:
         detector = detector.member(detector.groups.names[0])
     try:
         return programs.lower_score(
-            detector.scorer,
+            detector.scoring,
             detector.scaler,
             detector.variables,
             schema.shape,

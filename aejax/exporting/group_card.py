@@ -78,7 +78,7 @@ def spread_of(values: np.ndarray) -> dict[str, float]:
 
 def _use(detector: Detector, groups: Groups) -> str:
     error = score_in_words(
-        detector.scorer.score, model="the group's model", rows="normal rows of the group"
+        detector.scoring.score, model="the group's model", rows="normal rows of the group"
     )
     return (
         "## Intended use\n\n"
@@ -113,7 +113,7 @@ def _settings(detector: Detector) -> str:
         ("scaling, of each group by itself", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
         ("error of a feature", shown(config.error)),
-        ("score", score_text(detector.scorer.score)),
+        ("score", score_text(detector.scoring.score)),
         ("precision", config.precision),
     ]
     return f"## Settings\n\n{facts_table(lines)}"

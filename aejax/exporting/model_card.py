@@ -114,7 +114,7 @@ def score_in_words(score: Any, *, model: str, rows: str) -> str:
 def _intended_use(detector: Detector) -> str:
     schema = detector.schema
     rows = {"table": "rows of a table", "series": "windows of a series", "image": "images"}
-    error = score_in_words(detector.scorer.score, model="the model", rows="normal rows")
+    error = score_in_words(detector.scoring.score, model="the model", rows="normal rows")
     flags = (
         "a row whose score is above the threshold is flagged as an anomaly"
         if detector.threshold is not None
@@ -160,7 +160,7 @@ def _settings(detector: Detector) -> str:
         ("scaling", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
         ("error of a feature", config.error),
-        ("score", score_text(detector.scorer.score)),
+        ("score", score_text(detector.scoring.score)),
         ("precision", config.precision),
     ]
     if detector.combine is not None:

@@ -19,6 +19,7 @@ from aejax.data.places import Finder, Place
 from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
+from aejax.detection.cross_fitting import cross_fits
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.loading import load
@@ -51,8 +52,8 @@ def train_on_file(
 ) -> dict[str, Any]:
     """Train a detector on the normal rows of a file, or of many.
 
-    Held-out normal rows set the threshold; they, and the labelled anomalies where there
-    are any, are what the report judges.
+    The report judges held-out normal rows, and the labelled anomalies where there are any. The
+    held-out rows set the threshold, too, unless `config.calibration` has the others set it.
 
     Args:
         config: all settings.
@@ -132,6 +133,9 @@ def prepare(
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
     train = config.train
     x_train, x_held = split_rows(normal, train.validation_fraction, train.seed)
+    # Where all of the others set the threshold, these take no part in it.
+    crossed = cross_fits(config, len(x_train), on_disk=isinstance(x_train, DiskRows))
+    validation = x_held if len(x_held) and not crossed else None
     judged = x_held if len(x_held) else x_train
     spread = slice(None)
     if isinstance(normal, DiskRows):
@@ -146,8 +150,8 @@ def prepare(
         x_train=x_train,
         x_test=x_test,
         is_anomaly=np.arange(len(x_test)) >= len(x_test) - len(few) if len(few) else None,
-        x_validation=x_held if len(x_held) else None,
-        x_calibrate=x_held if len(x_held) else None,
+        x_validation=validation,
+        x_calibrate=validation,
         schema=schema,
         judged=("rows held out of training" if len(x_held) else "the training rows")
         + (", and labelled anomalies" if len(few) else ""),

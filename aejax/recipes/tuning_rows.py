@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aejax import recipes
-from aejax.config import Columns, Config, InputError, suggest
+from aejax.config import Columns, Config, Dense, InputError, suggest
 from aejax.data import batches, files, named_rows
 from aejax.data.column_checks import check_array
 from aejax.data.places import Finder
@@ -92,7 +92,7 @@ def file_task(
     """
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction is {test_fraction!r}; allowed: a number in (0, 1)")
-    base = Config(columns=Columns(keep=keep))
+    base = Config(model=Dense(), columns=Columns(keep=keep))
     x, y, schema = files.read(path, selection, schema_of_files(base, path, selection))
     files.check_finite(x, schema, path)
     normal = x if y is None else x[y == 0]

@@ -49,7 +49,7 @@ def report_on(
     shown = np.unique(np.concatenate([most, least, listed]))
     found = [] if places is None else places(shown)
     ends: dict[str, Examples | None] = {"most": None, "least": None}
-    if detector.scorer.reconstructs:
+    if detector.scoring.reconstructs:
         ends = {
             name: examples(detector, x, is_anomaly, scores, rows)
             for name, rows in (("most", most), ("least", least))
@@ -127,7 +127,7 @@ def examples(
 
 def reasons(detector: Detector, x: Any, rows: np.ndarray) -> dict[int, str]:
     """The features that make up some rows' scores, in words, by row."""
-    if not detector.scorer.reconstructs or not len(rows):
+    if not detector.scoring.reconstructs or not len(rows):
         return {}
     top = min(3, detector.schema.features)
     named = detector.explain(_picked(x, rows), top=top)

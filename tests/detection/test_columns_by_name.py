@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 import aejax
-from aejax.config import Columns, Config, Dense, InputError, Train
+from aejax.config import Columns, Dense, InputError, Train
 from aejax.detection.detector import Detector
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
+from tests.plain import plain_config
 
-CONFIG = Config(model=Dense(hidden=(4, 2)), train=Train(epochs=3, batch_size=64))
+CONFIG = plain_config(model=Dense(hidden=(4, 2)), train=Train(epochs=3, batch_size=64))
 MIXED = dataclasses.replace(CONFIG, columns=Columns(kinds="mixed"))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from tests.plain import plain_config
 
 NAMES = tuple("abcdef")
 
@@ -22,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     causes = random.normal(size=(2, 6))
     x = (random.normal(size=(800, 2)) @ causes).astype(np.float32)
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(16, 2)), train=aejax.Train(epochs=40, learning_rate=3e-3)
     )
     schema = aejax.Schema(shape=(6,), names=NAMES)

@@ -40,7 +40,18 @@ def run(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     rows.to_csv(folder / "rows.csv", index=False)
     train = ["train", "--input", str(folder / "rows.csv"), "--group-column", "digit"]
-    train += ["--least-rows", "20", "--hidden", "16", "4", "--epochs", "20", "--quiet"]
+    train += [
+        "--least-rows",
+        "20",
+        "--hidden",
+        "16",
+        "4",
+        "--epochs",
+        "20",
+        "--quiet",
+        "--calibration",
+        "held-out",
+    ]
     train += ["--learning-rate", "0.005", "--out", str(folder / "run")]
     assert main(train) == 0
     return folder / "run"

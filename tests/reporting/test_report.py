@@ -17,7 +17,7 @@ from sklearn import metrics as reference
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from aejax.config import Config, InputError, to_dict
+from aejax.config import InputError, to_dict
 from aejax.data.schema import Schema
 from aejax.detection.metrics import evaluate
 from aejax.reporting import markup, rows
@@ -25,6 +25,7 @@ from aejax.reporting.histogram import bin_scores, score_histogram
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
 from aejax.reporting.sections import figures_section
 from aejax.reporting.style import to_svg
+from tests.plain import plain_config
 
 VOID = {"meta", "img", "br", "hr", "col"}
 HISTORY = [
@@ -111,7 +112,7 @@ def make_report(**changes) -> Report:
     values = {
         "title": "A title",
         "subtitle": "What was done.",
-        "config": to_dict(Config()),
+        "config": to_dict(plain_config()),
         "history": HISTORY,
         "scores": scores,
         "is_anomaly": labels,
@@ -230,7 +231,7 @@ def test_quantiles_and_training_and_publication(digits_page):
     assert published["AUROC"] == ["0.9", f"{area:.4g}", f"{area - 0.9:+.4f}".replace("-", "\u2212")]
     assert published["Source"] == ["a paper", "\u2013", "\u2013"]
     assert published["F1"] == ["\u2013", "0.5", "\u2013"]
-    assert page.rows("Train")["Batch size"] == [str(Config().train.batch_size)]
+    assert page.rows("Train")["Batch size"] == [str(plain_config().train.batch_size)]
     assert page.rows("Environment")["Device.kind"] == ["cpu"]
     assert page.rows("Seconds")["Compile"] == ["1.5 s"]
 

@@ -23,6 +23,7 @@ from aejax.scoring import manifest
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import default_part_rows, score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 KEYS = Selection(key_columns=("id",))
 
@@ -194,7 +195,7 @@ def test_counts_are_the_same_whether_keys_were_written_or_read_again(
     )
     if grouped:
         x = rows[list(detector.schema.names or ())].fillna(0).replace(np.inf, 0)
-        config = aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
+        config = plain_config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
         scorer: Any = aejax.fit(config, x, groups=rows["kind"].astype(str), group_column="kind")
     else:
         scorer = detector
@@ -371,7 +372,7 @@ def test_a_published_data_set_is_an_input(tmp_path: Path) -> None:
 
     split = datasets.load("digits", "all")
     detector = aejax.fit(
-        aejax.Config(train=aejax.Train(epochs=1)), split.x[:300], schema=split.schema
+        plain_config(train=aejax.Train(epochs=1)), split.x[:300], schema=split.schema
     )
     score_files(
         detector, "digits:all", tmp_path / "out", selection=Selection(key_columns=("label",))
