@@ -98,22 +98,22 @@ class PyODNames(EstimatorCore):
         self.columns = columns
 
     @property
-    def hidden(self) -> Widths | None:
+    def hidden(self) -> Widths | None:  # type: ignore[override]
         """Widths of the layers, under the name that they have in `AutoEncoder`."""
         return self.hidden_neuron_list
 
     @property
-    def activation(self) -> Activation:
+    def activation(self) -> Activation:  # type: ignore[override]
         """Likewise."""
         return self.hidden_activation_name
 
     @property
-    def dropout(self) -> float | None:
+    def dropout(self) -> float | None:  # type: ignore[override]
         """Likewise."""
         return self.dropout_rate
 
     @property
-    def learning_rate(self) -> float:
+    def learning_rate(self) -> float:  # type: ignore[override]
         """Likewise."""
         return self.lr
 

@@ -226,8 +226,8 @@ def _groups_section(summary: Mapping[str, Any]) -> Section | None:
         else element("p", "No row of a group is flagged.")
     ]
     if unknown := summary.get("unknown_groups"):
-        lines = [(one["group"], number(one["rows"])) for one in unknown["most"][:LISTED]]
-        tables.append(table("Groups without a detector", ("Group", "Rows"), lines))
+        rows = [(one["group"], number(one["rows"])) for one in unknown["most"][:LISTED]]
+        tables.append(table("Groups without a detector", ("Group", "Rows"), rows))
     content = element("div", *tables, class_="columns even")
     return Section(anchor="groups", heading="Groups", content=content)
 
