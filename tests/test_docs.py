@@ -54,6 +54,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table.insert(0, "store", [f"store {number % 3 + 6}" for number in range(300)])
         (folder / name).parent.mkdir(exist_ok=True)
         table.to_parquet(folder / name, index=False)
+    for name in ("pumps.csv", "week.csv"):
+        wave = np.sin(2 * np.pi * np.arange(600) / 24)[:, None]
+        table = pd.DataFrame(wave + 0.1 * random.normal(size=(600, 2)), columns=["flow", "heat"])
+        table.insert(0, "time", pd.date_range("2024-01-01", periods=600, freq="h"))
+        table.to_csv(folder / name, index=False)
     shutil.copyfile(folder / "train.csv", folder / "rows.csv")
     labels = pd.DataFrame({"broken": np.arange(300) % 10 == 0})
     labels.to_csv(folder / "labels.csv", index=False)

@@ -381,26 +381,26 @@ def test_score_wants_both_kinds_of_labels(fitted: AutoEncoder) -> None:
         fitted.score(rows(), np.ones(120))
 
 
-@pytest.fixture(scope="module")
-def data() -> tuple[np.ndarray, ...]:
-    """Training and test rows, a tenth of them anomalies, and labels of the test rows."""
-    random = np.random.default_rng(42)
-    made = []
-    for count in (600, 200):
-        normal = 0.3 * random.normal(size=(count - count // 10, 20)) + 2
-        wild = random.uniform(-4, 4, size=(count // 10, 20))
-        made += [np.concatenate([normal, wild]), np.arange(count) >= len(normal)]
-    x_train, _, x_test, y_test = made
-    return x_train, x_test, y_test.astype(int)
-
-
-@pytest.fixture(scope="module")
-def clf(data: tuple[np.ndarray, ...]) -> PyODAutoEncoder:
-    return PyODAutoEncoder(epoch_num=5, contamination=0.1).fit(data[0])
-
-
 class TestPyODsOwnChecks:
     """What PyOD's tests of its AutoEncoder ask, of fewer rows and features."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def data(cls) -> tuple[np.ndarray, ...]:
+        """Training and test rows, a tenth of them anomalies, and labels of the test rows."""
+        random = np.random.default_rng(42)
+        made = []
+        for count in (600, 200):
+            normal = 0.3 * random.normal(size=(count - count // 10, 20)) + 2
+            wild = random.uniform(-4, 4, size=(count // 10, 20))
+            made += [np.concatenate([normal, wild]), np.arange(count) >= len(normal)]
+        x_train, _, x_test, y_test = made
+        return x_train, x_test, y_test.astype(int)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def clf(cls, data: tuple[np.ndarray, ...]) -> PyODAutoEncoder:
+        return PyODAutoEncoder(epoch_num=5, contamination=0.1).fit(data[0])
 
     def test_signature(self) -> None:
         """Names and order of PyOD 3.6.7's constructor."""

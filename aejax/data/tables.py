@@ -170,6 +170,11 @@ def no_numbers(where: object, wrong: Mapping[str, pa.DataType], advice: Advice) 
         said += f", or --drop-columns {shlex.join(wrong)}"
         said += ", or aejax train --columns.kinds mixed" if mixed else ""
         said += f" --drop-columns {shlex.join(others)}" if mixed and others else ""
+    dates = [name for name, dtype in wrong.items() if is_date(dtype)]
+    if len(dates) == 1 and len(wrong) == 1 and advice != "none":
+        flag = "Config.window = Window(time=" if advice == "frame" else "--time-column "
+        end = f"{dates[0]!r})" if advice == "frame" else shlex.quote(dates[0])
+        said += f", or {flag}{end} of a series"
     return InputError(said)
 
 

@@ -94,6 +94,10 @@ def plan_alike(
             f"several networks were asked for, and the rows take {x_train.nbytes:,} bytes; "
             "allowed: rows that fit in memory, or a higher memory_limit (--memory-limit)"
         )
+    if configs[0].window is not None and (schema is None or schema.series is None):
+        raise InputError(
+            "Config.window is set; allowed where several configurations are trained: None"
+        )
     given, schema, lost = training_rows(x_train, schema, configs[0].columns)
     stored = [as_stored(given, schema)]
     for more in (x_validation, x_scale):

@@ -47,7 +47,8 @@ class PyODAutoEncoder(PyODNames):
         hidden_activation_name: after every hidden layer.
         batch_norm: whether hidden layers are normalised over the batch.
         dropout_rate: share of hidden units dropped while training.
-        steps: steps of gradient descent, where `epoch_num` is None.
+        effort: "quick", "standard" or "best", as in `AutoEncoder`.
+        steps: steps of gradient descent, where `epoch_num` is None; None takes the effort's.
         rule: as in `AutoEncoder`, as are all that follow.
         scale: how features are scaled with `preprocessing`.
         clip: largest absolute value after scaling, or None.

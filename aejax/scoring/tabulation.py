@@ -29,6 +29,8 @@ MISSING, INFINITE, UNREADABLE, BEYOND = (
     "not readable as numbers",
     "score beyond float32's range",
 )
+# Of points of a series.
+NO_WINDOW = "in no whole window"
 
 # What is counted of the rows of a file; behind these, the scores in each of the ten bins between
 # the deciles of calibration scores, all 0 where those aren't known.
@@ -113,10 +115,12 @@ class Tabulator:
     def __init__(self, detector: Detector, rows: Rows, top_features: int, on_bad_row: str) -> None:
         self.detector, self.rows, self.on_bad_row = detector, rows, on_bad_row
         self.p_values = gives_p_values(detector)
-        self.usual = detector.usual_values
+        self.usual = detector.usual_point_values
         self.deciles = known_deciles(detector.threshold)
-        features = range(detector.schema.features) if top_features else ()
-        self.names = pa.array([detector.schema.feature_name(i) for i in features], pa.string())
+        # Of a series, scores are of points.
+        self.schema = detector.schema.table
+        features = range(self.schema.features) if top_features else ()
+        self.names = pa.array([self.schema.feature_name(i) for i in features], pa.string())
         self.files = pa.array([part.name for part in rows.parts], pa.string())
 
     def __call__(self, scored: Scored) -> PartRows:
@@ -128,7 +132,7 @@ class Tabulator:
         block, scores = scored.block, scored.scores
         count, threshold = len(scores), self.detector.threshold
         wrong = ~np.isfinite(scores)
-        if self.detector.schema.columns is None:
+        if self.schema.columns is None:
             wrong |= ~finite_rows(block.x)
         else:
             # A missing cell is fine; a number beyond float32's range may have been clipped.
@@ -136,9 +140,11 @@ class Tabulator:
         wrong[[*block.bad, *scored.refused]] = True
         positions = np.flatnonzero(wrong)
         refusals = self._refusals(scored, positions)
-        if refusals and self.on_bad_row == "error":
-            place = self._place(block, int(positions[0]))
-            raise InputError(f"{place} {refusals[0].detail}")
+        if self.on_bad_row == "error":
+            for row, refusal in zip(positions.tolist(), refusals, strict=True):
+                # A series begins somewhere.
+                if refusal.kind != NO_WINDOW:
+                    raise InputError(f"{self._place(block, row)} {refusal.detail}")
         columns: dict[str, Any] = {}
         if block.keys is not None:
             names = key_names(block.keys.column_names, names_files=self.rows.many)
@@ -182,7 +188,7 @@ class Tabulator:
             table=pa.table(columns),
             bad=Counter(refusal.kind for refusal in refusals),
             end=(last.file, last.first_row + last.rows),
-            unseen=unseen_values(self.detector.schema, block.x),
+            unseen=unseen_values(self.schema, block.x),
             files=self._files(scored, wrong, flags),
             batch_limit=scored.batch_limit,
             places=self._places(block.x, wrong),
@@ -214,7 +220,7 @@ class Tabulator:
 
     def _refusals(self, scored: Scored, positions: np.ndarray) -> list[Refusal]:
         """Why the rows at these positions have no score."""
-        block, schema = scored.block, self.detector.schema
+        block, schema = scored.block, self.schema
         refusals = dict(scored.refused)
         for row, what in block.bad.items():
             kind = what.kind if isinstance(what, Wrong) else UNREADABLE

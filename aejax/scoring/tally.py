@@ -163,10 +163,10 @@ class Tally:
         if calibration_rows(detector):
             described["population_stability"], alarms = files.stability()
             alarms += files.alarms(alarms)
-        usual = detector.usual_values
+        usual = detector.usual_point_values
         if usual is not None and self.places is not None:
             features = feature_stability(
-                usual, self.places, detector.schema, calibration_rows(detector) or MOST_ROWS
+                usual, self.places, detector.schema.table, calibration_rows(detector) or MOST_ROWS
             )
             alarms = [*(alarms or []), *features.pop("feature_alarms", [])]
             described |= features
@@ -229,7 +229,7 @@ def calibration_rows(detector: Detector) -> int:
 
 def watches_drift(detector: Detector) -> bool:
     """Whether a job of this detector can say that rows have drifted."""
-    return bool(calibration_rows(detector)) or detector.usual_values is not None
+    return bool(calibration_rows(detector)) or detector.usual_point_values is not None
 
 
 def counts(parts: Sequence[dict[str, Any]], *, flags: bool) -> dict[str, Any]:
