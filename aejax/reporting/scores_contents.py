@@ -136,6 +136,9 @@ def _reasons(worst: pa.Table) -> list[str]:
     """The features that make up rows' scores, in words."""
     if "top_features" not in worst.column_names:
         return [""] * len(worst)
+    if "top_found" not in worst.column_names:
+        # Of a series: channels over a window, which have no single value.
+        return [", ".join(names or ()) for names in worst["top_features"].to_pylist()]
     columns = [worst[name].to_pylist() for name in ("top_features", "top_found", "top_expected")]
     return [
         ", ".join(
