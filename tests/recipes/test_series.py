@@ -49,7 +49,7 @@ def test_two_commands_lead_from_a_file_to_scores_and_events(run: Path, folder: P
     assert main(["report", str(out)]) == 0
     page = (out / "_report" / "report.html").read_text()
     assert len(events) == 0 or f"_events.csv has all {len(events)}." in page
-    assert "no whole window" in page
+    assert "in no whole window" in page
 
 
 def test_a_threshold_is_set_anew(
