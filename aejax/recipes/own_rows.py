@@ -30,7 +30,8 @@ from aejax.detection.training_series import training_series
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import run_experiment
-from aejax.reporting.kept import KEPT, renew_report
+from aejax.reporting.kept import renew_report
+from aejax.reporting.report import KEPT
 from aejax.training.run_folder import check_free
 
 # Of test rows in memory, where the training rows are on disk.
