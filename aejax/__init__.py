@@ -32,6 +32,7 @@ from aejax.config import (
     Train,
     Variational,
     Vary,
+    Window,
     network,
 )
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from aejax.data.rows import Selection
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
+    from aejax.detection.events import Event, events
     from aejax.detection.fitting import fit
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
@@ -70,6 +72,8 @@ else:
     # Hidden from type checkers: to them a module `__getattr__` would make every
     # misspelt name valid.
     _HOMES = {
+        "Event": "aejax.detection.events",
+        "events": "aejax.detection.events",
         "Schema": "aejax.data.schema",
         "Selection": "aejax.data.rows",
         "Reason": "aejax.detection.reasons",
@@ -129,6 +133,7 @@ __all__ = [
     "Detector",
     "Dialect",
     "Diverged",
+    "Event",
     "GroupThresholds",
     "InputError",
     "Interrupted",
@@ -148,9 +153,11 @@ __all__ = [
     "Tuning",
     "Variational",
     "Vary",
+    "Window",
     "__version__",
     "estimator",
     "evaluate",
+    "events",
     "export",
     "fit",
     "fit_population",

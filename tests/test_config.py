@@ -36,6 +36,7 @@ from aejax.config import (
     SuperResolution,
     Train,
     Variational,
+    Window,
     from_dict,
     parse_rule,
     read_config,
@@ -268,6 +269,14 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Columns, "dates", bad) for bad in ("circle", None)),
     *((Columns, "date_parts", bad) for bad in ((), ("day",), ["hour"], "hour", None)),
     *((Columns, "keep", bad) for bad in ("id", ["id"], (1,), None)),
+    *((Window, "length", bad) for bad in (1, 0, 8.0, "auto", True)),
+    *((Window, "stride", bad) for bad in (0, 1.5, None)),
+    *((Window, "time", bad) for bad in ("", 1, ("when",))),
+    *((Window, "series", bad) for bad in ("", 1)),
+    *((Window, "scores", bad) for bad in ("past", None)),
+    *((Window, "gap", bad) for bad in (0.5, -1, float("inf"), "3", None)),
+    *((Window, "order", bad) for bad in ("any", None)),
+    *((Config, "window", bad) for bad in (64, "auto", Columns())),
     *((Columns, "embedding", bad) for bad in (-1, 2.0, True, None)),
     *((Columns, "indicator", bad) for bad in (1, None)),
     *((Dense, "batch_norm", bad) for bad in ("no", 1, None)),
@@ -299,7 +308,15 @@ def test_bad_field_is_named_with_its_value_and_what_is_allowed(
 
 def test_every_field_has_a_bad_value_above() -> None:
     tried = {(kind, field) for kind, field, _ in BAD_FIELDS}
-    kinds = (Scale, Train, Columns, Config, *settings.MODELS.values(), *settings.RULES.values())
+    kinds = (
+        Scale,
+        Train,
+        Columns,
+        Window,
+        Config,
+        *settings.MODELS.values(),
+        *settings.RULES.values(),
+    )
     known = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
     assert tried == known
 

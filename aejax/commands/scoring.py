@@ -66,6 +66,12 @@ class Score:
         Literal["null", "error"],
         arg(help="Give a row with a missing or unreadable value a null score, or stop at it."),
     ] = "null"
+    merge_gap: Annotated[
+        int, arg(help="Of a series: most rows without a flag between two flags of an event.")
+    ] = 0
+    least_length: Annotated[
+        int, arg(help="Of a series: least rows of an event, from the first flag to the last.")
+    ] = 1
     restart: Annotated[bool, arg(help="Start over, deleting the scores that are there.")] = False
     append: Annotated[bool, arg(help="Score only the files that are new to OUT.")] = False
     fail_on_drift: Annotated[
@@ -135,6 +141,8 @@ class Score:
                 devices=self.devices,
                 part_rows=self.part_rows,
                 on_bad_row=self.on_bad_row,
+                merge_gap=self.merge_gap,
+                least_length=self.least_length,
                 restart=self.restart,
                 append=self.append,
                 progress="none" if self.quiet else self.progress,
@@ -187,6 +195,9 @@ class Score:
         for name, value in result.items():
             if name in ("histogram", *ADDED) or value in (None, {}, []):
                 continue
+            if name == "worst_events":
+                lines += _events_shown(value)
+                continue
             if name in ("most_flagged_groups", "unknown_groups"):
                 lines += _groups_shown(name, value)
                 continue
@@ -228,6 +239,19 @@ def _counted(one: dict[str, Any]) -> str:
     if one.get("drifted") or one.get("alarms"):
         text += ", drifted"
     return text
+
+
+def _events_shown(worst: list[dict[str, Any]]) -> list[str]:
+    """The events with the highest scores, a line each."""
+    lines = []
+    for event in worst[:MOST_SHOWN]:
+        series = f"{event['series']}, " if "series" in event else ""
+        when = f"rows {event['first_row']:,} to {event['last_row']:,}"
+        if "start" in event:
+            when = f"{event['start']} to {event['end']}"
+        channels = f", {event['channels']}" if event["channels"] else ""
+        lines.append(f"  {series}{when}: score {event['score']:.4g}{channels}")
+    return ["worst events:", *lines]
 
 
 def _groups_shown(name: str, value: Any) -> list[str]:

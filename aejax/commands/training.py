@@ -38,6 +38,7 @@ from aejax.config import (
     Scale,
     Train,
     Vary,
+    Window,
 )
 from aejax.config.own_network import named_network
 from aejax.config.rules import default_rule, rule_text
@@ -74,6 +75,31 @@ class Training:
         ),
     ] = ()
     columns: Columns = Columns()
+    window: Annotated[
+        Literal["auto"] | int | None,
+        arg(
+            help="Rows follow each other in time: score windows of so many, back to each row; "
+            "auto: of the series' period."
+        ),
+    ] = None
+    time_column: Annotated[
+        str | None, arg(help="Column of times; windows end at gaps. Takes windows.")
+    ] = None
+    series_column: Annotated[
+        str | None,
+        arg(help="Column that names the series, where a table has several."),
+    ] = None
+    window_scores: Annotated[
+        Literal["causal", "centred"],
+        arg(help="A row's score: of the window that ends with it, or the mean of all it is in."),
+    ] = "causal"
+    window_stride: Annotated[int, arg(help="Rows from one training window to the next.")] = 1
+    window_gap: Annotated[
+        float, arg(help="Steps in time longer than so many usual ones end a window.")
+    ] = 3.0
+    window_order: Annotated[
+        Literal["refuse", "sort"], arg(help="What becomes of training rows whose times don't rise.")
+    ] = "refuse"
     scale: Scale = _DEFAULT.scale
     train: Annotated[Train, arg(name="")] = _DEFAULT.train
     error: Annotated[
@@ -172,11 +198,16 @@ class Training:
             precision=self.precision,
             calibration=self.calibration,
             columns=self.columns,
+            window=self._window(),
         )
         if self.group_column is not None:
             from aejax.recipes.own_groups import train_groups_on_file
 
-            for flag, given in (("ensemble", self.ensemble), ("tensorboard", self.tensorboard)):
+            for flag, given in (
+                ("ensemble", self.ensemble),
+                ("tensorboard", self.tensorboard),
+                ("window", config.window),
+            ):
                 if given is not None:
                     raise InputError(f"--{flag} is given with --group-column; allowed: one of them")
             with StopOnSigterm() as should_stop:
@@ -211,6 +242,29 @@ class Training:
                 should_stop=should_stop,
                 devices=self.devices,
             )
+
+    def _window(self) -> Window | None:
+        """The windows that are asked for."""
+        asked = {
+            "--window-scores": (self.window_scores, "causal"),
+            "--window-stride": (self.window_stride, 1),
+            "--window-gap": (self.window_gap, 3.0),
+            "--window-order": (self.window_order, "refuse"),
+        }
+        if self.window is None and self.time_column is None and self.series_column is None:
+            for flag, (value, usual) in asked.items():
+                if value != usual:
+                    raise InputError(f"{flag} is {value}; allowed: with --window or --time-column")
+            return None
+        return Window(
+            length=None if self.window == "auto" else self.window,
+            stride=self.window_stride,
+            time=self.time_column,
+            series=self.series_column,
+            scores=self.window_scores,
+            gap=self.window_gap,
+            order=self.window_order,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from aejax.config.rules import RULES, Rule, parse_rule, rule_text
 from aejax.config.scores import SCORES, Score, parse_score, score_text
 from aejax.config.training import ErrorName, Scale, Train
 from aejax.config.vary import Vary
+from aejax.config.window import Window
 from aejax.config.written import (
     FORMAT_VERSION,
     MAX_JSON_BYTES,
@@ -80,6 +81,7 @@ __all__ = [
     "Train",
     "Variational",
     "Vary",
+    "Window",
     "from_dict",
     "network",
     "parse_rule",

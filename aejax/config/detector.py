@@ -15,6 +15,7 @@ from aejax.config.rules import Rule, check_is_rule, default_rule
 from aejax.config.scores import DEFAULT as DEFAULT_SCORE
 from aejax.config.scores import Score, checked_score
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
+from aejax.config.window import Window
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
@@ -84,6 +85,8 @@ class Config:
             them on the machine that trains, and the detector's configuration names the one
             that was taken.
         columns: how the columns of a table are read: numbers only, or mixed.
+        window: how rows that follow each other in time become windows, which the network takes
+            for its rows; None scores each row by itself.
     """
 
     model: Model | OwnNetwork | Any = None
@@ -96,6 +99,7 @@ class Config:
     calibration: Calibration = "auto"
     precision: PrecisionSetting = "float32"
     columns: Columns = Columns()
+    window: Window | None = None
 
     @classmethod
     def of_effort(
@@ -149,6 +153,8 @@ class Config:
         check_part(self, "error", ErrorName, "a function of row and reconstruction", callable)
         for name, kind in (("scale", Scale), ("train", Train)):
             check(self, name, kind.__name__, isinstance(getattr(self, name), kind))
+        window = self.window is None or isinstance(self.window, Window)
+        check(self, "window", "Window or None", window)
         object.__setattr__(self, "score", checked_score(self.score, self.model))
         check_is_rule(self.rule, "Config.rule")
         self._check_bernoulli()
@@ -178,6 +184,7 @@ class Config:
             "train.loss": (self.train.loss, ("squared", "absolute")),
             "train.noise_on": (self.train.noise_on, ("input",)),
             "scale.kind": (self.scale.kind, SCALES_OF_COLUMNS),
+            "window": (self.window, (None,)),
         }
         for name, (value, choices) in allowed.items():
             if value not in choices:

@@ -58,6 +58,8 @@ class Block:
         bad: what is wrong with rows whose cells could not be read, by position in the block; each
             a `Wrong`.
         runs: which rows of which files these are, where several files were opened.
+        before: the rows before these, where windows reach into them; see `aejax.data.context`.
+        after: likewise, behind these.
     """
 
     first_row: int
@@ -66,6 +68,8 @@ class Block:
     keys: pyarrow.Table | None
     bad: Mapping[int, str] = dataclasses.field(default_factory=dict)
     runs: tuple[Run, ...] = ()
+    before: Block | None = None
+    after: Block | None = None
 
     def place(self, row: int) -> tuple[int, int]:
         """The file of a row of the block, by its position, and the row in that file, from 0."""

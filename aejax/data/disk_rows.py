@@ -16,6 +16,7 @@ from aejax.config import InputError
 from aejax.data import batches
 from aejax.data.offsets import centred
 from aejax.data.schema import Schema
+from aejax.data.series import WindowRows
 
 # Of numbers that are filled in or looked through at once.
 NUMBERS_AT_ONCE = 1 << 18
@@ -143,11 +144,16 @@ class DiskRows:
         return values.reshape(self.stored, *self.schema.shape)
 
 
-Stored = np.ndarray | DiskRows | batches.Picked
+Stored = np.ndarray | DiskRows | batches.Picked | WindowRows
 
 
 def split_rows(rows: Stored, fraction: float, seed: int) -> tuple[Stored, Stored]:
-    """Training and held-out rows, wherever they are; see `batches.validation_split`."""
+    """Training and held-out rows, wherever they are; see `batches.validation_split`.
+
+    Of windows, which overlap, the last ones are held out.
+    """
+    if isinstance(rows, WindowRows):
+        return rows.split(fraction)
     if isinstance(rows, DiskRows):
         return rows.split(fraction, seed)
     picked, held = batches.validation_split(len(rows), fraction, seed)

@@ -6,10 +6,10 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from aejax.config import InputError
-from aejax.data.columns import Column
+from aejax.config import InputError, Window, from_dict, to_dict
+from aejax.data.columns import Column, DateOrder
 
 RowKind = Literal["table", "series", "image"]
 MAX_FEATURES = 1 << 24
@@ -51,6 +51,8 @@ class Schema:
             None where nothing is. See `aejax.data.offsets`.
         decimal: the decimal point of the text that the training rows were read from, for rows
             whose text doesn't tell: "." or ",".
+        series: of windows, the series that they are cut from; None where a row is a row of the
+            input.
     """
 
     shape: tuple[int, ...]
@@ -62,6 +64,7 @@ class Schema:
     dropped: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
     offset: tuple[float, ...] | None = dataclasses.field(default=None, repr=False)
     decimal: str = dataclasses.field(default=".", repr=False, compare=False)
+    series: Series | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         sizes = all(isinstance(size, int) and size >= 1 for size in self.shape)
@@ -90,6 +93,16 @@ class Schema:
             self._check_columns(self.columns)
         if self.offset is not None:
             self._check_offset(self.offset)
+        if self.series is not None:
+            self._check_series(self.series)
+
+    def _check_series(self, series: Series) -> None:
+        shape = (series.window.length, series.points.features)
+        if self.shape != shape or self.kind != "series":
+            raise InputError(
+                f"Schema.shape is {self.shape!r} and kind {self.kind!r}; "
+                f"allowed with windows of these points: {shape!r}, 'series'"
+            )
 
     def _check_offset(self, offset: tuple[float, ...]) -> None:
         if self.dtype != "float64":
@@ -114,6 +127,11 @@ class Schema:
                 f"Schema.dtype is {self.dtype!r} and kind {self.kind!r}; "
                 "allowed with columns: 'float32' or 'float64', 'table'"
             )
+
+    @property
+    def table(self) -> Schema:
+        """What is read of files and frames: of windows their points, otherwise these rows."""
+        return self if self.series is None else self.series.points
 
     @property
     def sources(self) -> tuple[str, ...] | None:
@@ -141,6 +159,10 @@ class Schema:
         """Name of the feature at a flat index; positions stand in where there are no names."""
         if self.names is not None:
             return self.names[index]
+        if self.series is not None:
+            place, channel = divmod(index, self.series.points.features)
+            name = self.series.points.feature_name(channel)
+            return f"{name}[{place + 1 - self.shape[0]}]"
         if self.kind == "image":
             height, width, channel = _unravel(index, self.shape)
             return (
@@ -166,6 +188,8 @@ class Schema:
             written["offset"] = list(self.offset)
         if self.decimal != ".":
             written["decimal"] = self.decimal
+        if self.series is not None:
+            written["series"] = self.series.to_dict()
         return written
 
     @staticmethod
@@ -185,6 +209,7 @@ class Schema:
                 ),
                 offset=None if offset is None else tuple(map(float, offset)),
                 decimal="," if written.get("decimal") == "," else ".",
+                series=None if (own := written.get("series")) is None else Series.from_dict(own),
             )
         except InputError:
             raise
@@ -192,6 +217,108 @@ class Schema:
             raise InputError(
                 f"schema is {str(written)[:80]!r}; allowed: shape, dtype, names, kind ({error!r})"
             ) from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How the times of a series are written.
+
+    Attributes:
+        kind: "instant" (dates with a time zone), "local" (dates without one) or "number".
+        order: of dates that are text, what comes first: "day", "month", or "" for the year.
+    """
+
+    kind: Literal["instant", "local", "number"]
+    order: DateOrder = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("instant", "local", "number") or self.order not in get_args(DateOrder):
+            raise InputError(
+                f"Clock is {self.kind!r}, {self.order!r}; allowed: 'instant', 'local' or 'number', "
+                "and '', 'day' or 'month'"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """What windows are cut from.
+
+    Attributes:
+        points: one point: a row of a table whose columns are channels.
+        window: how they are cut; its length is settled.
+        clock: how times are written; None without a column of times.
+        step: the usual step from one point to the next, in nanoseconds, or in the unit of times
+            that are numbers; None without times.
+        period: points in a period of the training rows; None where none was looked for or seen.
+    """
+
+    points: Schema
+    window: Window
+    clock: Clock | None = None
+    step: float | None = None
+    period: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.window, Window) or self.window.length is None:
+            raise InputError("Series.window has no length; allowed: a Window with one")
+        if self.points.columns is not None or len(self.points.shape) != 1:
+            raise InputError(
+                f"Series.points has shape {self.points.shape!r}; allowed: columns of numbers"
+            )
+        if (self.window.time is None) != (self.clock is None):
+            raise InputError(
+                f"Series.window.time is {self.window.time!r}; allowed: a column with a clock"
+            )
+
+    @property
+    def schema(self) -> Schema:
+        """What a window is."""
+        points, length = self.points, self.length
+        return Schema(
+            shape=(length, points.features),
+            dtype=points.dtype,
+            kind="series",
+            offset=None if points.offset is None else points.offset * length,
+            series=self,
+        )
+
+    @property
+    def length(self) -> int:
+        """Points in a window."""
+        assert self.window.length is not None
+        return self.window.length
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that say when a row is of and of which series."""
+        return tuple(name for name in (self.window.time, self.window.series) if name is not None)
+
+    @property
+    def longest_step(self) -> float | None:
+        """The longest step within a window; None without times."""
+        return None if self.step is None else self.step * self.window.gap
+
+    def to_dict(self) -> dict[str, Any]:
+        """The series as a JSON-ready dict."""
+        return {
+            "points": self.points.to_dict(),
+            "window": to_dict(self.window),
+            "clock": None if self.clock is None else dataclasses.asdict(self.clock),
+            "step": self.step,
+            "period": self.period,
+        }
+
+    @staticmethod
+    def from_dict(written: Mapping[str, Any]) -> Series:
+        """The series that `to_dict` wrote; raises InputError where it isn't one."""
+        clock, step, period = written["clock"], written["step"], written["period"]
+        return Series(
+            points=Schema.from_dict(written["points"]),
+            window=from_dict(written["window"], Window),
+            clock=None if clock is None else Clock(**clock),
+            step=None if step is None else float(step),
+            period=None if period is None else int(period),
+        )
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.types
 
 from aejax.config import InputError, suggest
-from aejax.data.arrow_types import is_date, is_number, is_text
+from aejax.data.arrow_types import floats_of, is_date, is_number, is_text
 from aejax.data.blocks import Block
 from aejax.data.cells import read_cells
 from aejax.data.offsets import is_wide
@@ -170,6 +170,11 @@ def no_numbers(where: object, wrong: Mapping[str, pa.DataType], advice: Advice) 
         said += f", or --drop-columns {shlex.join(wrong)}"
         said += ", or aejax train --columns.kinds mixed" if mixed else ""
         said += f" --drop-columns {shlex.join(others)}" if mixed and others else ""
+    dates = [name for name, dtype in wrong.items() if is_date(dtype)]
+    if len(dates) == 1 and len(wrong) == 1 and advice != "none":
+        flag = "Config.window = Window(time=" if advice == "frame" else "--time-column "
+        end = f"{dates[0]!r})" if advice == "frame" else shlex.quote(dates[0])
+        said += f", or {flag}{end} of a series"
     return InputError(said)
 
 
@@ -236,7 +241,7 @@ def numbers_of(batch: pa.RecordBatch, features: Sequence[str], dtype: Any) -> np
         column = batch.column(name)
         if column.type != wanted:
             column = column.cast(wanted, safe=False)
-        columns.append(column.to_numpy(zero_copy_only=False))
+        columns.append(floats_of(column, dtype))
     # Through a buffer that stays in the cache, and turned square by square there: otherwise
     # every value would be fetched from memory by itself.
     x = np.empty((rows, len(features)), dtype)

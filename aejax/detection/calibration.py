@@ -10,6 +10,7 @@ import numpy as np
 from aejax.config import rules
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, Stored
+from aejax.data.series import WindowRows, scores_of_picked
 from aejax.detection.alarms import alarms_of_scores, record
 from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
@@ -37,6 +38,8 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
         rows: normal rows that fit its schema, best not trained on.
         kept_scores: most scores to hold in memory.
     """
+    if isinstance(rows, WindowRows):
+        return detector.calibrate_by(scores_of_points(detector, rows))
     if not isinstance(rows, DiskRows):
         return detector.calibrate_by(detector.score_rows(rows[:], check=True))
     rule = detector.config.rule
@@ -60,6 +63,13 @@ def calibrate(detector: Detector, rows: Stored, *, kept_scores: int = KEPT_SCORE
     return _with(detector, threshold, evenly_spread)
 
 
+def scores_of_points(detector: Detector, windows: WindowRows) -> np.ndarray:
+    """Scores of the points that normal windows tell of, float32 [n]."""
+    assert windows.schema.series is not None
+    scores = np.concatenate(list(_scores(detector, windows)))
+    return scores_of_picked(scores, windows.starts, windows.schema.series)
+
+
 def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detector:
     found = [*alarms_of_scores(scores, None), *unchecked(threshold.rule, threshold.rows)]
     alarms = [alarm.sentence for alarm in found]
@@ -67,7 +77,7 @@ def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detec
     return dataclasses.replace(detector, threshold=threshold, provenance=kept)
 
 
-def _scores(detector: Detector, rows: DiskRows) -> Iterator[np.ndarray]:
+def _scores(detector: Detector, rows: DiskRows | WindowRows) -> Iterator[np.ndarray]:
     # Whole batches, and all of the size that they have in memory: so every row has the
     # neighbours that it has there.
     batch = batch_size_for(len(rows), detector.schema, detector.config)

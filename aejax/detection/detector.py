@@ -18,11 +18,13 @@ from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.alarms import OF_SCORES, Alarm, alarms_of_scores, in_sentences, record, tell
 from aejax.detection.artifact import arrays_of
+from aejax.detection.events import Event
 from aejax.detection.fitted import FittedModel
 from aejax.detection.groups import Groups, provenance_of
 from aejax.detection.kept_normal import describe_normal
 from aejax.detection.own_network import with_saved_programs
 from aejax.detection.promise import unchecked
+from aejax.detection.series import series_events
 from aejax.detection.threshold import GroupThresholds, Threshold, fit_threshold
 from aejax.rules import p_values
 
@@ -122,7 +124,7 @@ class Detector(FittedModel):
             InputError: as `score` does, and if the detector has no threshold.
         """
         threshold = self._required_threshold()
-        if on_bad_row != "error":
+        if on_bad_row != "error" or self._takes_points(x):
             scores, members, _ = self._tolerant(x, groups, batch_size, on_bad_row)
             return np.ma.MaskedArray(threshold.flags(scores, members), np.isnan(scores))
         scores, members = self._scored(x, groups, batch_size)
@@ -184,6 +186,26 @@ class Detector(FittedModel):
         threshold = self._required_threshold()
         return threshold.p_values(*self._scored(x, groups, batch_size))
 
+    def events(
+        self, x: Any, *, merge_gap: int = 0, least_length: int = 1, top: int = 1
+    ) -> list[Event]:
+        """The events of a series: consecutive flags, with the channels that err most at the peak.
+
+        Args:
+            x: points, as in `score`; those that can't be used are in no event.
+            merge_gap: so many points that aren't flagged, at most, lie between two flags of one.
+            least_length: events of fewer points, from the first flag to the last, are none.
+            top: how many channels to name; 0 for none, as networks without reconstructions need it.
+
+        Raises:
+            InputError: if the detector has no windows or no threshold, or points don't fit it.
+
+        Example:
+            >>> for event in detector.events(series, merge_gap=12):  # doctest: +SKIP
+            ...     print(event.start, event.end, event.score, event.channels)
+        """
+        return series_events(self, x, merge_gap=merge_gap, least_length=least_length, top=top)
+
     def discoveries(
         self, x: Any, *, rate: float, groups: Any = None, batch_size: int | None = None
     ) -> np.ndarray:
@@ -228,6 +250,10 @@ class Detector(FittedModel):
                 that are missing or not asked for.
         """
         scores, members = self._scored(x, groups, None)
+        if self._takes_points(x):
+            there = ~np.isnan(scores)
+            is_anomaly = None if is_anomaly is None else np.asarray(is_anomaly)[there]
+            scores = scores[there]
         return self.calibrate_by(scores, members, rule=rule, is_anomaly=is_anomaly, name=name)
 
     def calibrate_by(
@@ -300,12 +326,12 @@ class Detector(FittedModel):
             old = [alarm for alarm in each[at].alarms if alarm.kind not in kinds]
             each[at] = dataclasses.replace(each[at], alarms=(*old, *new))
         tell(in_sentences({each[at].name: new for at, new in alarms.items()}, len(each)))
-        told = in_sentences({group.name: group.alarms for group in each}, len(each))
+        sentences = in_sentences({group.name: group.alarms for group in each}, len(each))
         kept = {fact: value for fact, value in self.provenance.items() if fact != "alarms"}
         return dataclasses.replace(
             self,
             groups=dataclasses.replace(self.groups, each=tuple(each)),
-            provenance={**kept, "alarms": told} if told else kept,
+            provenance={**kept, "alarms": sentences} if sentences else kept,
         )
 
     def use(self, name: str) -> Detector:

@@ -10,12 +10,15 @@ import numpy as np
 from aejax.config import Combine, Config, InputError, Vary
 from aejax.data.batches import Picked, data_fingerprint
 from aejax.data.disk_rows import Stored
+from aejax.data.series import WindowRows
+from aejax.data.training_rows import MEMORY_LIMIT
 from aejax.detection.alarms import in_sentences
 from aejax.detection.checks import check_training
 from aejax.detection.cross_fitting import FOLDS, judge_votes, problem_of
 from aejax.detection.members import give_parts, seeds, train_members
 from aejax.detection.plan import plan_alike
 from aejax.detection.precision import choose_precision
+from aejax.detection.rows import stored_rows
 from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.trained import Rows, Trained, Training, check_frozen
 from aejax.detection.voting import Votes, votes_of, with_ranks
@@ -30,6 +33,8 @@ def fit_ensemble(
     """Train networks that score each row together; see `fit`."""
     if not 1 <= members <= MOST_MEMBERS:
         raise InputError(f"members is {members}; allowed: 1 to {MOST_MEMBERS}")
+    if isinstance(inputs.train, WindowRows):
+        inputs = _windows_in_memory(config, inputs, inputs.train)
     plan = plan_alike(
         seeds(config, members),
         inputs.train,
@@ -136,4 +141,23 @@ def fit_ensemble(
         None,
         [*plan.lost, *in_sentences(named, len(kept), "members")],
         scores,
+    )
+
+
+def _windows_in_memory(config: Config, inputs: Rows, windows: WindowRows) -> Rows:
+    """The same windows as arrays, the last ones held out to set the threshold on."""
+    if windows.nbytes > MEMORY_LIMIT:
+        raise InputError(
+            f"several networks were asked for, and {len(windows):,} windows take "
+            f"{windows.nbytes:,} bytes; allowed: {MEMORY_LIMIT:,}, as a larger Window.stride gives"
+        )
+    held, calibrating = inputs.validation, inputs.calibrate
+    if held is None:
+        windows, held = windows.split(config.train.validation_fraction)
+        calibrating = held if calibrating is None and len(held) else calibrating
+    return inputs._replace(
+        train=windows.stored()[:],
+        validation=stored_rows(held, windows.schema)[:] if len(held) else None,
+        calibrate=windows if calibrating is None else calibrating,
+        schema=windows.schema,
     )

@@ -16,6 +16,7 @@ from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
 from aejax.data.offsets import heads, with_offset
 from aejax.data.schema import Schema
+from aejax.data.series import WindowRows
 from aejax.detection.checks import check_training
 from aejax.detection.cross_fitting import FOLDS, cross_fits, folds_of, judge, problem_of
 from aejax.detection.detector import Detector
@@ -37,6 +38,7 @@ def fit_one(config: Config, inputs: Rows, how: Training) -> Trained:
         config,
         len(rows),
         on_disk=isinstance(rows, DiskRows),
+        windows=True if isinstance(rows, WindowRows) else None,
         x_validation=inputs.validation,
         x_calibrate=inputs.calibrate,
         x_scale=inputs.scale,
@@ -160,6 +162,8 @@ def _training_rows(
     config: Config, x: Any, schema: Schema | None
 ) -> tuple[Stored, Schema, list[str]]:
     """Training rows as compiled programs take them, their schema, and what is lost of them."""
+    if isinstance(x, WindowRows):
+        return x.stored(), x.schema, []
     if not isinstance(x, DiskRows):
         inputs = training_rows(x, schema, config.columns)
         rows = as_stored(inputs.rows, inputs.schema)

@@ -29,6 +29,13 @@ from aejax.detection.placed import PlacedModel
 from aejax.detection.prepared import prepared_scorer
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_finite, check_scores, without_bad
+from aejax.detection.series import (
+    SeriesState,
+    is_windows,
+    score_next,
+    score_series,
+    whole_windows,
+)
 from aejax.detection.wording import in_units
 
 
@@ -94,6 +101,8 @@ class FittedModel:
             described += f" {self.schema.columns}"
         if self.schema.offset is not None:
             described += f" {self.schema.offset}"
+        if self.schema.series is not None:
+            described += f" {self.schema.series} {self.schema.series.points}"
         if self.groups is not None:
             offsets = [group.offset for group in self.groups.each]
             described += f" {self.groups.names} {offsets}"
@@ -143,6 +152,11 @@ class FittedModel:
 
     def _rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Rows as they are scored, and the position of each row's group, if there are any."""
+        if self._takes_points(x):
+            raise InputError(
+                f"rows are a series; allowed here: windows, [n, {self.schema.shape[0]}, "
+                f"{self.schema.shape[1]}], as detector.windows(series) gives them"
+            )
         if self.groups is None and groups is None:
             return as_rows(x, self.schema)[0], None
         x, given = self._with_members(x, groups)
@@ -163,12 +177,14 @@ class FittedModel:
         batch_size: int | None = None,
         on_bad_row: Literal["error", "null"] = "error",
     ) -> np.ndarray:
-        """Score rows; larger is more anomalous.
+        """Score rows, or the points of a series; larger is more anomalous.
 
         Args:
             x: rows [n, ...] as the schema says; or whatever has its columns, which are taken by
                 name: a data frame, an Arrow table or stream, a dict of columns, a structured
-                array.
+                array. With `Config.window` the points of a series, [n] of one channel or [n,
+                channels], and the column of times where there is one; or windows, [n, length,
+                channels].
             groups: of a detector of groups, each row's, [n], or a column's name. Scores of
                 different groups compare only beside their thresholds.
             batch_size: rows in a compiled batch; scores agree to 1e-6 between sizes.
@@ -177,13 +193,14 @@ class FittedModel:
 
         Returns:
             float32 [n]: each row's mean error over its features, in scaled units, unless
-            the model or `Config.score` says otherwise.
+            the model or `Config.score` says otherwise. A point of a series that no whole window
+            tells of has NaN; `bad_rows` says why.
 
         Raises:
             InputError: if rows don't fit the schema, one holds NaN or infinity, or its group has
                 no network. In a mixed table a missing cell is fine; a row needs one that is there.
         """
-        if on_bad_row != "error":
+        if on_bad_row != "error" or self._takes_points(x):
             return self._tolerant(x, groups, batch_size, on_bad_row)[0]
         rows, members = self._rows(x, groups)
         (scores,) = self._model.run(steps.compiled_score, rows, batch_size, members)
@@ -232,8 +249,13 @@ class FittedModel:
         self, x: Any, groups: Any, batch_size: int | None, on_bad_row: str
     ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
         """Scores, NaN for rows that have none, positions of groups, and why rows have no score."""
-        if on_bad_row != "null":
+        if on_bad_row not in ("error", "null"):
             raise InputError(f"on_bad_row is {on_bad_row!r}; allowed: 'error', 'null'")
+        if self._takes_points(x):
+            self._with_members(x, groups)
+            tolerant = on_bad_row == "null"
+            scores, reasons = score_series(self, x, batch_size=batch_size, tolerant=tolerant)
+            return scores, None, reasons
         bad: dict[int, str] = {}
         x, given = self._with_members(x, groups)
         rows, _ = as_rows(x, self.schema, bad)
@@ -246,6 +268,50 @@ class FittedModel:
             rows = self.less_group_offset(rows, members)
         scores = self.score_rows(rows, members=members, batch_size=batch_size)
         return without_bad(scores, rows, self.schema, bad), members, bad
+
+    def _takes_points(self, x: Any) -> bool:
+        """Whether something that is to be scored is a series of points."""
+        return self.schema.series is not None and not is_windows(x, self.schema)
+
+    def windows(self, x: Any) -> np.ndarray:
+        """All whole windows of a series, in its order, as the methods that explain rows take them.
+
+        Args:
+            x: points, as in `score`.
+
+        Returns:
+            Numbers [n, length, channels].
+
+        Raises:
+            InputError: if the detector has no windows, or points can't be used.
+
+        Example:
+            >>> detector.explain(detector.windows(series)[-1:])  # doctest: +SKIP
+        """
+        return whole_windows(self, x)
+
+    def score_next(
+        self, state: SeriesState | None, x: Any, *, batch_size: int | None = None
+    ) -> tuple[SeriesState, np.ndarray]:
+        """Score points as they arrive: each by the window that ends with it.
+
+        Args:
+            state: what the call before returned; None at the beginning of a series.
+            x: the next points of one series, one or more, as in `score`.
+            batch_size: windows in a compiled batch.
+
+        Returns:
+            The state, of at most a window's points; and float32 [n], NaN where no whole window
+            ends: the scores that `score` gives of all points at once, to 1e-6.
+
+        Raises:
+            InputError: if the detector has no causal windows, or points don't fit the schema.
+
+        Example:
+            >>> state, scores = detector.score_next(None, first)  # doctest: +SKIP
+            >>> state, scores = detector.score_next(state, second)  # doctest: +SKIP
+        """
+        return score_next(self, state, x, batch_size=batch_size)
 
     def score_rows(
         self,
@@ -272,6 +338,8 @@ class FittedModel:
     def _scored(
         self, x: Any, groups: Any, batch_size: int | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
+        if self._takes_points(x):
+            return self._tolerant(x, groups, batch_size, "error")[0], None
         rows, members = self._rows(x, groups)
         return self.score_rows(rows, members=members, batch_size=batch_size, check=True), members
 
@@ -340,6 +408,15 @@ class FittedModel:
         return usual if self.combine is None else usual.mean(axis=0)
 
     @property
+    def usual_channel_errors(self) -> np.ndarray | None:
+        """Each channel's mean error in windows of normal rows, float32 [channels], if known."""
+        usual, series = self.usual_errors, self.schema.series
+        if usual is None or series is None:
+            return None
+        errors: np.ndarray = usual.reshape(series.length, -1).mean(axis=0)
+        return errors
+
+    @property
     def usual_values(self) -> UsualValues | None:
         """How normal rows' features are spread, if it is known; of an ensemble, the first's."""
         known = self.variables.get("normal", {}).get("values")
@@ -349,6 +426,14 @@ class FittedModel:
         if self.combine is not None:
             known = {name: leaf[0] for name, leaf in known.items()}
         return UsualValues(**{name: np.asarray(leaf) for name, leaf in known.items()})
+
+    @property
+    def usual_point_values(self) -> UsualValues | None:
+        """How normal rows of the input are spread: of windows, how the channels' newest are."""
+        known, channels = self.usual_values, self.schema.table.features
+        if known is None or self.schema.series is None:
+            return known
+        return UsualValues(known.edges[:, -channels:], known.shares[:, -channels:])
 
     def errors_of(
         self,

@@ -15,18 +15,20 @@ from aejax.data.disk_rows import Stored
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.series import WindowRows
 from aejax.data.sources import is_input
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow
 from aejax.detection.alarms import record
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
-from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files
+from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files, stopper
 from aejax.detection.fit_ensemble import fit_ensemble
 from aejax.detection.fit_groups import fit_groups
 from aejax.detection.fit_one import fit_one
 from aejax.detection.members import check_member
 from aejax.detection.plan import refuse
 from aejax.detection.trained import Rows, Training
+from aejax.detection.training_series import more_windows, training_series
 
 
 def fit(
@@ -188,7 +190,26 @@ def fit(
     with contextlib.ExitStack() as stack:
         left_out: list[str] = []
         column = group_column or (groups if isinstance(groups, str) else "group")
-        if is_input(x_train):
+        if config.window is not None and not isinstance(x_train, WindowRows):
+            for name, value in (("groups", groups), ("x_scale", x_scale), ("labels", labels)):
+                if value is not None:
+                    raise InputError(f"{name} is given with Config.window; allowed: None")
+            x_train, left_out = training_series(
+                config,
+                x_train,
+                schema,
+                selection=selection,
+                memory_limit=memory_limit,
+                on_bad_row=on_bad_row,
+                after_block=stopper(should_stop, x_train),
+            )
+            if x_validation is not None:
+                x_train = x_train.thinned()
+                x_validation = more_windows(config, x_validation, x_train.schema)
+            if x_calibrate is not None:
+                x_calibrate = more_windows(config, x_calibrate, x_train.schema)
+            schema = x_train.schema
+        elif is_input(x_train):
             x_train, groups, schema, left_out = stack.enter_context(
                 _read(
                     config,

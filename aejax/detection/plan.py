@@ -94,6 +94,10 @@ def plan_alike(
             f"several networks were asked for, and the rows take {x_train.nbytes:,} bytes; "
             "allowed: rows that fit in memory, or a higher memory_limit (--memory-limit)"
         )
+    if configs[0].window is not None and (schema is None or schema.series is None):
+        raise InputError(
+            "Config.window is set; allowed where several configurations are trained: None"
+        )
     given, schema, lost = training_rows(x_train, schema, configs[0].columns)
     stored = [as_stored(given, schema)]
     for more in (x_validation, x_scale):
@@ -189,9 +193,9 @@ def plan_groups(
         )
     x, groups = without_groups(x, groups)
     offsets = None
-    told: list[str] = []
+    lost: list[str] = []
     if config.columns.kinds == "mixed":
-        given, schema, told = training_rows(x, schema, config.columns)
+        given, schema, lost = training_rows(x, schema, config.columns)
         names, positions = group_positions(groups, len(given))
         there = ~np.isnan(given).all(axis=1)
         given, positions = given[there], positions[there]
@@ -221,7 +225,7 @@ def plan_groups(
         schema=schema,
         members=members,
         calibrating=[calibrating_rows(member) for member in members],
-        lost=told,
+        lost=lost,
         folds=[
             []
             if len(member.validation) or not cross_fits(config, len(member.training))

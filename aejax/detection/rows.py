@@ -20,6 +20,7 @@ from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
 from aejax.data.rows import usable_rows
 from aejax.data.schema import RowKind, Schema
+from aejax.data.series import WindowRows
 from aejax.models.backend import transfers_allowed
 
 logger = logging.getLogger("aejax")
@@ -214,6 +215,8 @@ def stored_rows(x: Any, schema: Schema) -> Stored:
     Raises:
         InputError: if they don't fit the schema, or one holds NaN or infinity.
     """
+    if isinstance(x, WindowRows):
+        return x.stored()
     if not isinstance(x, DiskRows):
         return stored_array(x, schema)
     if x.schema != schema:

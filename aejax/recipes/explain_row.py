@@ -66,6 +66,11 @@ def explain_row(
         selection = dataclasses.replace(selection, key_columns=(column,))
     elif group_column is not None:
         raise InputError(f"group_column is {group_column!r}; allowed without groups: none")
+    if detector.schema.series is not None:
+        raise InputError(
+            f"{folder} scores points of a series; allowed: aejax score --top-features, which names "
+            "each point's channels"
+        )
     x, table = _row(detector.schema, path, row, selection)
     if detector.groups is not None:
         name = _group(detector.groups, path, row, table, column)

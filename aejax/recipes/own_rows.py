@@ -19,16 +19,19 @@ from aejax.data.places import Finder, Place
 from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
+from aejax.detection.calibration import scores_of_points
 from aejax.detection.cross_fitting import cross_fits
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.loading import load
 from aejax.detection.promise import promise_of
 from aejax.detection.threshold import fit_threshold
+from aejax.detection.training_series import training_series
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import run_experiment
-from aejax.reporting.kept import KEPT, renew_report
+from aejax.reporting.kept import renew_report
+from aejax.reporting.report import KEPT
 from aejax.training.run_folder import check_free
 
 # Of test rows in memory, where the training rows are on disk.
@@ -99,7 +102,7 @@ def train_on_file(
         # Of several processes only the first writes numbers.
         return {"run": str(out), **{name: result[name] for name in SAID}}
     detector = load(out)
-    promise, dropped = promise_of(detector.threshold), dict(detector.schema.dropped)
+    promise, dropped = promise_of(detector.threshold), dict(detector.schema.table.dropped)
     return {
         "run": str(out),
         **{name: result[name] for name in SAID},
@@ -119,6 +122,8 @@ def prepare(
     after_block: Callable[[], None] = lambda: None,
 ) -> Experiment:
     """A file's rows, split into training, held-out and anomalous ones."""
+    if config.window is not None:
+        return _prepare_series(config, path, selection, memory_limit, on_bad_row, after_block)
     expected = schema_of_files(config, path, selection)
     rows = read_training(
         path,
@@ -191,6 +196,36 @@ def places(
     return [next(both[bool(side)]) for side in is_normal]
 
 
+def _prepare_series(
+    config: Config,
+    path: Path,
+    selection: Selection,
+    memory_limit: int,
+    on_bad_row: OnBadRow,
+    after_block: Callable[[], None],
+) -> Experiment:
+    """A file's windows; the last ones set the threshold, and the report judges them."""
+    windows, alarms = training_series(
+        config,
+        path,
+        selection=selection,
+        memory_limit=memory_limit,
+        on_bad_row=on_bad_row,
+        after_block=after_block,
+    )
+    training, held = windows.split(config.train.validation_fraction)
+    judged = held if len(held) else training
+    row_bytes = judged.nbytes // len(judged)
+    return Experiment(
+        x_train=training,
+        x_test=judged[evenly(len(judged), max(1, MOST_JUDGED_BYTES // row_bytes))],
+        x_validation=held if len(held) else None,
+        x_calibrate=held if len(held) else None,
+        schema=windows.schema,
+        alarms=tuple(alarms),
+    )
+
+
 def measure(
     detector: Detector, experiment: Experiment, metrics: Mapping[str, Any]
 ) -> dict[str, float]:
@@ -225,12 +260,20 @@ def calibrate_on_file(
         )
     if path is None:
         raise InputError("--input is missing; allowed: without it a rule that needs no scores")
+    before = detector.threshold_value
+    if detector.schema.series is not None:
+        if needs_labels(rule):
+            raise InputError(
+                f"the rule is {rule_text(rule)!r}; allowed with a series: one without labels"
+            )
+        windows, _ = training_series(detector.config, path, detector.schema, selection=selection)
+        scores = scores_of_points(detector, windows.stored())
+        return _keep(detector.calibrate_by(scores, rule=rule), folder, before)
     x, y, schema = files.read(path, selection, expected=detector.schema)
     if schema.columns is not None:
         kept = ~np.isnan(x).all(axis=1)
         x, y = x[kept], None if y is None else y[kept]
     files.check_finite(x, schema, path)
-    before = detector.threshold_value
     if needs_labels(rule):
         detector = detector.calibrate(x, rule=rule, is_anomaly=y)
     else:

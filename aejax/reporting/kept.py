@@ -97,10 +97,10 @@ def kept_report(folder: Path) -> Report:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         described = json.loads(arrays["described"].tobytes())
-        ends = {end: _examples(end, described.get(end), arrays) for end in ("most", "least")}
         return Report(
             **{name: described[name] for name in _PLAIN},
-            **ends,
+            most=_examples("most", described.get("most"), arrays),
+            least=_examples("least", described.get("least"), arrays),
             scores=arrays["scores"],
             is_anomaly=arrays.get("is_anomaly"),
             schema=Schema.from_dict(described["schema"]),
@@ -125,7 +125,7 @@ def _examples(end: str, words: Any, arrays: dict[str, Any]) -> Examples | None:
     names = [field.name for field in dataclasses.fields(Examples) if field.name != "words"]
     if f"{end}/x" not in arrays:
         return None
-    fields = {name: arrays.get(f"{end}/{name}") for name in names}
+    fields: dict[str, Any] = {name: arrays.get(f"{end}/{name}") for name in names}
     return Examples(**fields, words=None if words is None else Words(*words))
 
 

@@ -6,21 +6,10 @@ decisions of the threshold are shown as in the report of a run.
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from aejax.config import InputError
-from aejax.data.places import MOST_KEYS, MOST_SHOWN, Place
-from aejax.data.schema import Schema
-from aejax.detection.promise import Promise, promise_of
-from aejax.detection.threshold import read_threshold
-from aejax.reporting.contents import Report
 from aejax.reporting.file_plots import flagged_by_file
 from aejax.reporting.markup import (
     Markup,
@@ -34,42 +23,14 @@ from aejax.reporting.markup import (
 )
 from aejax.reporting.page import document, flat, grouped, navigation, verdict
 from aejax.reporting.report import write_page
+from aejax.reporting.scores_contents import ScoresReport, scores_report
 from aejax.reporting.sections import Section, detection_section, plot_figure, scores_section
 from aejax.reporting.slider import slider_section
 from aejax.reporting.style import to_png
 from aejax.scoring import manifest
-from aejax.scoring.evaluation import Labelled, judged
-from aejax.scoring.reading import OWN, Scores, read_worst
+from aejax.scoring.evaluation import Labelled
 
-MOST_WORST = 50
 LISTED = 20
-NOWHERE = "_report"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoresReport:
-    """Everything that the report of scored rows shows.
-
-    Attributes:
-        title: of the page.
-        subtitle: one sentence on what was scored.
-        scores: what the folder holds.
-        report: scores, labels and threshold as the sections of every report take them; None where
-            no row has a score.
-        files: a dict a file, in the order in which they were scored, as `_files.csv` has them.
-        promise: what the threshold promises of normal rows, or None.
-        places: of the most anomalous rows.
-        reasons: of these, in words; "" where none were written.
-    """
-
-    title: str
-    subtitle: str
-    scores: Scores
-    report: Report | None
-    files: list[dict[str, Any]]
-    promise: Promise | None
-    places: list[Place]
-    reasons: list[str]
 
 
 def write_scores_report(
@@ -85,60 +46,7 @@ def write_scores_report(
     Raises:
         InputError: if the folder holds no complete scores, or the disk doesn't take the page.
     """
-    return write_page(*render(scores_report(folder, labels)), out or folder / NOWHERE)
-
-
-def scores_report(folder: Path, labels: Labelled | None = None) -> ScoresReport:
-    """What the report of a folder of scores shows; see `write_scores_report`."""
-    scores = read_worst(folder, MOST_WORST)
-    files = _files(folder)
-    single = files[0]["file"] if len(files) == 1 else ""
-    places = _places(scores.worst, single)
-    reasons = _reasons(scores.worst)
-    promise = None
-    if scores.model is not None and (written := scores.model.get("threshold")) is not None:
-        groups = len(written) if isinstance(written, list) else None
-        promise = promise_of(read_threshold(written, groups))
-    count = len(files)
-    what = single or f"{count:,} files"
-    runs = len(scores.written["runs"])
-    subtitle = f"{scores.summary['rows']:,} rows of {what}"
-    subtitle += f", scored in {runs:,} runs." if runs > 1 else "."
-    if scores.threshold == 1 and "threshold" in scores.worst.column_names:
-        subtitle += " Scores are shares of their groups' thresholds."
-    values, rows, threshold = scores.values, scores.rows, scores.threshold
-    flags, metrics = None, {}
-    if labels is not None:
-        values, rows, flags = labels.scores, labels.rows, labels.is_anomaly.astype(bool)
-        threshold, metrics = labels.threshold, judged(labels)
-    report = None
-    if len(values):
-        number_of = {int(row): at for at, row in enumerate(rows)}
-        worst = scores.worst["row"].to_pylist() if len(scores.worst) else []
-        known = [(number_of[row], at) for at, row in enumerate(worst) if row in number_of]
-        report = Report(
-            title="",
-            subtitle="",
-            config={},
-            history=[],
-            scores=np.asarray(values, np.float64),
-            is_anomaly=flags,
-            threshold=threshold,
-            metrics=metrics,
-            schema=Schema(shape=(1,)),
-            places={own: places[at] for own, at in known},
-            reasons={own: reasons[at] for own, at in known},
-        )
-    return ScoresReport(
-        title=f"Scores of {what}",
-        subtitle=subtitle,
-        scores=scores,
-        report=report,
-        files=files,
-        promise=promise,
-        places=places,
-        reasons=reasons,
-    )
+    return write_page(*render(scores_report(folder, labels)), out or folder / manifest.REPORT)
 
 
 def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
@@ -149,6 +57,7 @@ def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
         _files_section(shown),
         None if report is None else scores_section(report),
         None if report is None else detection_section(report),
+        _events_section(summary),
         _worst_section(shown),
         slider_section(report) if report is not None and labelled else None,
         _features_section(summary),
@@ -254,6 +163,25 @@ def _cells(one: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
+def _events_section(summary: Mapping[str, Any]) -> Section | None:
+    """Events of a series: flags one after the other, the highest score first."""
+    worst = summary.get("worst_events")
+    if not worst:
+        return None
+    head = [readable(name) for name in worst[0]]
+    lines = [
+        [cell if isinstance(cell, str) else number(cell) for cell in one.values()] for one in worst
+    ]
+    lede = f"Consecutive flags are one event; {manifest.EVENTS} has all {summary['events']:,}."
+    content = join(
+        (
+            element("p", lede, class_="lede"),
+            element("div", table(f"The first {len(lines):,} by score", head, lines)),
+        )
+    )
+    return Section(anchor="events", heading="Events", content=content)
+
+
 def _worst_section(shown: ScoresReport) -> Section | None:
     worst, threshold = shown.scores.worst, shown.scores.threshold
     if not len(worst):
@@ -318,8 +246,8 @@ def _groups_section(summary: Mapping[str, Any]) -> Section | None:
         else element("p", "No row of a group is flagged.")
     ]
     if unknown := summary.get("unknown_groups"):
-        lines = [(one["group"], number(one["rows"])) for one in unknown["most"][:LISTED]]
-        tables.append(table("Groups without a detector", ("Group", "Rows"), lines))
+        rows = [(one["group"], number(one["rows"])) for one in unknown["most"][:LISTED]]
+        tables.append(table("Groups without a detector", ("Group", "Rows"), rows))
     content = element("div", *tables, class_="columns even")
     return Section(anchor="groups", heading="Groups", content=content)
 
@@ -355,50 +283,3 @@ def _settings_section(shown: ScoresReport) -> Section | None:
         element("div", *tables, class_="settings"),
     )
     return Section(anchor="settings", heading="Settings", content=folded)
-
-
-def _files(folder: Path) -> list[dict[str, Any]]:
-    """Lines of `_files.csv`, numbers as numbers."""
-    path = folder / manifest.FILES
-    try:
-        with path.open(newline="", encoding="utf-8") as text:
-            lines = list(csv.DictReader(text))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    found = []
-    for line in lines:
-        of_file: dict[str, Any] = {"file": line["file"], "drifted": line["drifted"] == "True"}
-        for name in ("run", "rows", "scored", "flagged"):
-            of_file[name] = int(line[name])
-        for name in ("flagged_rate", "population_stability"):
-            of_file[name] = float(line[name]) if line[name] else None
-        found.append(of_file)
-    return found
-
-
-def _places(worst: pa.Table, single: str) -> list[Place]:
-    """Where rows are, by what was written of them."""
-    names = [name for name in worst.column_names if name not in OWN][:MOST_KEYS]
-    places = []
-    for row in worst.to_pylist():
-        keys = tuple((name, str(row[name])[:MOST_SHOWN]) for name in names if row[name] is not None)
-        places.append(Place(row.get("file", single), row.get("file_row", row["row"]), keys))
-    return places
-
-
-def _reasons(worst: pa.Table) -> list[str]:
-    """The features that make up rows' scores, in words."""
-    if "top_features" not in worst.column_names:
-        return [""] * len(worst)
-    columns = [worst[name].to_pylist() for name in ("top_features", "top_found", "top_expected")]
-    return [
-        ", ".join(
-            f"{name} {_shown(found)} (expected {_shown(expected)})"
-            for name, found, expected in zip(*row, strict=True)
-        )
-        for row in zip(*columns, strict=True)
-    ]
-
-
-def _shown(cell: Any) -> str:
-    return cell if isinstance(cell, str) else number(float(cell))

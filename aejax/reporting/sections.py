@@ -17,7 +17,10 @@ from aejax.detection.curves import unit_of
 from aejax.reporting import plots
 from aejax.reporting.histogram import score_histogram
 from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table
-from aejax.reporting.style import Plot, plain_png, to_png, to_svg
+from aejax.reporting.style import PNG_DPI, Plot, plain_png, to_png, to_svg
+
+# Inches of a page's width that a figure beside another one has.
+HALF_PAGE = 6.0
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -224,11 +227,18 @@ def figures_section(report: Illustrated) -> Section | None:
         files[f"figure_{index:02d}_{slug}".rstrip("_")] = image
         source = "data:image/png;base64," + base64.b64encode(image).decode("ascii")
         words = element("figcaption", element("h3", title), element("p", caption))
-        drawn.append(
-            element("figure", words, element("img", src=source, alt=f"{title}. {caption}"))
-        )
+        picture = element("img", src=source, alt=f"{title}. {caption}")
+        # In half the page its words would be too small to read.
+        wide = "wide full" if png_width(image) > HALF_PAGE else None
+        drawn.append(element("div", element("figure", words, picture), class_=wide))
     content = element("div", *drawn, class_="columns even")
     return Section(anchor="figures", heading="Further figures", content=content, files=files)
+
+
+def png_width(image: bytes) -> float:
+    """The width at which a PNG file's words have the size that they were drawn in, in inches."""
+    # The first chunk begins with the width in pixels.
+    return int.from_bytes(image[16:20]) / PNG_DPI
 
 
 def plot_figure(plot: Plot) -> Markup:

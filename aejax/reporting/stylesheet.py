@@ -70,11 +70,13 @@ section { padding-top: 44px; }
 .lede, figcaption p, .note { color: var(--muted); font-size: 0.9rem; }
 .columns { display: grid; gap: 24px; margin-top: 16px; align-items: start; }
 .columns > * { min-width: 0; }
+.apart { gap: 44px; }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px 12px; }
 figcaption { margin-bottom: 8px; }
 figure svg { display: block; width: 100%; height: auto; }
 .wide figure { overflow-x: auto; }
-.wide figure svg { min-width: 620px; }
+.wide figure svg, .wide figure img { min-width: 620px; }
+.columns .full { grid-column: 1 / -1; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; }
 svg image { image-rendering: pixelated; }

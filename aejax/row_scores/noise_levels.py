@@ -31,15 +31,15 @@ class NoiseLevels:
         noise = np.repeat(noise_of(module.levels, x.shape[1:]), 2, axis=0)
         noise[1::2] *= -1
 
-        def restored(total: jax.Array, one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        def restored(total: jax.Array, one: tuple[jax.Array, jax.Array]) -> Any:
             level, each = one
             y = network.call("denoise", variables, x + level * each, level)
             return total + error.mean(x, y), None
 
         # One after the other: side by side, their activations would leave the cache, and each would
         # be compiled by itself.
-        each_one = jnp.asarray(levels), jnp.asarray(noise)
-        total, _ = jax.lax.scan(restored, jnp.zeros(x.shape[:1]), each_one)
+        steps = (jnp.asarray(levels), jnp.asarray(noise))
+        total, _ = jax.lax.scan(restored, jnp.zeros(x.shape[:1]), steps)
         return total / len(levels)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 from aejax.config import InputError, suggest
 from aejax.core import mesh
 from aejax.data.blocks import Block
+from aejax.data.context import with_context
 from aejax.data.files import Rows
 from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
@@ -20,6 +21,7 @@ from aejax.detection.wording import in_units
 from aejax.scoring.grouped import members_of
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
+from aejax.scoring.points import score_block
 from aejax.scoring.progress import Progress
 from aejax.scoring.tabulation import PartRows, Refusal, Scored, Tabulator
 from aejax.scoring.tally import Tally
@@ -50,9 +52,39 @@ class Job:
         batch_bytes = self.batch_size * schema.features * np.dtype(schema.dtype).itemsize
         return max(1, BLOCK_BYTES // batch_bytes) * self.batch_size * self.devices
 
+    def blocks(self, rows: Rows, start: int, *, file: int, first_row: int) -> Generator[Block]:
+        """Blocks of rows to score, cut where parts end; of a series each with what is around it.
+
+        Args:
+            rows: of the input.
+            start: the first row, from 0 at the start of `file`.
+            file: position of the file to begin with.
+            first_row: the number of that row in the whole job.
+        """
+        series = self.detector.schema.series
+        if series is None:
+            return rows.blocks(
+                self.block_rows, start, file=file, first_row=first_row, cut=self.part_rows
+            )
+        around = series.length - 1
+        return with_context(
+            rows,
+            self.block_rows,
+            start,
+            file=file,
+            first_row=first_row,
+            cut=self.part_rows,
+            before=around,
+            after=0 if series.window.scores == "causal" else around,
+        )
+
     def score(self, block: Block) -> Scored:
         """Score a block, and explain its rows or write out their states where that was asked."""
         detector, batch_size = self.detector, self.batch_size
+        if detector.schema.series is not None:
+            return score_block(
+                detector, block, top_features=self.top_features, batch_size=batch_size
+            )
         members: np.ndarray | None = None
         refused: dict[int, Refusal] = {}
         if detector.groups is not None:

@@ -9,6 +9,7 @@ _top/rows.parquet      the most anomalous rows of the whole, where they were ask
 _top_added/rows.parquet    those of what was appended last
 _files.csv             a line for every input file
 _groups.csv            a line for every group, where each has a detector of its own
+_events.csv            a line for every event of a series: flags that belong together
 _SUCCESS               an empty file: every part is there
 .totals                counts and top rows so far; counted again from the parts if it is lost
 .lock                  held while a process writes here
@@ -22,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +38,9 @@ NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json
 LOCK, TOTALS = ".lock", ".totals"
 # In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
 TOP, ADDED_TOP = "_top/rows.parquet", "_top_added/rows.parquet"
-FILES, GROUPS = "_files.csv", "_groups.csv"
+FILES, GROUPS, EVENTS = "_files.csv", "_groups.csv", "_events.csv"
+# Where a report of the scores is written, unless somebody says where.
+REPORT = "_report"
 MAX_BYTES = 1 << 30
 CONTINUES = "; the same command continues once it can"
 
@@ -110,6 +114,8 @@ class Manifest:
         """Record input files that are to be scored now."""
         (self.folder / SUCCESS).unlink(missing_ok=True)
         (self.folder / SUMMARY).unlink(missing_ok=True)
+        # It would be of other scores.
+        shutil.rmtree(self.folder / REPORT, ignore_errors=True)
         sync_folder(self.folder)
         # Known by what is written with the last run, and not by a file that is gone by now: a kill
         # here must not make these files part of an earlier run.

@@ -18,6 +18,7 @@ from aejax.data import files
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.series_columns import with_columns
 from aejax.detection.detector import Detector
 from aejax.detection.loading import load
 from aejax.scoring.grouped import counted_groups, with_groups
@@ -99,7 +100,9 @@ class PartScorer:
         selection = source.selection
         if (of_groups := detector.groups) is not None:
             selection = with_groups(of_groups, selection, job["group_column"])
-        self.rows = source.open(names, detector.schema, selection)
+        if (series := detector.schema.series) is not None:
+            selection = with_columns(selection, series.columns)
+        self.rows = source.open(names, detector.schema.table, selection)
         self.groups = counted_groups(detector, selection.key_columns, names_files=self.rows.many)
         detector, devices = on_devices(detector, None)
         self.job = Job(detector=detector, devices=devices, **job)
@@ -136,9 +139,7 @@ class PartScorer:
             lambda: Tally(self.groups, self.top),
             lambda path, described, tally: written.append((described, tally)),
         )
-        blocks = self.rows.blocks(
-            job.block_rows, place.row, file=place.file, first_row=place.first_row, cut=job.part_rows
-        )
+        blocks = job.blocks(self.rows, place.row, file=place.file, first_row=place.first_row)
         count = -(-job.part_rows // job.block_rows)
         with contextlib.closing(blocks):
             write_parts(job, self.tabulate, itertools.islice(blocks, count), parts)

@@ -16,10 +16,13 @@ from aejax.data import files
 from aejax.data.files import Rows
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
+from aejax.data.series_columns import with_columns
 from aejax.detection.alarms import tell
 from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
+from aejax.detection.events import check_merging
 from aejax.scoring.claiming import claim, lock
+from aejax.scoring.events import write_events
 from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.inspection import write_model
@@ -53,6 +56,8 @@ def score_files(
     devices: int | None = None,
     part_rows: int | None = None,
     on_bad_row: Literal["null", "error"] = "null",
+    merge_gap: int = 0,
+    least_length: int = 1,
     restart: bool = False,
     append: bool = False,
     progress: ProgressKind = "none",
@@ -89,6 +94,9 @@ def score_files(
         part_rows: input rows in one part; None lets the number of features decide.
         on_bad_row: "null" gives a row with a missing, infinite or unreadable value a null
             score; "error" stops at it.
+        merge_gap: of a series, so many rows that aren't flagged, at most, lie between two flags of
+            an event; the folder's `_events.csv` has a line for each.
+        least_length: of a series, events of fewer rows, from the first flag to the last, are none.
         restart: start over.
         append: score the files that are new to a folder, behind the rows that it has.
         progress: "bar" or "json" lines on stderr, or "none".
@@ -103,7 +111,8 @@ def score_files(
         ("_files.csv" in the folder has all files); "alarms", sentences about what was added; and
         seconds, rows_per_second, resumed_at_row, scores. With groups also groups,
         most_flagged_groups and, where there are any, unknown_groups; the folder's `_groups.csv`
-        has a line for every group.
+        has a line for every group. Of a series also
+        events and worst_events.
 
     Raises:
         InputError: if a file can't be read, rows don't fit, the folder holds another job, or
@@ -122,7 +131,7 @@ def score_files(
     for name, value, most in (
         ("batch_size", batch_size, None),
         ("part_rows", part_rows, None),
-        ("top_features", top_features, schema.features),
+        ("top_features", top_features, schema.table.features),
         ("top", top, MOST_TOP),
     ):
         least = 1 if most is None else 0
@@ -136,7 +145,9 @@ def score_files(
         grouped = {"group_column": selection.key_columns[0]}
     elif group_column is not None:
         raise InputError(f"group_column is {group_column!r}; allowed without groups: none")
-    rows = files.open_rows(path, selection, expected=schema)
+    if schema.series is not None:
+        selection = with_columns(selection, schema.series.columns)
+    rows = files.open_rows(path, selection, expected=schema.table)
     for name, other in key_names(selection.key_columns, names_files=rows.many).items():
         if name != other:
             logger.info("aejax: key column %r is called %r among the scores", name, other)
@@ -153,7 +164,15 @@ def score_files(
         **({"dialect": text} if (text := selection.dialect.to_dict()) else {}),
         "names_files": rows.many,
     }
+    check_merging(merge_gap, least_length)
+    if schema.series is None and (merge_gap, least_length) != (0, 1):
+        raise InputError(
+            f"merge_gap is {merge_gap} and least_length {least_length}; "
+            "allowed without windows of a series: 0 and 1"
+        )
     if layer is not None:
+        if schema.series is not None:
+            raise InputError(f"layer is {layer!r}; allowed with windows of a series: none")
         check_layer(detector, layer)
         identity["layer"] = layer
     started = time.monotonic()
@@ -192,6 +211,10 @@ def score_files(
         if not manifest.done:
             totals.write(out, counted)
             manifest.finish(summary)
+        if schema.series is not None and detector.threshold is not None:
+            summary |= write_events(
+                manifest, schema.series, merge_gap=merge_gap, least_length=least_length
+            )
     seconds = time.monotonic() - started
     tell(summary.get("alarms", ()))
     return {
@@ -222,9 +245,7 @@ class _InThisProcess:
         write_parts(
             job,
             Tabulator(job.detector, rows, job.top_features, job.on_bad_row),
-            rows.blocks(
-                job.block_rows, start, file=file, first_row=manifest.rows, cut=job.part_rows
-            ),
+            job.blocks(rows, start, file=file, first_row=manifest.rows),
             Parts(
                 manifest.folder,
                 len(manifest.parts),

@@ -12,9 +12,12 @@ from aejax.config import InputError
 from aejax.core import mesh, optimizers, steps
 from aejax.core.scaling import Scaler
 from aejax.data import batches
+from aejax.data.series import WindowRows
 
 # Rows above this many bytes stay on the host and are streamed.
 DEVICE_BYTES = 2 << 30
+# Windows that overlap are many times their points: of more, a batch is all that is copied.
+WINDOW_BYTES = 1 << 28
 # Steps between two looks of the host at the run: for losses, a stop request, a checkpoint.
 STEPS_ON_DEVICE = 2048
 STEPS_IN_STREAM = 16
@@ -105,6 +108,8 @@ def feed(run: Run, x: batches.RowSource, labels: np.ndarray | None, how: str) ->
     Raises:
         InputError: if rows can't be fed so.
     """
+    if isinstance(x, WindowRows) and how != "stream" and x.nbytes <= WINDOW_BYTES:
+        x = x[:]
     fits = isinstance(x, np.ndarray) and x.nbytes <= DEVICE_BYTES
     if how == "device" and not isinstance(x, np.ndarray):
         raise InputError(

@@ -12,6 +12,7 @@ from aejax.core.mesh import Placement
 from aejax.core.scaling import Scaler
 from aejax.data import batches
 from aejax.data.disk_rows import DiskRows, Stored
+from aejax.data.series import WindowRows
 
 # Validation rows on disk are read again every epoch, so many bytes at a time.
 STREAMED_BYTES = 1 << 24
@@ -42,8 +43,8 @@ class Validation:
     ) -> None:
         self.program, self.place, self.scaler, self.values = program, place, scaler, values
         self.size = min(batch_size, len(rows))
-        self.streamed: DiskRows | None = None
-        if isinstance(rows, DiskRows) and rows.nbytes > STREAMED_BYTES:
+        self.streamed: DiskRows | WindowRows | None = None
+        if isinstance(rows, DiskRows | WindowRows) and rows.nbytes > STREAMED_BYTES:
             self.streamed = rows
             return
         tiles = batches.tiles(rows[:], self.size)

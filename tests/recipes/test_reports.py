@@ -23,6 +23,7 @@ from aejax.detection.promise import promise_of
 from aejax.estimator import AutoEncoder
 from aejax.recipes.own_rows import prepare
 from aejax.reporting.kept import kept_report
+from aejax.reporting.markup import percent
 from tests.plain import plain_config
 
 NAMES = ["heat", "flow", "draw"]
@@ -89,6 +90,10 @@ def scored(folder: Path, run: Path) -> Path:
 def test_rows_of_a_report_are_found_in_their_files(folder: Path, run: Path) -> None:
     report, detector = kept_report(run), aejax.load(run)
     assert len(report.places) >= 12
+    # Cards fill their lines, of one, two or three.
+    assert report.most is not None
+    assert report.least is not None
+    assert len(report.most.row) == len(report.least.row) == 6
     sources = {place.file for place in report.places.values()}
     assert sources == {"day1.csv", "day2.csv"}
     for row, place in report.places.items():
@@ -212,13 +217,18 @@ def test_scores_that_came_in_two_runs(folder: Path, run: Path, tmp_path: Path) -
     late["heat"] += 20
     late.loc[3, "draw"] = np.nan
     aejax.score_files(detector, days, tmp_path / "out")
+    stale = aejax.report(tmp_path / "out")
     late.to_parquet(days / "day2.parquet")
-    aejax.score_files(detector, days, tmp_path / "out", append=True)
+    added = aejax.score_files(detector, days, tmp_path / "out", append=True)["added"]
+    assert not stale.exists()
+    drifted = int(pd.read_csv(tmp_path / "out" / "_files.csv")["drifted"].sum())
     page = aejax.report(tmp_path / "out", tmp_path / "page").read_text()
-    assert "The newest run added 150 rows, of which 100% are flagged." in page
-    assert "1 of 2 files have drifted" in page
+    flagged = percent(added["flagged_rate"])
+    assert f"The newest run added 150 rows, of which {flagged} are flagged." in page
+    assert f"{drifted} of 2 files have drifted" in page
     assert "missing or NaN" in page
     assert page.index("run 2") < page.index("run 1")
+    page = page[page.index("Files, the newest first") :]
     assert page.index(">day2.parquet<") < page.index(">day1.parquet<")
 
 

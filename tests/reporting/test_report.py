@@ -23,6 +23,7 @@ from aejax.detection.metrics import evaluate
 from aejax.reporting import markup, rows
 from aejax.reporting.histogram import bin_scores, score_histogram
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
+from aejax.reporting.sections import figures_section
 from aejax.reporting.style import to_svg
 from tests.plain import plain_config
 
@@ -482,6 +483,15 @@ SCHEMAS = {
     "a line of pixels": Schema(shape=(1, 400, 1), kind="image"),
     "unnamed table": Schema(shape=(200,)),
 }
+
+
+@pytest.mark.parametrize(("inches", "whole"), [(4.6, False), (9.0, True)])
+def test_a_wide_figure_has_the_width_of_the_page(inches, whole):
+    figure = Figure(figsize=(inches, 2))
+    figure.subplots().plot([1, 2])
+    section = figures_section(small(figures=(("A title", "Words.", figure),)))
+    assert section is not None
+    assert ('class="wide full"' in section.content) is whole
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

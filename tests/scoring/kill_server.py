@@ -84,7 +84,7 @@ def kill_in_line(count: int) -> None:
 def run_child(run: Path, rows: Path, out: Path, plan: tuple[str, float], ready: int) -> None:
     kind, amount = plan
     detector = load(run)
-    detector.explain_rows(np.zeros((1, detector.schema.features), np.float32), top=2)
+    detector.explain_rows(np.zeros((1, *detector.schema.shape), np.float32), top=2)
     if kind == "operation":
         kill_at_operation(int(amount))
     elif kind == "line":
