@@ -61,8 +61,9 @@ def test_a_threshold_is_set_anew(
     scores = aejax.load(run).score(pd.read_csv(folder / "rows.csv"))
     assert result["rows"] == 400 - 31
     assert result["threshold"] == pytest.approx(np.nanquantile(scores, 0.5), rel=1e-3)
-    assert json.loads((run / "metrics.json").read_text())["metrics"]["threshold"] == (
-        result["threshold"]
+    assert (
+        json.loads((run / "metrics.json").read_text())["metrics"]["threshold"]
+        == (result["threshold"])
     )
 
 
