@@ -37,17 +37,22 @@ from aejax.config import (
 )
 
 if TYPE_CHECKING:
+    from aejax import estimator
     from aejax.core.functions import TrainingState, train_state, train_step
     from aejax.core.scaling import Scaler
+    from aejax.data.rows import Selection
     from aejax.data.schema import Schema
     from aejax.detection.detector import Detector
     from aejax.detection.events import Event, events
     from aejax.detection.fitting import fit
     from aejax.detection.loading import load
     from aejax.detection.population import Population, fit_population
+    from aejax.detection.reasons import Reason
     from aejax.detection.score_functions import score_fn, scores
+    from aejax.detection.threshold import GroupThresholds, Threshold
     from aejax.detection.tuning import Tuning, tune
     from aejax.exporting.export import export
+    from aejax.reporting.make import report
     from aejax.rules.best_f1 import BestF1 as BestF1
     from aejax.rules.conformal import Conformal as Conformal
     from aejax.rules.contamination import Contamination as Contamination
@@ -57,7 +62,9 @@ if TYPE_CHECKING:
     from aejax.rules.p_values import Calibration
     from aejax.rules.peaks_over_threshold import PeaksOverThreshold as PeaksOverThreshold
     from aejax.rules.quantile import Quantile as Quantile
+    from aejax.scoring.evaluation import evaluate
     from aejax.scoring.stream import score_files
+    from aejax.training.loop import Diverged, Interrupted
     from aejax.training.space_file import read_space
 
     __version__: str
@@ -68,6 +75,14 @@ else:
         "Event": "aejax.detection.events",
         "events": "aejax.detection.events",
         "Schema": "aejax.data.schema",
+        "Selection": "aejax.data.rows",
+        "Reason": "aejax.detection.reasons",
+        "Threshold": "aejax.detection.threshold",
+        "GroupThresholds": "aejax.detection.threshold",
+        "Diverged": "aejax.training.loop",
+        "Interrupted": "aejax.training.loop",
+        "evaluate": "aejax.scoring.evaluation",
+        "report": "aejax.reporting.make",
         "Detector": "aejax.detection.detector",
         "fit": "aejax.detection.fitting",
         "load": "aejax.detection.loading",
@@ -94,6 +109,8 @@ else:
 
         if name == "__version__":
             value = importlib.metadata.version("aejax")
+        elif name == "estimator":
+            value = importlib.import_module("aejax.estimator")
         elif name in _HOMES:
             value = getattr(importlib.import_module(_HOMES[name]), name)
         else:
@@ -115,16 +132,22 @@ __all__ = [
     "Dense",
     "Detector",
     "Dialect",
+    "Diverged",
     "Event",
+    "GroupThresholds",
     "InputError",
+    "Interrupted",
     "NoiseConditioned",
     "Population",
+    "Reason",
     "Rule",
     "Scale",
     "Scaler",
     "Schema",
     "Score",
+    "Selection",
     "SuperResolution",
+    "Threshold",
     "Train",
     "TrainingState",
     "Tuning",
@@ -132,6 +155,8 @@ __all__ = [
     "Vary",
     "Window",
     "__version__",
+    "estimator",
+    "evaluate",
     "events",
     "export",
     "fit",
@@ -139,6 +164,7 @@ __all__ = [
     "load",
     "network",
     "read_space",
+    "report",
     "score_files",
     "score_fn",
     "scores",

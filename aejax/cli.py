@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import hashlib
 import io
 import json
 import logging
 import os
 import platform
+import re
 import sys
 import traceback
 import typing
@@ -30,8 +32,8 @@ from aejax import __version__
 from aejax.commands import COMMANDS, Training
 from aejax.config import MODELS, InputError, suggest
 from aejax.config.checks import check_unicode
-from aejax.config.effort import cost, settings_of
-from aejax.config.scores import DEFAULT
+from aejax.config.effort import PLAIN, cost, settings_beside, settings_of
+from aejax.config.rules import default_rule, rule_text
 from aejax.data.datasets import cache_folder
 
 # Those that learn from rows alone; the others need labels, or windows of numbers.
@@ -108,7 +110,28 @@ def parse(arguments: Sequence[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-        raise InputError(_in_one_line(printed.getvalue())) from None
+        said = _in_one_line(printed.getvalue())
+        raise InputError(_mistyped(name, arguments[1:]) or said) from None
+
+
+def _mistyped(name: str, given: Sequence[str]) -> str | None:
+    """What to say of the first flag that a command doesn't have; None where it has all."""
+    kinds = {**COMMANDS, "train": _training_for([name, *given])}
+    if name not in kinds:
+        return None
+    help_of = tyro.extras.get_parser(
+        kinds[name],
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+        registry=_FLAGS,
+    ).format_help()
+    known = set(re.findall(r"--[a-z0-9][a-z0-9.-]*", help_of))
+    for one in given:
+        flag = one.partition("=")[0].replace("_", "-")
+        if re.fullmatch(r"--[a-z0-9][a-z0-9.-]*", flag) and flag not in known:
+            near = difflib.get_close_matches(flag, sorted(known), n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            return f"aejax {name} has no flag {flag}; {meant}allowed: see aejax {name} --help"
+    return None
 
 
 def _in_one_line(box: str) -> str:
@@ -122,36 +145,46 @@ def _in_one_line(box: str) -> str:
 
 
 def _training_for(arguments: Sequence[str]) -> type:
-    """The train command with the flags of the network that `--model` names."""
+    """The train command with the flags of the network that `--model` names.
+
+    Its defaults are those of `Config` in code: all of an effort's, or what suits the network.
+    """
     effort = _value(arguments, "--effort")
     mixed = _value(arguments, "--columns.kinds") == "mixed"
-    chosen = _value(arguments, "--model")
-    if chosen is None:
-        chosen = "noise-conditioned" if effort is not None and not mixed else "dense"
+    named = _value(arguments, "--model")
+    if named is None and any(_value(arguments, flag) is not None for flag in _flags(PLAIN)):
+        named = "dense"
+    chosen = named or ("dense" if mixed else "noise-conditioned")
     is_own = ":" in chosen
     if not is_own and chosen not in TRAINABLE:
         allowed = suggest(chosen, TRAINABLE)
         raise InputError(f"--model is {chosen!r}; {allowed}, or package.module:Class")
-    # A person's own code is imported when the command runs: help and wrong flags need none of it.
+    # A person's own code is imported when the command runs, and is scored by its error: help and
+    # wrong flags need none of it.
     kind: Any = Any if is_own else MODELS[chosen]
-    default = None if is_own else kind()
+    model = None if named is None else PLAIN if is_own else kind()
+    contaminated = "--contaminated" in arguments
+    if effort is None and not contaminated:
+        decided = settings_beside(model, mixed=mixed)
+    else:
+        decided = settings_of(
+            effort or "standard", model=model, mixed=mixed, contaminated=contaminated
+        )
+        if is_own:
+            decided["train"] = dataclasses.replace(decided["train"], noise=0.0)
+    if _value(arguments, "--epochs") is not None and decided["train"].epochs is None:
+        # Named, they are counted instead.
+        decided["train"] = dataclasses.replace(decided["train"], steps=None, epochs=1)
+    default = None if is_own else decided.pop("model")
+    decided = {
+        "train": decided["train"],
+        "scale": decided["scale"],
+        "score": decided["score"],
+        "ensemble": None if effort is None else cost(effort).members,
+        "model": chosen,
+        "rule": rule_text(decided.get("rule", default_rule())),
+    }
     hidden = (Suppress,) if is_own else ()
-    decided: dict[str, Any] = {}
-    if effort is not None:
-        named = _value(arguments, "--model") is not None
-        decided = settings_of(effort, model=default if named else None, mixed=mixed)
-        if _value(arguments, "--epochs") is not None:
-            # Named, they are counted instead.
-            decided["train"] = dataclasses.replace(decided["train"], steps=None, epochs=1)
-        # One of a person's own is made when the command runs, and is scored by its error.
-        default = None if is_own else decided["model"]
-        decided = {
-            "train": decided["train"],
-            "scale": decided["scale"],
-            "score": DEFAULT if is_own else decided["score"],
-            "ensemble": cost(effort).members,
-            "model": chosen,
-        }
     hints = typing.get_type_hints(Training, include_extras=True)
     return dataclasses.make_dataclass(
         "Training",
@@ -168,6 +201,11 @@ def _training_for(arguments: Sequence[str]) -> type:
         kw_only=True,
         namespace={"__doc__": Training.__doc__},
     )
+
+
+def _flags(settings: Any) -> list[str]:
+    """The flags of a network's settings."""
+    return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(settings)]
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

@@ -53,8 +53,10 @@ MANY_OF = ("lines", "machine", "brightness", "blocks", "letters")
 
 def sources() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Names, and normal and other rows [n, features]: many features, then few."""
-    wide = list(_wide_sources())
-    yield from wide
+    wide = []
+    for source in _wide_sources():
+        yield source
+        wide.append(source)
     for name, normal, others in wide:
         yield f"{name}-few", _few(normal), _few(others)
 

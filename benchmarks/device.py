@@ -155,7 +155,7 @@ def parity(small: bool) -> list[dict[str, Any]]:
             detector = aejax.fit(_config(model, score), rows, labels=targets)
         arrays = jax.device_get((detector.variables, detector.scaler))
         scores = [
-            np.asarray(_on(at, steps.compiled_score, detector.scorer, *arrays, rows[:256]))
+            np.asarray(_on(at, steps.compiled_score, detector.scoring, *arrays, rows[:256]))
             for at in (cpu, device)
         ]
         loss, gradient = _training_parity(detector, rows, targets, cpu, device)

@@ -44,7 +44,7 @@ class Program:
 def programs(folder: Path, rows_file: Path) -> list[Program]:
     """All of them; the peers' are files of this folder."""
     run, scores = str(folder / "run"), folder / "scores"
-    train = ["--epochs", "1", "--hidden", "32", "16", "8", "--quiet"]
+    train = ["--epochs", "1", "--hidden", "32", "16", "8", "--quiet", "--calibration", "held-out"]
     score = ("-m", "aejax", "score", run, "--input", str(rows_file), "--out", str(scores))
     found = [
         Program(name="python alone", command=("-c", "pass")),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,10 +18,14 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from aejax.commands import COMMANDS
+from aejax.commands.experiments import Run
 from aejax.detection.batch_sizes import default_batch_size
+from aejax.reporting.markup import fixed
+from aejax.reporting.sections import published_section
 
 COLUMNS = [f"sensor_{i}" for i in range(6)]
-FAST = ["--hidden", "8", "2", "--epochs", "3", "--quiet"]
+FAST = ["--hidden", "8", "2", "--epochs", "3", "--quiet", "--calibration", "held-out"]
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -99,7 +105,7 @@ def test_sigterm_writes_a_checkpoint_and_the_same_command_continues(tmp_path: Pa
         "--batch-size",
         "8",
     ]
-    arguments += ["--epochs", "12", "--quiet", "--out"]
+    arguments += ["--epochs", "12", "--quiet", "--calibration", "held-out", "--out"]
     first = subprocess.Popen(
         [sys.executable, "-m", "aejax", *arguments, str(tmp_path / "stopped")],
         stdout=subprocess.PIPE,
@@ -238,6 +244,11 @@ def test_bad_training_input_gets_one_line_and_exit_code_2(
         (["inspect", "nowhere"], "nowhere does not exist"),
         (["score", "nowhere", "--input", "a.csv", "--out", "b"], "nowhere holds no detector"),
         (["evaluate", "nowhere"], "nowhere holds no scores"),
+        (["report", "nowhere"], "nowhere holds no detector"),
+        # The flag that is wrong is said before the one that is missing for it.
+        (["train", "--inptu", "a.csv", "--out", "b"], "no flag --inptu; did you mean --input?"),
+        (["score", "a", "--inptu=a.csv", "--out", "b"], "no flag --inptu; did you mean --input?"),
+        (["evaluate", "a", "--thresold", "1"], "did you mean --threshold?"),
     ],
 )
 def test_unknown_names_get_the_nearest(
@@ -310,6 +321,43 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         main([name, "--help"])
     assert stop.value.code == 0
     assert name in capsys.readouterr().out
+
+
+def test_flags_that_turn_something_off_say_what_they_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A flag begins with "no" where its text does, and its default is not to."""
+    for name in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        for flag, said in re.findall(r"(--no-[a-z-]+) (.*?\(default: \w+\))", text):
+            assert said.endswith("(default: False)"), (name, flag)
+
+
+def test_a_quick_run_says_so_first() -> None:
+    result = {"quick": True, "published": {}, "measured": {"auroc": 0.16}, "seconds": {}}
+    lines = Run.show({**result, "report": "report.html"}).splitlines()
+    assert lines[0].endswith("its numbers mean nothing.")
+    assert not Run.show({**result, "quick": False, "report": "r"}).startswith("A quick")
+
+
+@pytest.mark.parametrize("value", [-1e-9, -0.0, 0.0, -4.9e-5])
+def test_what_rounds_to_zero_has_no_sign(value: float) -> None:
+    assert fixed(value) == "0.0000"
+    result = {"published": {}, "measured": {"loss": value}, "seconds": {}, "report": "r"}
+    assert "-0" not in Run.show(result)
+    shown = published_section(Compared({"a": 0.0}, {"a": value}))
+    assert shown is not None
+    assert "-0" not in shown.content
+    assert "\N{MINUS SIGN}0" not in shown.content
+
+
+class Compared(NamedTuple):
+    """What stands beside published numbers."""
+
+    published: dict[str, float]
+    measured: dict[str, float]
 
 
 def test_recipes_are_listed_with_their_numbers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,6 +158,34 @@ def test_what_is_left_out_takes_its_default() -> None:
     assert from_dict({"train": {"epochs": 3}}) == Config(train=Train(epochs=3))
 
 
+def test_the_default_is_one_effort_in_code_and_in_files() -> None:
+    standard = Config.of_effort("standard")
+    assert Config() == from_dict({}) == standard
+    assert (standard.train.steps, standard.calibration) == (1500, "auto")
+    assert Config(train=Train(epochs=3)) == dataclasses.replace(standard, train=Train(epochs=3))
+    mixed = Columns(kinds="mixed")
+    assert Config(columns=mixed) == Config.of_effort("standard", columns=mixed)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Dense(), Conv(), NoiseConditioned(), Variational(likelihood="normal", network=Dense())],
+)
+def test_nothing_that_was_chosen_for_another_network_is_put_on_one_that_is_named(
+    model: Any,
+) -> None:
+    config = Config(model=model)
+    assert (config.train, config.scale) == (Train(), Scale())
+    levels = isinstance(model, NoiseConditioned)
+    assert config.score == ("noise-levels-and-neighbours" if levels else "error")
+
+
+def test_another_network_in_the_place_of_the_default_names_its_score() -> None:
+    with pytest.raises(InputError, match="allowed: with a noise-conditioned model"):
+        dataclasses.replace(Config(), model=Dense())
+    assert dataclasses.replace(Config(), model=Dense(), score=None).score == "error"
+
+
 BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Dense, "hidden", bad) for bad in ((), (0,), (-1,), (2.0,), (True,), [8], 8, "8", None)),
     *((Dense, "decoder", bad) for bad in ((0,), (1.5,), 3, "8")),
@@ -196,9 +224,9 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((PeaksOverThreshold, "level", bad) for bad in (0.4, 1, float("nan"), None)),
     *((PeaksOverThreshold, "risk", bad) for bad in (0, 0.5, float("nan"), None)),
     *((Conformal, "alpha", bad) for bad in (0, 1, float("nan"), None)),
-    *((Config, "model", bad) for bad in (None, "dense", Dense)),
-    *((Config, "scale", bad) for bad in (None, "standard")),
-    *((Config, "train", bad) for bad in (None, 3)),
+    *((Config, "model", bad) for bad in ("dense", Dense)),
+    (Config, "scale", "standard"),
+    (Config, "train", 3),
     *((Config, "rule", bad) for bad in (None, "quantile:0.9")),
     *((Config, "error", bad) for bad in ("mse", None)),
     *((Config, "precision", bad) for bad in ("float16", None)),
@@ -206,7 +234,7 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Train, "noise_on", bad) for bad in ("output", None)),
     *((Train, "beta", bad) for bad in (-1, float("nan"), None)),
     *((Train, "frozen", bad) for bad in ("head", ["head"], (1,), None)),
-    *((Config, "score", bad) for bad in ("elbo", None, "negative-elbo")),
+    *((Config, "score", bad) for bad in ("elbo", "negative-elbo")),
     *((SuperResolution, "levels", bad) for bad in (0, 1.0, True, None)),
     *((SuperResolution, "convolutions", bad) for bad in (0, "2")),
     *((SuperResolution, "channels", bad) for bad in (0, (8,), None)),

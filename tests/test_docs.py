@@ -17,6 +17,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from tests.plain import plain_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -61,7 +62,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(folder / "train.csv", folder / "rows.csv")
     labels = pd.DataFrame({"broken": np.arange(300) % 10 == 0})
     labels.to_csv(folder / "labels.csv", index=False)
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
     detector = aejax.fit(config, pd.read_csv(folder / "train.csv"))
     detector.save(folder / "runs" / "pumps")
     return folder
@@ -94,7 +95,19 @@ def test_the_blocks_of_a_page_run_in_order(
             assert main(shlex.split(line)[1:]) == 0, line
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+# Those that take longest only when asked for.
+SLOW_NOTEBOOKS = ("denoise",)
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW_NOTEBOOKS else []
+        )
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs(notebook: Path, tmp_path: Path, data_dir: Path) -> None:
     """Its cells of code, in a process of their own; no Jupyter is needed for that."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -112,14 +125,23 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path, data_dir: Path) -> None
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_output(notebook: Path) -> None:
+def test_a_notebook_is_kept_with_its_output(notebook: Path) -> None:
+    """As `scripts/notebooks.py` leaves it: in order, no cell failed, drawings are small."""
     written = json.loads(notebook.read_text(encoding="utf-8"))
     assert (written["nbformat"], written["nbformat_minor"]) == (4, 5)
     identities = [cell["id"] for cell in written["cells"]]
     assert len(set(identities)) == len(identities)
     for cell in written["cells"]:
         assert cell["cell_type"] in ("markdown", "code")
-        assert not cell.get("outputs")
+        for output in cell.get("outputs", ()):
+            assert output["output_type"] in ("execute_result", "display_data")
+            assert len(json.dumps(output)) < 200_000
+    code = [cell for cell in written["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        draws = "plt.subplots" in "".join(cell["source"]) or "plt.plot" in "".join(cell["source"])
+        kinds = {kind for output in cell["outputs"] for kind in output["data"]}
+        assert not draws or "image/png" in kinds
 
 
 def test_every_public_name_is_in_the_reference() -> None:

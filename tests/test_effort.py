@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 import aejax
 from aejax.cli import main, parse
-from aejax.config import EFFORTS, Columns, Config, Conv, Dense, InputError, Scale, Train
+from aejax.config import EFFORTS, Columns, Config, Conv, Dense, InputError, Scale, Train, rule_text
 from aejax.config.effort import Cost
+from aejax.estimator import PyODAutoEncoder
 
 STEPS = {"quick": (None, 400), "standard": (None, 1500), "best": (4, 1500)}
 
@@ -21,6 +23,8 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same dial, turned in a moment."""
     for name, one in EFFORTS.items():
         monkeypatch.setitem(EFFORTS, name, Cost(members=one.members, steps=5))
+    # Thresholds by rows held out, without five trainings more.
+    monkeypatch.setattr("aejax.detection.cross_fitting.MOST_ROWS", 0)
 
 
 def train_command(*flags: str) -> Any:
@@ -62,6 +66,51 @@ def test_a_network_that_is_named_gets_what_suits_it() -> None:
     assert (own.score, own.train.steps) == ("error", 400)
 
 
+def test_the_command_line_without_a_word_is_the_default_in_code() -> None:
+    command, config = train_command(), Config()
+    found = (command.network, command.train, command.scale, command.score, command.calibration)
+    assert found == (config.model, config.train, config.scale, config.score, config.calibration)
+    assert (command.ensemble, command.rule) == (None, rule_text(config.rule))
+    command = train_command("--batch-size", "64")
+    assert command.train == dataclasses.replace(config.train, batch_size=64)
+
+
+@pytest.mark.parametrize("flags", [("--hidden", "8", "2"), ("--model=dense",), ("--dropout=0.1",)])
+def test_a_plain_network_on_the_command_line_is_that_in_code(flags: tuple[str, ...]) -> None:
+    command = train_command(*flags)
+    config = Config(model=command.network)
+    assert type(command.network) is Dense
+    assert command.model == "dense"
+    found = (command.train, command.scale, command.score)
+    assert found == (config.train, config.scale, config.score) == (Train(), Scale(), "error")
+
+
+@pytest.mark.parametrize("effort", STEPS)
+def test_rows_among_anomalies_have_the_same_dial(effort: str) -> None:
+    config = Config.of_effort(effort, contaminated=True)
+    command = train_command("--contaminated", "--effort", effort)
+    found = (command.network, command.train, command.scale, command.score, command.rule)
+    expected = (config.model, config.train, config.scale, config.score, rule_text(config.rule))
+    assert found == expected
+    assert command.ensemble == STEPS[effort][0]
+    assert (config.train.steps, config.train.trim, config.score) == (
+        400,
+        0.3,
+        "noise-levels-and-norm",
+    )
+    ours = PyODAutoEncoder(effort=effort)._config()
+    same = {"train": ours.train, "rule": config.rule, "calibration": config.calibration}
+    assert dataclasses.replace(config, **same) == ours
+    held = dataclasses.replace(config.train, validation_fraction=0.0)
+    assert held == ours.train
+
+
+def test_a_plain_estimator_is_scored_by_its_error() -> None:
+    for given in ({"hidden": (4, 2)}, {"columns": "mixed"}):
+        config = PyODAutoEncoder(**given)._config()
+        assert (config.score, config.train.noise, config.model.dropout) == ("error", 0.1, 0.2)
+
+
 def test_mixed_columns_get_a_network_that_takes_them() -> None:
     mixed = Config.of_effort("standard", columns=Columns(kinds="mixed"))
     assert (mixed.model, mixed.score, mixed.train.steps) == (Dense(), "error", 1500)
@@ -88,7 +137,6 @@ def test_fit_takes_the_name(few_steps: None, tmp_path: Path) -> None:
     assert quick.config == Config.of_effort("quick")
     best = aejax.fit("best", x)
     assert best.members == 4
-    assert aejax.fit("best", x, members=2).members == 2
     best.save(tmp_path / "best")
     loaded = aejax.load(tmp_path / "best")
     assert loaded.config == best.config

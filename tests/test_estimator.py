@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import pickletools
 from pathlib import Path
@@ -34,6 +35,17 @@ SMALL: dict[str, Any] = {"hidden": (4, 2), "steps": 4, "batch_size": 32, "feed":
 # A latent layer of one, for rows that lie on a line: no units are dropped.
 TRAINED: dict[str, Any] = {"hidden": (16, 1), "activation": "tanh", "dropout": 0.0, "steps": 600}
 
+
+def in_pyods_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same settings as PyOD's constructor calls them."""
+    names = {
+        "hidden": "hidden_neuron_list",
+        "activation": "hidden_activation_name",
+        "dropout": "dropout_rate",
+    }
+    return {names.get(name, name): value for name, value in settings.items()}
+
+
 NAMES = ["height", "weight", "age"]
 
 
@@ -55,7 +67,7 @@ def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
 
 
 @parametrize_with_checks(
-    [PyODAutoEncoder(**SMALL)],
+    [PyODAutoEncoder(**in_pyods_names(SMALL))],
     expected_failed_checks=lambda _: {
         "check_outliers_fit_predict": "PyOD's labels are 0 and 1",
         "check_outliers_train": "PyOD's labels are 0 and 1, and its larger scores anomalous",
@@ -94,8 +106,8 @@ def test_a_rows_score_can_take_neighbours() -> None:
     """A row that was trained on is no neighbour of its own, or no anomaly would stand out."""
     x = rows()
     alone = NearestNeighbors(n_neighbors=5).fit(StandardScaler().fit_transform(x)).kneighbors()[0]
-    for kind in (AutoEncoder, PyODAutoEncoder):
-        by_error = kind(**SMALL).fit(x)
+    for kind, how in ((AutoEncoder, SMALL), (PyODAutoEncoder, in_pyods_names(SMALL))):
+        by_error = kind(**how).fit(x)
         found = clone(by_error).set_params(row_score="error-and-neighbours").fit(x)
         error, score = (np.abs(one.detector_.score(x)) for one in (by_error, found))
         np.testing.assert_allclose(
@@ -111,8 +123,10 @@ def test_anomalies_among_the_training_rows_are_not_learnt_by_heart(data_dir: Pat
     def auroc(**given: Any) -> float:
         return roc_auc_score(label, AutoEncoder(**given).fit(x).detector_.score(x))
 
-    assert auroc(dropout=0.0, trim=0.0, steps=1500) < 0.6
-    assert auroc(dropout=0.0, steps=1500) > 0.75
+    plain = {"hidden": (128, 64), "dropout": 0.0, "steps": 1500}
+    assert auroc(**plain, trim=0.0) < 0.6
+    assert auroc(**plain) > 0.75
+    assert auroc(hidden=(128, 64)) > 0.9
     assert auroc() > 0.9
 
 
@@ -170,9 +184,14 @@ class TestTools:
         ).fit(x, ~y)
         assert tuple(search.best_params_["hidden"]) in {(2,), (4, 2)}
         assert 0 < search.best_score_ <= 1
-        pyod = cross_val_score(PyODAutoEncoder(**SMALL), x, y, scoring="roc_auc", cv=3)
+        named = PyODAutoEncoder(**in_pyods_names(SMALL))
+        pyod = cross_val_score(named, x, y, scoring="roc_auc", cv=3)
         ours = cross_val_score(AutoEncoder(**SMALL), x, ~y, scoring="roc_auc", cv=3)
         np.testing.assert_allclose(pyod, ours)
+        # Without a scoring, `score` is the same; without labels, the error of rows held out.
+        np.testing.assert_allclose(cross_val_score(named, x, y, cv=3), ours)
+        found = GridSearchCV(named, {"hidden_neuron_list": [1, (4, 2)]}, cv=2).fit(x)
+        assert found.best_score_ == max(found.cv_results_["mean_test_score"]) < 0
 
     def test_other_processes_score_alike(self) -> None:
         order = np.random.default_rng(0).permutation(120)
@@ -306,7 +325,7 @@ def test_pyod_says_the_same(contamination: float) -> None:
 
 @pytest.fixture(scope="module")
 def found() -> PyODAutoEncoder:
-    return PyODAutoEncoder(**TRAINED).fit(rows())
+    return PyODAutoEncoder(**in_pyods_names(TRAINED)).fit(rows())
 
 
 class TestPyOD:
@@ -349,3 +368,139 @@ def test_constant_scores_have_probabilities() -> None:
     for method in ("linear", "unify"):
         found = probability.probabilities(np.ones(5), np.array([0.0, 1.0]), method)
         np.testing.assert_array_equal(found, [[1, 0], [1, 0]])
+
+
+def test_one_width_is_one_layer() -> None:
+    found = AutoEncoder(hidden=2, steps=2).fit(rows())
+    assert found.detector_.config.model.hidden == (2,)
+    assert found.transform(rows()).shape == (120, 2)
+
+
+def test_score_wants_both_kinds_of_labels(fitted: AutoEncoder) -> None:
+    with pytest.raises(InputError, match="y holds labels of one kind; allowed: normal rows and"):
+        fitted.score(rows(), np.ones(120))
+
+
+class TestPyODsOwnChecks:
+    """What PyOD's tests of its AutoEncoder ask, of fewer rows and features."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def data(cls) -> tuple[np.ndarray, ...]:
+        """Training and test rows, a tenth of them anomalies, and labels of the test rows."""
+        random = np.random.default_rng(42)
+        made = []
+        for count in (600, 200):
+            normal = 0.3 * random.normal(size=(count - count // 10, 20)) + 2
+            wild = random.uniform(-4, 4, size=(count // 10, 20))
+            made += [np.concatenate([normal, wild]), np.arange(count) >= len(normal)]
+        x_train, _, x_test, y_test = made
+        return x_train, x_test, y_test.astype(int)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def clf(cls, data: tuple[np.ndarray, ...]) -> PyODAutoEncoder:
+        return PyODAutoEncoder(epoch_num=5, contamination=0.1).fit(data[0])
+
+    def test_signature(self) -> None:
+        """Names and order of PyOD 3.6.7's constructor."""
+        names = list(inspect.signature(PyODAutoEncoder).parameters)[:16]
+        assert names == [
+            "contamination",
+            "preprocessing",
+            "lr",
+            "epoch_num",
+            "batch_size",
+            "optimizer_name",
+            "device",
+            "random_state",
+            "use_compile",
+            "compile_mode",
+            "verbose",
+            "optimizer_params",
+            "hidden_neuron_list",
+            "hidden_activation_name",
+            "batch_norm",
+            "dropout_rate",
+        ]
+
+    def test_attributes_and_history(
+        self, clf: PyODAutoEncoder, data: tuple[np.ndarray, ...]
+    ) -> None:
+        assert len(clf.decision_scores_) == len(clf.labels_) == len(data[0])
+        assert np.isfinite(clf.threshold_)
+        assert len(clf.history_["loss"]) == clf.epoch_num == 5
+        assert clf.model is clf.detector_
+        np.testing.assert_allclose(clf._mu, data[0].mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(clf._sigma, data[0].std(axis=0), rtol=1e-5)
+
+    def test_predictions(self, clf: PyODAutoEncoder, data: tuple[np.ndarray, ...]) -> None:
+        x_train, x_test, y_test = data
+        scores = clf.decision_function(x_test)
+        assert scores.shape == y_test.shape
+        assert roc_auc_score(y_test, scores) == clf.score(x_test, y_test) > 0.8
+        assert clf.predict(x_test).shape == y_test.shape
+        for method in ("linear", "unify"):
+            found, confidence = clf.predict_proba(x_test, method=method, return_confidence=True)
+            assert found.shape == (len(y_test), 2)
+            for values in (found, confidence, clf.predict_proba(x_test, method=method)):
+                assert values.min() >= 0
+                assert values.max() <= 1
+        with pytest.raises(ValueError, match="method is 'something'"):
+            clf.predict_proba(x_test, method="something")  # type: ignore[arg-type]
+        labels, confidence = clf.predict(x_test, return_confidence=True)
+        assert labels.shape == confidence.shape == y_test.shape
+        assert clf.predict_with_rejection(x_test, return_stats=False).shape == y_test.shape
+        _, (rate, most, cost) = clf.predict_with_rejection(x_test, return_stats=True)
+        assert 0 <= rate <= 1
+        assert 0 <= most <= 1
+        assert cost >= 0
+        assert clone(clf).fit_predict(x_train).shape == (len(x_train),)
+
+    def test_fit_predict_score(self, clf: PyODAutoEncoder, data: tuple[np.ndarray, ...]) -> None:
+        _, x_test, y_test = data
+        again = clone(clf)
+        assert again.fit_predict_score(x_test, y_test) > 0.8
+        with pytest.raises(NotImplementedError):
+            again.fit_predict_score(x_test, y_test, scoring="something")
+
+    def test_what_each_name_does(self) -> None:
+        made = PyODAutoEncoder(
+            0.2,
+            False,
+            0.01,
+            3,
+            16,
+            "adam",
+            "cpu",
+            7,
+            optimizer_params={"weight_decay": 1e-5},
+            hidden_neuron_list=[6, 3],
+            hidden_activation_name="tanh",
+            batch_norm=True,
+            dropout_rate=0.1,
+        )
+        config = made._config()
+        assert config.model == aejax.Dense(
+            hidden=(6, 3), activation="tanh", batch_norm=True, dropout=0.1
+        )
+        train = config.train
+        assert (train.learning_rate, train.epochs, train.steps) == (0.01, 3, None)
+        assert (train.batch_size, train.seed) == (16, 7)
+        assert (train.optimizer, train.weight_decay) == ("adamw", 1e-5)
+        assert config.scale.kind == "none"
+        assert config.rule == aejax.Contamination(rate=0.2)
+
+    @pytest.mark.parametrize(
+        ("how", "message"),
+        [
+            ({"epoch_num": 0}, "epoch_num is 0; allowed: a whole number"),
+            ({"optimizer_name": "lion"}, "optimizer_name is 'lion'; allowed: 'adam'"),
+            ({"optimizer_params": {"momentum": 1}}, "optimizer_params holds 'momentum'; allowed"),
+            ({"device": "mps"}, "device is 'mps'; allowed: None, 'cpu'"),
+            ({"hidden_activation_name": "elu"}, "'elu'; allowed"),
+        ],
+    )
+    def test_what_is_none_is_named(self, how: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            PyODAutoEncoder(**how).fit(rows())

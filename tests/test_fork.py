@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import aejax
+from tests.plain import plain_config
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
 
-CONFIG = aejax.Config(model=aejax.Dense(hidden=(3,)), train=aejax.Train(epochs=1, batch_size=16))
+CONFIG = plain_config(model=aejax.Dense(hidden=(3,)), train=aejax.Train(epochs=1, batch_size=16))
 X = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)
 
 # Each action in a fork of its own; what it gave or raised goes to stdout, "hangs" if it never did.

@@ -29,6 +29,7 @@ from aejax.detection.batch_sizes import default_batch_size
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
 from aejax.training.space_file import read_space
+from tests.plain import plain_config
 
 NAMES = tuple("abcd")
 QUICK, ALL = 24, 1000
@@ -66,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of everything that is read, unbroken."""
     folder = tmp_path_factory.mktemp("whole")
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(3,)),
         train=aejax.Train(epochs=1, batch_size=16),
         rule=aejax.Conformal(alpha=0.3),

@@ -22,11 +22,12 @@ from aejax.cli import main
 from aejax.data.rows import Selection
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
 from aejax.training.space_file import parse_space
+from tests.plain import plain_config
 
 FEATURES = ["flow", "heat", "press"]
-QUICK = "--hidden 2 --epochs 1 --quiet"
-FAST = ["--hidden", "8", "2", "--epochs", "20", "--quiet"]
-CONFIG = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=20))
+QUICK = "--hidden 2 --epochs 1 --quiet --calibration held-out"
+FAST = ["--hidden", "8", "2", "--epochs", "20", "--quiet", "--calibration", "held-out"]
+CONFIG = plain_config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=20))
 
 
 def sensors(rows: int, seed: int) -> pd.DataFrame:
@@ -123,6 +124,7 @@ def test_a_key_is_never_a_feature_whatever_it_holds(
         assert "no column 'bach' (key_columns); did you mean 'batch'" in said
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_learnt_and_compared(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,7 +155,7 @@ def test_a_table_without_a_feature_is_refused_once(
         assert "0 columns that vary" in said
         assert "pump_id: whole numbers that count up" in said
         assert not (tmp_path / "run").exists()
-    config = aejax.Config(columns=aejax.Columns(kinds="mixed"))
+    config = plain_config(columns=aejax.Columns(kinds="mixed"))
     for of in (CONFIG, config):
         with pytest.raises(aejax.InputError, match="0 columns that vary"):
             aejax.fit(of, made)
@@ -240,7 +242,8 @@ def test_a_column_that_never_changes_in_one_group_stays() -> None:
 @pytest.mark.parametrize("kind", [AutoEncoder, PyODAutoEncoder])
 @pytest.mark.parametrize("columns", ["numbers", "mixed"])
 def test_estimators(kind: Any, columns: str, caplog: pytest.LogCaptureFixture) -> None:
-    how: dict[str, Any] = {"steps": 20, "hidden": (8, 2), "columns": columns}
+    widths = "hidden" if kind is AutoEncoder else "hidden_neuron_list"
+    how: dict[str, Any] = {"steps": 20, widths: (8, 2), "columns": columns}
     with caplog.at_level(logging.WARNING, "aejax"):
         model = kind(**how).fit(pumps(400, 0))
     assert set(model.left_out_) == {"pump_id", "unit", "spare"}
@@ -265,7 +268,7 @@ def test_a_feature_of_an_array_that_never_changes_does_no_harm(
     scale: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x = np.insert(sensors(600, 0).to_numpy(), [1, 3], [7.5, 0.0], axis=1).astype(np.float32)
-    config = aejax.Config(model=CONFIG.model, train=CONFIG.train, scale=aejax.Scale(kind=scale))
+    config = plain_config(model=CONFIG.model, train=CONFIG.train, scale=aejax.Scale(kind=scale))
     detector = aejax.fit(config, x[:500])
     assert detector.schema.shape == (5,)
     assert detector.predict(x[500:]).mean() < 0.1
@@ -300,9 +303,8 @@ def test_advice_on_dates_leads_to_a_detector_of_the_next_month(
 ) -> None:
     log("2026-01-05", 35).to_csv(tmp_path / "train.csv", index=False)
     log("2026-03-02", 14, 1).to_csv(tmp_path / "march.csv", index=False)
-    run = (
-        f"train --input {tmp_path}/train.csv --out {tmp_path}/run --hidden 32 6 --quiet --epochs 30"
-    )
+    run = f"train --input {tmp_path}/train.csv --out {tmp_path}/run --hidden 32 6 --quiet"
+    run += " --epochs 30 --calibration held-out"
     _, said = command(run, capsys, code=2)
     (advised,) = re.findall(r"or aejax train( --columns.kinds mixed)$", said.strip())
     found, _ = command(f"{run}{advised} --columns.dates {dates}", capsys)
@@ -311,6 +313,7 @@ def test_advice_on_dates_leads_to_a_detector_of_the_next_month(
     assert command(score, capsys)[0]["flagged_rate"] < 0.05
 
 
+@pytest.mark.slow
 def test_parts_of_dates_are_chosen_and_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,7 +361,7 @@ def test_every_command_that_is_advised_works(
     frame = made[["timestamp", *FEATURES, "took"]]
     with pytest.raises(aejax.InputError, match=r"a frame without 'timestamp', 'took', or Config"):
         aejax.fit(CONFIG, frame)
-    mixed = aejax.Config(columns=aejax.Columns(kinds="mixed"))
+    mixed = plain_config(columns=aejax.Columns(kinds="mixed"))
     with pytest.raises(aejax.InputError, match="'took' is of type duration") as refused:
         aejax.fit(mixed, frame)
     assert "mixed" not in str(refused.value)

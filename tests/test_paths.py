@@ -19,6 +19,7 @@ from aejax import cli
 from aejax.config import InputError
 from aejax.data import files
 from aejax.detection.detector import Detector
+from tests.plain import plain_config
 
 NAMES = [
     "m [1]",
@@ -41,7 +42,7 @@ NAMES = [
     "x.orbax-checkpoint-tmp",
 ]
 NO_UNICODE = "\udcff"
-CONFIG = aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1, batch_size=16))
+CONFIG = plain_config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1, batch_size=16))
 X = np.random.default_rng(0).normal(size=(60, 3)).round(3)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere fewer names are legal")
@@ -158,7 +159,19 @@ def test_commands_take_any_name(
     with rows.open("wb") as file:
         np.save(file, X)
     commands = [
-        ["train", "--input", rows, "--out", run, "--hidden", "2", "--epochs", "1"],
+        [
+            "train",
+            "--input",
+            rows,
+            "--out",
+            run,
+            "--hidden",
+            "2",
+            "--epochs",
+            "1",
+            "--calibration",
+            "held-out",
+        ],
         ["calibrate", run, "--input", rows, "--rule", "quantile:0.9"],
         ["score", run, "--input", rows, "--out", scores, "--top", "3"],
         ["inspect", scores],
@@ -193,7 +206,19 @@ def test_rows_whose_name_is_no_unicode_are_refused_before_anything_is_done(
 def test_a_run_whose_name_is_no_unicode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "rows.npy", X)
     run, rows = str(tmp_path / NO_UNICODE), str(tmp_path / "rows.npy")
-    train = ["train", "--input", rows, "--out", run, "--hidden", "2", "--epochs", "1"]
+    train = [
+        "train",
+        "--input",
+        rows,
+        "--out",
+        run,
+        "--hidden",
+        "2",
+        "--epochs",
+        "1",
+        "--calibration",
+        "held-out",
+    ]
     assert cli.main(train) == 0, capsys.readouterr().err
     assert cli.main(["score", run, "--input", rows, "--out", str(tmp_path / "scores")]) == 0
     assert cli.main(["export", run, "--out", f"{run} export"]) == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
+import aejax
 from aejax.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -33,23 +34,18 @@ def test_the_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    for name in ("train.csv", "holdout.csv", "today.parquet"):
-        table = pd.DataFrame(random.normal(size=(300, 4)), columns=list("abcd"))
-        table.insert(0, "pump_id", np.arange(300))
-        if name.endswith("parquet"):
-            table.to_parquet(name, index=False)
-        else:
-            table.to_csv(name, index=False)
-    pd.DataFrame({"broken": np.arange(300) % 10 == 0}).to_csv("labels.csv", index=False)
+    runpy.run_path(str(README.parent / "scripts" / "sample_data.py"), run_name="sample")["write"](
+        tmp_path
+    )
     commands = [
         line for block in blocks("bash") for line in block.splitlines() if line.startswith("aejax ")
     ]
-    space = "[train.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n"
-    Path("space.toml").write_text(space)
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         assert main(shlex.split(command)[1:]) == 0, command
+    judged = aejax.evaluate("scores/today", "labels.csv", label_column="broken")
+    assert judged["joined_by"] == ["pump_id"]
+    assert judged["anomaly_positive"]["recall"] > 0.9
 
 
 def test_every_file_that_it_names_is_there() -> None:

@@ -15,6 +15,7 @@ import aejax
 from aejax.config import Config, Dense, Scale, Train
 from aejax.core import steps
 from aejax.training import feeding, loop
+from tests.plain import plain_config
 
 COMPILED = {
     name: getattr(steps, name) for name in sorted(vars(steps)) if name.startswith("compiled_")
@@ -61,7 +62,7 @@ def rows(n: int = 50) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
 
 
-BASE = Config(
+BASE = plain_config(
     model=Dense(hidden=(3,)),
     scale=Scale(clip=4.0),
     train=Train(
@@ -197,7 +198,7 @@ def test_the_guard_does_guard() -> None:
     detector = aejax.fit(BASE, scorer_rows)
     variables, scaler = jax.device_put((detector.variables, detector.scaler))
     with jax.transfer_guard("disallow"), pytest.raises(Exception, match="Disallowed"):
-        steps.compiled_score(detector.scorer, variables, scaler, scorer_rows)
+        steps.compiled_score(detector.scoring, variables, scaler, scorer_rows)
 
 
 def test_scoring_copies_nothing_implicitly_to_the_device() -> None:

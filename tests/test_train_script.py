@@ -101,6 +101,7 @@ def test_its_detector_needs_none_of_its_code(whole: Path, rows: np.ndarray, tmp_
     assert main(["score", str(whole), "--input", str(whole.parent / "x.npy"), "--out", out]) == 0
 
 
+@pytest.mark.slow
 def test_four_devices_come_to_the_same(whole: Path, rows: np.ndarray) -> None:
     folder = whole.parent / "four"
     ended(start(folder, devices=4))

@@ -6,6 +6,7 @@ from aejax.commands.experiments import Recipes, Run
 from aejax.commands.explain import Explain
 from aejax.commands.export import Export
 from aejax.commands.inside import Encode, States
+from aejax.commands.report import Report
 from aejax.commands.scoring import Evaluate, Inspect, Score
 from aejax.commands.training import Calibrate, Training
 from aejax.commands.tuning import Tune
@@ -23,6 +24,7 @@ COMMANDS: dict[str, type] = {
     "states": States,
     "explain": Explain,
     "evaluate": Evaluate,
+    "report": Report,
     "inspect": Inspect,
     "export": Export,
 }

@@ -11,6 +11,8 @@ from tyro.conf import Positional, arg
 from aejax.commands.shared import Ensemble, Json, Out, Overwrite, Profile, Quiet, StopOnSigterm
 from aejax.config import InputError
 
+QUICK = "A quick run, on a part of the rows, to see that it works: its numbers mean nothing."
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipes:
@@ -106,24 +108,28 @@ class Run:
     @staticmethod
     def show(result: dict[str, Any]) -> str:
         """Published and measured, side by side."""
+        from aejax.reporting.markup import fixed
+
         if "summary" in result:
             return _show_seeds(result)
-        lines = [f"{'':24}{'published':>12}{'measured':>12}"]
+        lines = [QUICK] if result.get("quick") else []
+        lines += [f"{'':24}{'published':>12}{'measured':>12}"]
         for name, value in result["measured"].items():
             published = result["published"].get(name)
-            shown = "" if published is None else f"{published:.4f}"
-            lines.append(f"{name:24}{shown:>12}{value:>12.4f}")
+            shown = "" if published is None else fixed(published)
+            lines.append(f"{name:24}{shown:>12}{fixed(value):>12}")
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
         conclusions = result.get("conclusions", [])
         return "\n".join([*lines, *conclusions, f"({seconds})", f"report: {result['report']}"])
 
 
 def _show_seeds(result: dict[str, Any]) -> str:
-    lines = [f"{'':24}{'published':>12}{'median':>12}{'lowest':>12}{'highest':>12}"]
+    from aejax.reporting.markup import fixed
+
+    lines = [QUICK] if result.get("quick") else []
+    lines += [f"{'':24}{'published':>12}{'median':>12}{'lowest':>12}{'highest':>12}"]
     for name, facts in result["summary"].items():
-        published = "" if "published" not in facts else f"{facts['published']:.4f}"
-        lines.append(
-            f"{name:24}{published:>12}{facts['median']:>12.4f}"
-            f"{facts['lowest']:>12.4f}{facts['highest']:>12.4f}"
-        )
+        published = "" if "published" not in facts else fixed(facts["published"])
+        numbers = "".join(f"{fixed(facts[each]):>12}" for each in ("median", "lowest", "highest"))
+        lines.append(f"{name:24}{published:>12}{numbers}")
     return "\n".join([*lines, f"report: {result['report']}"])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from aejax.commands.shared import HasHeader, Json, Text
+from aejax.commands.shared import Json, NoHeader, Text
 from aejax.config import Dialect
 
 
@@ -25,7 +25,7 @@ class Explain:
         str | None,
         arg(help="Of a detector of groups: the column of groups. Default: as in training."),
     ] = None
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     json: Json = False
 
@@ -43,7 +43,7 @@ class Explain:
             self.row,
             top=self.top,
             picture=self.picture,
-            selection=Selection(header=self.header, bad_cells="null", dialect=self.text),
+            selection=Selection(header=not self.no_header, bad_cells="null", dialect=self.text),
             group_column=self.group_column,
         )
 
@@ -65,11 +65,11 @@ class Explain:
             f"{'feature':24}{'found':>{width}}{'expected':>{width}}"
             f"{'error':>12}{'usual error':>14}",
         ]
-        note = "(in scaled units, as the model sees them)"
+        note = "(errors are in scaled units, as the model sees them)"
         for fact, found, expected in facts:
             usual = "" if fact["usual_error"] is None else f"{fact['usual_error']:.4g}"
             if isinstance(fact["found"], str):
-                note = "(errors: of numbers in scaled units, of categories in nats)"
+                note = "(errors are in scaled units, of categories in nats)"
             lines.append(
                 f"{fact['feature']:24}{found:>{width}}{expected:>{width}}"
                 f"{fact['error']:>12.4g}{usual:>14}"
@@ -82,4 +82,4 @@ class Explain:
 
 def _shown(value: float | str) -> str:
     """A number, or of a mixed table a cell in words."""
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return value if isinstance(value, str) else f"{value:.6g}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from aejax.commands.scoring import Score
-from aejax.commands.shared import HasHeader, Json, Names, Out, Quiet, StopOnSigterm, Text
+from aejax.commands.shared import Json, Names, NoHeader, Out, Quiet, StopOnSigterm, Text
 from aejax.config import Dialect
 
 RunFolder = Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]
@@ -31,7 +31,7 @@ class Rows:
     out: Out
     key: Key = ()
     restart: Restart = False
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     progress: ProgressFlag = "bar"
     quiet: Quiet = False
@@ -71,7 +71,7 @@ def _write(command: Rows, layer: str) -> dict[str, Any]:
             command.input[0] if len(command.input) == 1 else command.input,
             command.out,
             selection=Selection(
-                key_columns=command.key, header=command.header, dialect=command.text
+                key_columns=command.key, header=not command.no_header, dialect=command.text
             ),
             layer=layer,
             restart=command.restart,

@@ -11,9 +11,9 @@ from tyro.conf import Positional, arg
 
 from aejax.commands.shared import (
     Devices,
-    HasHeader,
     Json,
     Names,
+    NoHeader,
     NormalLabel,
     Out,
     Quiet,
@@ -82,7 +82,7 @@ class Score:
         float | None,
         arg(help="End with exit code 3 if more than this share of the added rows is flagged."),
     ] = None
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     engine: Annotated[
         Literal["local", "ray"],
@@ -111,7 +111,7 @@ class Score:
         scorer = load(self.run_folder)
         self._check_limits(scorer)
         inputs = self.input[0] if len(self.input) == 1 else self.input
-        chosen = Selection(key_columns=self.key, header=self.header, dialect=self.text)
+        chosen = Selection(key_columns=self.key, header=not self.no_header, dialect=self.text)
         if self.engine == "local" and (self.ray_address or self.ray_actors):
             raise InputError("--ray-address or --ray-actors is given; allowed: with --engine ray")
         if self.engine == "ray" and "-" in self.input:
@@ -289,18 +289,28 @@ class Evaluate:
     threshold: Annotated[
         float | None, arg(help="Default: the one that the rows were flagged by.")
     ] = None
-    header: HasHeader = True
+    report: Annotated[
+        Path | None, arg(help="Folder for a report: curves, confusion, the worst rows.")
+    ] = None
+    no_header: NoHeader = False
     text: Text = Dialect()
     json: Json = False
 
     def run(self) -> dict[str, Any]:
         """Read scores and labels and compare them."""
-        from aejax.scoring.evaluation import evaluate_scores
+        from aejax.scoring.evaluation import judged, labelled
 
         labels = self.labels[0] if len(self.labels) == 1 else self.labels
-        return evaluate_scores(
+        found = labelled(
             self.scores, labels or None, selection=selection(self), threshold=self.threshold
         )
+        result = judged(found)
+        if self.report is not None:
+            from aejax.reporting.scores_page import write_scores_report
+
+            page = write_scores_report(self.scores, self.report, labels=found)
+            result["report"] = str(page)
+        return result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,9 @@ DropColumns = Annotated[Names, arg(help="Columns that are not features.")]
 Keys = Annotated[Names, arg(help="Columns that identify rows; never features.")]
 # --delimiter, --decimal, --encoding, --missing, --day-first.
 Text = Annotated[Dialect, arg(name="")]
-HasHeader = Annotated[bool, arg(help="Whether a CSV file's first line names its columns.")]
+NoHeader = Annotated[
+    bool, arg(help="The first line of text files is a row: no line names columns.")
+]
 
 
 def selection(command: Any) -> Any:
@@ -45,7 +47,7 @@ def selection(command: Any) -> Any:
         normal_label=command.normal_label,
         drop_columns=getattr(command, "drop_columns", ()),
         key_columns=getattr(command, "key", ()),
-        header=command.header,
+        header=not command.no_header,
         dialect=command.text,
     )
 

@@ -12,10 +12,10 @@ from aejax.commands.shared import (
     Devices,
     DropColumns,
     Ensemble,
-    HasHeader,
     Json,
     Keys,
     LabelColumn,
+    NoHeader,
     NormalLabel,
     Out,
     Overwrite,
@@ -27,10 +27,10 @@ from aejax.commands.shared import (
 )
 from aejax.config import (
     RULES,
+    Calibration,
     Columns,
     Combine,
     Config,
-    Dense,
     Dialect,
     Effort,
     InputError,
@@ -42,9 +42,10 @@ from aejax.config import (
 )
 from aejax.config.own_network import named_network
 from aejax.config.rules import default_rule, rule_text
-from aejax.config.scores import CHOICES, DEFAULT
+from aejax.config.scores import CHOICES
 
 RULE = rule_text(default_rule())
+_DEFAULT = Config()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,8 @@ class Training:
             help="Network: dense, conv, super-resolution, variational, noise-conditioned, whose "
             "settings are flags too; or one of your own, package.module:Class."
         ),
-    ] = "dense"
-    network: Annotated[Any, arg(name="")] = Dense()
+    ] = "noise-conditioned"
+    network: Annotated[Any, arg(name="")] = _DEFAULT.model
     settings: Annotated[
         tuple[str, ...],
         UseAppendAction,
@@ -99,15 +100,15 @@ class Training:
     window_order: Annotated[
         Literal["refuse", "sort"], arg(help="What becomes of training rows whose times don't rise.")
     ] = "refuse"
-    scale: Scale = Scale()
-    train: Annotated[Train, arg(name="")] = Train()
+    scale: Scale = _DEFAULT.scale
+    train: Annotated[Train, arg(name="")] = _DEFAULT.train
     error: Annotated[
         Literal["squared", "absolute", "bernoulli"], arg(help="Error of a feature when scoring.")
     ] = "squared"
     score: Annotated[
         str,
         arg(help=f"What a row's score is: {', '.join(CHOICES)}, or package.module:Class."),
-    ] = DEFAULT
+    ] = str(_DEFAULT.score)
     rule: Annotated[
         str,
         arg(help="First threshold, on held-out rows: RULE:NUMBER, or package.module:Class."),
@@ -115,13 +116,29 @@ class Training:
     precision: Annotated[
         PrecisionSetting, arg(help="Type of the products when scoring; fastest: measured.")
     ] = "float32"
+    calibration: Annotated[
+        Calibration,
+        arg(
+            help="Whose scores set the first threshold: those of rows held out; those of all rows, "
+            "each by a network that is trained without it, which takes five trainings more; auto: "
+            "these for up to 2,000 rows."
+        ),
+    ] = _DEFAULT.calibration
     effort: Annotated[
         Effort | None,
         arg(
-            help="One dial for what other flags name by default: network, noise, steps, score, "
-            "clipping and members. quick: 400 steps; standard: 1,500; best: four networks."
+            help="One dial for network, noise, steps, score, clipping and members, where other "
+            "flags don't name them. quick: 400 steps; standard, the default where no network is "
+            "named: 1,500; best: four networks."
         ),
     ] = None
+    contaminated: Annotated[
+        bool,
+        arg(
+            help="There may be anomalies among the rows: the effort's training is short and leaves "
+            "out the largest losses, and a tenth of the rows that set the threshold is flagged."
+        ),
+    ] = False
     ensemble: Ensemble = None
     combine: Annotated[
         Combine, arg(help="How an ensemble's scores become one; rank: by calibration rows.")
@@ -141,7 +158,7 @@ class Training:
     normal_label: NormalLabel = None
     drop_columns: DropColumns = ()
     key: Keys = ()
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     memory_limit: Annotated[
         str,
@@ -179,6 +196,7 @@ class Training:
             score=parse_score(self.score),
             rule=parse_rule(self.rule),
             precision=self.precision,
+            calibration=self.calibration,
             columns=self.columns,
             window=self._window(),
         )
@@ -270,7 +288,7 @@ class Calibrate:
     ] = None
     label_column: LabelColumn = None
     normal_label: NormalLabel = None
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     json: Json = False
 

@@ -10,11 +10,11 @@ from tyro.conf import Positional, arg
 
 from aejax.commands.shared import (
     DropColumns,
-    HasHeader,
     Json,
     Keys,
     LabelColumn,
     Names,
+    NoHeader,
     NormalLabel,
     Out,
     Overwrite,
@@ -58,7 +58,7 @@ class Tune:
     keep: Annotated[
         Names, arg(name="columns.keep", help="Columns to take as features that would be left out.")
     ] = ()
-    header: HasHeader = True
+    no_header: NoHeader = False
     text: Text = Dialect()
     seed: Annotated[int, arg(help="Seed of split, search and trainings.")] = 0
     overwrite: Overwrite = False
@@ -98,6 +98,8 @@ class Tune:
     @staticmethod
     def show(result: dict[str, Any]) -> str:
         """The winner, and its numbers beside published ones."""
+        from aejax.reporting.markup import fixed
+
         best = result["best"]
         lines = [
             f"best of {result['configurations']} configurations by {result['objective']}: "
@@ -115,7 +117,7 @@ class Tune:
             lines.append(f"left out: {len(result['diverged']) - 5} more (see tuning.json)")
         for name, value in result["measured"].items():
             published = result["published"].get(name)
-            beside = "" if published is None else f" (published {published:.4f})"
-            lines.append(f"{name:36}{value:>12.4f}{beside}")
+            beside = "" if published is None else f" (published {fixed(published)})"
+            lines.append(f"{name:36}{fixed(value):>12}{beside}")
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
         return "\n".join([*lines, f"({seconds})", f"report: {result['report']}"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from aejax.config.checks import InputError, suggest
 from aejax.config.columns import Columns
-from aejax.config.detector import Combine, Config, Precision, PrecisionSetting
+from aejax.config.detector import Calibration, Combine, Config, Precision, PrecisionSetting
 from aejax.config.dialect import Dialect
 from aejax.config.effort import EFFORTS, Effort
 from aejax.config.models import (
@@ -55,6 +55,7 @@ __all__ = [
     "RULES",
     "SCORES",
     "Activation",
+    "Calibration",
     "Classifier",
     "Columns",
     "Combine",

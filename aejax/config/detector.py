@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from aejax.config.checks import InputError, check, check_choices
 from aejax.config.columns import Columns
-from aejax.config.effort import Effort, settings_of
-from aejax.config.models import MODELS, Dense, Model
+from aejax.config.effort import Effort, settings_beside, settings_of
+from aejax.config.models import MODELS, Model
 from aejax.config.own import check_part
 from aejax.config.own_network import OwnNetwork, own_network
 from aejax.config.rules import Rule, check_is_rule, default_rule
@@ -21,11 +21,19 @@ Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
 Combine = Literal["mean", "median", "rank"]
 Calibration = Literal["held-out", "cross-fitted", "auto"]
+# Decided when a configuration is made: by the effort "standard", or to suit the network.
+_DECIDED: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """All settings of a detector.
+
+    Without a `model` these are the settings of the effort "standard" (`of_effort`); whichever of
+    `scale`, `train` and `score` is named beside it stands in its place. With a `model`, nothing is
+    put on it that was chosen for another: it is trained by `Train()`, its rows are scaled by
+    `Scale()`, and it is scored by its error, or one that is given its noise's level by
+    "noise-levels-and-neighbours". What was decided stands in the fields.
 
     Args:
         model: the network: settings of a built-in one, or one of your own (a Flax Linen or NNX
@@ -57,7 +65,8 @@ class Config:
             Of a noise-conditioned model also "noise-levels": the mean error of a row that is
             restored from noise, over levels of noise, the same noise for all rows; and
             "noise-levels-and-neighbours": the geometric mean of it and the distance from the
-            nearest training rows, as above.
+            nearest training rows, as above; and "noise-levels-and-norm": of it and the mean
+            square of the scaled row, where there may be anomalies among the training rows.
             Any object that is a `Score` is one, too (docs/extending.md).
         rule: how the first threshold is set, on validation rows where there are any: a built-in
             rule, or any object that is a `Rule`.
@@ -80,20 +89,22 @@ class Config:
             for its rows; None scores each row by itself.
     """
 
-    model: Model | OwnNetwork | Any = Dense()
-    scale: Scale = Scale()
-    train: Train = Train()
+    model: Model | OwnNetwork | Any = None
+    scale: Scale = _DECIDED
+    train: Train = _DECIDED
     error: ErrorName | Any = "squared"
-    score: Score | str = DEFAULT_SCORE
+    score: Score | str = _DECIDED
     # An object of a person's own need not be hashable.
     rule: Rule = dataclasses.field(default_factory=default_rule, hash=False)
-    calibration: Calibration = "held-out"
+    calibration: Calibration = "auto"
     precision: PrecisionSetting = "float32"
     columns: Columns = Columns()
     window: Window | None = None
 
     @classmethod
-    def of_effort(cls, effort: Effort | str, **settings: Any) -> Config:
+    def of_effort(
+        cls, effort: Effort | str, *, contaminated: bool = False, **settings: Any
+    ) -> Config:
         """The settings that one dial decides together: network, training, score and clipping.
 
         One network that is given the level of its noise, and its score beside the distance from
@@ -104,6 +115,9 @@ class Config:
 
         Args:
             effort: "quick", "standard" or "best".
+            contaminated: whether there may be anomalies among the rows: then training is short and
+                leaves out the largest losses, the score is "noise-levels-and-norm", and the
+                threshold flags a tenth of the rows that set it.
             settings: others of the configuration, which are taken as they are: with a `model`,
                 training and score are those that suit it.
 
@@ -118,7 +132,8 @@ class Config:
         if model is not None and not isinstance(model, tuple(MODELS.values())):
             model = settings["model"] = own_network(model)
         columns = settings.get("columns", Columns())
-        decided = settings_of(effort, model=model, mixed=columns.kinds == "mixed")
+        mixed = columns.kinds == "mixed"
+        decided = settings_of(effort, model=model, mixed=mixed, contaminated=contaminated)
         return cls(**{**decided, **settings})
 
     @property
@@ -127,19 +142,17 @@ class Config:
         return "float32" if self.precision == "fastest" else self.precision
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, tuple(MODELS.values())):
+        if self.model is not None and not isinstance(self.model, tuple(MODELS.values())):
             object.__setattr__(self, "model", own_network(self.model))
+        check(self, "columns", "Columns", isinstance(self.columns, Columns))
+        decided = settings_beside(self.model, mixed=self.columns.kinds == "mixed")
+        for name, value in decided.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         check_choices(self)
         check_part(self, "error", ErrorName, "a function of row and reconstruction", callable)
-        for name, kinds in (
-            ("scale", Scale),
-            ("train", Train),
-            ("columns", Columns),
-        ):
-            allowed = " or ".join(
-                k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
-            )
-            check(self, name, allowed, isinstance(getattr(self, name), kinds))
+        for name, kind in (("scale", Scale), ("train", Train)):
+            check(self, name, kind.__name__, isinstance(getattr(self, name), kind))
         window = self.window is None or isinstance(self.window, Window)
         check(self, "window", "Window or None", window)
         object.__setattr__(self, "score", checked_score(self.score, self.model))

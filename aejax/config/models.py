@@ -277,8 +277,7 @@ class NoiseConditioned(_AroundNetwork):
     The level is drawn anew for every row of every batch, the score "noise-levels" averages over
     several (Sattarov et al., "Diffusion-scheduled denoising autoencoders for anomaly detection in
     tabular data", KDD 2025). Levels are standard deviations in scaled units, so `Scale` should
-    give features a standard deviation near 1. `Train.noise` isn't needed beside it, and
-    `Train.loss` is the squared error.
+    give features a standard deviation near 1. `Train.noise` isn't needed beside it.
 
     Args:
         network: takes the row with two values of the level after it.
@@ -289,7 +288,7 @@ class NoiseConditioned(_AroundNetwork):
 
     takes_levels: ClassVar[bool] = True
 
-    network: Dense = Dense(hidden=(256, 256), decoder=())
+    network: Dense = Dense(hidden=(128, 128), decoder=())
     lowest: float = 0.05
     highest: float = 1.0
     levels: int = 8

@@ -97,7 +97,7 @@ def row_losses(
     if own is not None:
         losses, changed = own
     else:
-        found = network.apply(variables, seen, train=train, mask=fed.mask, key=fed.key)
+        found = network.restore(variables, seen, train=train, mask=fed.mask, key=fed.key)
         y, changed = found if train else (found, {})
         if heads is not None:
             losses = errors.row_error(objective.loss, target, y, heads)

@@ -30,8 +30,9 @@ def explain_rows(
     errors are averaged feature by feature.
 
     Returns:
-        scores float32 [B]; flat feature positions int32 [B, top], the most wrong first; their
-        errors float32 [B, top] in the reconstruction of the row as it is.
+        scores float32 [B]; flat feature positions int32 [B, top], those of the largest error over
+        the square root of the usual one first; their errors float32 [B, top] in the
+        reconstruction of the row as it is.
     """
     if scorer.combine is None:
         variables, scaler = jax.tree.map(lambda leaf: leaf[None], (variables, scaler))
@@ -76,6 +77,10 @@ def explain_rows(
     (found, _, each), worst = jax.lax.scan(search, (none, y, first), length=replaced)
     _, others = jax.lax.top_k(weighted(each, found), top - replaced)
     named = jnp.concatenate([worst.T, others], axis=1).astype(jnp.int32)
+    # The first is the largest of all; what was found behind it is listed by its size in the row
+    # as it is, as people read a list.
+    sizes = jnp.take_along_axis(weighted(first, none), named, axis=1)
+    named = jnp.take_along_axis(named, jnp.argsort(-sizes, axis=1, stable=True), axis=1)
     return (
         _explained_scores(scorer, variables, scaler, x, first),
         named,

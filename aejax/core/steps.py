@@ -171,24 +171,54 @@ class Compiled:
         with default_settings():
             return self.jitted(args[0])(*args, **kwargs)
 
+    def bound(self, first: Any, *arrays: Any) -> Callable[[Any], Any]:
+        """The function of a last argument alone, as a program of its own.
+
+        Arrays are looked through once, where a call of `self` looks through their tree each time:
+        as long as a small network takes for a row.
+
+        Args:
+            first: the first argument, static.
+            arrays: the arguments after it, on the device that computes.
+        """
+        leaves, tree = jax.tree.flatten(arrays)
+
+        def of_leaves(leaves: list[jax.Array], last: jax.Array) -> Any:
+            return self._function(first, *jax.tree.unflatten(tree, leaves), last)
+
+        jitted = jax.jit(of_leaves, compiler_options=self._options(_precision(first)))
+
+        def call(last: Any) -> Any:
+            check_own_process()
+            with default_settings():
+                return jitted(leaves, last)
+
+        return call
+
     def jitted(self, first: Any) -> Any:
         """The jitted function for a first argument; what it offers (`lower`, say) is JAX's.
 
         To be used within `default_settings`.
         """
         check_own_process()
-        precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
+        precision = _precision(first)
         if precision not in self._jitted:
-            options = compiler_options(
-                precision, jax.jit, one_thread=self._one_thread, once=self._once
-            )
+            options = self._options(precision)
             self._jitted[precision] = jax.jit(self._function, compiler_options=options, **self._how)
         return self._jitted[precision]
+
+    def _options(self, precision: Precision) -> Any:
+        return compiler_options(precision, jax.jit, one_thread=self._one_thread, once=self._once)
 
     def programs(self) -> int:
         """How many programs have been compiled; with arrays of NumPy too, it counts twice."""
         # JAX has no public count of them.
         return sum(jitted._cache_size() for jitted in self._jitted.values())
+
+
+def _precision(first: Any) -> Precision:
+    precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
+    return precision
 
 
 compiled_learning_rates = Compiled(learning_rates, static_argnames="schedule")

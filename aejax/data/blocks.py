@@ -71,6 +71,14 @@ class Block:
     before: Block | None = None
     after: Block | None = None
 
+    def place(self, row: int) -> tuple[int, int]:
+        """The file of a row of the block, by its position, and the row in that file, from 0."""
+        for run in self.runs:
+            if row < run.rows:
+                return run.file, run.first_row + row
+            row -= run.rows
+        raise IndexError(row)
+
     def slice(self, start: int, stop: int) -> Block:
         """The block's rows from `start` up to `stop`, sharing its memory."""
         if start == 0 and stop == len(self.x):

@@ -84,7 +84,7 @@ class DiskRows:
             if step == 1 and not self.held and stop > start:
                 return self._read(start, stop)
             rows = np.arange(start, stop, step)
-        return self._given(self._mapped[self._places(rows)])
+        return self._given(self._mapped[self.places(rows)])
 
     def _given(self, rows: np.ndarray) -> np.ndarray:
         return centred(rows, self.schema) if self.less_offset else rows
@@ -106,8 +106,8 @@ class DiskRows:
         """Room for whole numbers in a nameless file beside the rows, as `numpy.empty` gives it."""
         return _scratch_numbers(self.scratch, count, np.dtype(dtype))
 
-    def _places(self, rows: np.ndarray) -> np.ndarray:
-        """Positions in the file."""
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Positions in the file of rows by their positions among these."""
         if self.gaps is None:
             return rows
         if self.held:
@@ -117,7 +117,7 @@ class DiskRows:
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         # The held-out rows between training rows are read with them, and left out.
-        places = self._places(np.arange(start, stop))
+        places = self.places(np.arange(start, stop))
         first, count = int(places[0]), int(places[-1] - places[0]) + 1
         with self.path.open("rb") as file:
             file.seek(self.offset + first * self.schema.features * self._kept.itemsize)

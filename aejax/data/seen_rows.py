@@ -63,7 +63,10 @@ class SeenRows:
         return good
 
     def _what(self, block: Block, row: int) -> str:
-        name = block.first_row + row
+        name = f"{block.first_row + row}"
+        if self.opened.many:
+            file, in_file = block.place(row)
+            name = f"{in_file} of {self.opened.parts[file].name}"
         if row in block.bad:
             return f"{name}: {block.bad[row]}"
         values = block.x[row].ravel()

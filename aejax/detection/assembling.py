@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from aejax.config import Config, InputError, Scale
+from aejax.config.effort import LEVELS
 from aejax.core import scaling
 from aejax.core.scaling import Scaler
 from aejax.data import batches
@@ -38,7 +39,9 @@ def assemble(
     else:
         scale = Scale(kind="none")
     base = config or Config()
-    config = dataclasses.replace(base, model=network, scale=scale)
+    # Another network has no use for the score of the default's.
+    score: Any = None if base.score == LEVELS else base.score
+    config = dataclasses.replace(base, model=network, scale=scale, score=score)
     given = training_rows(x_normal, schema, config.columns)
     schema = given.schema
     rows = as_stored(given.rows, schema)

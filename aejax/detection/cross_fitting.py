@@ -221,7 +221,7 @@ def _with_learnt(detector: Detector, learnt: list[dict[str, Any]]) -> Detector:
     if detector.groups is None:
         known: Any = normal[0]
     else:
-        known = stacked(detector.scorer.score, normal, ensemble=False)
+        known = stacked(detector.scoring.score, normal, ensemble=False)
     return dataclasses.replace(detector, variables={**detector.variables, **known})
 
 

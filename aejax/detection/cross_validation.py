@@ -145,7 +145,7 @@ def member_scores(
             members=size,
         )
         held = jax.device_put((detector.variables, detector.scaler))
-        score = functools.partial(_by_row, detector.scorer, *held)
+        score = functools.partial(_by_row, detector.scoring, *held)
         (scores,) = map_batches(score, rows, batch_size, schema.device_dtype)
         found.append(scores.T[: len(chosen)])
     return np.concatenate(found)

@@ -97,9 +97,9 @@ def fit_groups(
     )
     normal = plan.normal(kept)
     learnt = learn_normal(detector, normal, plan.trained_on(kept), sharing=len(kept))
-    if detector.scorer.reconstructs:
+    if detector.scoring.reconstructs:
         variables = stacked(
-            detector.scorer.score, [{"normal": own} for own in learnt], ensemble=False
+            detector.scoring.score, [{"normal": own} for own in learnt], ensemble=False
         )
         detector = dataclasses.replace(detector, variables={**detector.variables, **variables})
     calibrating = plan.x[np.concatenate([plan.calibrating[at] for at in kept])]

@@ -125,7 +125,7 @@ def fit_one(config: Config, inputs: Rows, how: Training) -> Trained:
             )
         detector = choose_precision(detector, rows)
         judged = judge(detector, [folds], [left], rows, [np.arange(len(rows))])
-    if (wanted := getattr(detector.scorer.score, "normal_class", None)) is not None:
+    if (wanted := getattr(detector.scoring.score, "normal_class", None)) is not None:
         # Thresholds are set on normal rows.
         assert of_class is not None
         normal = normal[of_class == wanted]

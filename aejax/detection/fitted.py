@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -25,6 +26,7 @@ from aejax.detection.groups import Groups, without_groups
 from aejax.detection.memory import BatchLimit
 from aejax.detection.own_network import content_digest, own_programs
 from aejax.detection.placed import PlacedModel
+from aejax.detection.prepared import prepared_scorer
 from aejax.detection.reasons import Reason, named_reasons
 from aejax.detection.rows import as_rows, check_finite, check_scores, without_bad
 from aejax.detection.series import (
@@ -34,7 +36,7 @@ from aejax.detection.series import (
     score_series,
     whole_windows,
 )
-from aejax.detection.wording import in_words
+from aejax.detection.wording import in_units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,9 +77,9 @@ class FittedModel:
         )
 
     @property
-    def scorer(self) -> steps.Scorer:
+    def scoring(self) -> steps.Scorer:
         """The static part of the scoring program."""
-        return self._model.scorer
+        return self._model.scoring
 
     @property
     def batch_limit(self) -> BatchLimit:
@@ -204,6 +206,32 @@ class FittedModel:
         (scores,) = self._model.run(steps.compiled_score, rows, batch_size, members)
         check_scores(scores, rows, self.schema, self.config)
         return scores
+
+    def scorer(self, *, batch: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that scores exactly so many rows a call, compiled and placed ahead.
+
+        For servers that score a row as it comes: it checks shape and type only, and may be called
+        from several threads. Scores agree with `score`'s to 1e-6; a row with NaN or infinity,
+        which `score` refuses, gets whatever the arithmetic makes of it.
+
+        Args:
+            batch: rows of every call.
+
+        Returns:
+            A function of rows [batch, ...], of type float32 (uint8 of bytes, float64 where the
+            schema has an offset), that gives float32 [batch]. Rows of a mixed table have to be
+            prepared, as `prepare` does.
+
+        Raises:
+            InputError: if the detector has groups (a group's own is `member(NAME).scorer()`), or
+                `batch` is below 1; the function, if rows have another shape or type.
+
+        Example:
+            >>> score = detector.scorer()  # doctest: +SKIP
+            >>> score(row[None])  # doctest: +SKIP
+            array([0.013], dtype=float32)
+        """
+        return prepared_scorer(self._model, batch)
 
     def bad_rows(self, x: Any, *, groups: Any = None) -> dict[int, str]:
         """Why rows can't be scored, by position; empty where all can.
@@ -345,11 +373,14 @@ class FittedModel:
     ) -> list[list[Reason]]:
         """The features that err most next to their usual error, most first, for every row.
 
+        What was found and expected is in the rows' own units; errors are in scaled ones, in which
+        features compare.
+
         Raises:
             InputError: if rows don't fit the schema, the network gives no reconstructions, or
                 `top` is not from 1 to the number of features.
         """
-        words = table = None
+        table = None
         x, given = self._with_members(x, groups)
         if self.schema.columns is not None:
             # Once: a stream has its rows only once.
@@ -358,12 +389,11 @@ class FittedModel:
         _, features, errors = self.explain_rows(
             rows, members=members, top=top, batch_size=batch_size
         )
-        if self.schema.columns is not None:
-            words = in_words(self, rows, table, members)
         usual = self.usual_errors
         if usual is not None and members is not None:
             usual = usual[members]
-        return named_reasons(self.schema, features, errors, usual, words)
+        cells = in_units(self, rows, table, members)
+        return named_reasons(self.schema, features, errors, usual, cells)
 
     @property
     def usual_errors(self) -> np.ndarray | None:
@@ -567,7 +597,7 @@ class FittedModel:
         one = self.variables
         if self.is_stacked:
             one = jax.tree.map(lambda leaf: leaf[0], one)
-        return own_programs(self.scorer, one, self.schema.shape, self.config)
+        return own_programs(self.scoring, one, self.schema.shape, self.config)
 
     @property
     def is_stacked(self) -> bool:

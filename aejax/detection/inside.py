@@ -36,7 +36,7 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
     variables, scaler = model.arrays_on(mesh.ONE_DEVICE)
     latent = np.asarray(latent, np.float32)
     shape = shapes_of(
-        lambda x: steps.encode_rows(model.scorer, variables, scaler, x), _one_row(model)
+        lambda x: steps.encode_rows(model.scoring, variables, scaler, x), _one_row(model)
     ).shape[1:]
     if latent.shape[1:] != shape:
         raise InputError(
@@ -44,7 +44,7 @@ def decode(model: PlacedModel, latent: Any) -> np.ndarray:
             f"{', '.join(map(str, shape))}]"
         )
     placed = mesh.ONE_DEVICE.everywhere(latent)
-    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scorer, variables, placed))
+    rows: np.ndarray = jax.device_get(steps.compiled_decode(model.scoring, variables, placed))
     return rows
 
 
@@ -85,7 +85,7 @@ def layers(model: PlacedModel) -> dict[str, tuple[int, ...]]:
     if model.parted is not None:
         variables, scaler = jax.tree.map(lambda leaf: leaf[0], (variables, scaler))
     found = shapes_of(
-        lambda x: steps.state_rows(model.scorer, variables, scaler, x), _one_row(model)
+        lambda x: steps.state_rows(model.scoring, variables, scaler, x), _one_row(model)
     )
     return {name: state.shape[1:] for name, state in found.items()}
 

@@ -87,9 +87,9 @@ def learn_normal(
     Raises:
         InputError: if the score can't learn of them.
     """
-    if not detector.scorer.reconstructs:
+    if not detector.scoring.reconstructs:
         return [{} for _ in normal]
-    score = detector.scorer.score
+    score = detector.scoring.score
     few = [most_rows(score, len(rows)) for rows in normal]
     sizes = [len(range(len(rows))[part]) for rows, part in zip(normal, few, strict=True)]
     learnt: list[dict[str, Any]] = []

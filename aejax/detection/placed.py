@@ -45,7 +45,7 @@ class PlacedModel:
     parted: str | None = None
 
     @functools.cached_property
-    def scorer(self) -> steps.Scorer:
+    def scoring(self) -> steps.Scorer:
         """The static part of the scoring program."""
         model = build(self.config.model, self.schema, precision=self.config.products)
         return steps.Scorer(
@@ -117,7 +117,7 @@ class PlacedModel:
                     functions = self._of_tiles(program, 1 if few else self.devices, how)
                     return map_tiles(functions, rows, members, batch_size=size, dtype=dtype)
                 place = mesh.on_devices(1 if few else self.devices)
-                function = functools.partial(program, self.scorer, *self.arrays_on(place), **how)
+                function = functools.partial(program, self.scoring, *self.arrays_on(place), **how)
                 return map_batches(function, rows, size, dtype, place)
             except jax.errors.JaxRuntimeError as error:
                 self.batch_limit.halve(size, error)
@@ -126,10 +126,10 @@ class PlacedModel:
     def _of_tiles(
         self, program: steps.Compiled, devices: int | None, how: dict[str, Any]
     ) -> dict[jax.Device, Any]:
-        wide = jax.default_backend() != "cpu" and self.scorer.maps
+        wide = jax.default_backend() != "cpu" and self.scoring.maps
         return {
             device: functools.partial(
-                program.of_tiles, self.scorer, *self.arrays_on(device), side_by_side=wide, **how
+                program.of_tiles, self.scoring, *self.arrays_on(device), side_by_side=wide, **how
             )
             for device in mesh.local_devices(devices)
         }
@@ -156,7 +156,7 @@ class PlacedModel:
 
     def require_reconstructions(self, method: str) -> None:
         """Refuse a method that needs reconstructions where the network gives none."""
-        if not self.scorer.reconstructs:
+        if not self.scoring.reconstructs:
             raise InputError(
                 f"{method}: a {type(self.config.model).__name__} model gives no reconstructions; "
                 "allowed: autoencoders"

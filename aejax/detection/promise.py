@@ -14,6 +14,9 @@ from aejax.detection.threshold import GroupThresholds, Threshold
 class Promise(NamedTuple):
     """How many normal rows a threshold is to flag, as shares in [0, 1].
 
+    Of many groups, their shares are averaged by the rows that thresholds were set on, and the
+    interval is that of all their rows together.
+
     Attributes:
         promised: by the rule.
         expected: of new normal rows, on average over samples of as many scores.
@@ -21,6 +24,7 @@ class Promise(NamedTuple):
             above it (Clopper and Pearson 1934).
         high: its upper end.
         rows: scores that it was set on.
+        thresholds: how many there are.
     """
 
     promised: float
@@ -28,6 +32,7 @@ class Promise(NamedTuple):
     low: float
     high: float
     rows: int
+    thresholds: int = 1
 
     @property
     def text(self) -> str:
@@ -35,27 +40,34 @@ class Promise(NamedTuple):
         return (
             f"promised {_percent(self.promised)}, expected {_percent(self.expected)}, 95 % "
             f"interval {_percent(self.low)} to {_percent(self.high)} by the {self.rows:,} scores "
-            "that the threshold was set on"
+            + (
+                "that the threshold was set on"
+                if self.thresholds == 1
+                else f"that the {self.thresholds:,} thresholds were set on"
+            )
         )
 
 
 def promise_of(threshold: Threshold | GroupThresholds | None) -> Promise | None:
-    """What one threshold promises; None where its rule promises nothing of normal rows."""
-    if not isinstance(threshold, Threshold):
+    """What a threshold, or those of groups, promise; None where a rule promises nothing."""
+    if threshold is None:
         return None
-    promised = share_above(threshold.rule)
-    if promised is None or threshold.above is None:
-        return None
-    expected = expected_above(threshold.rule, threshold.rows)
-    if expected is None:
+    promised = expected = 0.0
+    rows = above = 0
+    for one in threshold.each:
+        share, likely = share_above(one.rule), expected_above(one.rule, one.rows)
+        if share is None or likely is None or one.above is None:
+            return None
+        promised, expected = promised + one.rows * share, expected + one.rows * likely
+        rows, above = rows + one.rows, above + one.above
+    if not rows:
         return None
     from scipy.stats import beta
 
-    rows, above = threshold.rows, threshold.above
     outside = (1 - INTERVAL_LEVEL) / 2
     low = float(beta.ppf(outside, above, rows - above + 1)) if above else 0.0
     high = float(beta.isf(outside, above + 1, rows - above)) if above < rows else 1.0
-    return Promise(promised, expected, low, high, rows)
+    return Promise(promised / rows, expected / rows, low, high, rows, len(threshold.each))
 
 
 def unchecked(rule: Rule, rows: int) -> list[Alarm]:

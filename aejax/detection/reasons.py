@@ -1,4 +1,4 @@
-"""Why a row has its score: the features that err most, with names, and words where there are."""
+"""Why a row has its score: the features that err most, with names, in the rows' own units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aejax.data.schema import Schema
-from aejax.detection.wording import Words
+from aejax.detection.wording import Cell, Cells
 
 
 class Reason(NamedTuple):
@@ -18,15 +18,20 @@ class Reason(NamedTuple):
         feature: its name.
         error: its error, in scaled units.
         usual: its mean error in normal rows; NaN where it isn't known.
-        found: of a mixed table, what the row holds, in the column's own units; else None.
-        expected: of a mixed table, what the model expected there; else None.
+        found: what the row holds, in the feature's own units; of a mixed table a text.
+        expected: what the model expected there, likewise.
     """
 
     feature: str
     error: float
-    usual: float = math.nan
-    found: str | None = None
-    expected: str | None = None
+    usual: float
+    found: Cell
+    expected: Cell
+
+    @property
+    def size(self) -> float:
+        """What reasons are ordered by: the error over the square root of the usual one."""
+        return self.error if math.isnan(self.usual) else self.error / math.sqrt(self.usual)
 
 
 def named_reasons(
@@ -34,7 +39,7 @@ def named_reasons(
     features: np.ndarray,
     errors: np.ndarray,
     usual: np.ndarray | None,
-    words: Words | None,
+    cells: Cells,
 ) -> list[list[Reason]]:
     """Reasons of rows, by name.
 
@@ -44,7 +49,7 @@ def named_reasons(
         errors: theirs, float [n, top].
         usual: every feature's mean error in normal rows, float [features], or of each row's own
             network [n, features], if it is known.
-        words: the cells of a mixed table in words; else None.
+        cells: of the rows.
     """
     each_row = usual is not None and usual.ndim > 1
     return [
@@ -53,7 +58,7 @@ def named_reasons(
                 schema.feature_name(int(i)),
                 float(e),
                 math.nan if usual is None else float(usual[row][i] if each_row else usual[i]),
-                *(() if words is None else (words.found[row][i], words.expected[row][i])),
+                *cells.of(row, int(i)),
             )
             for i, e in zip(*named, strict=True)
         ]

@@ -21,6 +21,7 @@ from aejax.data.offsets import centred, heads, is_wide, with_offset
 from aejax.data.rows import usable_rows
 from aejax.data.schema import RowKind, Schema
 from aejax.data.series import WindowRows
+from aejax.models.backend import transfers_allowed
 
 logger = logging.getLogger("aejax")
 
@@ -320,7 +321,7 @@ def map_batches(
     if place.mesh is None and len(x) <= batch_size:
         # The only batch goes in as it is, on purpose: for one that is put on the device first,
         # the program waits in another thread, longer than a few rows take.
-        with jax.transfer_guard("allow"):
+        with transfers_allowed():
             results = function(_filled(x, batch_size, dtype))
             each = results if isinstance(results, tuple) else (results,)
             return [np.array(np.asarray(result)[: len(x)]) for result in each]

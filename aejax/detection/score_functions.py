@@ -50,7 +50,7 @@ def scores(detector: Detector, x: Any, members: Any = None) -> jax.Array:
     Raises:
         InputError: if positions are missing or not asked for.
     """
-    scorer, variables, scaler = detector.scorer, detector.variables, detector.scaler
+    scorer, variables, scaler = detector.scoring, detector.variables, detector.scaler
     if (detector.groups is None) != (members is None):
         allowed = "None" if detector.groups is None else "the position of each row's group"
         raise InputError(f"members is {type(members).__name__}; allowed here: {allowed}")

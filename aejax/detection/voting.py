@@ -33,7 +33,7 @@ def vote(
     return dataclasses.replace(
         one,
         scaler=jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *scalers),
-        variables=stacked(one.scorer.score, variables, ensemble=True),
+        variables=stacked(one.scoring.score, variables, ensemble=True),
         threshold=None,
         thresholds={},
         combine=combine,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,49 +17,59 @@ from aejax.config import (
     Columns,
     Config,
     Dense,
+    Effort,
     ErrorName,
     InputError,
+    NoiseConditioned,
     Precision,
     Rule,
     Scale,
     Score,
     Train,
 )
+from aejax.config.effort import DROPOUT, NETWORK, PLAIN, TRIM, cost, settings_of
 from aejax.data.frames import as_table
 from aejax.data.schema import Schema, check_once
 from aejax.detection import fitting, loading
 from aejax.rules.contamination import Contamination
 
-# More than most tables have of anomalies: leaving out normal rows too costs little.
-USUAL_TRIM = 0.3
-
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 
+# One layer's width, or several.
+Widths = int | Sequence[int]
+
+
+def widths(hidden: Widths) -> tuple[int, ...]:
+    """Widths of the layers from the input to the latent one."""
+    return (int(hidden),) if isinstance(hidden, (int, np.integer)) else tuple(hidden)
+
+
 class EstimatorCore(BaseEstimator):
-    """A dense autoencoder behind flat parameters; both conventions are made of `_scores`."""
+    """An autoencoder behind flat parameters; both conventions are made of `_scores`."""
 
     def __init__(
         self,
         *,
         contamination: float = 0.1,
         rule: Rule | None = None,
-        hidden: tuple[int, ...] = (128, 64),
+        effort: Effort = "standard",
+        hidden: Widths | None = None,
         activation: Activation = "relu",
         batch_norm: bool = False,
-        dropout: float = 0.2,
+        dropout: float | None = None,
         scale: str = "standard",
         clip: float | None = 20.0,
-        noise: float = 0.1,
+        noise: float | None = None,
         hide: float = 0.0,
         trim: float | None = None,
-        steps: int = 400,
+        steps: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
         error: ErrorName = "squared",
-        row_score: Score | str = "error",
+        row_score: Score | str | None = None,
         precision: Precision = "float32",
         feed: str = "auto",
         columns: str | Columns = "numbers",
@@ -65,6 +77,7 @@ class EstimatorCore(BaseEstimator):
     ) -> None:
         self.contamination = contamination
         self.rule = rule
+        self.effort = effort
         self.hidden = hidden
         self.activation = activation
         self.batch_norm = batch_norm
@@ -90,7 +103,13 @@ class EstimatorCore(BaseEstimator):
         x = self._validated(X, reset=True)
         schema = None if self._mixed else self._named(x)
         named = x if schema is None else self._features(x, schema)
-        self.detector_ = fitting.fit(self._config(), named, schema=schema)
+        self.detector_ = fitting.fit(
+            self._config(),
+            named,
+            schema=schema,
+            members=cost(self.effort).members,
+            progress=getattr(self, "verbose", 0) > 0,
+        )
         self.left_out_ = dict(self.detector_.schema.dropped)
         return self.detector_.score(self._features(x)).astype(np.float64)
 
@@ -142,15 +161,20 @@ class EstimatorCore(BaseEstimator):
         )
 
     def _config(self) -> Config:
-        if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
-            raise InputError(f"steps is {self.steps!r}; allowed: a whole number, at least 1")
+        steps = self.steps
+        if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
+            raise InputError(f"steps is {steps!r}; allowed: a whole number, at least 1, or None")
         # It is checked, whether it sets the threshold or not.
         share = Contamination(rate=self.contamination)
-        train = Train(
-            steps=int(self.steps),
+        model = self._model()
+        decided = settings_of(self.effort, model=model, mixed=self._mixed, contaminated=True)
+        usual: Train = decided["train"]
+        train = dataclasses.replace(
+            usual,
+            steps=usual.steps if steps is None else int(steps),
             batch_size=self.batch_size,
             loss=self.error,
-            noise=self.noise,
+            noise=usual.noise if self.noise is None else self.noise,
             hide=self.hide,
             trim=self._trim,
             learning_rate=self.learning_rate,
@@ -160,26 +184,33 @@ class EstimatorCore(BaseEstimator):
             feed=self.feed,  # type: ignore[arg-type]
         )
         return Config(
-            model=Dense(
-                hidden=tuple(self.hidden),
-                activation=self.activation,
-                batch_norm=self.batch_norm,
-                dropout=self.dropout,
-            ),
+            model=model,
             scale=Scale(kind=self.scale, clip=self.clip),  # type: ignore[arg-type]
             train=train,
             error=self.error,
-            score=self.row_score,
+            score=decided["score"] if self.row_score is None else self.row_score,
             rule=share if self.rule is None else self.rule,
             precision=self.precision,
             columns=self._columns,
         )
 
+    def _model(self) -> Dense | NoiseConditioned:
+        """A plain network where its widths are named, or columns are of different kinds."""
+        layers: dict[str, Any] = {"activation": self.activation, "batch_norm": self.batch_norm}
+        if self.hidden is None and not self._mixed:
+            inner = NETWORK.network
+            dropout = inner.dropout if self.dropout is None else self.dropout
+            inner = dataclasses.replace(inner, dropout=dropout, **layers)
+            return dataclasses.replace(NETWORK, network=inner)
+        dropout = DROPOUT if self.dropout is None else self.dropout
+        hidden = PLAIN.hidden if self.hidden is None else widths(self.hidden)
+        return Dense(hidden=hidden, dropout=dropout, **layers)
+
     @property
     def _trim(self) -> float:
         if self.trim is not None:
             return self.trim
-        return min(max(self.contamination, USUAL_TRIM), 0.5)
+        return min(max(self.contamination, TRIM), 0.5)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):
@@ -187,10 +218,37 @@ class EstimatorCore(BaseEstimator):
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _scores(self, X: Any) -> Floats:
-        """Reconstruction errors, larger is more anomalous."""
+        """Scores of rows, larger is more anomalous."""
         check_is_fitted(self)
         x = self._features(self._validated(X, reset=False))
         return self.detector_.score(x).astype(np.float64)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """How well rows are scored; larger is better, as searches over parameters want it.
+
+        Args:
+            X: rows, best not trained on.
+            y: labels [n] as `predict` gives them; the area under the ROC curve is given. None
+                gives the mean reconstruction error, negated.
+
+        Raises:
+            InputError: if labels are of one kind only.
+        """
+        check_is_fitted(self)
+        if y is None:
+            rows = self._features(self._validated(X, reset=False))
+            errors = self.detector_.errors_of(self.detector_.prepare(rows))
+            return -float(errors.mean(dtype=np.float64))
+        from sklearn.metrics import roc_auc_score
+
+        scores, is_anomaly = self._scores(X), self._anomalies(np.asarray(y))
+        if is_anomaly.all() or not is_anomaly.any():
+            raise InputError("y holds labels of one kind; allowed: normal rows and anomalies")
+        return float(roc_auc_score(is_anomaly, scores))
+
+    def _anomalies(self, y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which labels are those of anomalies, bool [n]."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

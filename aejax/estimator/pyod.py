@@ -5,32 +5,75 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from aejax.config import InputError
 from aejax.detection import probability
+from aejax.detection.detector import Detector
 from aejax.detection.probability import ProbabilityMethod
-from aejax.estimator.core import EstimatorCore, Floats, Whole
+from aejax.estimator.core import Floats, Whole
+from aejax.estimator.pyod_names import PyODNames
 
 
-class PyODAutoEncoder(EstimatorCore):
+class UnknownScoring(InputError, NotImplementedError):
+    """A scoring that there is none of; PyOD raises a NotImplementedError for it."""
+
+
+class PyODAutoEncoder(PyODNames):
     """An autoencoder as a PyOD detector.
 
     In PyOD's convention scores are larger for anomalies, and `predict` gives 0 for normal
-    rows and 1 for anomalies. `AutoEncoder`, where the parameters are explained, is the same
-    detector in scikit-learn's convention.
+    rows and 1 for anomalies. Parameters have the names that they have in PyOD's `AutoEncoder`, so
+    that a script changes its import only; `AutoEncoder`, in scikit-learn's convention, is the same
+    detector. What is None is chosen as there, and not as in PyOD.
+
+    Args:
+        contamination: share of the training rows that the threshold flags, in [0, 1).
+        preprocessing: whether features are scaled to mean 0 and standard deviation 1; or not at
+            all.
+        lr: the schedule's highest learning rate.
+        epoch_num: passes over the rows; None takes `steps`.
+        batch_size: rows in one step.
+        optimizer_name: "adam", "adamw" or "sgd"; None takes `AutoEncoder`'s.
+        device: None, or what JAX computes on: "cpu", "gpu" (or "cuda", "cuda:0"), "tpu".
+        random_state: seed; an int gives the same detector every time.
+        use_compile: everything is compiled, whether it is asked for or not.
+        compile_mode: as `use_compile`.
+        verbose: above 0 draws a progress bar on stderr.
+        optimizer_params: {"weight_decay": 1e-5}, decoupled as AdamW's, or None.
+        hidden_neuron_list: widths of the layers from the input to the latent one, mirrored going
+            back; a single number is one layer's.
+        hidden_activation_name: after every hidden layer.
+        batch_norm: whether hidden layers are normalised over the batch.
+        dropout_rate: share of hidden units dropped while training.
+        effort: "quick", "standard" or "best", as in `AutoEncoder`.
+        steps: steps of gradient descent, where `epoch_num` is None; None takes the effort's.
+        rule: as in `AutoEncoder`, as are all that follow.
+        scale: how features are scaled with `preprocessing`.
+        clip: largest absolute value after scaling, or None.
+        noise: standard deviation of the noise added to scaled rows in training.
+        hide: share of the cells that the network is not shown while it has to restore them.
+        trim: share of every batch's rows, those with the largest losses, that are not learnt from.
+        schedule: "constant", "cosine", "warmup-cosine" or "linear".
+        error: "squared" or "absolute".
+        row_score: what a row's score is.
+        precision: of the products when scoring.
+        feed: "device", "stream" or "auto".
+        columns: "numbers" or "mixed".
 
     Attributes:
-        detector_: the trained `aejax.Detector`.
+        detector_: the trained `aejax.Detector`, which explains, calibrates and saves.
         left_out_: columns of a data frame that are no features, each with the reason.
         decision_scores_: scores of the training rows, float64 [n].
         threshold_: scores above it are anomalies.
         labels_: of the training rows, 0 or 1, [n].
+        history_: {"loss": one number an epoch}.
 
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(200, 4))
-        >>> found = PyODAutoEncoder(contamination=0.05, steps=10).fit(x)
+        >>> found = PyODAutoEncoder(0.05, hidden_neuron_list=[8, 2], epoch_num=2).fit(x)
         >>> int(found.labels_.sum())
         10
     """
@@ -68,10 +111,10 @@ class PyODAutoEncoder(EstimatorCore):
 
             cut = np.percentile(scores, 100 * (1 - labels.sum() / len(labels)))
             return float(precision_score(labels, scores > cut))
-        raise InputError(f"scoring is {scoring!r}; allowed: 'roc_auc_score', 'prc_n_score'")
+        raise UnknownScoring(f"scoring is {scoring!r}; allowed: 'roc_auc_score', 'prc_n_score'")
 
     def decision_function(self, X: Any) -> Floats:
-        """Reconstruction errors, float64 [n]; larger is more anomalous."""
+        """Scores of rows, float64 [n]; larger is more anomalous."""
         return self._scores(X)
 
     def predict(self, X: Any, return_confidence: bool = False) -> Any:
@@ -151,6 +194,34 @@ class PyODAutoEncoder(EstimatorCore):
             cost_rejection=self._share if c_r < 0 else c_r,
         )
         return list(found)
+
+    @property
+    def history_(self) -> dict[str, list[float]]:
+        """Losses of training, one an epoch; of `steps`, one a fiftieth of them."""
+        return {"loss": [epoch["loss"] for epoch in self.detector_.history]}
+
+    @property
+    def model(self) -> Detector:
+        """The trained detector, under PyOD's name for its network."""
+        detector: Detector = self.detector_
+        return detector
+
+    @property
+    def _mu(self) -> Floats:
+        """What is subtracted of the features, [features], as PyOD calls it."""
+        scaler, offset = self.detector_.scaler, self.detector_.schema.offset
+        shift = 0.0 if scaler.shift is None else np.asarray(scaler.shift, np.float64)
+        return np.zeros(self.detector_.schema.features) + shift + np.asarray(offset or 0.0)
+
+    @property
+    def _sigma(self) -> Floats:
+        """What features are divided by then, [features]."""
+        factor = self.detector_.scaler.factor
+        one = np.ones(self.detector_.schema.features)
+        return one if factor is None else one / np.asarray(factor, np.float64)
+
+    def _anomalies(self, y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return y != 0
 
     @property
     def _share(self) -> float:

@@ -12,6 +12,7 @@ The folder is the detector's own artifact (`detection/artifact.py`), whose descr
 from __future__ import annotations
 
 import json
+import os
 import platform
 import runpy
 import typing
@@ -32,6 +33,7 @@ from aejax.detection.batch_sizes import batch_sizes
 from aejax.detection.detector import Detector
 from aejax.detection.loading import load
 from aejax.detection.own_network import SCORING
+from aejax.detection.sources import as_detector
 from aejax.exporting import parity
 from aejax.exporting.folder import new_folder
 from aejax.exporting.group_card import write_group_card
@@ -48,7 +50,7 @@ _TEMPLATE = Path(__file__).with_name("scorer.py.template")
 
 
 def export(
-    detector: Detector | str | Path,
+    detector: Any,
     folder: str | Path,
     *,
     formats: Format | Sequence[Format] = "stablehlo",
@@ -63,7 +65,8 @@ def export(
     runtimes, with the threshold inside (of one detector only).
 
     Args:
-        detector: what to export, with its thresholds; or the folder of a run or of a detector.
+        detector: what to export, with its thresholds: a detector, a fitted estimator, or the
+            folder of a run or of a detector.
         folder: of the export.
         formats: one or both.
         metrics: what the run's `metrics.json` holds, to travel along; of a folder None takes its.
@@ -84,9 +87,9 @@ def export(
     allowed = typing.get_args(Format)
     if not wanted or not set(wanted) <= set(allowed):
         raise InputError(f"formats is {formats!r}; allowed: one or more of {', '.join(allowed)}")
-    if not isinstance(detector, Detector):
-        source = Path(detector)
-        detector, metrics = load(source), read_metrics(source) if metrics is None else metrics
+    if isinstance(detector, (str, os.PathLike)) and metrics is None:
+        metrics = read_metrics(Path(detector))
+    detector = as_detector(detector)
     if detector.groups is not None and "onnx" in wanted:
         raise InputError(
             f"formats holds 'onnx' and the detector has {len(detector.groups)} groups; allowed: "
@@ -179,7 +182,7 @@ def _lowered(detector: Detector) -> bytes:
         detector = detector.member(detector.groups.names[0])
     try:
         return programs.lower_score(
-            detector.scorer,
+            detector.scoring,
             detector.scaler,
             detector.variables,
             schema.shape,

@@ -14,35 +14,36 @@ import numpy as np
 
 from aejax import config as settings
 from aejax.config import score_text
-from aejax.config.durable import write_file
 from aejax.config.own import shown
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.limits import limits_of
+from aejax.detection.promise import promise_of
 from aejax.exporting.model_card import (
-    CARD,
     counted,
     facts_table,
     made_by,
     score_in_words,
     training_data,
+    write_card,
 )
 
 
-def write_group_card(detector: Detector, metrics: Mapping[str, Any] | None, folder: Path) -> Path:
+def write_group_card(
+    detector: Detector, metrics: Mapping[str, Any] | None, folder: Path, *, renew: bool = False
+) -> Path:
     """Write `MODEL_CARD.md`.
 
     Args:
         detector: of all groups.
         metrics: what the run's `metrics.json` holds, or None.
         folder: that exists.
+        renew: as in `write_model_card`.
 
     Returns:
         Path of the file.
     """
-    path = folder / CARD
-    write_file(path, group_card(detector, metrics))
-    return path
+    return write_card(group_card(detector, metrics), folder, renew=renew)
 
 
 def group_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> str:
@@ -77,7 +78,7 @@ def spread_of(values: np.ndarray) -> dict[str, float]:
 
 def _use(detector: Detector, groups: Groups) -> str:
     error = score_in_words(
-        detector.scorer.score, model="the group's model", rows="normal rows of the group"
+        detector.scoring.score, model="the group's model", rows="normal rows of the group"
     )
     return (
         "## Intended use\n\n"
@@ -112,7 +113,7 @@ def _settings(detector: Detector) -> str:
         ("scaling, of each group by itself", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
         ("error of a feature", shown(config.error)),
-        ("score", score_text(detector.scorer.score)),
+        ("score", score_text(detector.scoring.score)),
         ("precision", config.precision),
     ]
     return f"## Settings\n\n{facts_table(lines)}"
@@ -134,6 +135,8 @@ def _thresholds(detector: Detector) -> str:
         ("values", spread_of(thresholds.values)),
         ("scores that one rests on", spread_of(thresholds.rows.astype(np.float64))),
     ]
+    if (promise := promise_of(thresholds)) is not None:
+        lines.append(("flags of normal rows", promise.text))
     return f"## Thresholds\n\n{facts_table(lines)}"
 
 

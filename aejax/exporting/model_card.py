@@ -24,21 +24,34 @@ from aejax.detection.promise import promise_of
 
 CARD = "MODEL_CARD.md"
 MOST_NAMES = 50
+# Sections that another threshold changes.
+RENEWED = ("## Measured quality", "## Thresholds", "## Limits")
 
 
-def write_model_card(detector: Detector, metrics: Mapping[str, Any] | None, folder: Path) -> Path:
+def write_model_card(
+    detector: Detector, metrics: Mapping[str, Any] | None, folder: Path, *, renew: bool = False
+) -> Path:
     """Write `MODEL_CARD.md`.
 
     Args:
         detector: trained, with its thresholds.
         metrics: what the run's `metrics.json` holds, or None.
         folder: that exists.
+        renew: change only what another threshold changes in a card that is there: a person may
+            have written into it.
 
     Returns:
         Path of the file.
     """
+    return write_card(model_card(detector, metrics), folder, renew=renew)
+
+
+def write_card(text: str, folder: Path, *, renew: bool) -> Path:
+    """Write a card's text, or what it says of thresholds into the card that is there."""
     path = folder / CARD
-    write_file(path, model_card(detector, metrics))
+    if renew and path.is_file():
+        text = renewed(path.read_text(encoding="utf-8", errors="backslashreplace"), text)
+    write_file(path, text)
     return path
 
 
@@ -60,6 +73,18 @@ def model_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> 
         made_by(detector, metrics or {}),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def renewed(card: str, by: str) -> str:
+    """A card with what another one says of quality, thresholds and limits; the rest as it was."""
+    parts = re.split(r"^(?=## )", card, flags=re.MULTILINE)
+    new = {_heading(part): part for part in re.split(r"^(?=## )", by, flags=re.MULTILINE)}
+    kept = [new.get(name, part) if (name := _heading(part)) in RENEWED else part for part in parts]
+    return "".join(kept)
+
+
+def _heading(part: str) -> str:
+    return part.partition("\n")[0]
 
 
 def _what(detector: Detector) -> str:
@@ -89,7 +114,7 @@ def score_in_words(score: Any, *, model: str, rows: str) -> str:
 def _intended_use(detector: Detector) -> str:
     schema = detector.schema
     rows = {"table": "rows of a table", "series": "windows of a series", "image": "images"}
-    error = score_in_words(detector.scorer.score, model="the model", rows="normal rows")
+    error = score_in_words(detector.scoring.score, model="the model", rows="normal rows")
     flags = (
         "a row whose score is above the threshold is flagged as an anomaly"
         if detector.threshold is not None
@@ -135,7 +160,7 @@ def _settings(detector: Detector) -> str:
         ("scaling", settings.to_dict(config.scale)),
         ("training", settings.to_dict(config.train)),
         ("error of a feature", config.error),
-        ("score", score_text(detector.scorer.score)),
+        ("score", score_text(detector.scoring.score)),
         ("precision", config.precision),
     ]
     if detector.combine is not None:

@@ -138,6 +138,8 @@ class Graph:
         if kind in _INNER:
             inner = params[_INNER[kind]]
             return self._inline(inner.jaxpr, inner.consts, inputs)
+        if kind == "scan" and (unrolled := self._unrolled(params, inputs)) is not None:
+            return unrolled
         if kind == "platform_index":
             # The form that suits any platform, not the one for XLA on a CPU.
             return [np.asarray(params["platforms"].index(None))]
@@ -167,6 +169,19 @@ class Graph:
                 "allowed: --format stablehlo"
             )
         return [self.operations[kind](self, equation, *inputs)]
+
+    def _unrolled(self, params: Any, inputs: list[Value]) -> list[Value] | None:
+        """What a loop over constants leaves, step by step; None of another loop."""
+        fixed, inner = params["num_consts"], params["jaxpr"]
+        first = fixed + params["num_carry"]
+        carried, over = inputs[fixed:first], inputs[first:]
+        if any(isinstance(value, Tensor) for value in over) or len(inner.out_avals) > len(carried):
+            return None
+        steps = range(params["length"])
+        for at in reversed(steps) if params["reverse"] else steps:
+            each = [value[at] for value in over if not isinstance(value, Tensor)]
+            carried = self._inline(inner.jaxpr, inner.consts, [*inputs[:fixed], *carried, *each])
+        return carried
 
     def result(self, name: str, equation: Any, *, whole: bool = True) -> Tensor:
         """What an equation gives, under the name that it has in the graph."""

@@ -146,7 +146,7 @@ def _combined(detector: Detector, graph: Graph, rows: jax.ShapeDtypeStruct) -> s
             "the ensemble combines ranks or its members lack features; allowed in ONNX: mean or "
             "median of whole members (StableHLO takes all)"
         )
-    scorer = dataclasses.replace(detector.scorer, combine=None)
+    scorer = dataclasses.replace(detector.scoring, combine=None)
     if detector.combine is None:
         return str(graph.add(functools.partial(score, detector.variables, detector.scaler), rows))
     columns = []

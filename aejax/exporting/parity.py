@@ -213,7 +213,7 @@ def rounding(detector: Detector, rows: np.ndarray, live: np.ndarray) -> np.ndarr
         scaled = np.where(numbers & ~np.isnan(scaled), scaled, 1.0)
     with np.errstate(all="ignore"):
         moved = TOLERANCE * np.maximum(np.abs(scaled).reshape(len(rows), -1).max(axis=1), 1)
-        if is_mean_error(detector.scorer.score) and detector.config.error == "squared":
+        if is_mean_error(detector.scoring.score) and detector.config.error == "squared":
             moved = 2 * moved * np.sqrt(live.astype(np.float64))
         if any(column.kind == "category" for column in detector.schema.columns or ()):
             moved = moved + TOLERANCE

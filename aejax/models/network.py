@@ -92,6 +92,18 @@ class Network(abc.ABC):
             float32 [B, *shape]; in training, a pair of these and the variables that changed.
         """
 
+    def restore(
+        self,
+        variables: Variables,
+        x: jax.Array,
+        *,
+        train: bool,
+        mask: jax.Array,
+        key: jax.Array,
+    ) -> Any:
+        """What training compares with the rows; as `apply`, of networks that add no noise."""
+        return self.apply(variables, x, train=train, mask=mask, key=key)
+
     @abc.abstractmethod
     def call(self, method: str, variables: Variables, *args: Any) -> Any:
         """What one of the network's other functions gives: "encode", "decode" or its own."""

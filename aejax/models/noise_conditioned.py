@@ -77,15 +77,10 @@ class NoiseConditionedAutoencoder(nn.Module):
         """
         return self.network(_with_level(noisy, level), train, mask)
 
-    def denoising_error(
-        self,
-        x: jax.Array,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        *,
-        target: jax.Array,
+    def restore(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
-        """The mean squared error of rows restored from noise of a random level, float32 [B].
+        """Rows restored from noise of a random level, float32 [B, *shape].
 
         The logarithm of a row's level is uniform between those of the lowest and the highest.
         Needs the "samples" random stream.
@@ -94,14 +89,12 @@ class NoiseConditionedAutoencoder(nn.Module):
             x: rows that noise is added to, float32 [B, *shape].
             train: as in the network.
             mask: as in `__call__`.
-            target: rows as they should be, float32 [B, *shape].
         """
         uniform = jax.random.uniform(self.make_rng("samples"), x.shape[:1], x.dtype)
         level = self.lowest * (self.highest / self.lowest) ** uniform
         noise = jax.random.normal(self.make_rng("samples"), x.shape, x.dtype)
         noisy = x + level.reshape(-1, *(1,) * (x.ndim - 1)) * noise
-        error = jnp.square(self.denoise(noisy, level, train, mask) - target)
-        return jnp.mean(error, axis=tuple(range(1, x.ndim)))
+        return self.denoise(noisy, level, train, mask)
 
 
 def _with_level(x: jax.Array, level: jax.Array | float) -> jax.Array:
@@ -111,30 +104,19 @@ def _with_level(x: jax.Array, level: jax.Array | float) -> jax.Array:
 
 
 class NoiseConditionedNetwork(LinenNetwork):
-    """A network that minimises the error at levels of noise that it draws itself."""
+    """A network that trains on rows with noise of levels that it draws itself."""
 
-    def losses(
+    def restore(
         self,
         variables: Variables,
         x: jax.Array,
-        target: Any,
         *,
+        train: bool,
         mask: jax.Array,
         key: jax.Array,
-        train: bool,
-        beta: jax.Array,
-    ) -> tuple[jax.Array, Variables]:
-        """The mean squared error of every row at a random level of noise."""
-        found = self._run(
-            variables,
-            x,
-            train=train,
-            mask=mask if train else None,
-            key=key,
-            method="denoising_error",
-            target=target,
-        )
-        return found if train else (found, {})
+    ) -> Any:
+        """Rows restored from noise of a random level each."""
+        return self._run(variables, x, train=train, mask=mask, key=key, method="restore")
 
 
 def network(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.loading import load
-from aejax.detection.wording import in_words
+from aejax.detection.reasons import named_reasons
+from aejax.detection.wording import in_units
 from aejax.reporting.contents import Examples
 
 if TYPE_CHECKING:
@@ -50,9 +52,9 @@ def explain_row(
             differs from the one in training.
 
     Returns:
-        The row's score and threshold, with groups its group, and of every named feature what
-        was found and expected, its error and the usual one, all in scaled units; of a mixed
-        table found and expected are texts, in the column's own units.
+        The row's score and threshold, with groups its group, and of every named feature, most
+        first, what was found and expected in its own units (of a mixed table as texts), its error
+        and the usual one, which are in scaled units.
 
     Raises:
         InputError: if there is no such row, or it can't be scored.
@@ -77,10 +79,11 @@ def explain_row(
     scaled, expected = detector.reconstruct_rows(x)
     top = min(top, detector.schema.features)
     scores, positions, errors = detector.explain_rows(x, top=top)
-    usual = detector.usual_errors
+    mixed = detector.schema.columns is not None
+    cells = in_units(detector, x, table if mixed else None)
+    reasons = named_reasons(detector.schema, positions, errors, detector.usual_errors, cells)
     threshold = detector.threshold_value
-    words = None if detector.schema.columns is None else in_words(detector, x, table)
-    if picture is not None and words is not None:
+    if picture is not None and mixed:
         raise InputError("--picture is given; allowed: rows of numbers (this table is mixed)")
     if picture is not None:
         _draw(detector, scaled, expected, float(scores[0]), row, picture)
@@ -92,17 +95,13 @@ def explain_row(
         "is_anomaly": None if threshold is None else bool(scores[0] > threshold),
         "features": [
             {
-                "feature": detector.schema.feature_name(int(position)),
-                "found": float(scaled.reshape(-1)[position])
-                if words is None
-                else words.found[0][position],
-                "expected": float(expected.reshape(-1)[position])
-                if words is None
-                else words.expected[0][position],
-                "error": float(error),
-                "usual_error": None if usual is None else float(usual[position]),
+                "feature": reason.feature,
+                "found": reason.found,
+                "expected": reason.expected,
+                "error": reason.error,
+                "usual_error": None if math.isnan(reason.usual) else reason.usual,
             }
-            for position, error in zip(positions[0], errors[0], strict=True)
+            for reason in reasons[0]
         ],
         **({} if picture is None else {"picture": str(picture)}),
     }

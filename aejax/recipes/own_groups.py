@@ -23,10 +23,17 @@ from aejax.detection.file_rows import groups_of_files
 from aejax.detection.fitting import fit
 from aejax.detection.loading import load
 from aejax.detection.members import check_member
+from aejax.detection.promise import promise_of
 from aejax.exporting.group_card import write_group_card
-from aejax.recipes.judged_groups import TABLE, judge_groups, write_report, write_table
 from aejax.recipes.runner import versions
-from aejax.reporting.report import write_metrics
+from aejax.reporting.judged_groups import (
+    TABLE,
+    judge_groups,
+    measured,
+    renew_groups,
+    write_report,
+)
+from aejax.reporting.report import KEPT, write_metrics
 from aejax.training.run_folder import claim
 
 # Most that are printed on the screen; groups.csv and metrics.json have all.
@@ -102,30 +109,21 @@ def train_groups_on_file(
     clock = time.monotonic()
     # Scored as loaded from disk, so that the numbers speak of the artifact.
     detector = load(out / "detector")
-    of_groups, thresholds = detector.grouped
+    of_groups, _ = detector.grouped
     judged = judge_groups(detector, x, groups, y)
-    areas = judged.areas
     seconds["score"] = time.monotonic() - clock
-    write_table(detector, judged, out / TABLE)
-    measured: dict[str, float] = {
-        "groups": len(of_groups),
-        "skipped_groups": len(of_groups.skipped),
-        "groups_with_alarms": sum(bool(group.alarms) for group in of_groups.each),
-        "median_threshold": float(np.median(thresholds.values)),
-        "flagged_of_normal_rows": float(judged.flagged.sum() / max(judged.rows.sum(), 1)),
-    }
-    if areas:
-        measured["groups_with_anomalies"] = len(areas)
-        measured["mean_auroc"] = float(np.mean(list(areas.values())))
+    numbers = measured(detector, judged)
     metrics = {"rows": int(normal.sum()), "skipped": of_groups.skipped}
-    written = write_metrics(out, {}, measured, metrics, seconds, environment)
+    written = write_metrics(out, {}, numbers, metrics, seconds, environment)
     write_group_card(detector, written, out)
     page = write_report(
         detector, judged, out, name=path.name, seconds=seconds, environment=environment
     )
+    promise = promise_of(detector.threshold)
     return {
         "run": str(out),
-        "measured": measured,
+        **({} if promise is None else {"flags_of_normal_rows": promise._asdict()}),
+        "measured": numbers,
         "skipped": dict(list(of_groups.skipped.items())[:SKIPPED_SHOWN]),
         **({"left_out": dict(schema.dropped)} if schema.dropped else {}),
         "seconds": seconds,
@@ -160,6 +158,8 @@ def calibrate_groups_on_file(
     _, after = changed.grouped
     home = artifact.home(folder)
     changed.save(home)
+    promise = promise_of(after)
+    page = renew_groups(changed, folder) if (folder / KEPT).is_file() else None
     return {
         "detector": str(home),
         "rule": rule_text(rule),
@@ -168,4 +168,6 @@ def calibrate_groups_on_file(
         "groups_changed": len(np.unique(places[known])),
         "median_threshold": float(np.median(after.values)),
         "median_threshold_before": float(np.median(before.values)),
+        **({} if promise is None else {"flags_of_normal_rows": promise._asdict()}),
+        **({} if page is None else {"report": str(page)}),
     }

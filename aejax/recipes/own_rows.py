@@ -10,27 +10,34 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import Config, InputError, Rule, rule_text
+from aejax.config import Config, InputError, Rule, Train, rule_text
 from aejax.config.rules import least_scores, needs_labels
 from aejax.data import files
-from aejax.data.batches import evenly
-from aejax.data.disk_rows import DiskRows, split_rows
+from aejax.data.batches import evenly, validation_split
+from aejax.data.disk_rows import DiskRows, Stored, split_rows
+from aejax.data.places import Finder, Place
 from aejax.data.rows import Selection
 from aejax.data.spool import remove_spool
 from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.calibration import scores_of_points
+from aejax.detection.cross_fitting import cross_fits
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
 from aejax.detection.loading import load
+from aejax.detection.promise import promise_of
 from aejax.detection.threshold import fit_threshold
 from aejax.detection.training_series import training_series
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import run_experiment
+from aejax.reporting.kept import renew_report
+from aejax.reporting.report import KEPT
 from aejax.training.run_folder import check_free
 
 # Of test rows in memory, where the training rows are on disk.
 MOST_JUDGED_BYTES = 1 << 26
+
+SAID = ("measured", "metrics", "seconds", "report")
 
 logger = logging.getLogger("aejax")
 
@@ -48,8 +55,8 @@ def train_on_file(
 ) -> dict[str, Any]:
     """Train a detector on the normal rows of a file, or of many.
 
-    Held-out normal rows set the threshold; they, and the labelled anomalies where there
-    are any, are what the report judges.
+    The report judges held-out normal rows, and the labelled anomalies where there are any. The
+    held-out rows set the threshold, too, unless `config.calibration` has the others set it.
 
     Args:
         config: all settings.
@@ -91,10 +98,16 @@ def train_on_file(
     )
     if not keep_rows:
         remove_spool(out)
+    if result["report"] is None:
+        # Of several processes only the first writes numbers.
+        return {"run": str(out), **{name: result[name] for name in SAID}}
+    detector = load(out)
+    promise, dropped = promise_of(detector.threshold), dict(detector.schema.table.dropped)
     return {
         "run": str(out),
-        **{name: result[name] for name in ("measured", "metrics", "seconds", "report")},
-        **({"left_out": dropped} if (dropped := dict(load(out).schema.table.dropped)) else {}),
+        **{name: result[name] for name in SAID},
+        **({} if promise is None else {"flags_of_normal_rows": promise._asdict()}),
+        **({"left_out": dropped} if dropped else {}),
     }
 
 
@@ -125,6 +138,9 @@ def prepare(
     normal, anomalous, schema = rows.normal, rows.anomalous, rows.schema
     train = config.train
     x_train, x_held = split_rows(normal, train.validation_fraction, train.seed)
+    # Where all of the others set the threshold, these take no part in it.
+    crossed = cross_fits(config, len(x_train), on_disk=isinstance(x_train, DiskRows))
+    validation = x_held if len(x_held) and not crossed else None
     judged = x_held if len(x_held) else x_train
     spread = slice(None)
     if isinstance(normal, DiskRows):
@@ -134,15 +150,50 @@ def prepare(
             logger.info("aejax: the report judges one of every %d test rows", spread.step)
     few = anomalous[spread]
     x_test = np.concatenate([judged[spread], few])
+    finder = Finder(path=path, selection=selection, schema=schema, after_block=after_block)
     return Experiment(
         x_train=x_train,
         x_test=x_test,
         is_anomaly=np.arange(len(x_test)) >= len(x_test) - len(few) if len(few) else None,
-        x_validation=x_held if len(x_held) else None,
-        x_calibrate=x_held if len(x_held) else None,
+        x_validation=validation,
+        x_calibrate=validation,
         schema=schema,
+        judged=("rows held out of training" if len(x_held) else "the training rows")
+        + (", and labelled anomalies" if len(few) else ""),
         alarms=tuple(left_out_alarms(rows.left_out)),
+        places=lambda at: places(
+            finder,
+            at,
+            _of_normal(normal, judged, train)[spread],
+            np.arange(len(anomalous))[spread],
+        ),
     )
+
+
+def _of_normal(normal: Stored, judged: Stored, train: Train) -> np.ndarray:
+    """Positions of the judged rows among the normal ones, whole numbers [judged rows]."""
+    if len(judged) == len(normal):
+        return np.arange(len(normal))
+    if isinstance(judged, DiskRows):
+        return judged.places(np.arange(len(judged)))
+    return validation_split(len(normal), train.validation_fraction, train.seed)[1]
+
+
+def places(
+    finder: Finder, at: np.ndarray, normal: np.ndarray, anomalous: np.ndarray
+) -> list[Place | None]:
+    """Where test rows are in their files.
+
+    Args:
+        finder: of the rows' files.
+        at: positions of test rows.
+        normal: of the normal test rows, which come first, positions among all normal ones.
+        anomalous: of the anomalous ones behind them, positions among all anomalous ones.
+    """
+    is_normal = at < len(normal)
+    found = finder.find(normal[at[is_normal]], anomalous[at[~is_normal] - len(normal)])
+    both = {True: iter(found[0]), False: iter(found[1])}
+    return [next(both[bool(side)]) for side in is_normal]
 
 
 def _prepare_series(
@@ -235,10 +286,14 @@ def _keep(detector: Detector, folder: Path, before: float | None) -> dict[str, A
     detector.save(home)
     assert detector.threshold is not None
     (threshold,) = detector.threshold.each
+    promise = promise_of(threshold)
+    page = renew_report(detector, folder) if (folder / KEPT).is_file() else None
     return {
         "detector": str(home),
         "threshold": threshold.value,
         "before": before,
         "rule": rule_text(threshold.rule),
         "rows": threshold.rows,
+        **({} if promise is None else {"flags_of_normal_rows": promise._asdict()}),
+        **({} if page is None else {"report": str(page)}),
     }

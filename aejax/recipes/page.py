@@ -10,15 +10,14 @@ import numpy as np
 
 from aejax.config import Config, to_dict
 from aejax.detection.detector import Detector
-from aejax.detection.promise import promise_of
 from aejax.detection.tuning import Tuning
 from aejax.exporting.model_card import write_model_card
-from aejax.recipes.examples import examples, reasons
 from aejax.recipes.recipe import Experiment, Figures
-from aejax.reporting.report import Report, write_metrics, write_report
-from aejax.reporting.slider import MOST_ROWS_SHOWN, calibrate_command
-
-EXAMPLES = {"image": 10, "series": 4, "table": 4}
+from aejax.reporting.examples import report_on
+from aejax.reporting.kept import keep_report
+from aejax.reporting.report import write_metrics, write_report
+from aejax.reporting.slider import calibrate_command
+from aejax.reporting.style import plain_png
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,34 +73,26 @@ def write_page(
     Returns:
         The report's path.
     """
-    order = np.argsort(-scores, kind="stable")
-    count = min(EXAMPLES[experiment.schema.kind], len(order))
-    page = write_report(
-        Report(
-            title=story.title,
-            subtitle=story.subtitle,
-            config=to_dict(config),
-            history=detector.history,
-            scores=scores,
-            is_anomaly=experiment.is_anomaly,
-            threshold=detector.threshold_value,
-            metrics=metrics,
-            published=story.published or None,
-            measured=measured,
-            seconds=seconds,
-            schema=experiment.schema,
-            most=examples(detector, experiment, scores, order[:count]),
-            least=examples(detector, experiment, scores, order[::-1][:count]),
-            environment=environment,
-            figures=figures,
-            reasons=reasons(detector, experiment, order[:MOST_ROWS_SHOWN]),
-            calibrate_command=calibrate_command(str(out)),
-            alarms=tuple(detector.provenance.get("alarms", ())),
-            promise=promise_of(detector.threshold),
-            tuning=story.tuning,
-        ),
-        out,
+    report = report_on(
+        detector,
+        experiment.x_test,
+        experiment.is_anomaly,
+        scores,
+        places=experiment.places,
+        title=story.title,
+        subtitle=story.subtitle,
+        config=to_dict(config),
+        metrics=metrics,
+        published=story.published or None,
+        measured=measured,
+        seconds=seconds,
+        environment=environment,
+        figures=tuple((title, text, plain_png(drawn)) for title, text, drawn in figures),
+        calibrate_command=calibrate_command(str(out)),
+        tuning=story.tuning,
     )
+    page = write_report(report, out)
+    keep_report(report, out)
     written = write_metrics(out, story.published, measured, metrics, seconds, environment)
     write_model_card(detector, written, out)
     return page

@@ -13,6 +13,7 @@ import numpy as np
 from aejax.config import Config
 from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import Stored
+from aejax.data.places import Place
 from aejax.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Experiment:
         x_validation: rows for the validation loss; None holds out training rows.
         x_scale: rows that the scaler is fitted on; None takes the training rows.
         x_calibrate: rows that the threshold is set on; None leaves what `fit` chose.
+        judged: what the test rows are, in words.
         alarms: sentences about the rows that the report should show.
+        places: positions of test rows -> where each is in its file; None where there are no files.
     """
 
     x_train: Stored
@@ -44,7 +47,9 @@ class Experiment:
     x_validation: Stored | None = None
     x_scale: np.ndarray | None = None
     x_calibrate: Stored | None = None
+    judged: str = "test rows"
     alarms: tuple[str, ...] = ()
+    places: Callable[[np.ndarray], list[Place | None]] | None = None
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:

@@ -184,6 +184,7 @@ def run_experiment(
     metrics: dict[str, Any] = {"rows": len(scores), "threshold": threshold}
     if experiment.is_anomaly is not None:
         metrics = evaluate(scores, experiment.is_anomaly, threshold)
+    metrics = {"rows_are": experiment.judged, **metrics}
     measured = measure(detector, experiment, metrics)
     # A recipe draws one model and the history that it watched.
     figures: Figures = ()

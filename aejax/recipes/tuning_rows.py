@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from aejax import recipes
-from aejax.config import Columns, Config, InputError, suggest
+from aejax.config import Columns, Config, Dense, InputError, suggest
 from aejax.data import batches, files, named_rows
 from aejax.data.column_checks import check_array
+from aejax.data.places import Finder
 from aejax.data.rows import Selection
 from aejax.detection.file_rows import schema_of_files
 from aejax.detection.tuning import Objective
@@ -91,7 +92,7 @@ def file_task(
     """
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction is {test_fraction!r}; allowed: a number in (0, 1)")
-    base = Config(columns=Columns(keep=keep))
+    base = Config(model=Dense(), columns=Columns(keep=keep))
     x, y, schema = files.read(path, selection, schema_of_files(base, path, selection))
     files.check_finite(x, schema, path)
     normal = x if y is None else x[y == 0]
@@ -101,6 +102,8 @@ def file_task(
     if len(normal) < 2:
         raise InputError(f"{path} has {len(normal)} normal rows; allowed: at least 2")
     x_train, x_test = _split(normal, test_fraction, seed)
+    of_normal = _split(np.arange(len(normal)), test_fraction, seed)[1]
+    of_anomalous = np.arange(len(anomalous))
     x_anomalous = anomalous[:0]
     if objective != "reconstruction":
         if len(anomalous) < 2:
@@ -110,6 +113,8 @@ def file_task(
                 "--label-column, or objective 'reconstruction'"
             )
         x_anomalous, anomalous = _split(anomalous, test_fraction, seed)
+        of_anomalous = _split(of_anomalous, test_fraction, seed)[1]
+    finder = Finder(path=path, selection=selection, schema=schema)
     labels = np.arange(len(x_test) + len(anomalous)) >= len(x_test)
     return Task(
         name=path.name,
@@ -118,6 +123,9 @@ def file_task(
             x_test=np.concatenate([x_test, anomalous]),
             is_anomaly=labels if len(anomalous) else None,
             schema=schema,
+            judged="rows held out of the search"
+            + (", and labelled anomalies" if len(anomalous) else ""),
+            places=lambda at: own_rows.places(finder, at, of_normal, of_anomalous),
         ),
         x_anomalous=x_anomalous,
         base=base,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from aejax.config import InputError
+from aejax.data.places import Place
 from aejax.data.schema import Schema
 from aejax.detection.promise import Promise
 
@@ -18,7 +19,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aejax.detection.tuning import Tuning
-    from aejax.detection.wording import Words
+    from aejax.reporting.sections import Section
+
+# Of a row of a table, the features that are drawn.
+FEATURES_DRAWN = 6
+
+
+class Words(NamedTuple):
+    """Cells in their columns' own units, for each of k rows a text for each of its named features.
+
+    Attributes:
+        found: what the rows hold.
+        expected: what the model expected there.
+    """
+
+    found: list[list[str]]
+    expected: list[list[str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +47,10 @@ class Examples:
         error: [k, ...] error of every feature.
         score: [k] score of every row.
         is_anomaly: [k] labels, or None where there are none.
-        row: [k] index of every row in its data set.
-        words: of a mixed table the texts of found and expected cells, each k lists; else None.
+        row: [k] index of every row among those that the report judges.
+        named: [k, m] the features that make up each row's score, most first; None draws those
+            of the largest errors.
+        words: of a table what the named features hold and were expected to; else None.
     """
 
     x: npt.NDArray[Any]
@@ -41,6 +59,7 @@ class Examples:
     score: npt.NDArray[Any]
     is_anomaly: npt.NDArray[Any] | None
     row: npt.NDArray[Any]
+    named: npt.NDArray[Any] | None = None
     words: Words | None = None
 
     def __post_init__(self) -> None:
@@ -79,12 +98,15 @@ class Report:
         most: the most anomalous rows, or None.
         least: the least anomalous rows, or None.
         environment: versions, device and whatever else tells runs apart.
-        figures: further figures, each with its title and caption, shown as they are.
-        tuning: the search that found the settings, or None.
+        figures: further figures, each with its title and caption, shown as they are; PNG, where
+            they were drawn before.
+        tuning: the search that found the settings, or its section as it was made; or None.
         reasons: row -> in words why its score is high, of the most anomalous rows.
+        places: row -> where it is in its file, of rows that are shown.
         calibrate_command: what sets the run's threshold, up to the value; "" where none does.
         alarms: what would make the detector fail in silence, a sentence each.
         promise: what the threshold promises of normal rows, or None.
+        notes: further sentences.
     """
 
     title: str
@@ -95,19 +117,21 @@ class Report:
     is_anomaly: npt.NDArray[Any] | None
     threshold: float | None
     metrics: Mapping[str, Any]
-    published: Mapping[str, Any] | None
-    measured: Mapping[str, Any] | None
-    seconds: Mapping[str, Any]
     schema: Schema
-    most: Examples | None
-    least: Examples | None
-    environment: Mapping[str, Any]
-    figures: tuple[tuple[str, str, Figure], ...] = ()
-    tuning: Tuning | None = None
+    published: Mapping[str, Any] | None = None
+    measured: Mapping[str, Any] | None = None
+    seconds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    most: Examples | None = None
+    least: Examples | None = None
+    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    figures: tuple[tuple[str, str, Figure | bytes], ...] = ()
+    tuning: Tuning | Section | None = None
     reasons: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    places: Mapping[int, Place] = dataclasses.field(default_factory=dict)
     calibrate_command: str = ""
     alarms: tuple[str, ...] = ()
     promise: Promise | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1 or not len(self.scores):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aejax.reporting.markup import element, join, number, readable, table
+from aejax.reporting.markup import element, number, readable, table
 from aejax.reporting.page import document, navigation
 from aejax.reporting.report import write_metrics, write_page
 from aejax.reporting.sections import Section, figures_section, published_section
@@ -123,7 +123,9 @@ def _tables(findings: Findings) -> Section | None:
         )
         for shown in findings.tables
     ]
-    return Section(anchor="tables", heading="Tables", content=join(drawn))
+    # Apart, so that a caption is read with the table below it.
+    content = element("div", *drawn, class_="columns apart")
+    return Section(anchor="tables", heading="Tables", content=content)
 
 
 def _machine(findings: Findings) -> Section | None:

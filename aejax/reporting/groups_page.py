@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax.detection.curves import unit_of
 from aejax.detection.limits import limits_of
+from aejax.detection.promise import promise_of
 from aejax.reporting.group_plots import in_percent, loss_bands, spread
 from aejax.reporting.group_table import left_out_table, notable_groups, notable_table
 from aejax.reporting.groups_contents import GroupsReport
@@ -35,7 +37,7 @@ def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
         )
         if section is not None
     ]
-    alarms = report.detector.provenance.get("alarms", ())
+    alarms, thresholds = report.detector.provenance.get("alarms", ()), report.thresholds
     header = element(
         "header",
         element("p", "Detectors of groups", class_="kind"),
@@ -44,6 +46,11 @@ def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
         element("dl", *_headline(report), class_="headline"),
         element("p", _verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in alarms),
+        *(
+            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
+            for p in [promise_of(thresholds)]
+            if p
+        ),
         *(element("p", limit, class_="note") for limit in limits_of(report.detector)),
         navigation(sections),
     )
@@ -151,7 +158,7 @@ def _spread(report: GroupsReport) -> Section:
             name="validation_losses",
             label="validation loss of a group",
             title="The median validation loss is {middle}",
-            caption="After the last epoch of each group, on the rows that it held out.",
+            caption="After the training of each group, on the rows that it held out.",
         ),
         spread(
             shares,
@@ -196,10 +203,13 @@ def _training(report: GroupsReport) -> Section | None:
         return None
     history = report.detector.history
     best = [group.best_epoch for group in report.groups if group.best_epoch is not None]
-    facts = [("Epochs, at most", number(history[-1]["epoch"]))]
+    unit = unit_of(history)
+    facts = [(f"{unit.capitalize()}s, at most", number(history[-1][unit]))]
     facts.append(("Groups that trained to the last", number(history[-1]["groups"])))
     if best:
-        facts.append(("Best epoch, median group", number(float(np.median(best)))))
+        # A line of the history is so many steps, or one epoch.
+        middle = min(float(np.median(best)) * history[0].get("step", 1), history[-1][unit])
+        facts.append((f"Best {unit}, median group", number(middle)))
     shown = table("Training in numbers", (), facts)
     content = element("div", plot_figure(plot), shown, class_="columns even")
     return Section(anchor="training", heading="Training", content=content, files=_files([plot]))

@@ -92,6 +92,12 @@ def number(value: object) -> str:
     return f"{real:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
+def fixed(value: float, digits: int = 4) -> str:
+    """A number with so many digits behind the point; what rounds to zero has no sign."""
+    text = f"{value:.{digits}f}"
+    return text if float(text) else text.lstrip("-")
+
+
 def percent(part: float) -> str:
     """A share in [0, 1] in per cent, never rounded to all or none unless it is."""
     if part in (0.0, 1.0):

@@ -64,7 +64,7 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
             slider_section(report),
             *rows_sections(report),
             training_section(report),
-            tuning_section(report.tuning),
+            report.tuning if isinstance(report.tuning, Section) else tuning_section(report.tuning),
             figures_section(report),
             settings_section(report),
         )
@@ -127,7 +127,12 @@ def header(report: Report, sections: list[Section]) -> Markup:
         element("dl", *headline(report), class_="headline"),
         element("p", verdict(report), class_="verdict"),
         *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in report.alarms),
-        *(element("p", f"Flags of normal rows: {p.text}.") for p in [report.promise] if p),
+        *(
+            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
+            for p in [report.promise]
+            if p
+        ),
+        *(element("p", note, class_="note") for note in report.notes),
         navigation(sections),
     )
 
@@ -154,7 +159,9 @@ def headline(report: Report) -> list[Markup]:
     known = "no labels"
     if report.is_anomaly is not None:
         known = f"{int(report.is_anomaly.sum()):,} of them anomalies"
-    figures.append(("Rows", f"{count:,}", known))
+    if rows_are := report.metrics.get("rows_are"):
+        known = f"{rows_are}; {known}"
+    figures.append(("Rows judged", f"{count:,}", known))
     return [big_figure(*figure) for figure in figures]
 
 
@@ -181,7 +188,7 @@ def settings_section(report: Settled) -> Section | None:
     """Settings in the open; timings and environment folded away."""
     settings = [table(name, (), lines) for name, lines in grouped(report.config, "Run")]
     seconds = [(readable(key), f"{number(value)} s") for key, value in flat(report.seconds)]
-    machine = [(readable(key), number(value)) for key, value in flat(report.environment)]
+    machine = [(PACKAGES.get(key, readable(key)), number(v)) for key, v in flat(report.environment)]
     folded = [
         table(name, (), lines)
         for name, lines in (("Seconds", seconds), ("Environment", machine))
@@ -204,10 +211,56 @@ def grouped(nested: Mapping[str, Any], rest: str) -> list[tuple[str, list[tuple[
     parts: list[tuple[str, Mapping[str, Any]]] = [(rest, single)]
     parts += [(readable(key), part) for key, part in nested.items() if isinstance(part, Mapping)]
     return [
-        (name, [(readable(key), number(value)) for key, value in flat(part)])
+        (name, [(setting(key), chosen(value)) for key, value in flat(part)])
         for name, part in parts
         if part
     ]
+
+
+def setting(path: str) -> str:
+    """A setting's dotted path in words."""
+    *above, name = path.split(".")
+    words = SETTINGS.get(name) or readable(name)
+    return ": ".join([*map(readable, above), words])
+
+
+def chosen(value: object) -> str:
+    """A setting's value as a person reads it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or (isinstance(value, (list, tuple, str)) and not value):
+        return "none"
+    return number(value)
+
+
+PACKAGES = {"aejax": "aejax", "jax": "JAX", "jaxlib": "jaxlib"}
+# What single words don't say.
+SETTINGS = {
+    "alpha": "Share of false alarms (alpha)",
+    "beta": "Weight of the divergence (beta)",
+    "clip": "Largest value after scaling",
+    "clip_norm": "Largest norm of a gradient",
+    "date_parts": "Parts of dates",
+    "embedding": "Width of a category's embedding",
+    "feed": "Rows are fed from",
+    "frozen": "Parameters that stay as they are",
+    "hidden": "Widths of the layers",
+    "decoder": "Widths of the decoder's layers",
+    "hide": "Share of cells hidden in training",
+    "indicator": "Tells the network what is missing",
+    "k": "Standard deviations (k)",
+    "keep": "Columns that are kept",
+    "kind_name": "Kind",
+    "kinds": "Kinds of columns",
+    "noise": "Noise, standard deviation",
+    "noise_on": "Noise is added to",
+    "noise_range": "Range of noisy values",
+    "output": "Activation of the output",
+    "patience": "Epochs without improvement",
+    "q": "Quantile (q)",
+    "trim": "Share of largest losses left out",
+    "validation_fraction": "Share held out of training",
+}
 
 
 def flat(nested: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

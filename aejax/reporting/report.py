@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from aejax.reporting.contents import Examples, Report
 
 __all__ = ["Examples", "Report", "write_metrics", "write_report"]
 
-if TYPE_CHECKING:
-    pass
+# What a page was made of, and the run's numbers.
+KEPT, METRICS = "report.npz", "metrics.json"
+MAX_BYTES = 16 << 20
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -78,7 +79,7 @@ def write_metrics(
         "seconds": seconds,
         "environment": environment,
     }
-    path = folder / "metrics.json"
+    path = folder / METRICS
     plain: dict[str, Any] = _plain(content)
     text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
     write_file(path, text + "\n")
@@ -103,6 +104,7 @@ _OWN_PLOTS = frozenset(
         "validation_losses",
         "flagged_of_groups",
         "areas_of_groups",
+        "flagged_of_files",
     }
 )
 

@@ -27,8 +27,9 @@ def rows_sections(report: Report) -> list[Section]:
             row_card(report, examples, index, scales, f"{anchor}-{index}")
             for index in range(len(examples.row))
         )
-        lede = element("p", _HOW_TO_READ[report.schema.kind], class_="lede")
-        drawn = rows.rows_figure(examples, report.schema, scales, report.threshold)
+        counted = _COUNTED[bool(report.places)]
+        lede = element("p", f"{_HOW_TO_READ[report.schema.kind]} {counted}", class_="lede")
+        drawn = rows.rows_figure(examples, report.schema, scales, report.threshold, report.places)
         sections.append(
             Section(
                 anchor=anchor,
@@ -45,7 +46,12 @@ def rows_sections(report: Report) -> list[Section]:
 _HOW_TO_READ = {
     "image": "Inputs and reconstructions share one scale, errors another: brighter is larger.",
     "series": "The band between input and reconstruction is the error; all rows share one scale.",
-    "table": "The features with the largest errors, and what the model expected in their place.",
+    "table": "The features that make up the score, most first: in their own units what was found "
+    "and what the model expected in its place. Lengths are as the model compares them.",
+}
+_COUNTED = {
+    True: "Rows are counted from 0 in their file, as aejax explain --row takes them.",
+    False: "Rows are counted from 0 among those that were judged.",
 }
 
 
@@ -69,7 +75,8 @@ def row_card(
     report: Report, examples: Examples, index: int, scales: rows.Scales, name: str
 ) -> Markup:
     """One row with what is known of it."""
-    place, fact, *words = rows.row_facts(examples, index, report.threshold)
+    place, fact, *words = rows.row_facts(examples, index, report.threshold, report.places)
+    known = report.places.get(int(examples.row[index]))
     wrong = words in (["anomaly", "not flagged"], ["normal", "flagged"])
     labelled = words[:1] if examples.is_anomaly is not None else []
     kind = " ".join(["tag", *labelled, *(["mistaken"] if wrong else [])])
@@ -78,6 +85,12 @@ def row_card(
     if report.threshold is not None and report.threshold > 0:
         times = float(f"{float(examples.score[index]) / report.threshold:.2g}")
         fact += f", {number(times)} times the threshold"
-    description = rows.row_description(examples, index, report.schema)
-    caption = (element("h3", place.capitalize()), tag, element("p", fact, class_="fact"))
+    description = rows.row_description(examples, index, report.schema, place)
+    key = element("p", known.key, class_="fact") if known and known.key else None
+    caption = (
+        element("h3", place[:1].upper() + place[1:]),
+        tag,
+        key,
+        element("p", fact, class_="fact"),
+    )
     return element("figure", element("figcaption", *caption), to_svg(drawn, name, description))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
+from aejax.data.places import Place
 from aejax.data.schema import Schema
+from aejax.reporting.contents import FEATURES_DRAWN, Examples
 from aejax.reporting.markup import number, percent, shorten
 from aejax.reporting.style import (
     ANOMALY,
@@ -22,14 +26,11 @@ from aejax.reporting.style import (
     new_figure,
 )
 
-if TYPE_CHECKING:
-    from aejax.reporting.contents import Examples
-
 WIDTH = 3.9
-FEATURES_SHOWN = 6
 MAX_PIXELS = 160
 MAX_SAMPLES = 1000
 DIFFERENT_UNITS = 30.0
+NOWHERE: Mapping[int, Place] = MappingProxyType({})
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +74,11 @@ def row_figure(examples: Examples, index: int, schema: Schema, scales: Scales) -
 
 
 def rows_figure(
-    examples: Examples, schema: Schema, scales: Scales, threshold: float | None
+    examples: Examples,
+    schema: Schema,
+    scales: Scales,
+    threshold: float | None,
+    places: Mapping[int, Place] = NOWHERE,
 ) -> Figure:
     """All rows of a group in two columns, each under its heading."""
     columns = min(2, len(examples.row))
@@ -83,14 +88,21 @@ def rows_figure(
         parts = np.ravel(figure.subfigures(lines, columns, squeeze=False))
         for index, part in enumerate(parts[: len(examples.row)]):
             _draw(part, examples, index, schema, scales, legend=True)
-            heading = ", ".join(row_facts(examples, index, threshold))
+            heading = ", ".join(row_facts(examples, index, threshold, places))
             part.suptitle(heading, fontsize=8.5, x=0.03, ha="left")
     return figure
 
 
-def row_facts(examples: Examples, index: int, threshold: float | None) -> list[str]:
+def row_facts(
+    examples: Examples,
+    index: int,
+    threshold: float | None,
+    places: Mapping[int, Place] = NOWHERE,
+) -> list[str]:
     """What is known of a row, in words: its place, its score, its label and the decision."""
-    facts = [f"row {int(examples.row[index]):,}", f"score {number(float(examples.score[index]))}"]
+    row = int(examples.row[index])
+    place = places[row].text if row in places else f"row {row:,}"
+    facts = [place, f"score {number(float(examples.score[index]))}"]
     if examples.is_anomaly is not None:
         facts.append("anomaly" if examples.is_anomaly[index] else "normal")
     if threshold is not None:
@@ -110,16 +122,23 @@ def largest_errors(error: Array, count: int) -> npt.NDArray[np.intp]:
     return np.argsort(-np.ravel(error), kind="stable")[:count]
 
 
-def row_description(examples: Examples, index: int, schema: Schema) -> str:
+def drawn_features(examples: Examples, index: int, count: int) -> npt.NDArray[np.intp]:
+    """Flat indices of the features that a row is shown by: those named, or of largest errors."""
+    if examples.named is not None:
+        kept: npt.NDArray[np.intp] = examples.named[index][:count]
+        return kept
+    return largest_errors(examples.error[index], count)
+
+
+def row_description(examples: Examples, index: int, schema: Schema, place: str) -> str:
     """A row in a sentence, for those who cannot see it."""
-    worst = int(largest_errors(examples.error[index], 1)[0])
+    worst = int(drawn_features(examples, index, 1)[0])
     found = number(float(np.ravel(examples.x[index])[worst]))
     expected = number(float(np.ravel(examples.reconstruction[index])[worst]))
     if examples.words is not None:
-        found = examples.words.found[index][worst]
-        expected = examples.words.expected[index][worst]
+        found, expected = examples.words.found[index][0], examples.words.expected[index][0]
     return (
-        f"Row {int(examples.row[index])} as input and reconstruction; the largest error is at "
+        f"{place[:1].upper()}{place[1:]} as input and reconstruction; the largest error is at "
         f"{shorten(schema.feature_name(worst), 80)}: {found} found, {expected} expected."
     )
 
@@ -149,7 +168,8 @@ def _draw(
         words = None
         if examples.words is not None:
             words = (examples.words.found[index], examples.words.expected[index])
-        _draw_table(axes, x.ravel(), y.ravel(), error.ravel(), schema, words)
+        kept = drawn_features(examples, index, FEATURES_DRAWN)
+        _draw_table(axes, x.ravel(), y.ravel(), error.ravel(), schema, words, kept)
         if legend:
             legend_above(axes)
 
@@ -213,8 +233,8 @@ def _draw_table(
     error: Array,
     schema: Schema,
     words: tuple[list[str], list[str]] | None,
+    kept: npt.NDArray[np.intp],
 ) -> None:
-    kept = largest_errors(error, FEATURES_SHOWN)
     found, expected = x[kept], y[kept]
     peaks = np.maximum(np.abs(found), np.abs(expected))
     filled = peaks[peaks > 0]
@@ -231,7 +251,7 @@ def _draw_table(
         for row, (value, length) in enumerate(zip(values, values / unit, strict=True)):
             text = number(float(f"{value:.3g}"))
             if words is not None:
-                text = shorten(words[bar][kept[row]], 28)
+                text = shorten(words[bar][row], 28)
             axes.annotate(
                 text,
                 (length, row + shift),

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
+from aejax.detection.curves import unit_of
 from aejax.reporting import plots
 from aejax.reporting.histogram import score_histogram
-from aejax.reporting.markup import Markup, element, join, number, percent, readable, table
-from aejax.reporting.style import Plot, plain_png, to_png, to_svg
+from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table
+from aejax.reporting.style import PNG_DPI, Plot, plain_png, to_png, to_svg
+
+# Inches of a page's width that a figure beside another one has.
+HALF_PAGE = 6.0
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +52,7 @@ class Illustrated(Protocol):
     """What brings figures of its own."""
 
     @property
-    def figures(self) -> tuple[tuple[str, str, Figure], ...]: ...  # noqa: D102
+    def figures(self) -> tuple[tuple[str, str, Figure | bytes], ...]: ...  # noqa: D102
 
 
 def published_section(report: Compared) -> Section | None:
@@ -177,7 +181,7 @@ def both_views(metrics: Mapping[str, Any]) -> Markup:
 
 
 def training_section(report: Report) -> Section | None:
-    """The losses over the epochs."""
+    """The losses over the epochs or steps."""
     plot = plots.losses(report.history)
     if plot is None:
         return None
@@ -193,16 +197,17 @@ def training_facts(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]
     def column(key: str) -> list[float]:
         return [row[key] for row in history if row.get(key) is not None]
 
-    facts = [("Epochs", number(len(history)))]
+    unit = unit_of(history)
+    facts = [(f"{unit.capitalize()}s", number(history[-1][unit] if history else 0))]
     for key in ("loss", "validation_loss"):
         if values := column(key):
             facts.append((f"{readable(key)}, first to last", _change(values)))
     if values := column("learning_rate"):
         facts.append(("Learning rate, first to last", _change(values)))
     if values := column("rows_per_second"):
-        facts.append(("Rows a second, median epoch", number(round(float(np.median(values))))))
+        facts.append(("Rows a second, median", number(round(float(np.median(values))))))
     if values := column("seconds"):
-        facts.append(("Seconds, all epochs", number(sum(values))))
+        facts.append(("Seconds", number(sum(values))))
     return facts
 
 
@@ -218,15 +223,22 @@ def figures_section(report: Illustrated) -> Section | None:
     files, drawn = {}, []
     for index, (title, caption, figure) in enumerate(report.figures, start=1):
         slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")[:40]
-        image = plain_png(figure)
+        image = figure if isinstance(figure, bytes) else plain_png(figure)
         files[f"figure_{index:02d}_{slug}".rstrip("_")] = image
         source = "data:image/png;base64," + base64.b64encode(image).decode("ascii")
         words = element("figcaption", element("h3", title), element("p", caption))
-        drawn.append(
-            element("figure", words, element("img", src=source, alt=f"{title}. {caption}"))
-        )
+        picture = element("img", src=source, alt=f"{title}. {caption}")
+        # In half the page its words would be too small to read.
+        wide = "wide full" if png_width(image) > HALF_PAGE else None
+        drawn.append(element("div", element("figure", words, picture), class_=wide))
     content = element("div", *drawn, class_="columns even")
     return Section(anchor="figures", heading="Further figures", content=content, files=files)
+
+
+def png_width(image: bytes) -> float:
+    """The width at which a PNG file's words have the size that they were drawn in, in inches."""
+    # The first chunk begins with the width in pixels.
+    return int.from_bytes(image[16:20]) / PNG_DPI
 
 
 def plot_figure(plot: Plot) -> Markup:
@@ -241,5 +253,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _signed(value: float) -> str:
     if 0 < abs(value) < 1:
-        return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+        text = fixed(value)
+        sign = "+" if value > 0 and float(text) else ""
+        return f"{sign}{text}".replace("-", "\N{MINUS SIGN}")
     return ("+" if value > 0 else "") + number(value)

@@ -77,7 +77,8 @@ def slider_data(report: Report) -> dict[str, Any]:
         "start": start,
         "rows": [
             {
-                "row": int(row),
+                "row": place.text if (place := report.places.get(int(row))) else f"{int(row):,}",
+                "key": place.key if place else "",
                 "score": float(scores[row]),
                 "label": None if labels is None else bool(labels[row]),
                 "reason": reasons.get(int(row), ""),
@@ -148,7 +149,12 @@ def _controls(report: Report) -> Markup:
                 value=str(DEFAULT_ROWS_A_DAY),
             ),
         ),
-        element("p", "To keep this threshold: ", element("code", "", id="choose-command")),
+        element(
+            "p",
+            "To keep this threshold: ",
+            element("code", "", id="choose-command"),
+            id="choose-keep",
+        ),
         class_="choose",
     )
 
@@ -181,9 +187,12 @@ _SCRIPT = """
     const alarms = Number(daily.value) * falsely / Math.max(data.totals.normal, 1);
     put("daily", alarms < 10 ? alarms.toFixed(1) : Math.round(alarms).toLocaleString("en"));
     if (data.command) put("command", data.command + threshold);
+    else if (byId("keep")) byId("keep").hidden = true;
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
-    const names = ["Row", "Score", ...(data.labelled ? ["Label"] : []), "Reasons"];
+    const keys = data.rows.some((row) => row.key);
+    const labels = data.labelled ? ["Label"] : [];
+    const names = ["Row", ...(keys ? ["Key"] : []), "Score", ...labels, "Reasons"];
     for (const name of names) {
       const cell = document.createElement("th");
       cell.textContent = name;
@@ -194,6 +203,7 @@ _SCRIPT = """
     for (const row of data.rows.filter((row) => row.score > threshold)) {
       const line = body.insertRow();
       line.insertCell().textContent = row.row;
+      if (keys) line.insertCell().textContent = row.key;
       line.insertCell().textContent = row.score.toPrecision(5);
       if (data.labelled) line.insertCell().textContent = row.label ? "anomaly" : "normal";
       line.insertCell().textContent = row.reason;

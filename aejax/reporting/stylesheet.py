@@ -44,7 +44,7 @@ header { padding-top: 40px; }
 .headline .small { color: var(--muted); font-size: 0.82rem; line-height: 1.35; }
 .verdict { font-size: 1.1rem; margin-top: 20px; }
 .alarm { margin-top: 12px; padding-left: 12px; border-left: 3px solid var(--anomaly); }
-header .note { margin-top: 12px; }
+header .note, .promise { margin-top: 12px; }
 nav { margin-top: 20px; font-size: 0.9rem; display: flex; flex-wrap: wrap; gap: 4px 18px; }
 nav a { text-decoration: none; }
 nav a:hover { text-decoration: underline; }
@@ -57,9 +57,11 @@ _CHOOSE = """
 #choose-daily-rows { font: inherit; width: 9em; color: inherit; background: transparent;
   border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; }
 .choices { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); margin: 0; }
-.choices dt { color: var(--muted); font-size: 0.85rem; }
+.choices dt { color: var(--muted); font-size: 0.85rem; white-space: nowrap; }
+#choose-command { display: block; white-space: nowrap; overflow-x: auto; padding: 4px 0; }
 .choices dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 #choose-rows td:last-child, #choose-rows th:last-child { text-align: left; }
+#choose-rows td:last-child { white-space: normal; min-width: 16rem; }
 #choose-rows { margin-top: 16px; max-height: 420px; overflow: auto; }
 """
 
@@ -68,9 +70,13 @@ section { padding-top: 44px; }
 .lede, figcaption p, .note { color: var(--muted); font-size: 0.9rem; }
 .columns { display: grid; gap: 24px; margin-top: 16px; align-items: start; }
 .columns > * { min-width: 0; }
+.apart { gap: 44px; }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px 12px; }
 figcaption { margin-bottom: 8px; }
 figure svg { display: block; width: 100%; height: auto; }
+.wide figure { overflow-x: auto; }
+.wide figure svg, .wide figure img { min-width: 620px; }
+.columns .full { grid-column: 1 / -1; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; }
 svg image { image-rendering: pixelated; }
@@ -134,6 +140,9 @@ details .settings { padding: 0 16px; }
 .search { display: block; color: var(--muted); font-size: 0.9rem; margin: 14px 0; }
 .search input { font: inherit; width: 16em; color: inherit; background: transparent;
   border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; margin-right: 10px; }
+.reasons td:last-child, .reasons th:last-child, .reasons td:nth-child(2) { text-align: left; }
+.reasons tbody th { white-space: nowrap; }
+.reasons td:last-child { white-space: normal; min-width: 16rem; }
 #groups-table td:nth-child(2), .words td { text-align: left; white-space: normal; }
 #groups-table th:nth-child(2), .words th { text-align: left; }
 footer { color: var(--muted); font-size: 0.85rem; padding: 36px 24px 40px; }

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aejax.row_scores.neighbours import ErrorAndNeighbours
@@ -26,15 +27,20 @@ class NoiseLevels:
     def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
         """Float32 [B]."""
         module = network.module
-        levels = levels_of(module.lowest, module.highest, module.levels)
-        noise = noise_of(module.levels, x.shape[1:])
-        # One after the other: side by side, their activations would leave the cache.
-        errors = [
-            error.mean(x, network.call("denoise", variables, x + sign * level * each, level))
-            for level, each in zip(levels, noise, strict=True)
-            for sign in (1, -1)
-        ]
-        return sum(errors) / len(errors)
+        levels = np.repeat(levels_of(module.lowest, module.highest, module.levels), 2)
+        noise = np.repeat(noise_of(module.levels, x.shape[1:]), 2, axis=0)
+        noise[1::2] *= -1
+
+        def restored(total: jax.Array, one: tuple[jax.Array, jax.Array]) -> Any:
+            level, each = one
+            y = network.call("denoise", variables, x + level * each, level)
+            return total + error.mean(x, y), None
+
+        # One after the other: side by side, their activations would leave the cache, and each would
+        # be compiled by itself.
+        steps = (jnp.asarray(levels), jnp.asarray(noise))
+        total, _ = jax.lax.scan(restored, jnp.zeros(x.shape[:1]), steps)
+        return total / len(levels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,68 +1,249 @@
-"""Evaluate written scores by labels."""
+"""Scores judged by labels: of a folder, of tables and arrays, or of a detector's."""
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from aejax.config import InputError
-from aejax.data.join import match_keys, shown
-from aejax.data.labels import labels_in, labels_of, one_table, read_labels
+from aejax.config import InputError, suggest
+from aejax.data.frames import as_table
+from aejax.data.labels import labels_in, labels_of, read_labels
 from aejax.data.rows import Selection, check_normal
 from aejax.data.sources import Input, find_sources
-from aejax.detection.metrics import evaluate
-from aejax.scoring import manifest
-from aejax.scoring.tabulation import key_names
-
-# The column of scores that numbers rows.
-ROW = "row"
-MOST_NAMED = 10
-
-logger = logging.getLogger("aejax")
+from aejax.detection import metrics
+from aejax.detection.groups import without_groups
+from aejax.detection.sources import as_detector
+from aejax.scoring.joining import match_labels
+from aejax.scoring.reading import OWN, ROW, read_scores
 
 
-def read_scores(folder: Path) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-    """All scores of a folder in input order, the keys that they carry, and its manifest.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Rows that have a score and a label.
+
+    Attributes:
+        scores: float [n]; of groups, shares of their thresholds.
+        is_anomaly: [n], 1 for an anomaly.
+        rows: the number of each among all that were scored, int64 [n].
+        threshold: on the scores, or None.
+        facts: how labels were joined, and what has no partner; JSON-ready.
+    """
+
+    scores: np.ndarray
+    is_anomaly: np.ndarray
+    rows: np.ndarray
+    threshold: float | None
+    facts: dict[str, Any]
+
+
+def evaluate(
+    scores: Any,
+    labels: Any = None,
+    *,
+    x: Any = None,
+    groups: Any = None,
+    key: str | Sequence[str] | None = None,
+    label_column: str = "label",
+    normal_label: str | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """AUROC, average precision, F1 and confusion of scores by labels, with intervals.
 
     Args:
-        folder: that `score_files` wrote.
+        scores: the folder that `score_files` wrote; scores [n]; a table with a column "score",
+            as a frame that was read from such a folder; or a detector or a fitted estimator, which
+            scores `x`.
+        labels: files with the label column; a table that has it; or labels [n]. None takes the
+            column from the keys that the scores carry. Rows are matched by the key columns that
+            both sides have; without any, labels are as many as scores, in their order.
+        x: rows, where a detector is given.
+        groups: of a detector of groups, as in `Detector.score`.
+        key: the columns to match by; None takes all that both sides have.
+        label_column: the column of labels.
+        normal_label: the label of normal rows; None takes labels for 0 and 1.
+        threshold: None takes the one that rows were flagged by, where it is known: not of an array.
 
     Returns:
-        A table of "row", "score" and, where rows have their own, "threshold"; one of the keys,
-        under the names that they have in the input; the manifest.
+        What `aejax.detection.metrics.evaluate` gives of the rows that have a score and a label;
+        of tables "joined_by" and how many rows and labels have no partner; "rows_without_score".
 
     Raises:
-        InputError: if the folder holds no complete scores.
+        InputError: if labels are missing, have other keys, or don't match the scores row for row
+            where there is no key; or if rows of one key have different labels.
+
+    Example:
+        >>> import aejax
+        >>> aejax.evaluate([0.1, 0.2, 0.9], [0, 0, 1], threshold=0.5)["auroc"]["value"]
+        1.0
     """
-    if not (folder / manifest.NAME).is_file():
-        raise InputError(f"{folder} holds no scores ({manifest.NAME} is missing)")
-    written = manifest.read_description(folder)
-    if not (folder / manifest.SUCCESS).is_file():
-        raise InputError(f"{folder} holds an unfinished job; run the same `aejax score` again")
-    identity = written["identity"]
-    names = key_names(identity["key_columns"], names_files=identity["names_files"])
-    scores, keys = [], []
-    try:
-        for part in written["parts"]:
-            with pq.ParquetFile(folder / part["name"]) as file:
-                own = [
-                    name for name in (ROW, "score", "threshold") if name in file.schema_arrow.names
-                ]
-                table = file.read([*own, *names.values()])
-            scores.append(table.select(own))
-            keys.append(table.select(list(names.values())).rename_columns(list(names)))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{folder}: {error}") from None
-    if not scores:
-        raise InputError(f"{folder} holds scores of 0 rows; allowed: at least 1")
-    return pa.concat_tables(scores), one_table(keys), written
+    found = labelled(
+        scores,
+        labels,
+        x=x,
+        groups=groups,
+        key=key,
+        selection=Selection(label_column=label_column, normal_label=normal_label),
+        threshold=threshold,
+    )
+    return judged(found)
+
+
+def judged(found: Labelled) -> dict[str, Any]:
+    """What `evaluate` returns of labelled scores."""
+    return {**metrics.evaluate(found.scores, found.is_anomaly, found.threshold), **found.facts}
+
+
+def labelled(
+    scores: Any,
+    labels: Any,
+    *,
+    selection: Selection,
+    x: Any = None,
+    groups: Any = None,
+    key: str | Sequence[str] | None = None,
+    threshold: float | None = None,
+) -> Labelled:
+    """Scores with their labels; takes what `evaluate` takes.
+
+    Args:
+        scores: as in `evaluate`, as `labels`, `x`, `groups`, `key` and `threshold`.
+        labels: likewise.
+        selection: the label column, and which label is normal.
+        x: rows, where a detector is given.
+        groups: of a detector of groups.
+        key: the columns to match by.
+        threshold: None takes the one that rows were flagged by.
+    """
+    is_folder = isinstance(scores, (str, os.PathLike))
+    where = str(scores) if is_folder else "scores"
+    if is_folder and x is None:
+        table, keys, written = read_scores(Path(scores))
+        threshold = written["identity"]["threshold"] if threshold is None else threshold
+    else:
+        if x is not None:
+            detector = as_detector(scores)
+            scores = detector.score(x, groups=groups, on_bad_row="null")
+            if detector.threshold is not None and detector.groups is not None:
+                members = detector.groups.places(without_groups(x, groups)[1], len(scores))
+                scores = {"score": scores, "threshold": detector.threshold.of(members)}
+            elif threshold is None:
+                threshold = detector.threshold_value
+        elif not hasattr(scores, "__len__") or hasattr(scores, "get_params"):
+            raise InputError(
+                f"scores is {type(scores).__name__} and x is None; allowed: scores, a table or "
+                "folder of them, or a detector with rows x"
+            )
+        table = as_table(scores)
+        if table is None:
+            values = np.asarray(scores)
+            if values.ndim != 1 or values.dtype.kind not in "biuf" or not len(values):
+                raise InputError(
+                    f"scores has shape {values.shape} and dtype {values.dtype}; "
+                    "allowed: numbers [n], n at least 1"
+                )
+            table = pa.table({"score": values})
+        if "score" not in table.column_names:
+            raise InputError(
+                f"scores has no column 'score'; {suggest('score', table.column_names)}"
+            )
+        keys = table.select([name for name in table.column_names if name not in OWN])
+    rows, flags, joined = _with_labels(table, keys, labels, selection, where, key)
+    own = "threshold" in table.column_names
+    values = pc.cast(table["score"], pa.float64() if own else table["score"].type).to_numpy()
+    scored = np.isfinite(values) if values.dtype.kind == "f" else np.ones(len(values), bool)
+    if own:
+        thresholds = table["threshold"].to_numpy()
+        if np.nanmin(thresholds) <= 0:
+            raise InputError(
+                f"{where}: a group's threshold is {np.nanmin(thresholds)}; allowed: above 0"
+            )
+        # In float64, so that a row is above 1 where its score is above its threshold.
+        values = values / thresholds
+        threshold = 1.0 if threshold is None else threshold
+    kept = scored & (rows >= 0)
+    if not kept.any():
+        raise InputError(f"{where}: no row has a score and a label; allowed: at least 1")
+    return Labelled(
+        scores=values[kept],
+        is_anomaly=flags[rows[kept]],
+        rows=np.flatnonzero(kept),
+        threshold=threshold,
+        facts={**joined, "rows_without_score": int(np.sum(~scored))},
+    )
+
+
+def _with_labels(
+    table: pa.Table,
+    keys: pa.Table,
+    labels: Any,
+    selection: Selection,
+    where: str,
+    key: str | Sequence[str] | None,
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Which label each row has, int64 [n], -1 for none; all labels; and how they were joined."""
+    column = selection.label_column or "label"
+    if key is not None:
+        by = (key,) if isinstance(key, str) else tuple(key)
+        for name in by:
+            if name not in keys.column_names:
+                raise InputError(
+                    f"key is {name!r}, which {where} doesn't carry; "
+                    f"{suggest(name, keys.column_names)}"
+                )
+        keys = keys.select(by)
+    if labels is None:
+        if column not in keys.column_names:
+            raise InputError(
+                f"{where} carries no column {column!r}; "
+                f"allowed: --labels FILE, or --key {column} when scoring"
+            )
+        flags = labels_of(keys[column], selection, Path(where))
+        check_normal(flags, selection, where, labels_in(keys[column]))
+        return np.arange(len(table)), flags, {}
+    wanted = [name for name in dict.fromkeys([*keys.column_names, ROW]) if name != column]
+    if _are_files(labels):
+        flags, theirs = read_labels(labels, selection, wanted)
+        said = labels if isinstance(labels, (str, os.PathLike)) else ", ".join(map(str, labels))
+        files = len(find_sources(labels)[0])
+    else:
+        given = as_table(labels)
+        if given is None:
+            given = pa.table({column: np.asarray(labels)})
+        if column not in given.column_names:
+            raise InputError(
+                f"labels has no column {column!r}; {suggest(column, given.column_names)}"
+            )
+        flags = labels_of(given[column], selection, Path("labels"))
+        check_normal(flags, selection, "labels", labels_in(given[column]))
+        theirs = given.select([name for name in wanted if name in given.column_names])
+        said, files = "labels", 1
+    if key is not None and (
+        missing := [n for n in keys.column_names if n not in theirs.column_names]
+    ):
+        raise InputError(
+            f"key is {missing[0]!r}, which {said} doesn't have; allowed: a column of both"
+        )
+    if key is not None:
+        theirs = theirs.select(keys.column_names)
+    rows, joined = match_labels(table, keys, flags, theirs, str(said), files)
+    return rows, flags, joined
+
+
+def _are_files(labels: Any) -> bool:
+    if isinstance(labels, (str, os.PathLike)):
+        return True
+    several = isinstance(labels, (list, tuple)) and len(labels) > 0
+    return several and all(
+        isinstance(one, os.PathLike) or (isinstance(one, str) and Path(one).exists())
+        for one in labels
+    )
 
 
 def evaluate_scores(
@@ -72,131 +253,5 @@ def evaluate_scores(
     selection: Selection,
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """AUROC, average precision, F1 and confusion of written scores.
-
-    Args:
-        folder: that `score_files` wrote.
-        labels: files with the label column; None takes the column from the keys that were
-            carried through. Rows are matched by the carried keys that all the files have too, or
-            else by a column `row` that holds numbers of rows, as scores have it; without either,
-            one file has as many labels as there are scores, in their order.
-        selection: the label column, and which label is normal.
-        threshold: None takes the one that rows were flagged by.
-
-    Scores of groups that have thresholds of their own are compared as shares of these.
-
-    Returns:
-        What `aejax.detection.metrics.evaluate` gives of the rows that have a score and a label;
-        "joined_by", and how many rows and labels have no partner or share a key with others.
-
-    Raises:
-        InputError: if labels are missing, have other keys, or don't match the scores row for row
-            where there is no key; or if rows of one key have different labels.
-    """
-    column = selection.label_column or "label"
-    table, keys, written = read_scores(folder)
-    joined: dict[str, Any] = {}
-    if labels is not None:
-        wanted = [name for name in dict.fromkeys([*keys.column_names, ROW]) if name != column]
-        flags, theirs = read_labels(labels, selection, wanted)
-        rows, joined = _matched(table, keys, flags, theirs, labels)
-    elif column in keys.column_names:
-        flags = labels_of(keys[column], selection, folder)
-        check_normal(flags, selection, folder, labels_in(keys[column]))
-        rows = np.arange(len(table))
-    else:
-        raise InputError(
-            f"{folder} carries no column {column!r}; "
-            f"allowed: --labels FILE, or --key {column} when scoring"
-        )
-    scored = pc.is_valid(table["score"]).to_numpy(zero_copy_only=False)
-    scores = table["score"].to_numpy()
-    if "threshold" in table.column_names:
-        own = table["threshold"].to_numpy()
-        if np.nanmin(own) <= 0:
-            raise InputError(f"{folder}: a group's threshold is {np.nanmin(own)}; allowed: above 0")
-        # In float64, so that a row is above 1 where its score is above its threshold.
-        scores = scores.astype(np.float64) / own
-        threshold = 1.0 if threshold is None else threshold
-    if threshold is None:
-        threshold = written["identity"]["threshold"]
-    kept = scored & (rows >= 0)
-    result = evaluate(scores[kept], flags[rows[kept]], threshold)
-    return {**result, **joined, "rows_without_score": int(np.sum(~scored))}
-
-
-def _matched(
-    table: pa.Table, keys: pa.Table, flags: np.ndarray, theirs: pa.Table, labels: Input
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Which label each row of scores has, int64 [n], -1 for none; and what is said of it."""
-    shared = [name for name in theirs.column_names if name in keys.column_names]
-    where = labels if isinstance(labels, (str, os.PathLike)) else ", ".join(map(str, labels))
-    if not shared and not _are_rows(theirs, len(table)):
-        files = len(find_sources(labels)[0])
-        if files > 1 or len(flags) != len(table):
-            carried = ", ".join(keys.column_names) or "none; carry some with aejax score --key"
-            raise InputError(
-                f"{where} has {len(flags)} labels in {files} file(s) and no key of the scores; "
-                f"allowed without one: {len(table)} in 1 file, one a score, in the same order "
-                f"(keys of the scores: {carried})"
-            )
-        logger.info("aejax: labels and scores share no key column: they are joined by position")
-        return np.arange(len(table)), {"joined_by": "position"}
-    by = shared or [ROW]
-    ours, theirs = (keys if shared else table).select(by), theirs.select(by)
-    matched = match_keys(ours, theirs)
-    if matched.same_order:
-        # Repeated keys do no harm here: each stands beside its own.
-        return np.arange(len(table)), {"joined_by": by}
-    label_of = np.full(max(matched.left.max(), matched.right.max(), 0) + 1, -1)
-    given = np.flatnonzero(matched.right >= 0)
-    label_of[matched.right[given][::-1]] = given[::-1]
-    other = given[flags[given] != flags[label_of[matched.right[given]]]]
-    if len(other):
-        first = int(label_of[matched.right[other[0]]])
-        raise InputError(
-            f"{where}: key {shown(theirs, first)} has both a normal and an anomalous label "
-            f"(labels {first} and {int(other[0])}); allowed: one label a key, or keys that tell "
-            "rows apart (aejax score --key)"
-        )
-    rows = np.where(matched.left >= 0, label_of[matched.left], -1)
-    if not (rows >= 0).any():
-        raise InputError(
-            f"{where}: none of its keys is one of the scores' (such as {shown(theirs, 0)} there, "
-            f"{shown(ours, 0)} in the scores); allowed: the same keys"
-        )
-    partner = matched.left[matched.left >= 0]
-    told: dict[str, Any] = {"joined_by": by}
-    for name, which, these, said in (
-        ("rows_without_label", rows < 0, ours, "rows have no label, and are left out"),
-        ("labels_without_row", ~np.isin(matched.right, partner), theirs, "labels have no row"),
-        ("rows_of_repeated_keys", _repeated(matched.left), ours, "rows share a key and its label"),
-        ("labels_of_repeated_keys", _repeated(matched.right), theirs, "labels repeat a key"),
-    ):
-        count = int(which.sum())
-        told[name] = count
-        if count:
-            named = [shown(these, at) for at in np.flatnonzero(which)[:MOST_NAMED].tolist()]
-            told[f"first_{name}"] = named
-            few = "; ".join(named[:3]) + (f" and {count - 3:,} more" if count > 3 else "")
-            of_all = f"{count:,} of {len(which):,}"
-            logger.warning("aejax: warning: %s %s: %s", of_all, said, few)
-    return rows, told
-
-
-def _repeated(numbers: np.ndarray) -> np.ndarray:
-    """Which keys are there more than once, bool [n]; empty ones are not."""
-    repeated: np.ndarray = np.bincount(numbers + 1)[numbers + 1] > 1
-    return repeated & (numbers >= 0)
-
-
-def _are_rows(theirs: pa.Table, rows: int) -> bool:
-    """Whether a table has a column of different numbers of rows, as scores have it."""
-    if ROW not in theirs.column_names:
-        return False
-    try:
-        numbers = theirs[ROW].drop_null().cast(pa.int64()).to_numpy()
-    except pa.ArrowInvalid:
-        return False
-    inside = bool(((numbers >= 0) & (numbers < rows)).all())
-    return inside and len(np.unique(numbers)) == theirs.num_rows
+    """`evaluate` of a folder, with all that says how files of labels are read."""
+    return judged(labelled(folder, labels, selection=selection, threshold=threshold))

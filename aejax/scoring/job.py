@@ -17,6 +17,7 @@ from aejax.data.context import with_context
 from aejax.data.files import Rows
 from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
+from aejax.detection.wording import in_units
 from aejax.scoring.grouped import members_of
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
@@ -89,13 +90,15 @@ class Job:
         if detector.groups is not None:
             members, refused = members_of(detector.groups, block, self.group_column)
         x = detector.less_offset(block.x, members)
-        features = errors = states = None
+        features = errors = states = cells = None
         if not self.top_features:
             scores = detector.score_rows(x, members=members, batch_size=batch_size)
         else:
             scores, features, errors = detector.explain_rows(
                 x, members=members, top=self.top_features, batch_size=batch_size
             )
+            units = in_units(detector, x, members=members, batch_size=batch_size)
+            cells = units.of_all(features)
         if self.layer is not None:
             states = detector.state_rows(x, self.layer, members=members, batch_size=batch_size)
             states = states.reshape(len(states), -1)
@@ -104,6 +107,7 @@ class Job:
             scores=scores,
             features=features,
             errors=errors,
+            cells=cells,
             states=states,
             batch_limit=detector.batch_limit.rows,
             members=members,

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ LOCK, TOTALS = ".lock", ".totals"
 # In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
 TOP, ADDED_TOP = "_top/rows.parquet", "_top_added/rows.parquet"
 FILES, GROUPS, EVENTS = "_files.csv", "_groups.csv", "_events.csv"
+# Where a report of the scores is written, unless somebody says where.
+REPORT = "_report"
 MAX_BYTES = 1 << 30
 CONTINUES = "; the same command continues once it can"
 
@@ -111,6 +114,8 @@ class Manifest:
         """Record input files that are to be scored now."""
         (self.folder / SUCCESS).unlink(missing_ok=True)
         (self.folder / SUMMARY).unlink(missing_ok=True)
+        # It would be of other scores.
+        shutil.rmtree(self.folder / REPORT, ignore_errors=True)
         sync_folder(self.folder)
         # Known by what is written with the last run, and not by a file that is gone by now: a kill
         # here must not make these files part of an earlier run.

@@ -70,7 +70,9 @@ def score_files(
     than one file, `row` (int64, from 0 in the whole input), `score` (float32, null for a bad
     row), `p_value` (float64) where the threshold gives any, `is_anomaly` (bool, null where
     there is no threshold or no score), `reason` (a category: what makes a row bad, else null), with
-    `top_features` the lists `top_features` and `top_errors`, and with `layer` the list `state`.
+    `top_features` the lists `top_features`, `top_errors` (in scaled units), `top_found` and
+    `top_expected` (in the features' own, of a mixed table as texts), and with `layer` the list
+    `state`.
 
     Args:
         detector: with its threshold, if rows are to be flagged.

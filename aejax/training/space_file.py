@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from aejax.config import Config, InputError, from_dict, suggest, to_dict
+from aejax.config import Config, Dense, InputError, from_dict, suggest, to_dict
+from aejax.config.effort import LEVELS
 from aejax.config.own import describe
 from aejax.training.search_space import Choices, Dimension, Range, SearchSpace, with_settings
 
@@ -41,7 +42,8 @@ def read_space(path: str | Path, base: Config | None = None) -> SearchSpace:
 
     Args:
         path: of the file.
-        base: what settings that it doesn't name are; None takes the defaults.
+        base: what settings that it doesn't name are; None takes those of
+            `Config(model=Dense())`.
 
     Raises:
         InputError: naming the file and the setting that is unknown, empty or of a wrong type.
@@ -69,7 +71,8 @@ def parse_space(
     Args:
         written: setting -> a value, {"low", "high", "log"} or {"choices"}; "train.epochs" and
             {"train": {"epochs": ...}} are the same.
-        base: what settings that aren't named are; None takes the defaults.
+        base: what settings that aren't named are; None takes those of
+            `Config(model=Dense())`.
         source: where it is from, for messages.
 
     Raises:
@@ -82,7 +85,7 @@ def parse_space(
     """
     try:
         nested = _nested(written)
-        base = _of_kinds(base or Config(), nested)
+        base = _of_kinds(base or Config(model=Dense()), nested)
         fixed: dict[str, Any] = {}
         searched: dict[str, Dimension] = {}
         for name, value, hint in _leaves(nested, base):
@@ -138,6 +141,9 @@ def _choose_kind(described: dict[str, Any], nested: Mapping[str, Any], above: st
             raise InputError(f"{above}{group}.kind_name is searched; allowed: one value")
         if given not in (None, found) and found is not None:
             described[group] = {"kind_name": given}
+            if group == "model" and described["score"] == LEVELS:
+                # Of the network that was there.
+                del described["score"]
             return True
         if not isinstance(inner, dict):
             setting = next(iter(part), "kind_name")

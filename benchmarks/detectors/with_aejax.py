@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import fit
-from aejax.config import Config, Dense, NoiseConditioned, Train, Variational
+from aejax.config import EFFORTS, Config, Dense, Effort, NoiseConditioned, Train, Variational
 from aejax.core import learn, scaling
 from aejax.data.schema import Schema
+from aejax.detection.cross_fitting import MOST_ROWS
 from aejax.detection.detector import Detector
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.population import Population, fit_population
@@ -176,6 +177,26 @@ def estimator(split: Split, seed: int, quick: bool = False) -> Scored:
     return Scored(found.fit(split.train).decision_function(split.test))
 
 
+def effort(name: Effort, split: Split, seed: int, quick: bool = False) -> Scored:
+    """What `aejax.fit` gives for the name of an effort, but for its threshold.
+
+    Where that is set by cross-fitting no row is held out; the folds' networks, which score
+    nothing here, are not trained.
+    """
+    config = Config.of_effort(name, calibration="held-out")
+    crossed = len(split.train) <= MOST_ROWS
+    train = dataclasses.replace(
+        config.train,
+        seed=1000 * seed,
+        steps=QUICK_STEPS if quick else config.train.steps,
+        validation_fraction=0.0 if crossed else config.train.validation_fraction,
+    )
+    fitted = fit(
+        dataclasses.replace(config, train=train), split.train, members=EFFORTS[name].members
+    )
+    return Scored(fitted.score(split.test))
+
+
 dense = functools.partial(detect, Form())
 single = functools.partial(detect, Form(members=1))
 eight = functools.partial(detect, Form(members=8))
@@ -200,6 +221,9 @@ conditioned = functools.partial(
         conditioned=True,
     ),
 )
+standard = functools.partial(effort, "standard")
+quick = functools.partial(effort, "quick")
+best = functools.partial(effort, "best")
 trimmed = functools.partial(detect, Form(trim=0.1))
 # As many passes as PyOD's AutoEncoder takes by default.
 brief = functools.partial(detect, Form(trim=0.1, passes=10))

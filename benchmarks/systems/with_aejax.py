@@ -119,7 +119,7 @@ class Scoring:
     def score_placed(self, placed: Any) -> None:
         """The compiled program alone, on rows that are there."""
         batches, (variables, scaler) = placed
-        scorer = self.detector.scorer
+        scorer = self.detector.scoring
         found = [steps.compiled_score(scorer, variables, scaler, batch) for batch in batches]
         jax.block_until_ready(found)
 

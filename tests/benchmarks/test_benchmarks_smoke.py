@@ -102,6 +102,7 @@ def test_products_of_fewer_bits() -> None:
     assert np.max(np.abs(whole)) == 127
 
 
+@pytest.mark.slow
 def test_training_suite(tmp_path: Path) -> None:
     given = ("--models", "ecg", "--rows", "64", "--peers", "sklearn", "pyod")
     results, shown = run_suite("training", tmp_path, *given)

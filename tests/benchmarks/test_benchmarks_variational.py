@@ -59,7 +59,7 @@ def test_all_train_the_variational_autoencoder_with_the_same_loss() -> None:
     np.testing.assert_allclose(with_flax.negative_elbo(parts, rows), expected, rtol=1e-5)
 
     ours = with_aejax.Scoring(job).detector
-    model = ours.scorer.model
+    model = ours.scoring.model
     assert ours.config.train.beta == 1
     mean, log_variance = model.call("posterior", ours.variables, rows)
     latent = mean + np.exp(0.5 * log_variance) * noise

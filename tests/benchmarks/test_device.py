@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks import device
 
 
+@pytest.mark.slow
 def test_parity_and_memory_are_measured_and_tabled() -> None:
     results = device.measure(("limits", "parity"), 600, True, None)
     table = device.as_table(results)

@@ -9,6 +9,7 @@ import pytest
 
 import aejax
 from benchmarks import scale
+from tests.plain import plain_config
 
 
 def test_numbers_follow_from_a_folder(
@@ -16,7 +17,7 @@ def test_numbers_follow_from_a_folder(
 ) -> None:
     monkeypatch.setattr(scale, "LINES", 50)
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
-    config = aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
+    config = plain_config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
     np.save(tmp_path / "x.npy", x)
     aejax.score_files(aejax.fit(config, x), tmp_path / "x.npy", tmp_path / "s", part_rows=250)
     assert (

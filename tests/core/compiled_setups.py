@@ -19,6 +19,7 @@ from aejax.data.columns import Column
 from aejax.data.schema import Schema
 from aejax.models.backend import shapes_of
 from aejax.models.build import build
+from tests.plain import plain_config
 
 ROWS = 40_000
 KEPT = 100
@@ -106,7 +107,7 @@ class Setup:
         **config: Any,
     ) -> None:
         self.schema = schema or Schema(shape=(features,))
-        self.config = aejax.Config(model=model, **config)
+        self.config = plain_config(model=model, **config)
         self.network = build(self.config.model, self.schema)
         shape = self.schema.shape
         made = shapes_of(lambda key: self.network.init(key, shape), jax.random.key(0))

@@ -16,6 +16,7 @@ import numpy as np
 import aejax
 from aejax.core import mesh, steps
 from aejax.training import population
+from tests.plain import plain_config
 
 DEVICES = int(sys.argv[1])
 
@@ -23,7 +24,7 @@ DEVICES = int(sys.argv[1])
 def train(x: np.ndarray, feed: Any, batch_size: int) -> dict[str, np.ndarray]:
     """Everything that decides numbers at once: noise, dropout, BatchNorm, early stopping."""
     detector = aejax.fit(
-        aejax.Config(
+        plain_config(
             model=aejax.Dense(hidden=(8, 3), batch_norm=True, dropout=0.1),
             train=aejax.Train(
                 epochs=3, batch_size=batch_size, noise=0.1, patience=3, feed=feed, optimizer="sgd"
@@ -41,7 +42,7 @@ def train(x: np.ndarray, feed: Any, batch_size: int) -> dict[str, np.ndarray]:
 def hlo_of_score(detector: Any, place: mesh.Placement, x: np.ndarray) -> str:
     arrays = place.everywhere((detector.variables, detector.scaler))
     batch = place.rows(x[: 16 * DEVICES])
-    lowered = steps.compiled_score.jitted(detector.scorer).lower(detector.scorer, *arrays, batch)
+    lowered = steps.compiled_score.jitted(detector.scoring).lower(detector.scoring, *arrays, batch)
     return lowered.compile().as_text()
 
 
@@ -59,7 +60,7 @@ def train_ensemble(x: np.ndarray) -> tuple[dict[str, np.ndarray], list[int]]:
 
     population.steps.compiled_train_members = spy
     members = [
-        aejax.Config(
+        plain_config(
             model=aejax.Dense(hidden=(3,)), train=aejax.Train(epochs=1, batch_size=64, seed=seed)
         )
         for seed in range(8)

@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 import aejax
 from aejax.estimator import AutoEncoder
+from tests.plain import plain_config
 
 OUT = Path(sys.argv[2])
 RANDOM = np.random.default_rng(9)
@@ -46,7 +47,7 @@ def detectors() -> dict[str, tuple[aejax.Detector, Any]]:
     words = RANDOM.integers(0, 6, (300, 5))
 
     def settings(**changed: Any) -> aejax.Config:
-        return aejax.Config(**{"model": SMALL, "train": SHORT} | changed)
+        return plain_config(**{"model": SMALL, "train": SHORT} | changed)
 
     ranked = settings(scale=aejax.Scale(kind="quantile"))
     mixed = settings(columns=aejax.Columns(kinds="mixed"))
@@ -118,12 +119,12 @@ def main() -> None:
     np.save(OUT / "holes.npy", holes)
     aejax.score_files(aejax.load(OUT / "dense"), OUT / "holes.npy", OUT / "scores")
     found["files"] = pa.parquet.read_table(OUT / "scores")["score"].to_numpy()
-    groups = aejax.fit(aejax.Config(model=SMALL, train=EVERYTHING), X, groups=GROUPS)
+    groups = aejax.fit(plain_config(model=SMALL, train=EVERYTHING), X, groups=GROUPS)
     groups.save(OUT / "groups")
     found["groups"] = aejax.load(OUT / "groups").score(X, groups=GROUPS)
     found["estimator"] = AutoEncoder(steps=20).fit(X).score_samples(X)
     (OUT / "space.toml").write_text("train.epochs = 1\ntrain.noise = {low = 0.01, high = 0.1}\n")
-    space = aejax.read_space(OUT / "space.toml", aejax.Config(model=SMALL))
+    space = aejax.read_space(OUT / "space.toml", plain_config(model=SMALL))
     tuned = aejax.tune(space, X, configurations=2, folds=2)
     found["tuning"] = np.array([trial.mean for trial in tuned.trials])
     np.savez(OUT / "found.npz", **found)

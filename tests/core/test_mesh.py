@@ -12,6 +12,7 @@ import pytest
 
 import aejax
 from aejax.core import mesh
+from tests.plain import plain_config
 
 PROGRAM = Path(__file__).with_name("devices_program.py")
 COUNTS = [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)]
@@ -24,7 +25,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     x = (random.normal(size=(700, 4)) @ random.normal(size=(4, 12))).astype(np.float32)
     np.save(shared / "x.npy", x)
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(8, 3)), train=aejax.Train(epochs=2, batch_size=64)
     )
     aejax.fit(config, x).save(shared / "detector")
@@ -35,7 +36,8 @@ def run(shared: Path, count: int) -> Path:
     """What `devices_program.py` leaves with so many devices."""
     out = shared / str(count)
     out.mkdir()
-    devices = f"--xla_force_host_platform_device_count={count}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    devices = f"{flags} --xla_force_host_platform_device_count={count}"
     given = [str(count), str(shared / "detector"), str(shared / "x.npy"), str(out)]
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *given],

@@ -12,9 +12,10 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.config import Config, Dense, Train
+from aejax.config import Dense, Train
 from aejax.core import optimizers
 from aejax.core.optimizers import Numbers
+from tests.plain import plain_config
 
 STEPS = 40
 RATE = 0.03
@@ -97,7 +98,7 @@ def test_steps_as_optax_steps(name: str, schedule: str, clip: float | None, deca
         weight_decay=decay,
         clip_norm=clip,
     )
-    values = optimizers.numbers(Config(train=train), STEPS)
+    values = optimizers.numbers(plain_config(train=train), STEPS)
     ours = optimizers.optimizer(name, schedule, clip is not None, values)
     assert_same(walk(ours), walk(reference(name, schedule, clip, decay)))
 
@@ -111,7 +112,7 @@ def test_clipping_is_felt() -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1e-7, 1e-8])
 def test_adams_epsilon_is_keras_one(scale: float) -> None:
     """The first step is rate * g / (|g| + 1e-7), which tells 1e-7 from optax's 1e-8."""
-    values = optimizers.numbers(Config(train=Train(learning_rate=1.0)), STEPS)
+    values = optimizers.numbers(plain_config(train=Train(learning_rate=1.0)), STEPS)
     transform = optimizers.optimizer("adam", "constant", False, values)
     params = {"a": jnp.zeros(1)}
     update, _ = transform.update({"a": jnp.full(1, scale)}, transform.init(params), params)
@@ -120,7 +121,7 @@ def test_adams_epsilon_is_keras_one(scale: float) -> None:
 
 @pytest.mark.parametrize("schedule", list(SCHEDULES))
 def test_rate_of_every_step(schedule: str) -> None:
-    values = optimizers.numbers(Config(train=Train(learning_rate=RATE)), STEPS)
+    values = optimizers.numbers(plain_config(train=Train(learning_rate=RATE)), STEPS)
     rate = optimizers.learning_rate(schedule, values)
     expected = SCHEDULES[schedule]
     for step in range(STEPS + 1):
@@ -131,7 +132,7 @@ def test_rate_of_every_step(schedule: str) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 9, 10, 11, 1000])
 @pytest.mark.parametrize("schedule", list(SCHEDULES))
 def test_rates_stay_within_0_and_the_highest(schedule: str, steps: int) -> None:
-    values = optimizers.numbers(Config(train=Train(learning_rate=RATE)), steps)
+    values = optimizers.numbers(plain_config(train=Train(learning_rate=RATE)), steps)
     rate = jax.vmap(optimizers.learning_rate(schedule, values))
     found = np.asarray(rate(jnp.arange(steps + 5, dtype=jnp.float32)))
     assert np.isfinite(found).all()
@@ -144,7 +145,7 @@ def test_rates_stay_within_0_and_the_highest(schedule: str, steps: int) -> None:
 
 
 def test_warmup_reaches_the_highest_rate_once_and_falls_after() -> None:
-    values = optimizers.numbers(Config(train=Train(learning_rate=RATE)), 200)
+    values = optimizers.numbers(plain_config(train=Train(learning_rate=RATE)), 200)
     rate = jax.vmap(optimizers.learning_rate("warmup-cosine", values))
     found = np.asarray(rate(jnp.arange(200, dtype=jnp.float32)))
     assert (np.diff(found[:20]) > 0).all()
@@ -161,14 +162,14 @@ def test_numbers_of_a_configuration() -> None:
         clip_norm=2.0,
         noise=0.3,
     )
-    config = Config(model=Dense(dropout=0.25), train=train)
+    config = plain_config(model=Dense(dropout=0.25), train=train)
     found = optimizers.numbers(config, 7)
     assert found == Numbers(2**32 - 1, 0.5, *np.float32([0.1, 2.0, 0.3, 0.25]), 1.0, 7)
     assert np.asarray(found.seed).dtype == np.uint32
     assert all(np.asarray(value).dtype == np.float32 for value in found[1:])
-    assert optimizers.numbers(Config(train=Train()), 0).steps == 1
-    assert optimizers.numbers(Config(model=Dense(dropout=1 - 1e-12)), 1).dropout < 1
-    assert np.isinf(optimizers.numbers(Config(train=Train()), 1).clip_norm)
+    assert optimizers.numbers(plain_config(train=Train()), 0).steps == 1
+    assert optimizers.numbers(plain_config(model=Dense(dropout=1 - 1e-12)), 1).dropout < 1
+    assert np.isinf(optimizers.numbers(plain_config(train=Train()), 1).clip_norm)
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

@@ -22,6 +22,7 @@ import aejax
 from aejax.core import scaling
 from aejax.models.own import OwnLinenNetwork
 from aejax.training.loop import train
+from tests.plain import plain_config
 
 PROGRAM = Path(__file__).with_name("settings_program.py")
 # Every setting that changes what a program computes, or refuses what it does on purpose.
@@ -74,7 +75,7 @@ def x() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector(x: np.ndarray) -> aejax.Detector:
-    return aejax.fit(aejax.Config(train=aejax.Train(epochs=1)), x)
+    return aejax.fit(plain_config(train=aejax.Train(epochs=1)), x)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ class Doubled(nn.Module):
 
 
 def test_a_network_of_ones_own_trains_as_without_them(x: np.ndarray) -> None:
-    config = aejax.Config(train=aejax.Train(epochs=1, noise=0.1))
+    config = plain_config(train=aejax.Train(epochs=1, noise=0.1))
     scaler = scaling.fit(config.scale, [x], np.dtype(np.float32))
     # As another program may hand them over.
     initial = {

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.config import Config, Conv, Dense, Scale, Train
+from aejax.config import Conv, Dense, Scale, Train
 from aejax.core import optimizers, scaling, steps
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
@@ -18,6 +18,7 @@ from aejax.core.steps import Program, TrainState
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.models.build import build
+from tests.plain import plain_config
 
 FEATURES = 5
 ACTIVATIONS = {
@@ -37,7 +38,7 @@ def rows(n: int = 24) -> np.ndarray:
 def prepared(
     model: Dense | Conv = TINY, *, shape: tuple[int, ...] = (FEATURES,), **train: Any
 ) -> tuple[Program, Scaler, Numbers, TrainState]:
-    config = Config(model=model, train=Train(**train), scale=Scale(kind="standard"))
+    config = plain_config(model=model, train=Train(**train), scale=Scale(kind="standard"))
     schema = Schema(shape=shape, kind="table" if len(shape) == 1 else "image")
     program = steps.program_of(config, build(config.model, schema))
     scaler = scaling.fit(config.scale, [sample(shape, 24)], np.dtype(np.float32))
@@ -420,7 +421,7 @@ def test_one_row_lifted_over_rows_equals_the_batch() -> None:
 def test_programs_are_equal_where_only_numbers_differ() -> None:
     model = build(TINY, Schema(shape=(FEATURES,)))
     base, *others = (
-        steps.program_of(Config(model=TINY, train=Train(**train)), model)
+        steps.program_of(plain_config(model=TINY, train=Train(**train)), model)
         for train in (
             {"noise": 0.1, "clip_norm": 1.0},
             {"noise": 0.2, "clip_norm": 2.0, "learning_rate": 0.2, "seed": 1, "epochs": 2},

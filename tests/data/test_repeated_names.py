@@ -16,9 +16,10 @@ import pytest
 import aejax
 from aejax.config import Columns, Config, Dense, InputError, Train
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
+from tests.plain import plain_config
 
 X = np.random.default_rng(0).normal(size=(60, 4))
-NUMBERS = Config(model=Dense(hidden=(3,)), train=Train(epochs=1, batch_size=16))
+NUMBERS = plain_config(model=Dense(hidden=(3,)), train=Train(epochs=1, batch_size=16))
 MIXED = dataclasses.replace(NUMBERS, columns=Columns(kinds="mixed"))
 GROUPS = np.arange(len(X)) % 2
 TWICE = "more than one column 'a'; allowed: each name once"

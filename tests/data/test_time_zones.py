@@ -14,10 +14,11 @@ import pyarrow.parquet
 import pytest
 
 import aejax
-from aejax.config import Columns, Config, Dense, InputError, Train
+from aejax.config import Columns, Dense, InputError, Train
 from aejax.data.columns import Column
+from tests.plain import plain_config
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(4,)),
     train=Train(epochs=1, batch_size=64),
     columns=Columns(kinds="mixed"),

@@ -18,6 +18,7 @@ import aejax
 from aejax.data import batches, csv_file, training_rows
 from aejax.detection import calibration
 from aejax.training import validation
+from tests.plain import plain_config
 
 # Small blocks, so that the smaller of the inputs is many of them.
 BLOCK_BYTES = 1 << 20
@@ -57,7 +58,7 @@ def main(path: str, where: str) -> None:
     thread = threading.Thread(target=watch)
     thread.start()
     # Small networks and large batches: this is about rows.
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(4,)),
         train=aejax.Train(epochs=2, batch_size=4096, validation_fraction=0.2, patience=2),
     )

@@ -13,7 +13,7 @@ import pytest
 
 import aejax
 from aejax import BestF1
-from aejax.config import Config, Dense, InputError, Scale, Train
+from aejax.config import Dense, InputError, Scale, Train
 from aejax.detection import artifact
 from aejax.detection.alarms import Alarm, constant_scores, in_sentences
 from aejax.detection.checks import (
@@ -25,6 +25,7 @@ from aejax.detection.checks import (
 )
 from aejax.detection.curves import QUANTILES, spread_of_losses
 from aejax.detection.detector import Detector
+from tests.plain import plain_config
 
 GOOD = Train(epochs=30, batch_size=64, learning_rate=3e-3)
 NAMES = tuple("abcde")
@@ -37,7 +38,7 @@ def rows(count: int, seed: int) -> np.ndarray:
 
 
 def fitted(x: np.ndarray, train: Train = GOOD, scale: Scale | None = None) -> aejax.Detector:
-    config = Config(model=Dense(hidden=(8, 2)), train=train, scale=scale or Scale())
+    config = plain_config(model=Dense(hidden=(8, 2)), train=train, scale=scale or Scale())
     return aejax.fit(config, x, schema=aejax.Schema(shape=(5,), names=NAMES))
 
 
@@ -60,7 +61,7 @@ def test_a_network_that_learnt_nothing(tmp_path: Path, caplog: pytest.LogCapture
 @pytest.mark.parametrize("score", ["residual-distance", "error-and-neighbours"])
 def test_a_network_that_learnt_nothing_is_reported_whatever_the_score(score: str) -> None:
     """A row far from all others stands out by its distance, with the worst of networks too."""
-    lazy = Config(
+    lazy = plain_config(
         model=Dense(hidden=(8, 2)), train=Train(epochs=1, learning_rate=1e-9), score=score
     )
     (alarm,) = aejax.fit(lazy, rows(500, 0)).provenance["alarms"]
@@ -76,7 +77,7 @@ def test_members_that_learnt_nothing(
     score: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An ensemble says a sentence a kind of all its members; of a population each has its own."""
-    lazy = Config(
+    lazy = plain_config(
         model=Dense(hidden=(8, 2)), train=Train(epochs=1, learning_rate=1e-9), score=score
     )
     x = rows(500, 0)
@@ -111,7 +112,7 @@ def test_a_search_tells_nothing_of_its_folds(caplog: pytest.LogCaptureFixture) -
 
     space = parse_space(
         {"train.epochs": 1, "train.learning_rate": {"choices": [1e-9, 2e-9]}},
-        Config(model=Dense(hidden=(8, 2)), score="residual-distance"),
+        plain_config(model=Dense(hidden=(8, 2)), score="residual-distance"),
     )
     with caplog.at_level(logging.WARNING, logger="aejax"):
         aejax.tune(space, rows(200, 0), configurations=2, folds=2)
@@ -133,7 +134,7 @@ def test_rows_that_stay_strange_raise_none() -> None:
     x = rows(500, 0)
     x[::10] = 40 * np.random.default_rng(1).normal(size=(50, 5))
     kept = dataclasses.replace(GOOD, trim=0.3)
-    settings = Config(model=Dense(hidden=(8, 2)), train=kept, scale=Scale(kind="robust"))
+    settings = plain_config(model=Dense(hidden=(8, 2)), train=kept, scale=Scale(kind="robust"))
     assert "alarms" not in aejax.fit(settings, x).provenance
     groups = aejax.fit(settings, x, groups=np.repeat(["a", "b"], 250))
     assert not any(group.alarms for group in groups.groups.each)
@@ -228,7 +229,7 @@ def test_rows_that_all_score_the_same_are_no_measure(caplog: pytest.LogCaptureFi
 
 
 SCHEMA = aejax.Schema(shape=(5,), names=NAMES)
-OF_GROUPS = Config(
+OF_GROUPS = plain_config(
     model=Dense(hidden=(8, 2)), train=Train(epochs=12, batch_size=32, learning_rate=5e-3)
 )
 SIZES = {"good": 200, "noise": 200, "same": 200, "wild": 200}
@@ -323,7 +324,7 @@ def test_wild_values_are_those_found_one_group_after_the_other(features: int) ->
     x[2500, 0] = 1e4 + 100 * 2.7
     rows_of = np.split(random.permutation(len(x)), np.cumsum(sizes)[:-1])
     schema = aejax.Schema(shape=(features,))
-    times, positions = wild_values(Config(), schema, [x[rows] for rows in rows_of])
+    times, positions = wild_values(plain_config(), schema, [x[rows] for rows in rows_of])
     assert times[0] == 0
     for at, rows in enumerate(rows_of[1:], start=1):
         few = x[rows]
@@ -337,11 +338,11 @@ def test_wild_values_are_those_found_one_group_after_the_other(features: int) ->
             assert positions[at] == expected.argmax()
         # Features without a value far out aren't sorted.
         assert times[at] <= expected.max() * (1 + 1e-9)
-        (alone,), _ = wild_values(Config(), schema, [few])
+        (alone,), _ = wild_values(plain_config(), schema, [few])
         assert (alone > WILD) == (times[at] > WILD)
         if alone > WILD:
             assert alone == times[at]
-    clipped = Config(scale=Scale(clip=5.0))
+    clipped = plain_config(scale=Scale(clip=5.0))
     assert not wild_values(clipped, schema, [x[rows] for rows in rows_of])[0].any()
 
 

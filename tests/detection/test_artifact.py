@@ -23,10 +23,11 @@ from aejax.detection import artifact
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import Threshold
 from aejax.models.build import build
+from tests.plain import plain_config
 
 
 def detector_of(seed: int, threshold: float = 1.0) -> Detector:
-    config = aejax.Config(model=aejax.Dense(hidden=(3,), batch_norm=True))
+    config = plain_config(model=aejax.Dense(hidden=(3,), batch_norm=True))
     schema = Schema(shape=(4,), names=("a", "b", "c", "d"))
     random = np.random.default_rng(seed)
     shapes = jax.eval_shape(

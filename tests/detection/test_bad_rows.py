@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import aejax
+from tests.plain import plain_config
 
 RANDOM = np.random.default_rng(0)
 NUMBERS = pd.DataFrame(RANDOM.normal(size=(200, 3)), columns=list("abc"))
@@ -23,13 +24,13 @@ DENSE = aejax.Dense(hidden=(4, 2))
 
 @pytest.fixture(scope="module")
 def detector() -> aejax.Detector:
-    return aejax.fit(aejax.Config(model=DENSE, train=TRAIN), NUMBERS)
+    return aejax.fit(plain_config(model=DENSE, train=TRAIN), NUMBERS)
 
 
 @pytest.fixture(scope="module")
 def mixed() -> aejax.Detector:
     columns = aejax.Columns(kinds="mixed")
-    return aejax.fit(aejax.Config(model=DENSE, train=TRAIN, columns=columns), MIXED)
+    return aejax.fit(plain_config(model=DENSE, train=TRAIN, columns=columns), MIXED)
 
 
 def test_a_bad_row_leaves_the_others_their_scores(

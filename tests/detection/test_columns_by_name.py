@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 import aejax
-from aejax.config import Columns, Config, Dense, InputError, Train
+from aejax.config import Columns, Dense, InputError, Train
 from aejax.detection.detector import Detector
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
+from tests.plain import plain_config
 
-CONFIG = Config(model=Dense(hidden=(4, 2)), train=Train(epochs=3, batch_size=64))
+CONFIG = plain_config(model=Dense(hidden=(4, 2)), train=Train(epochs=3, batch_size=64))
 MIXED = dataclasses.replace(CONFIG, columns=Columns(kinds="mixed"))
 
 
@@ -205,7 +206,8 @@ def test_mixed_tables(form: Callable[[pd.DataFrame], Any]) -> None:
 @pytest.mark.parametrize("kind", [AutoEncoder, PyODAutoEncoder])
 def test_estimators(kind: Any, columns: str, form: Callable[[pd.DataFrame], Any]) -> None:
     """As scikit-learn has it: names are kept, and asked of every later table in their order."""
-    made = kind(steps=5, hidden=(4, 2), columns=columns).fit(form(table()))
+    widths = "hidden" if kind is AutoEncoder else "hidden_neuron_list"
+    made = kind(steps=5, **{widths: (4, 2)}, columns=columns).fit(form(table()))
     assert made.feature_names_in_.tolist() == ["low", "high", "mid"]
     rows = table(50, seed=1)
     np.testing.assert_array_equal(made.decision_function(form(rows)), made.decision_function(rows))

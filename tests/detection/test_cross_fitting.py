@@ -231,7 +231,8 @@ def flagged(config: Config, count: int, tables: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("count", "rate", "low", "high"), [(60, 0.05, 0.025, 0.08), (200, 0.01, 0.004, 0.018)]
+    ("count", "rate", "low", "high"),
+    [(60, 0.05, 0.025, 0.08), pytest.param(200, 0.01, 0.004, 0.018, marks=pytest.mark.slow)],
 )
 def test_few_rows_keep_the_promise(count: int, rate: float, low: float, high: float) -> None:
     """A quantile of the rows trained on, or of those held out, flags more than half again."""

@@ -15,10 +15,11 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 import aejax
-from aejax import Config, Dense, InputError, MeanStd, Quantile, Scale, Train
+from aejax import Dense, InputError, MeanStd, Quantile, Scale, Train
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from tests.plain import plain_config
 
 NAMES = ("width", "height", "depth", "mass", "age")
 N = 300
@@ -31,7 +32,7 @@ def rows(n: int = N, seed: int = 0) -> np.ndarray:
     return (random.normal(size=(n, 2)) @ mixing + noise).astype(np.float32)
 
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(8, 2), activation="tanh", batch_norm=True),
     train=Train(epochs=3, batch_size=64, learning_rate=0.01),
 )
@@ -334,7 +335,7 @@ class TestFit:
 
 def test_bytes_and_their_values_as_numbers_score_alike() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1)).astype(np.uint8)
-    config = Config(
+    config = plain_config(
         model=Dense(hidden=(4,)), scale=Scale(kind="unit"), train=Train(epochs=1, batch_size=16)
     )
     found = aejax.fit(config, images)
@@ -354,7 +355,7 @@ def test_digits_are_separated_from_another_digit_better_than_by_pca() -> None:
         outside = images[labels != normal].astype(np.float32)
         x = np.concatenate([test, outside])
         truth = np.arange(len(x)) >= len(test)
-        config = Config(
+        config = plain_config(
             model=Dense(hidden=(32, 8), activation="tanh"),
             scale=Scale(kind="min-max-all"),
             train=Train(

@@ -12,10 +12,11 @@ import pytest
 import aejax
 from aejax import Quantile
 from aejax.cli import main
-from aejax.config import Config, Dense, InputError, Scale, Train
+from aejax.config import Dense, InputError, Scale, Train
 from aejax.detection.members import seeds
+from tests.plain import plain_config
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(6, 2)),
     scale=Scale(kind="standard"),
     train=Train(epochs=4, batch_size=32, seed=5),
@@ -66,12 +67,16 @@ def test_a_wrong_number_of_members_is_refused(members: int) -> None:
         aejax.fit(CONFIG, rows(20, 0), members=members)
 
 
+@pytest.mark.slow
 def test_the_command_trains_one_and_it_scores_files(tmp_path: Path) -> None:
     import pandas as pd
 
     names = list("abcde")
     pd.DataFrame(rows(200, 0), columns=names).to_csv(tmp_path / "rows.csv", index=False)
-    run, fast = tmp_path / "run", ["--hidden", "4", "--epochs", "2", "--quiet"]
+    run, fast = (
+        tmp_path / "run",
+        ["--hidden", "4", "--epochs", "2", "--quiet", "--calibration", "held-out"],
+    )
     given = ["--input", str(tmp_path / "rows.csv"), "--out", str(run)]
     assert main(["train", *given, "--ensemble", "3", *fast]) == 0
     detector = aejax.load(run)
@@ -83,7 +88,7 @@ def test_the_command_trains_one_and_it_scores_files(tmp_path: Path) -> None:
 
 
 def test_what_needs_labels_is_refused_however_many_are_trained_together() -> None:
-    config = aejax.Config(model=aejax.Classifier(classes=2))
+    config = plain_config(model=aejax.Classifier(classes=2))
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     for fit in (
         lambda: aejax.fit(config, x, members=2),
@@ -96,7 +101,7 @@ def test_what_needs_labels_is_refused_however_many_are_trained_together() -> Non
 
 def test_the_fastest_products_are_measured_of_an_ensemble_too() -> None:
     x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
-    config = aejax.Config(precision="fastest", train=aejax.Train(epochs=1))
+    config = plain_config(precision="fastest", train=aejax.Train(epochs=1))
     ensemble = aejax.fit(config, x, members=2)
     assert ensemble.config.precision in ("float32", "tensorfloat32", "bfloat16")
     assert "too few to time" in ensemble.provenance["precision"]

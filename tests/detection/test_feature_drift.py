@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aejax
-from aejax.config import Config, Dense, Train
+from aejax.config import Dense, Train
 from aejax.detection import feature_drift
 from aejax.detection.drift import population_stability
 from aejax.scoring.stream import score_files
+from tests.plain import plain_config
 
 NAMES = tuple("abcdef")
 
@@ -30,7 +31,9 @@ def rows(count: int, seed: int) -> np.ndarray:
 
 
 def fitted() -> aejax.Detector:
-    config = Config(model=Dense(hidden=(8, 3)), train=Train(epochs=2, validation_fraction=0.5))
+    config = plain_config(
+        model=Dense(hidden=(8, 3)), train=Train(epochs=2, validation_fraction=0.5)
+    )
     return aejax.fit(config, rows(4000, 0), schema=aejax.Schema(shape=(6,), names=NAMES))
 
 
@@ -113,7 +116,8 @@ def test_older_detectors_and_saved_ones(tmp_path: Path) -> None:
         detector.variables["normal"]["values"]["shares"],
     )
     configs = [
-        Config(model=Dense(hidden=(8, 3)), train=Train(epochs=1, seed=seed)) for seed in range(2)
+        plain_config(model=Dense(hidden=(8, 3)), train=Train(epochs=1, seed=seed))
+        for seed in range(2)
     ]
     schema = aejax.Schema(shape=(6,), names=NAMES)
     ensemble = aejax.fit_population(configs, rows(2000, 0), schema=schema).ensemble(rows(500, 1))

@@ -24,9 +24,10 @@ from aejax.data.training_rows import read_training
 from aejax.detection import calibration
 from aejax.training import validation
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 LABELLED = Selection(label_column="label")
-CONFIG = aejax.Config(
+CONFIG = plain_config(
     model=aejax.Dense(hidden=(6, 3), dropout=0.1),
     train=aejax.Train(
         epochs=3, batch_size=256, noise=0.1, patience=2, feed="stream", validation_fraction=0.2
@@ -159,7 +160,7 @@ def test_thresholds_of_more_scores_than_are_kept(
     table: tuple[np.ndarray, np.ndarray], tmp_path: Path, rule: str
 ) -> None:
     x, y = table
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(3,)),
         train=aejax.Train(epochs=1),
         rule=aejax.config.parse_rule(rule),
@@ -189,7 +190,7 @@ def test_bad_rows_are_reported_and_kept_with_the_detector(
     x = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
     x[7, 1] = np.nan
     np.save(tmp_path / "x.npy", x)
-    config = aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
+    config = plain_config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
     for limit in (0, 1 << 30):
         caplog.clear()
         detector = aejax.fit(config, tmp_path / "x.npy", memory_limit=limit)

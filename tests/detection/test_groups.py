@@ -13,12 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax import Quantile
-from aejax.config import Config, Dense, Scale, Train
+from aejax.config import Dense, Scale, Train
 from aejax.core import steps
 from aejax.detection.detector import Detector
 from aejax.detection.tiles import pack, tile_rows
+from tests.plain import plain_config
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(8, 3)),
     train=Train(epochs=12, batch_size=32, patience=2, learning_rate=5e-3, noise=0.05),
     scale=Scale(kind="standard"),
@@ -98,7 +99,7 @@ def test_tiles_side_by_side_give_what_tiles_in_turns_give(
 ) -> None:
     x, groups = rows
     places, members = pack(detector.groups.members(groups, len(x)), 8)
-    given = (detector.scorer, detector.variables, detector.scaler, x[np.maximum(places, 0)])
+    given = (detector.scoring, detector.variables, detector.scaler, x[np.maximum(places, 0)])
     turns, wide = (
         np.asarray(steps.compiled_score.of_tiles(*given, members, side_by_side=side_by_side))
         for side_by_side in (False, True)
@@ -107,6 +108,7 @@ def test_tiles_side_by_side_give_what_tiles_in_turns_give(
     np.testing.assert_allclose(turns, wide, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_groups_of_many_sizes_compile_few_programs() -> None:
     random = np.random.default_rng(0)
     sizes = random.integers(4, 300, size=40)
@@ -146,7 +148,7 @@ def test_reasons_are_the_groups_own(
 
 def test_detectors_of_the_ten_digits_know_their_own() -> None:
     images, digits = load_digits(return_X_y=True)
-    config = Config(
+    config = plain_config(
         model=Dense(hidden=(24,)),
         train=Train(epochs=60, batch_size=32, learning_rate=5e-3),
         scale=Scale(kind="min-max-all"),

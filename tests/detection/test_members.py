@@ -25,8 +25,9 @@ from aejax.detection.detector import Detector
 from aejax.detection.members import programs_together
 from aejax.training.loop import Interrupted
 from aejax.training.parts import KeptParts
+from tests.plain import plain_config
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(3,), activation="tanh", dropout=0.1),
     train=Train(epochs=20, batch_size=64, patience=2, learning_rate=0.05, noise=0.05),
     scale=Scale(kind="standard", clip=8.0),

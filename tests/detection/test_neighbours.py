@@ -12,13 +12,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 import aejax
-from aejax.config import Config, Dense, InputError, PrecisionSetting, Scale, Train
+from aejax.config import Dense, InputError, PrecisionSetting, Scale, Train
 from aejax.detection.cross_validation import cross_validate
 from aejax.detection.subsets import split_folds
 from aejax.row_scores import neighbours
+from tests.plain import plain_config
 
 TRAIN = Train(epochs=3, batch_size=64, learning_rate=2e-3)
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(16, 4)),
     scale=Scale(kind="standard"),
     train=TRAIN,

@@ -10,7 +10,8 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 import aejax
-from aejax.config import Config, Dense, InputError, Train
+from aejax.config import Dense, InputError, Train
+from tests.plain import plain_config
 
 FEATURES, WRONG = 20, 3
 TRAIN = Train(epochs=40, batch_size=128, learning_rate=2e-3, schedule="cosine")
@@ -39,7 +40,7 @@ def test_three_features_wrong_by_four_deviations_are_named(
     seed: int, hidden: tuple[int, ...]
 ) -> None:
     x, _, spoilt, where = tables(seed)
-    detector = aejax.fit(Config(model=Dense(hidden=hidden), train=TRAIN), x)
+    detector = aejax.fit(plain_config(model=Dense(hidden=hidden), train=TRAIN), x)
     named = detector.explain_rows(spoilt, top=WRONG)[1]
     scaled, reconstruction = detector.reconstruct(spoilt)
     largest = np.argsort(-detector.feature_errors(scaled, reconstruction), axis=1)[:, :WRONG]
@@ -55,7 +56,9 @@ def test_three_features_wrong_by_four_deviations_are_named(
 def test_an_ensemble_names_them_too() -> None:
     x, _, spoilt, where = tables(0)
     configs = [
-        Config(model=Dense(hidden=(32, 4)), train=Train(epochs=15, learning_rate=3e-3, seed=seed))
+        plain_config(
+            model=Dense(hidden=(32, 4)), train=Train(epochs=15, learning_rate=3e-3, seed=seed)
+        )
         for seed in range(2)
     ]
     ensemble = aejax.fit_population(configs, x).ensemble(x)
@@ -71,7 +74,7 @@ def test_an_ensemble_names_them_too() -> None:
 def test_distances_are_those_of_scikit_learn(score: str) -> None:
     x, test, spoilt, _ = tables(2)
     train = Train(epochs=10, batch_size=256, validation_fraction=0.0)
-    config = Config(model=Dense(hidden=(16, 6)), train=train, score=score)
+    config = plain_config(model=Dense(hidden=(16, 6)), train=train, score=score)
     detector = aejax.fit(config, x)
 
     def values(rows: np.ndarray) -> np.ndarray:
@@ -90,7 +93,7 @@ def test_both_distances_are_half_their_sum() -> None:
     x, test, _, _ = tables(3)
     model, train = Dense(hidden=(16, 6)), Train(epochs=5, batch_size=256)
     found = {
-        score: aejax.fit(Config(model=model, train=train, score=score), x).score(test)
+        score: aejax.fit(plain_config(model=model, train=train, score=score), x).score(test)
         for score in ("residual-distance", "latent-distance", "residual-and-latent-distance")
     }
     expected = FEATURES * found["residual-distance"] + 6 * found["latent-distance"]
@@ -110,7 +113,7 @@ def test_a_distance_sees_what_the_mean_error_overlooks() -> None:
     found = {}
     for score in ("error", "residual-distance"):
         model = Dense(hidden=(4,), activation="linear")
-        config = Config(model=model, train=TRAIN, score=score)
+        config = plain_config(model=model, train=TRAIN, score=score)
         detector = aejax.fit(config, x)
         found[score] = roc_auc_score(labels, np.r_[detector.score(test), detector.score(odd)])
     assert found["residual-distance"] > found["error"]
@@ -118,7 +121,7 @@ def test_a_distance_sees_what_the_mean_error_overlooks() -> None:
 
 def test_what_was_learnt_is_saved(tmp_path: Path) -> None:
     x, test, spoilt, _ = tables(5)
-    config = Config(
+    config = plain_config(
         model=Dense(hidden=(8, 4)), train=Train(epochs=2), score="residual-and-latent-distance"
     )
     detector = aejax.fit(config, x)
@@ -131,7 +134,9 @@ def test_what_was_learnt_is_saved(tmp_path: Path) -> None:
 
 def test_too_many_values_for_a_distance_are_refused() -> None:
     x = np.random.default_rng(0).normal(size=(40, 4100)).astype(np.float32)
-    config = Config(model=Dense(hidden=(2,)), train=Train(epochs=1), score="residual-distance")
+    config = plain_config(
+        model=Dense(hidden=(2,)), train=Train(epochs=1), score="residual-distance"
+    )
     with pytest.raises(InputError, match=r"a distance of 4100 values .* allowed: at most 4096"):
         aejax.fit(config, x)
 
@@ -140,6 +145,6 @@ def test_a_feature_without_errors_does_not_divide_by_zero() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(300, 6)).astype(np.float32)
     x[:, 5] = 0
-    detector = aejax.fit(Config(train=Train(epochs=2)), x)
+    detector = aejax.fit(plain_config(train=Train(epochs=2)), x)
     assert np.isfinite(detector.explain_rows(x, top=6)[2]).all()
     assert (detector.usual_errors > 0).all()  # type: ignore[operator]

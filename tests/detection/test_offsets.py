@@ -20,17 +20,18 @@ from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax import cli
-from aejax.config import Columns, Config, Dense, InputError, Scale, Train
+from aejax.config import Columns, Dense, InputError, Scale, Train
 from aejax.data.disk_rows import DiskRows
 from aejax.data.offsets import centres
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
 from aejax.estimator import AutoEncoder
+from tests.plain import plain_config
 
 T0 = 1_790_000_000.0
 NAMES = ["epoch", "load", "copy"]
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(8, 2)), train=Train(epochs=4, batch_size=64, learning_rate=5e-3)
 )
 
@@ -98,7 +99,7 @@ def test_a_fault_between_two_times_is_found() -> None:
     fault = x.copy()
     fault[:, 0] = T0 + 30
     train = Train(epochs=30, batch_size=64, learning_rate=1e-2)
-    config = Config(model=Dense(hidden=(8, 1), activation="tanh"), train=train)
+    config = plain_config(model=Dense(hidden=(8, 1), activation="tanh"), train=train)
     scores = aejax.fit(config, x).score(np.concatenate([x, fault]))
     assert roc_auc_score(np.arange(1200) >= 600, scores) > 0.99
 
@@ -268,7 +269,7 @@ def test_groups_in_files_are_centred_each(suffix: str, tmp_path: Path) -> None:
     table = frame(x).assign(store=names)
     path = tmp_path / f"rows.{suffix}"
     table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
-    how = ["--hidden", "8", "2", "--epochs", "4", "--quiet"]
+    how = ["--hidden", "8", "2", "--epochs", "4", "--quiet", "--calibration", "held-out"]
     command = ["train", "--input", str(path), "--out", str(tmp_path / "run"), *how]
     assert cli.main([*command, "--group-column", "store"]) == 0
     found = aejax.load(tmp_path / "run")
@@ -340,12 +341,13 @@ def test_mixed_tables_keep_digits_and_say_them(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_column_that_changes_in_its_last_digits_is_not_called_constant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x = frame(numbers(spread=5))
     x.to_csv(tmp_path / "rows.csv", index=False)
-    how = ["--hidden", "4", "2", "--epochs", "2", "--quiet"]
+    how = ["--hidden", "4", "2", "--epochs", "2", "--quiet", "--calibration", "held-out"]
     for kinds in ("numbers", "mixed"):
         run = ["train", "--input", str(tmp_path / "rows.csv"), "--out", str(tmp_path / kinds)]
         assert cli.main([*run, *how, "--columns.kinds", kinds]) == 0, capsys.readouterr().err

@@ -14,8 +14,9 @@ from aejax import Conformal, Quantile
 from aejax.config import Config, Dense, InputError, Scale, Train
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
+from tests.plain import plain_config
 
-BASE = Config(
+BASE = plain_config(
     model=Dense(hidden=(8, 3)),
     train=Train(epochs=3, batch_size=32, patience=2, noise=0.05, clip_norm=1.0),
     scale=Scale(kind="standard"),
@@ -152,7 +153,7 @@ def test_bad_input(x: np.ndarray) -> None:
         fit_population([BASE, BASE], x, rows=[np.arange(300)])
 
 
-PLAIN = Config(model=Dense(hidden=(8, 2)), train=Train(epochs=3, batch_size=64))
+PLAIN = plain_config(model=Dense(hidden=(8, 2)), train=Train(epochs=3, batch_size=64))
 
 
 def plain_rows(seed: int, count: int, scale: float = 1.0) -> np.ndarray:

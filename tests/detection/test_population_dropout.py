@@ -16,10 +16,11 @@ from aejax.detection.members import kinds
 from aejax.detection.population import fit_population
 from aejax.detection.tuning import tune
 from aejax.training.space_file import parse_space
+from tests.plain import plain_config
 
 RATES = (0.0, 0.1, 0.5)
 DENSE = Dense(hidden=(8, 3), activation="tanh")
-BASE = Config(
+BASE = plain_config(
     model=DENSE, scale=Scale(kind="standard"), train=Train(epochs=3, batch_size=32, patience=2)
 )
 LATENT = Variational(network=DENSE, latent=2, likelihood="normal")

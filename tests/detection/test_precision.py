@@ -13,16 +13,17 @@ import pytest
 from scipy.stats import spearmanr
 
 import aejax
-from aejax.config import Config, Dense, Train
+from aejax.config import Dense, Train
 from aejax.detection import precision
 from aejax.detection.detector import Detector
+from tests.plain import plain_config
 
 ROWS = np.random.default_rng(0).normal(size=(2000, 12)).astype(np.float32)
 
 
 def untimed() -> Detector:
     """A detector that still has to be measured."""
-    config = Config(model=Dense(hidden=(8, 3)), train=Train(epochs=2), precision="fastest")
+    config = plain_config(model=Dense(hidden=(8, 3)), train=Train(epochs=2), precision="fastest")
     return dataclasses.replace(aejax.fit(config, ROWS[:200]), config=config)
 
 
@@ -60,7 +61,7 @@ def test_one_that_ranks_rows_otherwise_is_not(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_fit_measures_and_says_so(tmp_path: Path) -> None:
-    config = Config(model=Dense(hidden=(8, 3)), train=Train(epochs=2), precision="fastest")
+    config = plain_config(model=Dense(hidden=(8, 3)), train=Train(epochs=2), precision="fastest")
     few = aejax.fit(config, ROWS[:300])
     assert few.config.precision == "float32"
     assert "too few" in few.provenance["precision"]
@@ -84,7 +85,7 @@ def test_bfloat16_ranks_real_rows_alike() -> None:
 
 
 def test_each_of_many_at_once_has_its_own_measured() -> None:
-    config = Config(train=Train(epochs=1), precision="fastest")
+    config = plain_config(train=Train(epochs=1), precision="fastest")
     for one in aejax.fit_population([config, config], ROWS[:50]).detectors:
         assert one is not None
         assert one.config.precision == "float32"

@@ -22,8 +22,9 @@ from aejax.config import Columns, Config, Dense, InputError, Scale, Train
 from aejax.core import steps
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import fit_threshold
+from tests.plain import plain_config
 
-CONFIG = Config(
+CONFIG = plain_config(
     model=Dense(hidden=(4, 2)),
     train=Train(epochs=3, batch_size=32, learning_rate=5e-3, validation_fraction=0.5),
     scale=Scale(kind="standard"),
@@ -359,7 +360,8 @@ def test_four_devices_share_the_rows_of_every_route(
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+            + " --xla_force_host_platform_device_count=4",
         },
     )
     assert done.returncode == 0, done.stderr[-3000:]

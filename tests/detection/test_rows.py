@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 import aejax
-from aejax.config import Config, Dense, InputError, Train
+from aejax.config import Dense, InputError, Train
 from aejax.data.schema import Schema
 from aejax.detection import rows as rows_module
 from aejax.detection.batch_sizes import default_batch_size, fitting_batch_size
@@ -26,6 +26,7 @@ from aejax.detection.rows import (
     infer_schema,
     map_batches,
 )
+from tests.plain import plain_config
 
 TABLE = Schema(shape=(3,), names=("a", "b", "c"))
 X = np.arange(12, dtype=np.float64).reshape(4, 3)
@@ -213,7 +214,7 @@ def test_a_result_that_is_the_batch_itself_survives_the_next_batches(n: int, giv
 
 @pytest.mark.parametrize("features", [1, 3, 784, 10_000, 1 << 24])
 def test_default_batch_size_is_a_bounded_power_of_two(features: int) -> None:
-    config = Config(model=Dense(hidden=(8,)))
+    config = plain_config(model=Dense(hidden=(8,)))
     size = default_batch_size(Schema(shape=(features,)), config)
     assert size & (size - 1) == 0
     assert 64 <= size <= 1 << 14
@@ -247,6 +248,6 @@ def test_a_batch_fits_the_rows_that_are_there(rows: int, exponent: int) -> None:
 @pytest.mark.parametrize("n", [1, 4, 5, 33, 300, 2_100])
 def test_few_rows_score_as_they_do_among_many(n: int) -> None:
     x = np.random.default_rng(0).normal(size=(20_000, 12)).astype(np.float32)
-    settings = Config(model=Dense(hidden=(8, 3)), train=Train(epochs=1))
+    settings = plain_config(model=Dense(hidden=(8, 3)), train=Train(epochs=1))
     detector = aejax.fit(settings, x[:500])
     np.testing.assert_allclose(detector.score(x[:n]), detector.score(x)[:n], rtol=1e-6)

@@ -20,6 +20,7 @@ from aejax import BestF1, Conformal, Contamination, PeaksOverThreshold, Quantile
 from aejax.config import InputError, Rule
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import Threshold, fit_threshold
+from tests.plain import plain_config
 
 
 @given(st.integers(0, 99), st.integers(1, 300))
@@ -91,7 +92,7 @@ def test_a_threshold_written_by_the_first_release_is_read() -> None:
     assert threshold.to_dict() == written
 
 
-CONFIG = aejax.Config(model=aejax.Dense(hidden=(3,)), train=aejax.Train(epochs=1))
+CONFIG = plain_config(model=aejax.Dense(hidden=(3,)), train=aejax.Train(epochs=1))
 
 
 def rows(n: int = 200, seed: int = 0) -> np.ndarray:
@@ -161,7 +162,7 @@ def ecg_scores(data_dir: Path) -> np.ndarray:
     """Scores of 1,919 normal heartbeats by a model trained on the 1,000 others."""
     x = np.loadtxt(data_dir / "ecg5000" / "ecg.csv", delimiter=",", dtype=np.float32)
     normal = np.random.default_rng(0).permutation(x[x[:, -1] == 1][:, :-1])
-    config = aejax.Config(model=aejax.Dense(hidden=(16,)), train=aejax.Train(epochs=20))
+    config = plain_config(model=aejax.Dense(hidden=(16,)), train=aejax.Train(epochs=20))
     return aejax.fit(config, normal[:1000]).score(normal[1000:])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Config, Dense, InputError, Scale, Train, Vary
+from aejax.config import Dense, InputError, Scale, Train, Vary
 from aejax.core import steps
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -20,8 +20,9 @@ from aejax.detection.rows import as_rows
 from aejax.detection.subsets import random_parts, random_rows
 from aejax.models.build import build
 from aejax.training.masks import Parts
+from tests.plain import plain_config
 
-BASE = Config(
+BASE = plain_config(
     model=Dense(hidden=(8, 4), activation="sigmoid"),
     train=Train(epochs=4, batch_size=32, patience=3, optimizer="adamw", clip_norm=1.0),
     scale=Scale(kind="standard"),

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from aejax.config import Classifier, Config, Conv, Dense, InputError, Scale, Train, Variational
+from aejax.config import Classifier, Conv, Dense, InputError, Scale, Train, Variational
 from aejax.core import optimizers, steps
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -18,6 +18,7 @@ from aejax.detection.fitting import fit
 from aejax.detection.loading import load
 from aejax.detection.population import fit_population
 from aejax.detection.transfer import encoder_layers, encoder_of
+from tests.plain import plain_config
 
 SCHEMA = Schema(shape=(12,))
 DENSE = Dense(hidden=(8, 4), output="sigmoid", batch_norm=True)
@@ -37,7 +38,7 @@ def short(**changes: Any) -> Train:
 
 @pytest.fixture(scope="module")
 def autoencoder() -> Detector:
-    return fit(Config(model=DENSE, scale=Scale(kind="none"), train=short()), rows()[0])
+    return fit(plain_config(model=DENSE, scale=Scale(kind="none"), train=short()), rows()[0])
 
 
 def leaves(variables: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -80,7 +81,7 @@ def test_a_classifier_sees_what_the_autoencoder_encodes(autoencoder: Detector) -
     x, labels = rows()
     model = Classifier(network=DENSE, classes=3)
     initial = encoder_of(autoencoder, model, SCHEMA, 0)
-    config = Config(
+    config = plain_config(
         model=model, scale=Scale(kind="none"), train=short(frozen=encoder_layers(model))
     )
     detector = fit(config, x, labels=labels, initial=initial)
@@ -98,7 +99,7 @@ def test_frozen_layers_stay_bit_by_bit(autoencoder: Detector, lowest: int) -> No
     initial["params"]["network"]["encoder_layers_0"]["kernel"] = kernel
     before = {name: leaf.tobytes() for name, leaf in leaves(initial).items()}
     frozen = encoder_layers(model, lowest)
-    config = Config(
+    config = plain_config(
         model=model,
         scale=Scale(kind="none"),
         train=short(frozen=frozen, optimizer="adamw", weight_decay=0.1, clip_norm=1.0),
@@ -127,7 +128,7 @@ def test_every_kind_of_encoder_fits(network: Dense | Conv, model: Any) -> None:
     random = np.random.default_rng(1)
     x = random.uniform(size=(40, 8, 8, 1)).astype(np.float32)
     whole = network if model is None else Variational(network=network, latent=2)
-    trained = fit(Config(model=whole, scale=Scale(kind="none"), train=short()), x)
+    trained = fit(plain_config(model=whole, scale=Scale(kind="none"), train=short()), x)
     classifier = Classifier(network=network, classes=2)
     found = leaves(encoder_of(trained, classifier, trained.schema, 0))
     own = leaves(trained.variables)
@@ -162,7 +163,7 @@ def test_what_does_not_fit_is_named(autoencoder: Detector) -> None:
 
 def test_an_encoder_without_the_layers_is_refused() -> None:
     plain = fit(
-        Config(model=Dense(hidden=(8, 4)), scale=Scale(kind="none"), train=short()), rows()[0]
+        plain_config(model=Dense(hidden=(8, 4)), scale=Scale(kind="none"), train=short()), rows()[0]
     )
     with pytest.raises(InputError, match=r"encoder_norms_0.* is not in the trained encoder"):
         encoder_of(plain, Classifier(network=DENSE), SCHEMA, 0)
@@ -170,7 +171,7 @@ def test_an_encoder_without_the_layers_is_refused() -> None:
 
 def test_an_ensemble_is_refused() -> None:
     x, _ = rows()
-    config = Config(model=Dense(hidden=(4,)), scale=Scale(kind="none"), train=short())
+    config = plain_config(model=Dense(hidden=(4,)), scale=Scale(kind="none"), train=short())
     both = [dataclasses.replace(config, train=short(seed=seed)) for seed in (0, 1)]
     ensemble = fit_population(both, x).ensemble(x)
     with pytest.raises(InputError, match="ensemble of 2"):
@@ -182,7 +183,7 @@ def test_rise_and_fall_is_the_published_learning_rate(per_epoch: int) -> None:
     """0.00002 to 0.002 over the first 100 of 800 epochs, then down to 0.0002: all linear."""
     epochs = 800
     train = Train(epochs=epochs, learning_rate=0.002, schedule="rise-and-fall")
-    values = optimizers.numbers(Config(train=train), epochs * per_epoch)
+    values = optimizers.numbers(plain_config(train=train), epochs * per_epoch)
     rate = jax.vmap(optimizers.learning_rate("rise-and-fall", values))
     step = np.arange(epochs * per_epoch + 1)
     epoch = step.astype(np.float64) / per_epoch
@@ -201,7 +202,7 @@ def test_rise_and_fall_is_what_training_uses() -> None:
         schedule="rise-and-fall",
         validation_fraction=0.0,
     )
-    config = Config(model=Classifier(network=Dense(hidden=(4,)), classes=3), train=train)
+    config = plain_config(model=Classifier(network=Dense(hidden=(4,)), classes=3), train=train)
     history = fit(config, x, labels=labels).history
     found = [row["learning_rate"] for row in history]
     published = np.interp(np.arange(80) * 10, [0, 100, 800], [0.00002, 0.002, 0.0002])

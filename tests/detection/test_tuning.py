@@ -16,6 +16,7 @@ from aejax.detection.subsets import split_folds
 from aejax.detection.tuning import Trial, rungs, tune
 from aejax.training.search_space import SearchSpace, draw
 from aejax.training.space_file import parse_space
+from tests.plain import plain_config
 
 RATES = {"low": 1e-3, "high": 3e-2, "log": True}
 
@@ -35,7 +36,7 @@ def anomalies() -> np.ndarray:
 def space(**more: object) -> SearchSpace:
     return parse_space(
         {"train.epochs": 4, "train.batch_size": 32, "train.learning_rate": RATES, **more},
-        Config(model=Dense(hidden=(4, 2), activation="tanh")),
+        plain_config(model=Dense(hidden=(4, 2), activation="tanh")),
     )
 
 
@@ -173,6 +174,6 @@ def test_bad_input(x: np.ndarray, anomalies: np.ndarray) -> None:
         objective="auroc",
     )
     assert len(mixed.trials) == 2
-    classifier = Config(model=Classifier(classes=2), train=Train(epochs=1))
+    classifier = plain_config(model=Classifier(classes=2), train=Train(epochs=1))
     with pytest.raises(InputError, match="is a Classifier"):
         tune(parse_space({"train.learning_rate": RATES}, classifier), x)

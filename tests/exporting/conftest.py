@@ -10,6 +10,7 @@ import pytest
 
 import aejax
 from aejax.detection.detector import Detector
+from tests.plain import plain_config
 
 COLUMNS = [f"sensor_{i}" for i in range(6)]
 
@@ -19,7 +20,7 @@ def detector() -> Detector:
     random = np.random.default_rng(0)
     x = random.normal(size=(400, 2)) @ random.normal(size=(2, 6))
     x += 0.1 * random.normal(size=x.shape)
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
     return aejax.fit(config, pd.DataFrame(x.astype(np.float32), columns=COLUMNS))
 
 

@@ -30,6 +30,7 @@ from aejax.exporting import export as exporting
 from aejax.exporting import parity
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
+from tests.plain import plain_config
 
 COLUMNS = [f"sensor_{i}" for i in range(6)]
 QUICK = aejax.Train(epochs=1)
@@ -68,7 +69,7 @@ def rows_like(detector: Detector, rows: int) -> np.ndarray:
 
 def images() -> Detector:
     x = np.random.default_rng(0).integers(0, 256, (80, 4, 4, 1)).astype(np.uint8)
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Conv(channels=(2,), batch_norm=True), scale=Scale(kind="unit"), train=QUICK
     )
     return aejax.fit(config, x)
@@ -79,7 +80,7 @@ def table() -> np.ndarray:
 
 
 def halves() -> Detector:
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(8,), activation="gelu"),
         scale=Scale(clip=3.0),
         train=QUICK,
@@ -91,7 +92,7 @@ def halves() -> Detector:
 
 def ensemble() -> Detector:
     configs = [
-        aejax.Config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1, seed=seed))
+        plain_config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1, seed=seed))
         for seed in range(3)
     ]
     return fit_population(configs, table()).ensemble(table(), combine="median")
@@ -99,7 +100,7 @@ def ensemble() -> Detector:
 
 def variational() -> Detector:
     network = aejax.Dense(hidden=(6,), output="sigmoid")
-    config = aejax.Config(
+    config = plain_config(
         model=Variational(network=network, latent=2, samples=3),
         scale=Scale(kind="min-max", clip=1.0),
         train=QUICK,
@@ -109,7 +110,7 @@ def variational() -> Detector:
 
 
 def classifier() -> Detector:
-    config = aejax.Config(model=Classifier(classes=2), train=QUICK)
+    config = plain_config(model=Classifier(classes=2), train=QUICK)
     return aejax.fit(config, table(), labels=np.arange(120) % 2)
 
 
@@ -154,7 +155,7 @@ def test_groups_are_exported_together(tmp_path: Path) -> None:
     # The second group's values need an offset of their own.
     x = np.random.default_rng(0).normal(size=(150, 4))
     x[groups == "8"] += 1e9
-    config = aejax.Config(model=aejax.Dense(hidden=(3,)), train=QUICK)
+    config = plain_config(model=aejax.Dense(hidden=(3,)), train=QUICK)
     live = aejax.fit(config, x, groups=groups)
     result = aejax.export(live, tmp_path / "out")
     assert 0 <= result["parity"]["loaded"] <= 1e-6
@@ -179,7 +180,7 @@ def test_groups_are_exported_together(tmp_path: Path) -> None:
 
 def test_a_program_for_all_platforms_keeps_both_forms_of_a_convolution() -> None:
     live = images()
-    how = (live.scorer, live.scaler, live.variables, live.schema.shape, live.schema.device_dtype)
+    how = (live.scoring, live.scaler, live.variables, live.schema.shape, live.schema.device_dtype)
     one, all_three = programs.lower_score(*how, platforms=("cpu",)), programs.lower_score(*how)
     # The native convolution, for GPUs and TPUs, is an operation that the CPU's form lacks.
     assert b"convolution_v1" not in one.replace(b"\0", b"")
@@ -239,7 +240,7 @@ def test_every_size_is_one_of_those_that_are_listed(detector: Detector) -> None:
 def test_a_row_without_a_number_means_the_same_everywhere(tmp_path: Path) -> None:
     """A scaler that clips makes a number of infinity: it must not become a score."""
     live = aejax.fit(
-        aejax.Config(model=aejax.Dense(hidden=(3,)), scale=Scale(clip=2.0), train=QUICK), table()
+        plain_config(model=aejax.Dense(hidden=(3,)), scale=Scale(clip=2.0), train=QUICK), table()
     )
     aejax.export(live, tmp_path / "out")
     x = table().astype(np.float64)

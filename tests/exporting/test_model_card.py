@@ -11,6 +11,7 @@ from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.detection.population import fit_population
 from aejax.exporting.model_card import model_card, write_model_card
+from tests.plain import plain_config
 
 SECTIONS = [
     "Intended use",
@@ -67,7 +68,7 @@ def test_quality_comes_with_its_interval(detector: Detector) -> None:
 
 def test_ensembles_and_named_thresholds_are_shown() -> None:
     x = np.random.default_rng(0).random((120, 4)).astype(np.float32)
-    configs = [aejax.Config(train=aejax.Train(epochs=1, seed=seed)) for seed in (3, 4)]
+    configs = [plain_config(train=aejax.Train(epochs=1, seed=seed)) for seed in (3, 4)]
     detector = fit_population(configs, x).ensemble(x)
     text = model_card(detector.calibrate(x, rule=Conformal(alpha=0.1), name="strict"))
     assert "# Model card: an ensemble of 2 times a dense autoencoder" in text

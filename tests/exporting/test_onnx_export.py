@@ -16,6 +16,7 @@ from aejax.detection.population import fit_population
 from aejax.exporting import onnx_graph
 from aejax.exporting.onnx_operations import OPERATIONS
 from aejax.scoring.inspection import inspect_folder
+from tests.plain import plain_config
 
 QUICK = aejax.Train(epochs=1)
 
@@ -58,17 +59,17 @@ def table(rows: int = 120) -> np.ndarray:
 
 def dense(**how: Any) -> Detector:
     model = aejax.Dense(hidden=(8, 3), batch_norm=True, activation="gelu", output="sigmoid")
-    return aejax.fit(aejax.Config(model=model, train=QUICK, **how), table())
+    return aejax.fit(plain_config(model=model, train=QUICK, **how), table())
 
 
 def images(model: Any) -> Detector:
     x = np.random.default_rng(0).integers(0, 256, (80, 2, 4, 2)).astype(np.uint8)
-    return aejax.fit(aejax.Config(model=model, scale=Scale(kind="unit"), train=QUICK), x)
+    return aejax.fit(plain_config(model=model, scale=Scale(kind="unit"), train=QUICK), x)
 
 
 def ensemble(combine: Combine, members: int) -> Detector:
     configs = [
-        aejax.Config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1, seed=seed))
+        plain_config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1, seed=seed))
         for seed in range(members)
     ]
     return fit_population(configs, table()).ensemble(table(), combine=combine)

@@ -118,7 +118,18 @@ def test_a_newcomers_network_goes_through_every_command(tmp_path: Path) -> None:
     many.to_parquet(elsewhere / "many.parquet", index=False)
     run = str(tmp_path / "run")
 
-    train = ["train", "--input", "train.csv", "--out", run, "--epochs", "5", "--quiet"]
+    train = [
+        "train",
+        "--input",
+        "train.csv",
+        "--out",
+        run,
+        "--epochs",
+        "5",
+        "--quiet",
+        "--calibration",
+        "held-out",
+    ]
     train += ["--learning-rate", "0.01", "--batch-size", "32", "--model", "networks:Transformer"]
     first = aejax_in(theirs, *train, "--set", "width=8", "--set", "activation=relu")
     assert "networks.Transformer" in (tmp_path / "run" / "report.html").read_text()
@@ -169,17 +180,31 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-TRAIN = ["train", "--input", "train.csv", "--out", "run", "--epochs", "1", "--quiet", "--model"]
+TRAIN = [
+    "train",
+    "--input",
+    "train.csv",
+    "--out",
+    "run",
+    "--epochs",
+    "1",
+    "--quiet",
+    "--calibration",
+    "held-out",
+    "--model",
+]
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["networks:pair"], "apply="),
-        (["networks:made"], "make="),
-        (["networks:instance"], "Narrow"),
-        (["networks:narrow", "--set", "width=2"], "width=2"),
-        (["networks:of_width", "--set", "width=4"], "width = 4"),
+        pytest.param(["networks:made"], "make=", marks=pytest.mark.slow),
+        pytest.param(["networks:instance"], "Narrow", marks=pytest.mark.slow),
+        pytest.param(["networks:narrow", "--set", "width=2"], "width=2", marks=pytest.mark.slow),
+        pytest.param(
+            ["networks:of_width", "--set", "width=4"], "width = 4", marks=pytest.mark.slow
+        ),
         (["networks:Transformer", "--set", "sizes=3,2", "--set", "gated=true"], "sizes = (3, 2)"),
     ],
 )

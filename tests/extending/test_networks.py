@@ -21,6 +21,7 @@ import aejax
 from aejax.config import Config, InputError, Train
 from aejax.scoring.inspection import inspect_folder
 from aejax.training.history import Diverged
+from tests.plain import plain_config
 
 own_networks = pytest.importorskip("tests.extending.own_networks", reason="needs equinox")
 
@@ -38,7 +39,7 @@ def rows(count: int = 400, seed: int = 0) -> np.ndarray:
 
 
 def config(name: str, **more: Any) -> Config:
-    return Config(
+    return plain_config(
         model=NETWORKS[name], train=Train(epochs=8, batch_size=64, learning_rate=0.01), **more
     )
 
@@ -57,7 +58,7 @@ def test_it_learns_scores_flags_and_names_reasons(
     scores = detector.score(x)
     assert scores.dtype == np.float32
     # A score is the mean squared error of the network's own output on scaled rows.
-    network, (scaled, y) = detector.scorer.model, detector.reconstruct(x)
+    network, (scaled, y) = detector.scoring.model, detector.reconstruct(x)
     np.testing.assert_allclose(scores, np.mean((scaled - y) ** 2, axis=1), rtol=1e-5)
     np.testing.assert_allclose(
         y, np.asarray(network.apply(detector.variables, jnp.asarray(scaled))), atol=1e-5
@@ -80,7 +81,7 @@ def test_training_again_gives_the_same_bits(name: str) -> None:
 def test_instances_are_never_changed() -> None:
     network = own_networks.networks(FEATURES)["nnx"]
     before = np.asarray(network.down.kernel[...])
-    aejax.fit(Config(model=network, train=Train(epochs=2)), rows())
+    aejax.fit(plain_config(model=network, train=Train(epochs=2)), rows())
     np.testing.assert_array_equal(before, network.down.kernel[...])
 
 
@@ -218,7 +219,7 @@ def test_members_of_a_factory_begin_apart_and_of_an_instance_alike() -> None:
     alone = Train(epochs=1, batch_size=400, learning_rate=1e-12, validation_fraction=0.0)
     apart = {}
     for name in ("nnx", "nnx factory"):
-        ensemble = aejax.fit(Config(model=NETWORKS[name], train=alone), rows(), members=2)
+        ensemble = aejax.fit(plain_config(model=NETWORKS[name], train=alone), rows(), members=2)
         kernel = ensemble.variables["params"]["down"]["kernel"]
         apart[name] = float(np.abs(kernel[0] - kernel[1]).max())
     assert apart["nnx"] < 1e-6 < 0.01 < apart["nnx factory"]
@@ -253,6 +254,7 @@ for name, network in networks(6).items():
 """
 
 
+@pytest.mark.slow
 def test_four_devices_score_as_one() -> None:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     finished = subprocess.run(
@@ -293,20 +295,20 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_what_is_no_network_is_refused_in_one_line(name: str) -> None:
     network, said = BAD[name]
     with pytest.raises(InputError, match=said) as caught:
-        aejax.fit(Config(model=network), rows())
+        aejax.fit(plain_config(model=network), rows())
     assert "\n" not in str(caught.value)
 
 
 def test_more_that_is_refused() -> None:
     with pytest.raises(InputError, match=r"which is not hashable .*allowed: fields"):
-        Config(model=Unhashable(sizes=[1, 2]))
+        plain_config(model=Unhashable(sizes=[1, 2]))
     with pytest.raises(InputError, match="allowed with a network of one's own: 'float32'"):
         aejax.fit(config("functions", precision="bfloat16"), rows())
     with pytest.raises(InputError, match="two functions, or make"):
         aejax.network(own_networks.init)
     network = aejax.network(own_networks.init, lambda v, x: x * v["up"][0, 0] / 0)
     with pytest.raises(Diverged, match=r"the loss became (inf|nan) at step 1"):
-        aejax.fit(Config(model=network), rows())
+        aejax.fit(plain_config(model=network), rows())
 
 
 def test_a_network_with_batch_statistics_of_equinox_is_refused() -> None:
@@ -314,7 +316,7 @@ def test_a_network_with_batch_statistics_of_equinox_is_refused() -> None:
 
     norm = equinox.nn.BatchNorm(FEATURES, "rows", mode="batch")
     with pytest.raises(InputError, match=r"keeps state between calls .*aejax\.network"):
-        aejax.fit(Config(model=norm), rows())
+        aejax.fit(plain_config(model=norm), rows())
 
 
 def test_functions_may_have_statistics_and_an_objective() -> None:
@@ -337,14 +339,14 @@ def test_functions_may_have_statistics_and_an_objective() -> None:
         return jnp.mean((apply(variables, x, train=False, mask=None) - target) ** 2, axis=1) * 7
 
     x = rows(100)
-    plain = Config(
+    plain = plain_config(
         model=aejax.network(init, apply),
         train=Train(epochs=2, batch_size=64, validation_fraction=0.0),
     )
     detector = aejax.fit(plain, x)
     # Every row once an epoch; padding isn't counted.
     assert float(detector.variables["seen"]["rows"]) == 200
-    own = Config(model=aejax.network(init, apply, losses=losses), train=plain.train)
+    own = plain_config(model=aejax.network(init, apply, losses=losses), train=plain.train)
     assert aejax.fit(own, x).history[0]["loss"] == pytest.approx(
         7 * np.mean(detector.reconstruct(x)[0] ** 2), rel=0.05
     )
@@ -367,7 +369,7 @@ def test_padding_is_rows_of_the_same_batch() -> None:
     from aejax.data.schema import Schema
     from aejax.models.build import build
 
-    settings = Config(model=aejax.network(init, apply), train=Train(batch_size=8))
+    settings = plain_config(model=aejax.network(init, apply), train=Train(batch_size=8))
     program = steps.program_of(settings, build(settings.model, Schema(shape=(FEATURES,))))
     values = numbers(settings, 1)
     state = steps.new_state(program, (FEATURES,), values)
@@ -462,7 +464,9 @@ def test_masked_rows_of_a_batch_count_for_nothing() -> None:
 
 
 def test_a_detector_is_a_pytree() -> None:
-    detector = aejax.fit(Config(model=aejax.Dense(hidden=(3,)), train=Train(epochs=2)), rows())
+    detector = aejax.fit(
+        plain_config(model=aejax.Dense(hidden=(3,)), train=Train(epochs=2)), rows()
+    )
     moved = jax.device_put(detector)
     assert isinstance(moved, aejax.Detector)
     assert moved.threshold == detector.threshold
@@ -473,12 +477,14 @@ def test_a_detector_is_a_pytree() -> None:
     size = program._cache_size()
     # Another threshold and provenance retrace nothing; another network does.
     other = aejax.fit(
-        Config(model=aejax.Dense(hidden=(3,)), train=Train(epochs=1), rule=aejax.MeanStd(k=1.0)),
+        plain_config(
+            model=aejax.Dense(hidden=(3,)), train=Train(epochs=1), rule=aejax.MeanStd(k=1.0)
+        ),
         rows(),
     )
     program(other, rows())
     assert program._cache_size() == size
-    wider = aejax.fit(Config(model=aejax.Dense(hidden=(4,)), train=Train(epochs=1)), rows())
+    wider = aejax.fit(plain_config(model=aejax.Dense(hidden=(4,)), train=Train(epochs=1)), rows())
     program(wider, rows())
     assert program._cache_size() == size + 1
     gradient = jax.grad(lambda x: aejax.score_fn(detector)(x).sum())(jnp.asarray(rows(4)))

@@ -35,6 +35,7 @@ from aejax.detection.threshold import (
 )
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
 from aejax.training.space_file import parse_space
+from tests.plain import plain_config
 
 CODE = '''
 import dataclasses
@@ -77,7 +78,7 @@ class MedianMad:
 
 
 def config(rule: Any = None, **others: Any) -> aejax.Config:
-    return aejax.Config(
+    return plain_config(
         model=aejax.Dense(hidden=(3,)),
         train=aejax.Train(epochs=1, validation_fraction=0.2),
         rule=MedianMad(k=2.0) if rule is None else rule,
@@ -150,7 +151,7 @@ def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
     table.to_csv("rows.csv", index=False)
     table.to_parquet("rows.parquet", index=False)
     rule = ("--rule", "own_rules:MedianMad:2.5")
-    flags = ["--hidden", "3", "--epochs", "1", "--quiet"]
+    flags = ["--hidden", "3", "--epochs", "1", "--quiet", "--calibration", "held-out"]
     assert main(["train", "--input", "rows.csv", "--out", "run", *rule, *flags]) == 0
     for name in ("report.html", "MODEL_CARD.md"):
         assert "MedianMad(k=2.5)" in Path("run", name).read_text(), name
@@ -522,7 +523,7 @@ def test_what_is_no_rule_is_refused_where_it_is_given(
     value: Any, message: str, detector: aejax.Detector
 ) -> None:
     with pytest.raises(aejax.InputError, match=r"^Config\.rule" + message) as caught:
-        aejax.Config(rule=value)
+        plain_config(rule=value)
     assert "\n" not in str(caught.value)
     uses = [
         lambda: fit_threshold(value, [1.0]),
@@ -624,7 +625,7 @@ def test_one_line_of_the_registry_makes_a_rule_built_in(monkeypatch: pytest.Monk
     rule = parse_rule("largest:2")
     assert rule == Largest(times=2.0)
     assert rule_text(rule) == "largest:2.0"
-    written = to_dict(aejax.Config(rule=rule))
+    written = to_dict(plain_config(rule=rule))
     assert written["rule"] == {"kind_name": "largest", "times": 2.0}
     assert from_dict(json.loads(json.dumps(written))).rule == rule
     threshold = fit_threshold(rule, [1.0, 3.0])
@@ -635,7 +636,7 @@ def test_one_line_of_the_registry_makes_a_rule_built_in(monkeypatch: pytest.Monk
     with pytest.raises(aejax.InputError, match="did you mean 'largest'"):
         parse_rule("larges:2")
     with pytest.raises(aejax.InputError, match="Largest, or an object with fit"):
-        aejax.Config(rule=3)  # type: ignore[arg-type]
+        plain_config(rule=3)  # type: ignore[arg-type]
 
 
 def test_no_code_asks_what_class_a_rule_is_of() -> None:

@@ -21,6 +21,7 @@ import aejax
 from aejax.cli import main
 from aejax.config import SCORES, from_dict, parse_score, score_text, to_dict
 from aejax.config.own import Own
+from tests.plain import plain_config
 
 CODE = '''
 import dataclasses
@@ -86,7 +87,7 @@ class Plain:
 
 
 def config(score: Any = None, **others: Any) -> aejax.Config:
-    return aejax.Config(
+    return plain_config(
         model=aejax.Dense(hidden=(8, 3)),
         train=TRAIN,
         score=InUsualErrors() if score is None else score,
@@ -222,6 +223,7 @@ assert main(["export", "run", "--out", "exported"]) == 0
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +234,17 @@ def test_the_command_line_takes_it_and_what_it_made_needs_no_code(
     table = pd.DataFrame(x, columns=COLUMNS)
     table.to_csv("rows.csv", index=False)
     table.to_parquet("rows.parquet")
-    how = ["--score", "own_scores:InUsualErrors:2", "--epochs", "2", "--quiet"]
+    how = [
+        "--score",
+        "own_scores:InUsualErrors:2",
+        "--epochs",
+        "2",
+        "--quiet",
+        "--model",
+        "dense",
+        "--calibration",
+        "held-out",
+    ]
     assert main(["train", "--input", "rows.csv", "--out", "run", *how]) == 0
     live = aejax.load("run").score(x)
     (tmp_path / "own_scores.py").unlink()
@@ -366,7 +378,7 @@ def test_what_the_network_must_have_is_asked_before_training() -> None:
     with pytest.raises(
         aejax.InputError, match=r"Config.score is .*Plain.*model that reconstructs no"
     ):
-        aejax.Config(model=aejax.Classifier(), score=Plain())
+        plain_config(model=aejax.Classifier(), score=Plain())
 
 
 def test_groups_whose_arrays_differ_in_shape_are_refused() -> None:

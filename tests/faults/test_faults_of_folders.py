@@ -22,8 +22,9 @@ from aejax.exporting import folder as export_folder
 from aejax.recipes.own_rows import calibrate_on_file
 from aejax.reporting.report import write_metrics, write_page
 from aejax.training import run_folder
+from tests.plain import plain_config
 
-CONFIG = aejax.Config(model=aejax.Dense(hidden=(5, 2)), train=aejax.Train(epochs=2))
+CONFIG = plain_config(model=aejax.Dense(hidden=(5, 2)), train=aejax.Train(epochs=2))
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,14 @@ from aejax.detection.detector import Detector
 from aejax.scoring import manifest
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 ROWS = np.random.default_rng(0).normal(size=(1000, 6)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def trained() -> Detector:
-    config = aejax.Config(model=aejax.Dense(hidden=(5, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(5, 2)), train=aejax.Train(epochs=2))
     return aejax.fit(config, ROWS)
 
 

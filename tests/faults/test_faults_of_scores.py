@@ -19,12 +19,13 @@ from aejax.config import InputError
 from aejax.detection.detector import Detector
 from aejax.scoring import manifest
 from aejax.scoring.stream import score_files
+from tests.plain import plain_config
 
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     x = np.random.default_rng(0).normal(size=(300, 6))
-    config = aejax.Config(model=aejax.Dense(hidden=(5, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(5, 2)), train=aejax.Train(epochs=2))
     return aejax.fit(config, x)
 
 
@@ -66,7 +67,14 @@ def check_half_done(folder: Path) -> None:
         assert (folder / manifest.SUMMARY).is_file()
 
 
-@pytest.mark.parametrize("start", ["nothing", "other scores", "scores of files before"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "nothing",
+        pytest.param("other scores", marks=pytest.mark.slow),
+        pytest.param("scores of files before", marks=pytest.mark.slow),
+    ],
+)
 def test_deaths_at_every_operation(
     disk: Any, detector: Detector, rows: Path, tmp_path: Path, start: str
 ) -> None:
@@ -192,7 +200,16 @@ def test_a_read_only_disk_is_one_line(
         "calibrate": [str(run), "--input", str(rows), "--rule", "quantile:0.9"],
         "score": [str(run), "--input", str(rows), "--out", str(tmp_path / "scores")],
         "export": [str(run), "--out", str(tmp_path / "export")],
-        "train": ["--input", str(rows), "--out", str(tmp_path / "new"), "--epochs", "1"],
+        "train": [
+            "--input",
+            str(rows),
+            "--out",
+            str(tmp_path / "new"),
+            "--epochs",
+            "1",
+            "--hidden",
+            "2",
+        ],
     }[command]
     # Making a folder that is there is refused without harm.
     with disk.failing(1 if command == "calibrate" else 0, errno.EROFS):

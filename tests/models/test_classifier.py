@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.config import Classifier, Config, Conv, Dense, Scale, Train
+from aejax.config import Classifier, Conv, Dense, Scale, Train
 from aejax.core import objectives, optimizers
 from aejax.core.objectives import Fed
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
 from aejax.models.build import build
+from tests.plain import plain_config
 
 ROWS, FEATURES, CLASSES = 7, 6, 3
 SCHEMA = Schema(shape=(FEATURES,))
@@ -60,7 +61,7 @@ def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def fed(x: np.ndarray, labels: np.ndarray) -> Fed:
-    values = optimizers.numbers(Config(), 1)
+    values = optimizers.numbers(plain_config(), 1)
     mask = jnp.ones(len(x), bool)
     return Fed(jnp.float32(x), jnp.int32(labels), mask, jax.random.key(0), values)
 
@@ -85,7 +86,7 @@ def test_loss_is_the_cross_entropy_and_its_gradient_numpys() -> None:
     """Every gradient by the chain rule in float64."""
     x, labels = inputs()
     variables = variables_of(MODEL)
-    objective = objectives.objective_of(Config(model=MODEL))
+    objective = objectives.objective_of(plain_config(model=MODEL))
     network = build(MODEL, SCHEMA)
 
     def mean_loss(params: Any) -> jax.Array:
@@ -117,7 +118,7 @@ def test_gradient_of_a_convolutional_classifier_by_differences() -> None:
     network, variables = build(model, schema), variables_of(model, schema)
     random = np.random.default_rng(2)
     x, labels = random.normal(size=(5, 4, 4, 1)), random.integers(3, size=5)
-    objective = objectives.objective_of(Config(model=model))
+    objective = objectives.objective_of(plain_config(model=model))
 
     def mean_loss(params: Any) -> jax.Array:
         losses, _ = objectives.row_losses(
@@ -150,7 +151,7 @@ def detector_of(classes: int) -> tuple[Detector, np.ndarray, np.ndarray]:
     random = np.random.default_rng(3)
     labels = random.integers(classes, size=120)
     x = np.float32(random.normal(size=(120, FEATURES)) + 2 * labels[:, None])
-    config = Config(
+    config = plain_config(
         model=Classifier(network=Dense(hidden=(8,)), classes=classes),
         scale=Scale(kind="standard"),
         train=Train(epochs=40, batch_size=32, learning_rate=0.01),

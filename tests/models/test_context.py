@@ -12,6 +12,7 @@ import pytest
 import aejax
 from aejax.config import Context, InputError, Scale, Train
 from aejax.models.context import ContextPredictor, _log_zipf, _zipf
+from tests.plain import plain_config
 
 VOCABULARY, WINDOW, WIDTH = 11, 3, 5
 
@@ -195,7 +196,7 @@ def test_learns_the_probabilities_of_a_known_language(negatives: int) -> None:
     middle = np.array([random.choice(8, p=table[kind]) for kind in kinds])
     x = np.stack([kinds, middle, kinds], axis=1)
     detector = aejax.fit(
-        aejax.Config(
+        plain_config(
             model=Context(vocabulary=8, window=1, width=4, negatives=negatives),
             scale=Scale(kind="none"),
             train=Train(epochs=30, batch_size=128, learning_rate=0.02, schedule="linear"),
@@ -219,4 +220,4 @@ def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="negatives is -1; allowed"):
         Context(negatives=-1)
     with pytest.raises(InputError, match="allowed with a context model of window 2"):
-        aejax.fit(aejax.Config(model=Context(window=2)), np.random.default_rng(0).random((9, 4)))
+        aejax.fit(plain_config(model=Context(window=2)), np.random.default_rng(0).random((9, 4)))

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from aejax import config
-from aejax.config import Config, Scale
+from aejax.config import Scale
 from aejax.core import objectives, optimizers, scaling, steps
 from aejax.core.objectives import Fed
 from aejax.data.schema import Column, Schema
 from aejax.models.build import build
 from aejax.models.dropout import rates
+from tests.plain import plain_config
 
 KEY = jax.random.key(3)
 DROPPING = config.Dense(hidden=(7, 3), activation="tanh", output="sigmoid", dropout=0.4)
@@ -96,7 +97,7 @@ def test_every_family_drops_what_its_configuration_says(
     model: config.Model, schema: Schema
 ) -> None:
     def losses(model: config.Model, train: bool, seed: int) -> np.ndarray:
-        settings = Config(model=model, scale=Scale(kind="min-max"))
+        settings = plain_config(model=model, scale=Scale(kind="min-max"))
         network = build(model, schema)
         x = jnp.tile(jnp.array([0.5, 1.0, 0.0]), (200, 1))
         variables = steps.new_variables(network, schema.shape, 0)
@@ -133,7 +134,7 @@ def test_settings_without_dropout_are_the_models_own_otherwise() -> None:
 
 @pytest.mark.parametrize(("dropout", "drawn"), [(0.0, False), (0.2, True)])
 def test_a_program_without_dropout_draws_no_random_bits(dropout: float, drawn: bool) -> None:
-    settings = Config(model=config.Dense(hidden=(4,), dropout=dropout))
+    settings = plain_config(model=config.Dense(hidden=(4,), dropout=dropout))
     program = steps.program_of(settings, build(settings.model, Schema(shape=(3,))))
     values = optimizers.numbers(settings, 1)
     x = np.ones((5, 3), np.float32)

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import aejax
-from aejax.config import Config, Dense, InputError, NoiseConditioned, Scale, Train
+from aejax.config import Dense, InputError, NoiseConditioned, Scale, Train
 from aejax.core import objectives, optimizers
 from aejax.core.objectives import Fed
 from aejax.data.schema import Schema
 from aejax.models.build import build
 from aejax.row_scores.noise_levels import levels_of, noise_of
+from tests.plain import plain_config
 
 SHAPE = (2, 3)
 MODEL = NoiseConditioned(
@@ -73,9 +74,9 @@ def test_training_minimises_the_error_over_all_levels() -> None:
         target=None,
         mask=jnp.ones(count, bool),
         key=jax.random.key(3),
-        values=optimizers.numbers(Config(model=MODEL), 1),
+        values=optimizers.numbers(plain_config(model=MODEL), 1),
     )
-    objective = objectives.objective_of(Config(model=MODEL))
+    objective = objectives.objective_of(plain_config(model=MODEL))
     losses, changed = objectives.row_losses(objective, network, variables, fed, train=True)
     assert changed == {}
     random = np.random.default_rng(4)
@@ -92,7 +93,7 @@ def test_training_minimises_the_error_over_all_levels() -> None:
 @pytest.mark.parametrize("error", ["squared", "absolute"])
 def test_the_score_is_the_mean_over_levels_of_one_noise(error: Any) -> None:
     x, model = rows(90), dataclasses.replace(MODEL, levels=3)
-    config = Config(
+    config = plain_config(
         model=model, scale=Scale(kind="none"), train=QUICK, score="noise-levels", error=error
     )
     detector = aejax.fit(config, x)
@@ -107,9 +108,20 @@ def test_the_score_is_the_mean_over_levels_of_one_noise(error: Any) -> None:
     np.testing.assert_allclose(detector.score(x), np.mean(each, axis=0), rtol=1e-4)
 
 
+def test_the_norm_joins_by_a_geometric_mean() -> None:
+    x = rows(90)
+    config = plain_config(model=TABLE, train=QUICK, score="noise-levels")
+    levels = aejax.fit(config, x).score(x)
+    both = aejax.fit(dataclasses.replace(config, score="noise-levels-and-norm"), x)
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    expected = np.sqrt(levels * np.square(scaled).mean(axis=1))
+    np.testing.assert_allclose(both.score(x), expected, rtol=1e-4)
+    assert np.isfinite(both.score(np.full((1, 4), 1e15, np.float32))).all()
+
+
 def test_a_score_depends_on_the_row_only() -> None:
     x = rows(300)
-    detector = aejax.fit(Config(model=TABLE, train=QUICK, score="noise-levels"), x)
+    detector = aejax.fit(plain_config(model=TABLE, train=QUICK, score="noise-levels"), x)
     scores = detector.score(x)
     order = np.random.default_rng(5).permutation(300)[:37]
     np.testing.assert_allclose(detector.score(x[order]), scores[order], rtol=1e-5)
@@ -118,7 +130,7 @@ def test_a_score_depends_on_the_row_only() -> None:
 
 def test_it_is_saved_exported_and_read_again(tmp_path: Path) -> None:
     x = rows(120)
-    detector = aejax.fit(Config(model=TABLE, train=QUICK, score="noise-levels"), x)
+    detector = aejax.fit(plain_config(model=TABLE, train=QUICK, score="noise-levels"), x)
     detector.save(tmp_path / "saved")
     np.testing.assert_array_equal(aejax.load(tmp_path / "saved").score(x), detector.score(x))
     assert aejax.export(detector, tmp_path / "out")["parity"]["scorer"] <= 1e-6
@@ -131,7 +143,7 @@ def test_it_is_saved_exported_and_read_again(tmp_path: Path) -> None:
 
 def test_ensembles_and_groups_score_as_their_members(tmp_path: Path) -> None:
     x = rows(200)
-    config = Config(model=TABLE, train=QUICK, score="noise-levels")
+    config = plain_config(model=TABLE, train=QUICK, score="noise-levels")
     seeds = [dataclasses.replace(config, train=dataclasses.replace(QUICK, seed=s)) for s in (0, 1)]
     population = aejax.fit_population(seeds, x)
     each = [one.score(x) for one in population.detectors if one is not None]
@@ -153,7 +165,7 @@ def test_ensembles_and_groups_score_as_their_members(tmp_path: Path) -> None:
 def test_neighbours_join_by_a_geometric_mean(tmp_path: Path) -> None:
     x = rows(200)
     train, new = x[:150], x[150:]
-    levels = Config(model=TABLE, train=QUICK, score="noise-levels")
+    levels = plain_config(model=TABLE, train=QUICK, score="noise-levels")
     both = dataclasses.replace(levels, score="noise-levels-and-neighbours")
     alone, detector = (aejax.fit(config, train) for config in (levels, both))
     mean, deviation = train.mean(axis=0, dtype=float), train.std(axis=0, dtype=float)
@@ -178,20 +190,42 @@ def test_it_learns_the_normal_rows() -> None:
     off = random.uniform(-0.4, 0.4, (100, 2)).astype(np.float32)
     train = Train(epochs=150, optimizer="adamw", learning_rate=2e-3, validation_fraction=0.0)
     model = NoiseConditioned(network=Dense(hidden=(64, 64), decoder=()), highest=0.5)
-    detector = aejax.fit(Config(model=model, train=train, score="noise-levels"), ring)
+    detector = aejax.fit(plain_config(model=model, train=train, score="noise-levels"), ring)
     inside, on = detector.score(off), detector.score(ring)
     assert np.median(inside) > 2 * np.median(on)
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="'noise-levels'; allowed: with a noise-conditioned model"):
-        Config(score="noise-levels")
+        plain_config(score="noise-levels")
     with pytest.raises(InputError, match=r"Config.model is 'NoiseConditioned'; allowed with col"):
-        Config(model=TABLE, columns=aejax.Columns(kinds="mixed"))
+        plain_config(model=TABLE, columns=aejax.Columns(kinds="mixed"))
 
 
 def test_it_is_exported_for_onnx_runtime(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
-    detector = aejax.fit(Config(model=TABLE, train=QUICK, score="noise-levels"), rows(120))
+    detector = aejax.fit(plain_config(model=TABLE, train=QUICK, score="noise-levels"), rows(120))
     parity = aejax.export(detector, tmp_path / "out", formats="onnx")["parity"]
     assert parity["onnx"] <= 1e-5
+
+
+def test_it_minimises_the_loss_that_is_named() -> None:
+    """Of the same draws, so that only what is made of the differences can differ."""
+    variables, network = variables_of(MODEL, SHAPE), build(MODEL, Schema(shape=SHAPE))
+    fed = Fed(
+        x=jnp.float32(np.random.default_rng(6).normal(size=(50, *SHAPE))),
+        target=None,
+        mask=jnp.ones(50, bool),
+        key=jax.random.key(6),
+        values=optimizers.numbers(plain_config(model=MODEL), 1),
+    )
+
+    def losses(loss: Any) -> np.ndarray:
+        objective = objectives.objective_of(plain_config(model=MODEL, train=Train(loss=loss)))
+        found, _ = objectives.row_losses(objective, network, variables, fed, train=True)
+        return np.asarray(found)
+
+    gaps = losses(lambda target, output: jnp.max(jnp.abs(target - output), axis=(1, 2)))
+    assert np.all(losses("absolute") < gaps)
+    assert np.all(losses("absolute") ** 2 < losses("squared"))
+    assert np.all(losses("squared") < gaps**2)

@@ -19,6 +19,7 @@ from aejax.models.own import OwnLinenNetwork
 from aejax.training.loop import train
 from aejax.training.members import Member
 from aejax.training.population import train_population
+from tests.plain import plain_config
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 B = 8
@@ -69,7 +70,7 @@ def trained(make: Callable[[jax.Array], Any], config: Config, **how: Any) -> Any
 
 @pytest.mark.parametrize(("make", "said"), WRONG, ids=[said for _, said in WRONG])
 def test_what_is_no_reconstruction_is_refused(make: Callable[[jax.Array], Any], said: str) -> None:
-    config = Config(train=Train(epochs=1, batch_size=B))
+    config = plain_config(train=Train(epochs=1, batch_size=B))
     message = rf"the network gives {said}; allowed: float32\[8, 6\]"
     for loss in ("squared", "absolute"):
         chosen = dataclasses.replace(config.train, loss=loss)
@@ -99,13 +100,15 @@ def test_what_is_no_reconstruction_is_refused(make: Callable[[jax.Array], Any], 
     "make", [lambda y: y, lambda y: y.astype(jnp.bfloat16), lambda y: y.astype(jnp.float16)]
 )
 def test_a_reconstruction_of_any_precision_is_taken(make: Callable[[jax.Array], Any]) -> None:
-    found = trained(make, Config(train=Train(epochs=1, batch_size=B)))
+    found = trained(make, plain_config(train=Train(epochs=1, batch_size=B)))
     assert np.isfinite(found.history[0]["loss"])
 
 
 def test_losses_that_are_none_of_each_row_are_refused() -> None:
     """A context model gives its rows' losses itself: [B, 1] would meet the mask as [B, B]."""
-    config = Config(model=Context(vocabulary=9, window=2), train=Train(epochs=1, batch_size=B))
+    config = plain_config(
+        model=Context(vocabulary=9, window=2), train=Train(epochs=1, batch_size=B)
+    )
     scaler = scaling.fit(config.scale, [X], np.dtype(np.float32))
     network = ContextNetwork(module=Gives(lambda y: y[:, :1]), reconstructs=False)
     said = r"losses of a batch are float32\[8, 1\]; allowed: .*\[8\]"

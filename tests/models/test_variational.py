@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aejax.config import Config, Conv, Dense, InputError, Scale, Train, Variational
+from aejax.config import Conv, Dense, InputError, Scale, Train, Variational
 from aejax.core import objectives, optimizers
 from aejax.core.keys import named_key
 from aejax.core.objectives import Fed
@@ -22,6 +22,7 @@ from aejax.detection.detector import Detector
 from aejax.detection.fitting import fit
 from aejax.models.build import build
 from aejax.models.variational import divergence
+from tests.plain import plain_config
 
 ROWS, FEATURES, LATENT = 6, 9, 3
 SCHEMA = Schema(shape=(FEATURES,))
@@ -156,7 +157,7 @@ def test_a_sure_and_wrong_pixel_costs_its_logit() -> None:
 @pytest.mark.parametrize("model", [MODEL, NORMAL])
 @pytest.mark.parametrize("beta", [1.0, 0.25])
 def test_training_minimises_the_negative_elbo(model: Variational, beta: float) -> None:
-    config = Config(model=model, scale=Scale(kind="none"), train=Train(beta=beta))
+    config = plain_config(model=model, scale=Scale(kind="none"), train=Train(beta=beta))
     network, variables, x = build(model, SCHEMA), variables_of(model), rows()
     fed = Fed(
         x=jnp.asarray(x, jnp.float32),
@@ -259,7 +260,7 @@ def test_wild_log_variances_stay_finite() -> None:
 
 def detector_of(model: Variational, variables: dict[str, Any], **how: Any) -> Detector:
     return Detector(
-        config=Config(model=model, scale=Scale(kind="none"), **how),
+        config=plain_config(model=model, scale=Scale(kind="none"), **how),
         schema=SCHEMA,
         scaler=Scaler(None, None, None),
         variables=variables,
@@ -279,7 +280,9 @@ def test_new_rows_are_decoded_samples_of_the_prior() -> None:
     error = expected.std(axis=0) / math.sqrt(2000)
     assert np.all(np.abs(found.mean(axis=0) - expected.mean(axis=0)) < 5 * error)
     with pytest.raises(InputError, match=r"generate: the model is Dense; allowed: Variational"):
-        fit(Config(train=Train(epochs=1)), np.random.default_rng(0).normal(size=(8, 3))).generate(1)
+        fit(
+            plain_config(train=Train(epochs=1)), np.random.default_rng(0).normal(size=(8, 3))
+        ).generate(1)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +303,7 @@ def test_training_lowers_the_bound_and_learns_a_latent_space(
     kinds = random.random((2, *schema.shape)) > 0.5
     which = random.integers(2, size=400)
     x = np.where(random.random((400, *schema.shape)) < 0.05, ~kinds[which], kinds[which])
-    config = Config(
+    config = plain_config(
         model=model,
         scale=Scale(kind="none"),
         train=Train(epochs=25, batch_size=50, learning_rate=1e-2),
@@ -326,7 +329,7 @@ def test_a_larger_beta_gives_a_smaller_divergence() -> None:
     x = np.random.default_rng(0).random((200, FEATURES)) ** 4
     found = []
     for beta in (0.1, 4.0):
-        config = Config(
+        config = plain_config(
             model=MODEL,
             scale=Scale(kind="none"),
             train=Train(epochs=20, batch_size=20, learning_rate=1e-2, beta=beta),
@@ -343,4 +346,4 @@ def test_pixels_as_probabilities_need_a_sigmoid() -> None:
     with pytest.raises(InputError, match=r"output is 'linear'; allowed: 'sigmoid'"):
         Variational(network=Dense(hidden=(3,)))
     with pytest.raises(InputError, match=r"score is 'negative-elbo'"):
-        Config(score="negative-elbo")
+        plain_config(score="negative-elbo")

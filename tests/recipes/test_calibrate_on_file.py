@@ -12,6 +12,7 @@ import aejax
 from aejax.config import InputError, parse_rule
 from aejax.data.rows import Selection
 from aejax.recipes.own_rows import calibrate_on_file
+from tests.plain import plain_config
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector, and 200 rows of which the first 20 are anomalies."""
     home = tmp_path_factory.mktemp("run")
     random = np.random.default_rng(0)
-    config = aejax.Config(model=aejax.Dense(hidden=(3,)), train=aejax.Train(epochs=1))
+    config = plain_config(model=aejax.Dense(hidden=(3,)), train=aejax.Train(epochs=1))
     aejax.fit(config, random.normal(size=(300, 4)).astype(np.float32)).save(home / "detector")
     x = random.normal(size=(200, 4))
     x[:20] *= 5

@@ -11,6 +11,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from tests.plain import plain_config
 
 NAMES = tuple("abcdef")
 
@@ -22,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     causes = random.normal(size=(2, 6))
     x = (random.normal(size=(800, 2)) @ causes).astype(np.float32)
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(16, 2)), train=aejax.Train(epochs=40, learning_rate=3e-3)
     )
     schema = aejax.Schema(shape=(6,), names=NAMES)
@@ -52,11 +53,20 @@ def test_the_wrong_feature_is_named_with_what_was_expected(
     detector = aejax.load(folder / "detector")
     x = pd.read_csv(folder / "rows.csv").iloc[17:18].to_numpy(np.float32)
     scaled, expected = detector.reconstruct(x)
+    # In the file's units; errors in those in which features compare.
+    mean, deviation = detector.scaler.shift[3], 1 / detector.scaler.factor[3]
     np.testing.assert_allclose(
         [first["found"], first["expected"], first["error"]],
-        [scaled[0, 3], expected[0, 3], (scaled[0, 3] - expected[0, 3]) ** 2],
+        [x[0, 3], expected[0, 3] * deviation + mean, (scaled[0, 3] - expected[0, 3]) ** 2],
         rtol=1e-5,
     )
+    sizes = [fact["error"] / np.sqrt(fact["usual_error"]) for fact in found["features"]]
+    assert sizes == sorted(sizes, reverse=True)
+    (reasons,) = detector.explain(x, top=5)
+    assert [(one.feature, one.found, one.expected) for one in reasons] == [
+        (fact["feature"], fact["found"], fact["expected"]) for fact in found["features"]
+    ]
+    assert [one.size for one in reasons] == pytest.approx(sizes)
     np.testing.assert_allclose(found["score"], detector.score(x)[0], rtol=1e-5)
 
 

@@ -25,13 +25,24 @@ from sklearn.metrics import roc_auc_score
 import aejax
 from aejax.cli import main
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
+from tests.plain import plain_config
 
 SHOPS = np.array(["Lille", "Paris", "Ulm", "Bonn", "Leeds", "York"])
 COUNTRIES = np.array(["FR", "FR", "DE", "DE", "GB", "GB"])
 PAYMENTS = np.array(["card", "card", "cash", "cash", "phone", "phone"])
 BREAKABLE = ("pays", "when", "amount", "country")
 SETTINGS = ["--columns.kinds", "mixed", "--hidden", "64", "12", "--hide", "0.3"]
-SETTINGS += ["--learning-rate", "3e-3", "--schedule", "cosine", "--epochs", "30", "--quiet"]
+SETTINGS += [
+    "--learning-rate",
+    "3e-3",
+    "--schedule",
+    "cosine",
+    "--epochs",
+    "30",
+    "--quiet",
+    "--calibration",
+    "held-out",
+]
 
 
 def table(rows: int, seed: int, broken: float = 0.0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -222,7 +233,7 @@ def test_a_row_without_a_value_is_refused(folder: Path) -> None:
 )
 def test_what_mixed_columns_cannot_have_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(aejax.InputError, match=message.replace("(", r"\(")):
-        aejax.Config(columns=aejax.Columns(kinds="mixed"), **changed)
+        plain_config(columns=aejax.Columns(kinds="mixed"), **changed)
 
 
 def test_a_search_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,7 +249,7 @@ def test_a_search_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.slow
 def test_an_ensemble_with_embeddings_indicators_and_ranks(tmp_path: Path) -> None:
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(16, 4)),
         columns=aejax.Columns(kinds="mixed", embedding=3, indicator=True, dates="number"),
         scale=aejax.Scale(kind="quantile", clip=1.5),
@@ -261,7 +272,8 @@ def test_an_ensemble_with_embeddings_indicators_and_ranks(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", [AutoEncoder, PyODAutoEncoder])
 def test_the_estimators_take_mixed_tables(kind: type[AutoEncoder] | type[PyODAutoEncoder]) -> None:
     made, _ = table(300, 0)
-    found = kind(columns="mixed", hidden=(8, 2), steps=5, contamination=0.1).fit(made)
+    widths = "hidden" if kind is AutoEncoder else "hidden_neuron_list"
+    found = kind(columns="mixed", **{widths: (8, 2)}, steps=5, contamination=0.1).fit(made)
     assert found.n_features_in_ == 7
     scores = found.decision_function(made)
     assert np.isfinite(scores).all()

@@ -122,6 +122,7 @@ def test_noise_on_target_and_on_input_are_different_trainings(data_dir: Path) ->
     assert losses["mnist_one_denoise"] > losses["mnist_one_plain"]
 
 
+@pytest.mark.slow
 def test_denoising_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = run("fashion_mnist_denoise", tmp_path, quick=True)
     measured = result["measured"]

@@ -26,6 +26,7 @@ def test_every_recipe_is_found_by_its_name() -> None:
         recipes.find("digit")
 
 
+@pytest.mark.slow
 def test_digits_beat_principal_components_of_the_same_size(tmp_path: Path) -> None:
     from sklearn.decomposition import PCA
     from sklearn.metrics import roc_auc_score

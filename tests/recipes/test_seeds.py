@@ -31,6 +31,7 @@ def test_what_only_some_runs_measured_is_left_out() -> None:
     assert list(summarise({0: {"a": 1.0, "b": 2.0}, 1: {"a": 3.0}}, {})) == ["a"]
 
 
+@pytest.mark.slow
 def test_seeds_differ_are_kept_and_more_can_be_added(tmp_path: Path) -> None:
     recipe = recipes.find("digits")
     first = run_seeds(recipe, tmp_path / "runs", seeds=2, quick=True)

@@ -45,7 +45,11 @@ def test_two_commands_lead_from_a_file_to_scores_and_events(run: Path, folder: P
     scores = pq.read_table(out).to_pandas()
     assert len(scores) == 400
     assert scores["score"].isna().sum() == 31
-    assert (out / "_events.csv").is_file()
+    events = pd.read_csv(out / "_events.csv")
+    assert main(["report", str(out)]) == 0
+    page = (out / "_report" / "report.html").read_text()
+    assert len(events) == 0 or f"_events.csv has all {len(events)}." in page
+    assert "in no whole window" in page
 
 
 def test_a_threshold_is_set_anew(
@@ -57,6 +61,10 @@ def test_a_threshold_is_set_anew(
     scores = aejax.load(run).score(pd.read_csv(folder / "rows.csv"))
     assert result["rows"] == 400 - 31
     assert result["threshold"] == pytest.approx(np.nanquantile(scores, 0.5), rel=1e-3)
+    assert (
+        json.loads((run / "metrics.json").read_text())["metrics"]["threshold"]
+        == (result["threshold"])
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import aejax
 from aejax.cli import main
 from aejax.config import InputError
 from aejax.config.sizes import parse_bytes
 from aejax.data import batches
 from aejax.recipes import own_rows
 
-FLAGS = ["--label-column", "label", "--hidden", "4", "--epochs", "2", "--quiet", "--json"]
+FLAGS = [
+    "--label-column",
+    "label",
+    "--hidden",
+    "4",
+    "--epochs",
+    "2",
+    "--quiet",
+    "--json",
+    "--calibration",
+    "held-out",
+]
 STREAMED = [*FLAGS, "--feed", "stream", "--memory-limit", "1 KiB"]
 
 
@@ -69,6 +81,7 @@ def test_the_run_is_that_of_rows_in_memory(
     assert "rows" not in {entry.name for entry in (tmp_path / "run").iterdir()}
 
 
+@pytest.mark.slow
 def test_rows_can_be_kept_for_the_next_run(rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert train(rows, out, *STREAMED, "--keep-rows") == 0
@@ -146,3 +159,16 @@ def test_training_rows_are_hashed_once(
         monkeypatch.setattr(module, "data_fingerprint", counting)
     assert train(rows, tmp_path / "run", *FLAGS, *how) == 0
     assert hashed.count(max(hashed)) == 1
+
+
+def test_the_report_judges_rows_that_took_no_part_in_the_threshold(
+    rows: Path, in_memory: Path, tmp_path: Path
+) -> None:
+    """1,653 of the 1,829 usable rows are normal; a tenth of these is held out for the report."""
+    assert train(rows, tmp_path / "run", *FLAGS, "--calibration", "cross-fitted") == 0
+    crossed, held_out = aejax.load(tmp_path / "run"), aejax.load(in_memory)
+    assert crossed.provenance["training_rows"] == held_out.provenance["training_rows"]
+    assert crossed.threshold.rows == crossed.provenance["training_rows"]
+    judged = written(tmp_path / "run", "metrics.json")["metrics"]["rows"]
+    assert judged == written(in_memory, "metrics.json")["metrics"]["rows"]
+    assert held_out.threshold.rows + crossed.threshold.rows == 1653

@@ -92,6 +92,7 @@ def test_without_labels_all_rows_are_normal(here: Path, capsys: pytest.CaptureFi
     assert "train.learning_rate = " in said
 
 
+@pytest.mark.slow
 def test_the_winners_rows_are_hashed_once_before_its_training(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aejax import Quantile
-from aejax.config import Config, InputError, to_dict
+from aejax.config import InputError, to_dict
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection.alarms import Alarm
@@ -20,6 +20,7 @@ from aejax.detection.threshold import GroupThresholds, Threshold
 from aejax.reporting.group_table import MOST_SHOWN, notable_groups
 from aejax.reporting.groups_contents import GroupsReport
 from aejax.reporting.groups_page import render, write_groups_report
+from tests.plain import plain_config
 
 
 def report_of(groups: int, *, skipped: int = 0, odd: bool = True) -> GroupsReport:
@@ -54,7 +55,7 @@ def report_of(groups: int, *, skipped: int = 0, odd: bool = True) -> GroupsRepor
     lost = {f"lost {at}": "it has 1 training rows" for at in range(skipped)}
     lost |= {"burst": "the loss became nan at step 3"} if skipped else {}
     detector = Detector(
-        config=Config(),
+        config=plain_config(),
         schema=Schema(shape=(4,)),
         groups=Groups(column="store", each=tuple(made), skipped=lost),
         members=groups,
@@ -70,7 +71,7 @@ def report_of(groups: int, *, skipped: int = 0, odd: bool = True) -> GroupsRepor
     return GroupsReport(
         title="Stores",
         subtitle="Each.",
-        config=to_dict(Config()),
+        config=to_dict(plain_config()),
         detector=detector,
         judged=judged,
         flagged=flagged,

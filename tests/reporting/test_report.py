@@ -17,13 +17,15 @@ from sklearn import metrics as reference
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from aejax.config import Config, InputError, to_dict
+from aejax.config import InputError, to_dict
 from aejax.data.schema import Schema
 from aejax.detection.metrics import evaluate
 from aejax.reporting import markup, rows
 from aejax.reporting.histogram import bin_scores, score_histogram
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
+from aejax.reporting.sections import figures_section
 from aejax.reporting.style import to_svg
+from tests.plain import plain_config
 
 VOID = {"meta", "img", "br", "hr", "col"}
 HISTORY = [
@@ -110,7 +112,7 @@ def make_report(**changes) -> Report:
     values = {
         "title": "A title",
         "subtitle": "What was done.",
-        "config": to_dict(Config()),
+        "config": to_dict(plain_config()),
         "history": HISTORY,
         "scores": scores,
         "is_anomaly": labels,
@@ -223,13 +225,13 @@ def test_quantiles_and_training_and_publication(digits_page):
         assert float(quantiles["median"][group]) == pytest.approx(np.median(scores), rel=1e-3)
         assert float(quantiles["highest"][group]) == pytest.approx(scores.max(), rel=1e-3)
     assert "The validation loss is lowest, 0.25, in epoch 2" in page.text["training"]
-    assert page.rows("Training in numbers")["Seconds, all epochs"] == ["1"]
+    assert page.rows("Training in numbers")["Seconds"] == ["1"]
     published = page.rows("Difference is this run minus the publication")
     area = reference.roc_auc_score(report.is_anomaly, report.scores)
     assert published["AUROC"] == ["0.9", f"{area:.4g}", f"{area - 0.9:+.4f}".replace("-", "\u2212")]
     assert published["Source"] == ["a paper", "\u2013", "\u2013"]
     assert published["F1"] == ["\u2013", "0.5", "\u2013"]
-    assert page.rows("Train")["Batch size"] == [str(Config().train.batch_size)]
+    assert page.rows("Train")["Batch size"] == [str(plain_config().train.batch_size)]
     assert page.rows("Environment")["Device.kind"] == ["cpu"]
     assert page.rows("Seconds")["Compile"] == ["1.5 s"]
 
@@ -481,6 +483,15 @@ SCHEMAS = {
     "a line of pixels": Schema(shape=(1, 400, 1), kind="image"),
     "unnamed table": Schema(shape=(200,)),
 }
+
+
+@pytest.mark.parametrize(("inches", "whole"), [(4.6, False), (9.0, True)])
+def test_a_wide_figure_has_the_width_of_the_page(inches, whole):
+    figure = Figure(figsize=(inches, 2))
+    figure.subplots().plot([1, 2])
+    section = figures_section(small(figures=(("A title", "Words.", figure),)))
+    assert section is not None
+    assert ('class="wide full"' in section.content) is whole
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -74,6 +74,7 @@ def test_wild_rows_have_large_distances_and_those_without_a_number_none() -> Non
     assert near < 1
 
 
+@pytest.mark.slow
 @hypothesis.given(st.integers(0, 1 << 16), st.integers(2, 200), st.integers(1, 9))
 @hypothesis.settings(max_examples=25, deadline=None)
 def test_the_order_of_the_kept_rows_does_not_matter(seed: int, kept: int, values: int) -> None:

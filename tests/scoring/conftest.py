@@ -10,6 +10,7 @@ import pytest
 
 import aejax
 from aejax.detection.detector import Detector
+from tests.plain import plain_config
 
 COLUMNS = [f"sensor_{i}" for i in range(6)]
 
@@ -25,7 +26,7 @@ def make_table(rows: int, seed: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def detector() -> Detector:
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2))
     return aejax.fit(config, make_table(400, 0)[COLUMNS])
 
 

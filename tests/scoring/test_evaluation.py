@@ -230,7 +230,21 @@ def test_a_normal_label_that_occurs_nowhere_is_refused(
     assert main(["score", run, "--input", path, "--out", f"{run}/t", "--quiet"]) == 0
     label = ["--label-column", "state", "--normal-label"]
     drop = ["--drop-columns", "id", "label", "number"]
-    train = ["train", "--input", path, "--out", f"{run}/new", *drop, "--epochs", "1", "--quiet"]
+    train = [
+        "train",
+        "--input",
+        path,
+        "--out",
+        f"{run}/new",
+        *drop,
+        "--epochs",
+        "1",
+        "--quiet",
+        "--model",
+        "dense",
+        "--calibration",
+        "held-out",
+    ]
     for command in (
         ["evaluate", f"{run}/s"],
         ["evaluate", f"{run}/t", "--labels", path],

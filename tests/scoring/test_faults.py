@@ -24,6 +24,7 @@ from aejax.scoring import manifest, parts, tally, totals
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 KEYS = Selection(key_columns=("id",))
 
@@ -214,7 +215,7 @@ def test_pixels_that_fit_no_byte_keep_their_place(tmp_path: Path) -> None:
     import aejax
 
     x = np.random.default_rng(0).integers(0, 255, (80, 4, 4, 1)).astype(np.uint8)
-    detector = aejax.fit(aejax.Config(train=aejax.Train(epochs=1)), x)
+    detector = aejax.fit(plain_config(train=aejax.Train(epochs=1)), x)
     wild = x.astype(np.float32)
     wild[5, 0, 1, 0] = 300
     np.save(tmp_path / "rows.npy", wild)
@@ -276,7 +277,7 @@ def test_the_top_of_a_stopped_job_has_the_bytes_of_one_in_one_go(
     """Parts say how often each feature had which values; nothing of that goes with the top."""
     x = table[[name for name in table.columns if name.startswith("sensor")]].dropna()
     detector = aejax.fit(
-        aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1)), x[600:2900]
+        plain_config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1)), x[600:2900]
     )
     score_files(detector, rows_file, tmp_path / "whole", part_rows=300, top=7)
     assert "feature_stability" in (tmp_path / "whole" / manifest.SUMMARY).read_text()

@@ -21,6 +21,7 @@ from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
 from aejax.scoring.tally import Tally
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 COLUMNS = [f"reading_{i}" for i in range(4)]
 STORES = (3, 5, 8, 13)
@@ -36,7 +37,7 @@ def make_table(seed: int, rows: int) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def grouped() -> Detector:
     table = make_table(0, 400)
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2), rule=Quantile(q=0.9)
     )
     return aejax.fit(config, table[[*COLUMNS, "store"]], groups="store")

@@ -20,6 +20,7 @@ from aejax.detection.detector import Detector
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 COLUMNS = [f"reading_{i}" for i in range(6)]
 STORES = {7: 120, 8: 60, 12: 200}
@@ -42,7 +43,7 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def grouped(table: pd.DataFrame) -> Detector:
-    config = aejax.Config(
+    config = plain_config(
         model=aejax.Dense(hidden=(8, 2)), train=aejax.Train(epochs=2), rule=Conformal(alpha=0.2)
     )
     return aejax.fit(config, table[[*COLUMNS, "store"]], groups="store")
@@ -123,7 +124,18 @@ def test_commands(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFix
         return out if code == 0 else err
 
     train = ["train", "--input", str(path), "--out", str(run), "--label-column", "label"]
-    train += ["--group-column", "store", "--epochs", "2", "--quiet", "--json"]
+    train += [
+        "--group-column",
+        "store",
+        "--epochs",
+        "2",
+        "--quiet",
+        "--json",
+        "--model",
+        "dense",
+        "--calibration",
+        "held-out",
+    ]
     assert "group '500'" in call(*train, code=2)
     result = json.loads(call(*train, "--least-rows", "20", "--overwrite"))
     assert result["measured"]["groups"] == 3

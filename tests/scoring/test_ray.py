@@ -21,6 +21,7 @@ from aejax.scoring import job
 from aejax.scoring.ray import RayEngine, _place
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 KEYS = Selection(key_columns=("id",))
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -84,7 +85,7 @@ def test_parts_and_journal_are_those_of_one_process(
 
 @needs_ray
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("ray_first", [True, False])
+@pytest.mark.parametrize("ray_first", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_either_engine_goes_on_where_the_other_stopped(
     detector: Detector,
     run_folder: Path,
@@ -119,6 +120,7 @@ def test_either_engine_goes_on_where_the_other_stopped(
     same_folders(out, tmp_path / "whole")
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
 def test_groups_are_scored_and_counted_as_in_one_process(
@@ -126,7 +128,7 @@ def test_groups_are_scored_and_counted_as_in_one_process(
 ) -> None:
     rows = table.assign(place=table.index % 3)
     sensors = [name for name in rows.columns if name.startswith("sensor")]
-    config = aejax.Config(model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(4, 2)), train=aejax.Train(epochs=2))
     some = rows[600:1200]
     detectors = aejax.fit(config, some[sensors], groups=some["place"], group_column="place")
     detectors.save(tmp_path / "run")
@@ -146,6 +148,7 @@ def test_groups_are_scored_and_counted_as_in_one_process(
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
 def test_files_that_do_not_say_how_many_rows_they_have(
@@ -173,6 +176,7 @@ def test_files_that_do_not_say_how_many_rows_they_have(
     assert written["added"]["rows"] == 500
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
 def test_what_is_wrong_in_an_actor_is_one_line_here(

@@ -20,6 +20,7 @@ from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 COLUMNS = [f"sensor_{i}" for i in range(4)]
 MIXING = np.random.default_rng(9).normal(size=(2, 4))
@@ -37,7 +38,7 @@ def rows(count: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     train = aejax.Train(epochs=25, learning_rate=3e-3, validation_fraction=0.5)
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=train)
+    config = plain_config(model=aejax.Dense(hidden=(8, 2)), train=train)
     return aejax.fit(config, rows(4000, 0)[COLUMNS])
 
 
@@ -275,7 +276,7 @@ def test_limits_that_nothing_could_exceed_are_refused(
 def grouped() -> aejax.Detector:
     table = rows(4000, 0)
     train = aejax.Train(epochs=15, learning_rate=3e-3, validation_fraction=0.5)
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), train=train)
+    config = plain_config(model=aejax.Dense(hidden=(8, 2)), train=train)
     return aejax.fit(config, table[COLUMNS], groups=np.arange(4000) % 4, group_column="store")
 
 

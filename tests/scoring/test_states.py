@@ -13,6 +13,7 @@ import aejax
 from aejax.cli import main
 from aejax.config import InputError
 from aejax.scoring.stream import score_files
+from tests.plain import plain_config
 
 ROWS = 300
 
@@ -20,7 +21,7 @@ ROWS = 300
 @pytest.fixture(scope="module")
 def detector() -> aejax.Detector:
     x = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
-    config = aejax.Config(model=aejax.Dense(hidden=(8, 3)), train=aejax.Train(epochs=2))
+    config = plain_config(model=aejax.Dense(hidden=(8, 3)), train=aejax.Train(epochs=2))
     return aejax.fit(config, x, schema=aejax.Schema(shape=(5,), names=tuple("abcde")))
 
 

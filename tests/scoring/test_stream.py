@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from aejax.scoring import manifest
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import default_part_rows, score_files
 from aejax.training.loop import Interrupted
+from tests.plain import plain_config
 
 KEYS = Selection(key_columns=("id",))
 
@@ -81,6 +84,9 @@ def test_scores_flags_reasons_and_top_features(
     reasons = detector.explain(table[list(detector.schema.names or ())].iloc[140:141], top=2)[0]
     assert list(found["top_features"][140]) == [reason.feature for reason in reasons]
     np.testing.assert_allclose(found["top_errors"][140], [r.error for r in reasons], rtol=1e-6)
+    for name, cells in (("top_found", "found"), ("top_expected", "expected")):
+        own = [getattr(reason, cells) for reason in reasons]
+        np.testing.assert_allclose(found[name][140], own, rtol=1e-6)
     assert result["flagged"] == flags.sum()
     assert result["flagged_rate"] == flags.mean()
     assert result["bad_rows_by_reason"] == {"infinite": 1, "missing or NaN": 3}
@@ -119,7 +125,9 @@ def test_the_folder_is_one_data_set_for_everyone(
 
     out = tmp_path / "scores"
     score_files(detector, rows_file, out, selection=KEYS, top=10, top_features=1, part_rows=700)
-    expected = scores_of(out).drop(columns=["top_features", "top_errors"])
+    expected = scores_of(out).drop(
+        columns=["top_features", "top_errors", "top_found", "top_expected"]
+    )
     # A category in pandas, Categorical in Polars, text in DuckDB.
     assert expected["reason"].dtype == "category"
     expected = expected.astype({"reason": object})
@@ -189,7 +197,7 @@ def test_counts_are_the_same_whether_keys_were_written_or_read_again(
     )
     if grouped:
         x = rows[list(detector.schema.names or ())].fillna(0).replace(np.inf, 0)
-        config = aejax.Config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
+        config = plain_config(model=aejax.Dense(hidden=(2,)), train=aejax.Train(epochs=1))
         scorer: Any = aejax.fit(config, x, groups=rows["kind"].astype(str), group_column="kind")
     else:
         scorer = detector
@@ -366,7 +374,7 @@ def test_a_published_data_set_is_an_input(tmp_path: Path) -> None:
 
     split = datasets.load("digits", "all")
     detector = aejax.fit(
-        aejax.Config(train=aejax.Train(epochs=1)), split.x[:300], schema=split.schema
+        plain_config(train=aejax.Train(epochs=1)), split.x[:300], schema=split.schema
     )
     score_files(
         detector, "digits:all", tmp_path / "out", selection=Selection(key_columns=("label",))
@@ -427,3 +435,31 @@ def test_settings_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=said):
         score_files(detector, rows_file, tmp_path / "out", **settings)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_scoring_files_does_not_import_pandas(
+    run_folder: Path, table: pd.DataFrame, tmp_path: Path, suffix: str
+) -> None:
+    """What pyarrow converts by itself, it asks pandas about: a good part of a short job's time."""
+    rows = table[list(aejax.load(run_folder).schema.names or ())].dropna()[:100]
+    if suffix == "csv":
+        rows.to_csv(tmp_path / "rows.csv", index=False)
+    else:
+        rows.to_parquet(tmp_path / "rows.parquet")
+    code = f"""
+import sys, traceback
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "pandas":
+            traceback.print_stack()
+sys.meta_path.insert(0, Finder())
+from aejax.cli import main
+rows = ["--input", "rows.{suffix}"]
+assert main(["score", {str(run_folder)!r}, *rows, "--out", "scores", "--quiet"]) == 0
+assert "pandas" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -20,11 +20,12 @@ from aejax.core import scaling
 from aejax.data.schema import Schema
 from aejax.models.build import build
 from aejax.training import feeding, loop, processes
+from tests.plain import plain_config
 
 ROWS, BATCH, EPOCHS = 330, 33, 3
 # BatchNorm's statistics, noise, dropout and early stopping are over whole batches, or differ.
 # Momentum, as a bias before BatchNorm has no gradient but rounding, which Adam would enlarge.
-CONFIG = aejax.Config(
+CONFIG = plain_config(
     model=aejax.Dense(hidden=(16, 4), batch_norm=True, dropout=0.1),
     train=aejax.Train(
         epochs=EPOCHS,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from aejax.config import Config, Dense, Scale, Train
+from aejax.config import Dense, Scale, Train
 from aejax.core import steps
 from aejax.data import batches
 from aejax.data.schema import Schema
@@ -23,6 +23,7 @@ from aejax.training.cohorts import (
 )
 from aejax.training.members import Member, TrainedMember
 from aejax.training.population import train_population
+from tests.plain import plain_config
 
 EPOCHS = 40
 # Most members learn so fast that they get worse soon; two go on to the end.
@@ -33,7 +34,7 @@ def members(rows: int) -> list[Member]:
     found = []
     for seed, rate in enumerate(RATES):
         train = Train(epochs=EPOCHS, batch_size=32, patience=1, learning_rate=rate, seed=seed)
-        config = Config(model=Dense(hidden=(6, 2)), scale=Scale(kind="standard"), train=train)
+        config = plain_config(model=Dense(hidden=(6, 2)), scale=Scale(kind="standard"), train=train)
         # Members have different numbers of rows, and so of steps.
         own = np.arange(rows - 25 * (seed % 3))
         picked, held = batches.validation_split(len(own), 0.2, seed)

@@ -8,6 +8,7 @@ import pytest
 
 import aejax
 from aejax.core import objectives, optimizers
+from tests.plain import plain_config
 
 NORMAL, ODD = 900, 100
 
@@ -25,7 +26,7 @@ def rows() -> np.ndarray:
 def separation(trim: float) -> float:
     """The odd rows' median score over the normal rows'."""
     train = aejax.Train(epochs=25, learning_rate=3e-3, validation_fraction=0.0, trim=trim)
-    config = aejax.Config(model=aejax.Dense(hidden=(32, 6)), train=train)
+    config = plain_config(model=aejax.Dense(hidden=(32, 6)), train=train)
     x = rows()
     scores = aejax.fit(config, x).score(x)
     return float(np.median(scores[NORMAL:]) / np.median(scores[:NORMAL]))
@@ -38,7 +39,7 @@ def test_a_trimmed_loss_does_not_learn_the_anomalies_in_its_rows() -> None:
 
 @pytest.mark.parametrize("hide", [0.2, 0.7])
 def test_hidden_cells_are_zero_and_still_the_target(hide: float) -> None:
-    config = aejax.Config(train=aejax.Train(hide=hide))
+    config = plain_config(train=aejax.Train(hide=hide))
     objective = objectives.objective_of(config)
     x = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
     fed = objectives.Fed(

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Config, InputError, Train
+from aejax.config import InputError, Train
 from aejax.core import scaling
 from aejax.models.own import OwnLinenNetwork
 from aejax.training.loop import Trained, train
 from aejax.training.members import Member
 from aejax.training.parts import KeptParts
 from aejax.training.population import train_populations
+from tests.plain import plain_config
 
 FEATURES = 6
 # Large enough to be left out of a text that shortens what it prints.
@@ -75,7 +76,7 @@ def run(
     how: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Trained:
-    chosen = Config(train=Train(**BASE | settings), **(config or {}))
+    chosen = plain_config(train=Train(**BASE | settings), **(config or {}))
     return train(
         chosen,
         OwnLinenNetwork(module=network or Gated()),
@@ -186,7 +187,7 @@ def test_constants_that_a_network_holds_count(tmp_path: Path) -> None:
 
 
 def test_of_a_fit_everything_that_it_is_given_counts(tmp_path: Path) -> None:
-    config = Config(model=aejax.Dense(hidden=(3,)), train=Train(**BASE))
+    config = plain_config(model=aejax.Dense(hidden=(3,)), train=Train(**BASE))
     rows = {"x_validation": HELD, "x_scale": X}
     first = aejax.fit(config, X, folder=tmp_path, **rows)
     for name, said in (("x_validation", "validation rows is"), ("x_scale", "scaler is")):
@@ -206,13 +207,14 @@ def test_of_a_fit_everything_that_it_is_given_counts(tmp_path: Path) -> None:
 def members(seed: int = 0, rows: int = 40) -> list[Member]:
     found = []
     for at in range(4):
-        config = Config(train=Train(epochs=2, batch_size=16, seed=seed + at))
+        config = plain_config(train=Train(epochs=2, batch_size=16, seed=seed + at))
         found.append(
             Member(config=config, training=np.arange(rows - at), validation=np.arange(50, 60))
         )
     return found
 
 
+@pytest.mark.slow
 def test_of_a_population_in_parts_too(tmp_path: Path) -> None:
     def populate(network: nn.Module, of: list[Member], x: np.ndarray = X) -> Any:
         parts = KeptParts(tmp_path, {}, group_size=2, part_size=4)

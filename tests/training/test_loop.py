@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Config, Dense, InputError, Train
+from aejax.config import Dense, InputError, Train
 from aejax.core import optimizers, scaling, steps
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.models.build import build
 from aejax.training import feeding, loop
 from aejax.training.loop import Diverged, Interrupted, Trained
+from tests.plain import plain_config
 
 FEATURES = 6
 ROWS = 70
@@ -60,7 +61,7 @@ def run(
     options: dict[str, Any] | None = None,
     **train: Any,
 ) -> Trained:
-    config = Config(model=model, train=Train(**train))
+    config = plain_config(model=model, train=Train(**train))
     x = rows() if x is None else x
     return loop.train(
         config,
@@ -111,7 +112,7 @@ def test_the_two_feeds_give_the_same_run(short_segments: None) -> None:
     scores = []
     for trained in (device, stream):
         scorer = steps.Scorer(model=build(RICH_MODEL, Schema(shape=(FEATURES,))), error="squared")
-        scaler = scaling.fit(Config().scale, [rows()], np.dtype(np.float32))
+        scaler = scaling.fit(plain_config().scale, [rows()], np.dtype(np.float32))
         scores.append(steps.compiled_score(scorer, trained.variables, scaler, rows()))
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3)
 
@@ -161,7 +162,7 @@ def test_training_learns() -> None:
 def test_loss_of_an_epoch_is_the_mean_over_rows_not_over_batches() -> None:
     """With a rate of almost 0 every step has the fresh model's loss on its own rows."""
     found = run(Dense(hidden=(4,)), epochs=1, batch_size=64, learning_rate=1e-30)
-    config = Config(model=Dense(hidden=(4,)), train=Train(epochs=1))
+    config = plain_config(model=Dense(hidden=(4,)), train=Train(epochs=1))
     model = build(config.model, Schema(shape=(FEATURES,)))
     values = optimizers.numbers(config, 1)
     program = steps.program_of(config, model)
@@ -208,7 +209,7 @@ class TestEarlyStopping:
         assert stop < len(full), "this run would not have stopped: the test says nothing"
         assert losses(found.history) == losses(full[:stop])
         assert found.best_epoch == best
-        config = Config(model=model, train=Train(**self.WILD))
+        config = plain_config(model=model, train=Train(**self.WILD))
         again = steps.compiled_validation_loss(
             steps.program_of(config, build(model, Schema(shape=(FEATURES,)))),
             found.variables,
@@ -333,7 +334,7 @@ def read_scalars(path: Path) -> dict[str, dict[int, float]]:
 
 
 class TestInterruption:
-    @pytest.mark.parametrize("feed", ["device", "stream"])
+    @pytest.mark.parametrize("feed", [pytest.param("device", marks=pytest.mark.slow), "stream"])
     def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(
         self, feed: str, tmp_path: Path, short_segments: None
     ) -> None:
@@ -497,7 +498,7 @@ class TestDamage:
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
-    config = aejax.Config(train=aejax.Train(epochs=1, batch_size=8))
+    config = plain_config(train=aejax.Train(epochs=1, batch_size=8))
     aejax.fit(config, x, folder=tmp_path)
     other = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=1))
     for again, rows in ((other, x), (config, x + 1)):

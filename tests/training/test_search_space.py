@@ -40,7 +40,9 @@ def test_a_file_fixes_and_searches(tmp_path: Path) -> None:
         """,
     )
     space = read_space(path)
-    assert space.base == Config(error="absolute", train=Train(epochs=20), rule=MeanStd(k=1))
+    assert space.base == Config(
+        model=Dense(), error="absolute", train=Train(epochs=20), rule=MeanStd(k=1)
+    )
     assert space.searched == {
         "train.learning_rate": Range(low=1e-4, high=1e-1, log=True),
         "model.hidden": Choices(values=([32, 8], [16])),

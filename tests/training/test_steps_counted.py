@@ -10,17 +10,20 @@ import jax
 import numpy as np
 import pytest
 
-from aejax.config import Config, Dense, InputError, Train
+import aejax
+from aejax.config import Dense, InputError, Train
 from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.population import fit_population
 from aejax.models.build import build
+from aejax.reporting import plots
 from aejax.training import feeding, loop
 from aejax.training.course import Orders, course, rows_of_steps
 from aejax.training.loop import Interrupted, Trained
 from aejax.training.members import Member
 from aejax.training.population import train_population
+from tests.plain import plain_config
 
 FEATURES, ROWS, BATCH = 5, 70, 8
 PER_PASS = 9
@@ -32,7 +35,7 @@ def rows(n: int = ROWS) -> np.ndarray:
 
 
 def run(*, x: Any = None, folder: Path | None = None, stop: Any = None, **train: Any) -> Trained:
-    config = Config(model=MODEL, train=Train(batch_size=BATCH, noise=0.1, **train))
+    config = plain_config(model=MODEL, train=Train(batch_size=BATCH, noise=0.1, **train))
     return loop.train(
         config,
         build(MODEL, Schema(shape=(FEATURES,))),
@@ -93,7 +96,7 @@ def test_more_rows_than_the_steps_see() -> None:
     assert len(found) == 50
 
 
-@pytest.mark.parametrize("feed", ["device", "stream"])
+@pytest.mark.parametrize("feed", ["device", pytest.param("stream", marks=pytest.mark.slow)])
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str
 ) -> None:
@@ -116,14 +119,14 @@ def test_a_folder_of_other_steps_is_refused(tmp_path: Path) -> None:
         run(folder=tmp_path, steps=6)
 
 
-@pytest.mark.parametrize("patience", [None, 3])
+@pytest.mark.parametrize("patience", [pytest.param(None, marks=pytest.mark.slow), 3])
 def test_members_of_any_rows_share_a_program_and_end_as_alone(patience: int | None) -> None:
     """Of 9, 70 and 200 rows: passes of 2, 9 and 25 steps; 61 steps each, the last a part alone."""
     x = rows(200)
     settings = {"steps": 61, "batch_size": BATCH, "patience": patience, "learning_rate": 0.02}
     members = [
         Member(
-            config=Config(model=MODEL, train=Train(seed=seed, schedule="cosine", **settings)),
+            config=plain_config(model=MODEL, train=Train(seed=seed, schedule="cosine", **settings)),
             training=np.arange(count),
             validation=np.arange(150, 170),
         )
@@ -156,10 +159,23 @@ def test_members_of_any_rows_share_a_program_and_end_as_alone(patience: int | No
 
 def test_members_of_other_steps_are_of_another_kind() -> None:
     x = rows()
-    base = Config(model=MODEL, train=Train(steps=4, batch_size=BATCH))
+    base = plain_config(model=MODEL, train=Train(steps=4, batch_size=BATCH))
     other = dataclasses.replace(base, train=dataclasses.replace(base.train, steps=5))
     population = fit_population([base, other], x)
     assert [len(one.history) for one in population.detectors if one is not None] == [4, 5]
+
+
+def test_a_history_says_after_which_step_it_is() -> None:
+    """Of one network and of several, and the plot of it."""
+    config = plain_config(model=Dense(hidden=(2,)), train=Train(steps=120, batch_size=16))
+    one, several = aejax.fit(config, rows()), aejax.fit(config, rows(), members=2)
+    for history in (one.history, several.history):
+        assert [row["step"] for row in history] == list(range(3, 121, 3))
+    passes = dataclasses.replace(config, train=Train(epochs=2, batch_size=16))
+    for found, unit in ((one, "step"), (aejax.fit(passes, rows()), "epoch")):
+        plot = plots.losses(found.history)
+        assert plot is not None
+        assert plot.figure.axes[0].get_xlabel() == unit
 
 
 def test_one_of_epochs_and_steps() -> None:

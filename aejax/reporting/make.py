@@ -1,0 +1,175 @@
+"""A report of whatever can be reported on: a run, scores, a detector with rows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aejax.config import InputError
+from aejax.data.frames import as_table
+from aejax.data.rows import Selection
+from aejax.data.schema import Schema
+from aejax.detection import metrics
+from aejax.detection.detector import Detector
+from aejax.detection.groups import without_groups
+from aejax.detection.loading import load
+from aejax.detection.rows import as_rows
+from aejax.detection.sources import as_detector
+from aejax.reporting.contents import Report
+from aejax.reporting.examples import report_on
+from aejax.reporting.judged_groups import judge_groups, renew_groups
+from aejax.reporting.judged_groups import write_report as write_groups
+from aejax.reporting.kept import renew_report
+from aejax.reporting.report import write_report
+from aejax.reporting.scores_page import write_scores_report
+from aejax.scoring import manifest
+from aejax.scoring.evaluation import labelled
+
+
+def report(
+    source: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    x: Any = None,
+    labels: Any = None,
+    groups: Any = None,
+    key: Any = None,
+    label_column: str = "label",
+    normal_label: str | None = None,
+    threshold: float | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write a report: one page, `report.html`, with its plots beside it; returns its path.
+
+    Args:
+        source: a detector or a fitted estimator, with rows `x`; the folder of a run, whose page is
+            written anew with the threshold that its detector has now; the folder that
+            `score_files` wrote; or scores [n].
+        folder: where; None is the run's own folder, or `_report` in the folder of scores.
+        x: rows to judge a detector by, as `Detector.score` takes them.
+        labels: of the rows: [n], or of scores as in `aejax.evaluate`. Curves and the decisions of
+            the threshold are shown with them.
+        groups: of a detector of groups, as in `Detector.score`.
+        key: as in `aejax.evaluate`.
+        label_column: likewise.
+        normal_label: likewise.
+        threshold: rows with a score above it are flagged; None takes the detector's, or the one
+            that rows were flagged by.
+        title: of the page of a detector or of scores [n].
+
+    Raises:
+        InputError: if there is nothing to report on, or the disk doesn't take the page.
+
+    Example:
+        >>> aejax.report(detector, "reports/holdout", x=holdout)  # doctest: +SKIP
+        PosixPath('reports/holdout/report.html')
+    """
+    out = None if folder is None else Path(folder)
+    selection = Selection(label_column=label_column, normal_label=normal_label)
+    if isinstance(source, (str, os.PathLike)) and x is None:
+        home = Path(source)
+        if (home / manifest.NAME).is_file():
+            carried = None
+            if labels is not None:
+                carried = labelled(home, labels, selection=selection, key=key, threshold=threshold)
+            return write_scores_report(home, out, labels=carried)
+        if labels is not None:
+            raise InputError("labels are given; allowed with a folder: one of scores")
+        detector = load(home)
+        renew = renew_report if detector.groups is None else renew_groups
+        return renew(detector, home, out)
+    if out is None:
+        raise InputError("folder is None; allowed: a folder for the report")
+    if x is None and isinstance(source, (np.ndarray, list, tuple)):
+        return _of_scores(source, labels, selection, threshold, out, title)
+    detector = as_detector(source)
+    if x is None:
+        raise InputError("x is None; allowed with a detector: rows to judge it by")
+    if detector.groups is not None:
+        return _of_groups(detector, x, groups, labels, selection, out, title)
+    return _of_detector(detector, x, labels, selection, threshold, out, title)
+
+
+def _of_scores(
+    scores: Any,
+    labels: Any,
+    selection: Selection,
+    threshold: float | None,
+    out: Path,
+    title: str | None,
+) -> Path:
+    flags, numbers = None, {}
+    values = np.asarray(scores, np.float64)
+    if labels is not None:
+        found = labelled(values, labels, selection=selection, threshold=threshold)
+        values, flags = found.scores, found.is_anomaly.astype(bool)
+        numbers = metrics.evaluate(values, flags, threshold)
+    made = Report(
+        title=title or f"{len(values):,} scores",
+        subtitle="Scores that were given, and what is above the threshold.",
+        config={},
+        history=[],
+        scores=values,
+        is_anomaly=flags,
+        threshold=threshold,
+        metrics=numbers,
+        schema=Schema(shape=(1,)),
+    )
+    return write_report(made, out)
+
+
+def _of_detector(
+    detector: Detector,
+    x: Any,
+    labels: Any,
+    selection: Selection,
+    threshold: float | None,
+    out: Path,
+    title: str | None,
+) -> Path:
+    if threshold is not None:
+        raise InputError("threshold is given; allowed with a detector: its own (with_threshold)")
+    table = as_table(x, detector.schema.sources)
+    rows = x if table is None else table
+    scores = detector.score(rows)
+    threshold = detector.threshold_value
+    flags, numbers = None, {}
+    if labels is not None:
+        found = labelled(scores, labels, selection=selection, threshold=threshold)
+        flags = found.is_anomaly.astype(bool)
+        numbers = metrics.evaluate(scores, flags, threshold)
+    made = report_on(
+        detector,
+        rows,
+        flags,
+        scores,
+        title=title or f"A detector on {len(scores):,} rows",
+        subtitle="Scores, threshold and the rows that stand out most, of the rows that were given.",
+        metrics=numbers,
+    )
+    return write_report(made, out)
+
+
+def _of_groups(
+    detector: Detector,
+    x: Any,
+    groups: Any,
+    labels: Any,
+    selection: Selection,
+    out: Path,
+    title: str | None,
+) -> Path:
+    if groups is None:
+        raise InputError("groups is None; allowed with a detector of groups: as in Detector.score")
+    x, names = without_groups(x, groups)
+    rows, _ = as_rows(x, detector.schema)
+    flags = None
+    if labels is not None:
+        found = labelled(np.zeros(len(rows)), labels, selection=selection)
+        flags = found.is_anomaly
+    judged = judge_groups(detector, rows, np.asarray(names), flags)
+    name = title or f"{len(rows):,} rows"
+    return write_groups(detector, judged, out, name=name, seconds={}, environment={})
