@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,51 @@ import pyarrow.types as types
 from aejax.data.blocks import Wrong
 
 _SHOWN = 40
+
+
+def array_of(x: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+    """NumPy's numbers as an Arrow array of their type, null where they are missing.
+
+    `pa.array` asks pandas whether what it is given is of pandas, and imports it where it is
+    installed: a good part of what a process takes to start that has no use for it.
+
+    Args:
+        x: numbers or bool, [n].
+        missing: bool [n]; None says that none is.
+    """
+    kind = pa.from_numpy_dtype(x.dtype)
+    values = np.packbits(x, bitorder="little") if x.dtype == bool else np.ascontiguousarray(x)
+    valid = None
+    if missing is not None and missing.any():
+        valid = pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(x), [valid, pa.py_buffer(values)])
+
+
+def floats_of(array: pa.Array, dtype: Any) -> np.ndarray:
+    """An Arrow array of that floating type as NumPy's, NaN for nulls: [n]; not to be written to.
+
+    Its own memory where none is null; without `to_numpy`, see `array_of`.
+    """
+    valid, values = array.buffers()
+    if not len(array):
+        return np.empty(0, dtype)
+    size = np.dtype(dtype).itemsize
+    numbers = np.frombuffer(values, dtype, len(array), array.offset * size)
+    if not array.null_count:
+        return numbers
+    end = array.offset + len(array)
+    bits = np.frombuffer(valid, np.uint8, -(-end // 8))
+    there = np.unpackbits(bits, count=end, bitorder="little")[array.offset :]
+    return np.where(there.view(bool), numbers, np.array(np.nan, dtype))
+
+
+def array_of_text(cells: Iterable[str]) -> pa.Array:
+    """Text as an Arrow array; without `pa.array`, see `array_of`."""
+    written = [cell.encode("utf-8", "surrogatepass") for cell in cells]
+    ends = np.cumsum([0, *map(len, written)]).astype(np.int32)
+    return pa.StringArray.from_buffers(
+        len(written), pa.py_buffer(ends), pa.py_buffer(b"".join(written))
+    )
 
 
 def is_text(dtype: pa.DataType) -> bool:

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from aejax.config import InputError
-from aejax.data.arrow_types import is_number, is_text, note, text_of
+from aejax.data.arrow_types import array_of_text, is_number, is_text, note, text_of
 from aejax.data.columns import Column
 from aejax.data.dates import dates_of, part_of
 from aejax.data.number_text import numbers_of_text
 
-_TRUE, _FALSE = pa.array(["true", "1"]), pa.array(["false", "0"])
+_TRUE, _FALSE = array_of_text(["true", "1"]), array_of_text(["false", "0"])
 
 
 def read_cells(

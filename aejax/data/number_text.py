@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aejax.config.dialect import MISSING
+from aejax.data.arrow_types import array_of_text
 
-_NULLS = pa.array(MISSING)
+_NULLS = array_of_text(MISSING)
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INFINITE = r"^(?i)[+-]?inf(inity)?$"
 _CURRENCY = r"^([+-]?)\s*[€$£¥]\s*|\s*[€$£¥]$"
@@ -19,7 +20,7 @@ _GROUPS = (",", ".", "'", "\u2019", " ", "\u00a0", "\u2009", "\u202f")
 
 def is_missing(text: pa.Array, more: tuple[str, ...] = ()) -> pa.Array:
     """Which cells of a column of numbers say that there is none: bool [n], of trimmed text."""
-    words = pa.array([*MISSING, *more]) if more else _NULLS
+    words = array_of_text([*MISSING, *more]) if more else _NULLS
     return pc.is_in(text, words.cast(text.type))
 
 

@@ -89,7 +89,8 @@ def followed(
         InputError: if a column is of another type than in training.
     """
     times: np.ndarray | None = None
-    readable, reasons = np.ones(rows, bool), {}
+    readable = np.ones(rows, bool)
+    reasons: dict[int, str] = {}
     if window.time is not None:
         assert clock is not None
         times, readable, reasons = times_of(cells[window.time], clock, window.time)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.types
 
 from aejax.config import InputError, suggest
-from aejax.data.arrow_types import is_date, is_number, is_text
+from aejax.data.arrow_types import floats_of, is_date, is_number, is_text
 from aejax.data.blocks import Block
 from aejax.data.cells import read_cells
 from aejax.data.offsets import is_wide
@@ -241,7 +241,7 @@ def numbers_of(batch: pa.RecordBatch, features: Sequence[str], dtype: Any) -> np
         column = batch.column(name)
         if column.type != wanted:
             column = column.cast(wanted, safe=False)
-        columns.append(column.to_numpy(zero_copy_only=False))
+        columns.append(floats_of(column, dtype))
     # Through a buffer that stays in the cache, and turned square by square there: otherwise
     # every value would be fetched from memory by itself.
     x = np.empty((rows, len(features)), dtype)

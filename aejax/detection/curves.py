@@ -12,6 +12,11 @@ MOST_EPOCHS = 200
 LOSSES = ("loss", "validation_loss")
 
 
+def unit_of(history: Sequence[Mapping[str, Any]]) -> str:
+    """What a training is counted in: "step", where its history says, or "epoch"."""
+    return "step" if history and "step" in history[0] else "epoch"
+
+
 def spread_of_losses(
     histories: Sequence[Sequence[Mapping[str, Any]]], most: int = MOST_EPOCHS
 ) -> list[dict[str, Any]]:
@@ -25,8 +30,9 @@ def spread_of_losses(
         most: epochs to keep, evenly spread, the first and the last among them.
 
     Returns:
-        A dict an epoch: "epoch"; "groups", how many still trained; and of "loss" and
-        "validation_loss", where there are any, the quantiles `QUANTILES`.
+        A dict an epoch: "epoch"; "step", the last one in it, where steps are counted; "groups",
+        how many still trained; and of "loss" and "validation_loss", where there are any, the
+        quantiles `QUANTILES`.
     """
     histories = [history for history in histories if history]
     if not histories:
@@ -42,10 +48,12 @@ def spread_of_losses(
             for at, history in enumerate(histories):
                 found[at, : len(history)] = [row[name] for row in history]
             losses[name] = np.quantile(np.take_along_axis(found, places, axis=1), QUANTILES, axis=0)
+    longest = histories[int(lengths.argmax())]
     kept = np.unique(np.linspace(0, last - 1, min(last, most)).round().astype(int))
     return [
         {
             "epoch": int(epoch) + 1,
+            **({"step": longest[epoch]["step"]} if "step" in longest[epoch] else {}),
             "groups": int((lengths > epoch).sum()),
             **{name: quantiles[:, epoch].tolist() for name, quantiles in losses.items()},
         }

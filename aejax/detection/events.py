@@ -91,7 +91,7 @@ def events(
         scores[at],
         times=None if times is None else np.asarray(times)[at],
         series=None if series is None else np.asarray(series)[at],
-        channels=None if channels is None else [channels[row] for row in at],
+        channels=None if channels is None else [channels[row] for row in at.tolist()],
         merge_gap=merge_gap,
     )
     return [event for event in found if event.length >= least_length]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aejax.detection.curves import LOSSES, QUANTILES
+from aejax.detection.curves import LOSSES, QUANTILES, unit_of
 from aejax.reporting.groups_contents import Floats
 from aejax.reporting.markup import number
 from aejax.reporting.style import (
@@ -122,7 +122,8 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
     names = [name for name in LOSSES if history and name in history[0]]
     if not names:
         return None
-    epochs = np.array([row["epoch"] for row in history])
+    unit = unit_of(history)
+    epochs = np.array([row[unit] for row in history])
     shown = {name: np.array([row[name] for row in history]) for name in names}
     everything = np.concatenate([bands.ravel() for bands in shown.values()])
     logarithmic = bool(everything.min() > 0 and everything.max() > 8 * everything.min())
@@ -160,7 +161,7 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if len(epochs) == 1:
             axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(unit)
         axes.set_ylabel("loss" + (" (log scale)" if logarithmic else ""))
         legend_above(axes, columns=2)
     label = marks[names[-1]][0]
@@ -171,6 +172,6 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
         title=title,
         caption=f"Over {groups:,} groups: the darker band holds half of them, the lighter one "
         f"90% ({label} loss). A group that stopped early counts with its last losses.",
-        alternative=f"Median loss over {epochs[-1]} epochs with bands. {title}.",
+        alternative=f"Median loss over {epochs[-1]} {unit}s with bands. {title}.",
         figure=figure,
     )

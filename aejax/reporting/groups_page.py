@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax.detection.curves import unit_of
 from aejax.detection.limits import limits_of
 from aejax.detection.promise import promise_of
 from aejax.reporting.group_plots import in_percent, loss_bands, spread
@@ -157,7 +158,7 @@ def _spread(report: GroupsReport) -> Section:
             name="validation_losses",
             label="validation loss of a group",
             title="The median validation loss is {middle}",
-            caption="After the last epoch of each group, on the rows that it held out.",
+            caption="After the training of each group, on the rows that it held out.",
         ),
         spread(
             shares,
@@ -202,10 +203,13 @@ def _training(report: GroupsReport) -> Section | None:
         return None
     history = report.detector.history
     best = [group.best_epoch for group in report.groups if group.best_epoch is not None]
-    facts = [("Epochs, at most", number(history[-1]["epoch"]))]
+    unit = unit_of(history)
+    facts = [(f"{unit.capitalize()}s, at most", number(history[-1][unit]))]
     facts.append(("Groups that trained to the last", number(history[-1]["groups"])))
     if best:
-        facts.append(("Best epoch, median group", number(float(np.median(best)))))
+        # A line of the history is so many steps, or one epoch.
+        middle = min(float(np.median(best)) * history[0].get("step", 1), history[-1][unit])
+        facts.append((f"Best {unit}, median group", number(middle)))
     shown = table("Training in numbers", (), facts)
     content = element("div", plot_figure(plot), shown, class_="columns even")
     return Section(anchor="training", heading="Training", content=content, files=_files([plot]))

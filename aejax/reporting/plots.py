@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from aejax.detection.curves import unit_of
 from aejax.detection.metrics import precision_recall_curve, roc_curve
 from aejax.reporting.markup import number, percent
 from aejax.reporting.style import (
@@ -102,13 +103,14 @@ def precision_recall(
 
 
 def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
-    """Training loss, and validation loss where there is one, over the epochs."""
+    """Training loss, and validation loss where there is one, over the epochs or steps."""
+    unit = unit_of(history)
     lines: dict[str, tuple[Floats, str]] = {}
     for key, name, colour in (
         ("loss", "training", NORMAL),
         ("validation_loss", "validation", SECOND),
     ):
-        pairs = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
+        pairs = [(row[unit], row[key]) for row in history if row.get(key) is not None]
         finite = [pair for pair in pairs if np.isfinite(pair[1])]
         if finite:
             lines[name] = np.asarray(finite, np.float64), colour
@@ -136,20 +138,22 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
             plain_log_ticks(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if len(history) == 1:
-            axes.set_xlim(history[0]["epoch"] - 1, history[0]["epoch"] + 1)
-        axes.set_xlabel("epoch")
+            axes.set_xlim(history[0][unit] - 1, history[0][unit] + 1)
+        axes.set_xlabel(unit)
         axes.set_ylabel("loss" + (" (log scale)" if log_loss else ""))
         legend_above(axes)
     name = "validation" if "validation" in lines else "training"
     points = lines[name][0]
-    epoch, least = map(float, points[points[:, 1].argmin()])
-    where = "the last epoch" if epoch == points[-1, 0] else f"epoch {number(epoch)}"
-    title = f"The {name} loss is lowest, {number(least)}, in {where}"
+    best, least = map(float, points[points[:, 1].argmin()])
+    where = f"the last {unit}" if best == points[-1, 0] else f"{unit} {number(best)}"
+    title = (
+        f"The {name} loss is lowest, {number(least)}, {'at' if unit == 'step' else 'in'} {where}"
+    )
     return Plot(
         name="losses",
         title=title,
         caption=_LOSS_CAPTIONS[name],
-        alternative=f"Loss against {len(history)} epochs. {title}.",
+        alternative=f"Loss against {number(history[-1][unit])} {unit}s. {title}.",
         figure=figure,
     )
 

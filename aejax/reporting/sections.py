@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
+from aejax.detection.curves import unit_of
 from aejax.reporting import plots
 from aejax.reporting.histogram import score_histogram
 from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table
@@ -180,7 +181,7 @@ def both_views(metrics: Mapping[str, Any]) -> Markup:
 
 
 def training_section(report: Report) -> Section | None:
-    """The losses over the epochs."""
+    """The losses over the epochs or steps."""
     plot = plots.losses(report.history)
     if plot is None:
         return None
@@ -196,16 +197,17 @@ def training_facts(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]
     def column(key: str) -> list[float]:
         return [row[key] for row in history if row.get(key) is not None]
 
-    facts = [("Epochs", number(len(history)))]
+    unit = unit_of(history)
+    facts = [(f"{unit.capitalize()}s", number(history[-1][unit] if history else 0))]
     for key in ("loss", "validation_loss"):
         if values := column(key):
             facts.append((f"{readable(key)}, first to last", _change(values)))
     if values := column("learning_rate"):
         facts.append(("Learning rate, first to last", _change(values)))
     if values := column("rows_per_second"):
-        facts.append(("Rows a second, median epoch", number(round(float(np.median(values))))))
+        facts.append(("Rows a second, median", number(round(float(np.median(values))))))
     if values := column("seconds"):
-        facts.append(("Seconds, all epochs", number(sum(values))))
+        facts.append(("Seconds", number(sum(values))))
     return facts
 
 

@@ -38,7 +38,8 @@ class NoiseLevels:
 
         # One after the other: side by side, their activations would leave the cache, and each would
         # be compiled by itself.
-        total, _ = jax.lax.scan(restored, jnp.zeros(x.shape[:1]), (levels, noise))
+        steps = (jnp.asarray(levels), jnp.asarray(noise))
+        total, _ = jax.lax.scan(restored, jnp.zeros(x.shape[:1]), steps)
         return total / len(levels)
 
 

@@ -200,7 +200,8 @@ def _as_read(first: Path, schema: pa.Schema) -> pa.Schema:
     source: Any = first
     if not first.is_file():
         source = pa.BufferOutputStream()
-        pq.write_table(schema.empty_table(), source)
+        nothing = [pa.nulls(0, field.type) for field in schema]
+        pq.write_table(pa.Table.from_arrays(nothing, schema=schema), source)
         source = pa.BufferReader(source.getvalue())
     try:
         with pq.ParquetFile(source) as file:

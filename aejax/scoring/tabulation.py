@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from aejax.config import InputError
+from aejax.data.arrow_types import array_of, array_of_text
 from aejax.data.batches import evenly
 from aejax.data.blocks import Block, Wrong
 from aejax.data.files import Rows
@@ -120,8 +121,8 @@ class Tabulator:
         # Of a series, scores are of points.
         self.schema = detector.schema.table
         features = range(self.schema.features) if top_features else ()
-        self.names = pa.array([self.schema.feature_name(i) for i in features], pa.string())
-        self.files = pa.array([part.name for part in rows.parts], pa.string())
+        self.names = array_of_text(self.schema.feature_name(i) for i in features)
+        self.files = array_of_text(part.name for part in rows.parts)
 
     def __call__(self, scored: Scored) -> PartRows:
         """The rows of a block.
@@ -151,41 +152,42 @@ class Tabulator:
             columns |= {names[name]: block.keys.column(name) for name in names}
         if self.rows.many:
             columns |= self._origin(block)
-        columns["row"] = pa.array(np.arange(block.first_row, block.first_row + count))
-        columns["score"] = pa.array(scores, pa.float32(), mask=wrong)
+        columns["row"] = array_of(np.arange(block.first_row, block.first_row + count))
+        columns["score"] = array_of(scores, wrong)
         members = scored.members
         own_thresholds = None if threshold is None else threshold.of(members)
         if own_thresholds is not None:
-            columns["threshold"] = pa.array(own_thresholds, mask=wrong)
+            columns["threshold"] = array_of(own_thresholds, wrong)
         if self.p_values and threshold is not None:
             values = np.full(count, np.nan)
             own = None if members is None else members[~wrong]
             values[~wrong] = threshold.p_values(scores[~wrong], own)
-            columns["p_value"] = pa.array(values, mask=wrong)
+            columns["p_value"] = array_of(values, wrong)
         flags = None if threshold is None else threshold.flags(scores, members)
         columns["is_anomaly"] = (
-            pa.nulls(count, pa.bool_()) if flags is None else pa.array(flags, mask=wrong)
+            pa.nulls(count, pa.bool_()) if flags is None else array_of(flags, wrong)
         )
         columns["reason"] = _category(refusals, positions, count)
         if scored.features is not None and scored.errors is not None:
-            names = self.names.take(pa.array(scored.features.ravel()))
-            errors = pa.array(scored.errors.ravel(), pa.float32())
+            names = self.names.take(array_of(scored.features.ravel()))
+            errors = array_of(scored.errors.ravel())
             columns["top_features"] = _lists(names, scored.features.shape[1])
             columns["top_errors"] = _lists(errors, scored.errors.shape[1])
         for name, cells in zip(("top_found", "top_expected"), scored.cells or (), strict=False):
-            kind = pa.string() if cells.dtype == object else None
-            columns[name] = _lists(pa.array(cells.ravel(), kind), cells.shape[1])
+            flat = cells.ravel()
+            values = pa.array(flat, pa.string()) if flat.dtype == object else array_of(flat)
+            columns[name] = _lists(values, cells.shape[1])
         if scored.states is not None:
             # Older releases of pyarrow can't write nulls among lists of one size.
             ends = np.cumsum(np.where(wrong, 0, scored.states.shape[1]))
             columns["state"] = pa.ListArray.from_arrays(
-                pa.array(np.concatenate([[0], ends]), pa.int32()),
-                pa.array(scored.states[~wrong].ravel(), pa.float32()),
-                mask=pa.array(wrong),
+                array_of(np.concatenate([[0], ends]).astype(np.int32)),
+                array_of(scored.states[~wrong].ravel()),
+                mask=array_of(wrong),
             )
         last = block.runs[-1]
         return PartRows(
-            table=pa.table(columns),
+            table=pa.Table.from_arrays(list(columns.values()), list(columns)),
             bad=Counter(refusal.kind for refusal in refusals),
             end=(last.file, last.first_row + last.rows),
             unseen=unseen_values(self.schema, block.x),
@@ -259,8 +261,8 @@ class Tabulator:
         )
         rows = np.concatenate([np.arange(r.first_row, r.first_row + r.rows) for r in block.runs])
         return {
-            "file": self.files.take(pa.array(files)),
-            "file_row": pa.array(rows, pa.int64()),
+            "file": self.files.take(array_of(files)),
+            "file_row": array_of(rows),
         }
 
 
@@ -297,13 +299,13 @@ def _category(refusals: Sequence[Refusal], positions: np.ndarray, rows: int) -> 
     names = {name: at for at, name in enumerate(names)}
     codes = np.full(rows, -1, np.int32)
     codes[positions] = [names[refusal.reason] for refusal in refusals]
-    indices = pa.array(codes, mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
+    indices = array_of(codes, codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, array_of_text(names))
 
 
 def _lists(values: pa.Array, size: int) -> pa.Array:
     offsets = np.arange(0, len(values) + 1, size, dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+    return pa.ListArray.from_arrays(array_of(offsets), values)
 
 
 def key_names(key_columns: Sequence[str], *, names_files: bool) -> dict[str, str]:

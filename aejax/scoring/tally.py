@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aejax.config import InputError
+from aejax.data.arrow_types import array_of, floats_of
 from aejax.detection.detector import Detector
 from aejax.detection.drift import known_deciles, tell_apart
 from aejax.detection.feature_drift import MOST_ROWS, feature_stability
@@ -79,7 +80,8 @@ class Tally:
 
     def add(self, rows: pa.Table) -> None:
         """Count the next rows of a part: one of its row groups, as it is written or read again."""
-        scores: np.ndarray = rows["score"].combine_chunks().drop_null().to_numpy()
+        each = floats_of(rows["score"].combine_chunks(), np.float32)
+        scores = each[~np.isnan(each)]
         if self.groups is not None:
             self.groups.add(rows)
         if not len(scores):
@@ -91,7 +93,7 @@ class Tally:
         if self.top and self._may_hold_better(scores.max()):
             kth = max(len(scores) - self.top, 0)
             least = np.partition(scores, kth)[kth]
-            self._keep_best(_plain(rows.filter(pc.greater_equal(rows["score"], least))))
+            self._keep_best(_plain(rows.filter(array_of(each >= least))))
 
     def add_places(self, places: np.ndarray | None) -> None:
         """Count where the values of some rows' features lie, int64 [10, features]."""
@@ -131,7 +133,7 @@ class Tally:
             "places": None if self.places is None else self.places.tolist(),
             "groups": None if self.groups is None else self.groups.to_dict(),
         }
-        rows = pa.table({}) if self.best is None else self.best
+        rows = pa.Table.from_arrays([], []) if self.best is None else self.best
         return _written(rows.replace_schema_metadata({_METADATA: json.dumps(described)}))
 
     @staticmethod

@@ -25,6 +25,7 @@ class History:
     Args:
         rows: of all steps of the whole run.
         epochs: epochs of the whole run.
+        in_steps: whether the run is counted in steps: each line says after which one it is.
         folder: for `history.jsonl`, or None.
         tensorboard: folder for event files, or None.
         progress: whether to draw a bar on stderr.
@@ -35,6 +36,7 @@ class History:
         *,
         rows: int,
         epochs: int,
+        in_steps: bool,
         folder: Path | None,
         tensorboard: Path | None,
         progress: bool,
@@ -55,7 +57,7 @@ class History:
             desc=f"epoch 1/{epochs}",
             dynamic_ncols=True,
         )
-        self._epochs = epochs
+        self._epochs, self._in_steps = epochs, in_steps
 
     def __enter__(self) -> History:
         if self._file is not None:
@@ -152,7 +154,10 @@ class History:
         if self.stopped:
             return
         now = time.monotonic()
-        row: dict[str, Any] = {"epoch": epoch + 1, "loss": self._total / max(self._seen, 1)}
+        row: dict[str, Any] = {"epoch": epoch + 1}
+        if self._in_steps:
+            row["step"] = self._steps
+        row["loss"] = self._total / max(self._seen, 1)
         if loss is not None:
             row["validation_loss"] = float(jax.device_get(loss))
             if not np.isfinite(row["validation_loss"]):
@@ -177,7 +182,7 @@ class History:
         if self._writer is not None:
             for name in ("loss", "validation_loss", "learning_rate", "rows_per_second"):
                 if row.get(name) is not None:
-                    self._writer.add_scalar(name, row[name], epoch + 1)
+                    self._writer.add_scalar(name, row[name], row.get("step", epoch + 1))
         # tqdm redraws at its own pace; one redraw an epoch would flood a log file.
         self._bar.set_description(
             f"epoch {min(epoch + 2, self._epochs)}/{self._epochs}", refresh=False

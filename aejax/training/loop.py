@@ -45,7 +45,7 @@ class Trained:
     Attributes:
         variables: the parameters (and batch statistics) to use.
         history: one dict an epoch: epoch, loss, learning_rate, rows_per_second, seconds,
-            and validation_loss where there are validation rows.
+            validation_loss where there are validation rows, and step where steps are counted.
         best_epoch: the epoch whose variables were restored, or None for the last.
     """
 
@@ -174,6 +174,7 @@ def train(
     history = History(
         rows=int(rows_of_steps(settings, len(x), length.steps).sum()),
         epochs=length.epochs,
+        in_steps=settings.unit == "steps",
         folder=folder if first else None,
         tensorboard=tensorboard if first else None,
         progress=progress and first,

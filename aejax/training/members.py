@@ -103,7 +103,10 @@ def history_of(loss: np.ndarray, check: np.ndarray | None, member: Member) -> li
     history: list[dict[str, Any]] = []
     for epoch, of_epoch in enumerate(counts.reshape(epochs, per_epoch)):
         mean = float(loss[epoch] @ of_epoch / of_epoch.sum())
-        row: dict[str, Any] = {"epoch": epoch + 1, "loss": mean}
+        row: dict[str, Any] = {"epoch": epoch + 1}
+        if member.config.train.unit == "steps":
+            row["step"] = min((epoch + 1) * per_epoch, steps)
+        row["loss"] = mean
         if check is not None:
             row["validation_loss"] = float(check[epoch])
         history.append(row)

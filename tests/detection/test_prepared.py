@@ -13,8 +13,9 @@ import pytest
 import aejax
 from aejax.config import InputError
 from aejax.core import steps
+from tests.plain import plain_config
 
-QUICK = aejax.Config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1))
+QUICK = plain_config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1))
 X = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
 
 
@@ -34,7 +35,7 @@ def far_away() -> tuple[aejax.Detector, np.ndarray]:
 
 def pictures() -> tuple[aejax.Detector, np.ndarray]:
     x = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1)).astype(np.uint8)
-    config = aejax.Config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1))
+    config = plain_config(model=aejax.Dense(hidden=(4,)), train=aejax.Train(epochs=1))
     return aejax.fit(config, x), x
 
 

@@ -24,6 +24,7 @@ from aejax.estimator import AutoEncoder
 from aejax.recipes.own_rows import prepare
 from aejax.reporting.kept import kept_report
 from aejax.reporting.markup import percent
+from tests.plain import plain_config
 
 NAMES = ["heat", "flow", "draw"]
 FLAGS = ["--label-column", "label", "--key", "machine", "--drop-columns", "when"]
@@ -60,7 +61,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     where = ["--input", str(folder / "rows"), "--out", str(folder / "run"), "--quiet"]
-    network = ["--model", "dense", "--hidden", "8", "1", "--epochs", "30", "--batch-size", "16"]
+    network = [
+        "--model",
+        "dense",
+        "--hidden",
+        "8",
+        "1",
+        "--epochs",
+        "30",
+        "--batch-size",
+        "16",
+        "--calibration",
+        "held-out",
+    ]
     assert main(["train", *where, *FLAGS, *network]) == 0
     return folder / "run"
 
@@ -103,7 +116,7 @@ def test_rows_of_a_report_are_found_in_their_files(folder: Path, run: Path) -> N
 def test_all_judged_rows_are_found_wherever_they_are(
     folder: Path, tmp_path: Path, memory_limit: int
 ) -> None:
-    config = aejax.Config(model=aejax.Dense(hidden=(2,)))
+    config = plain_config(model=aejax.Dense(hidden=(2,)))
     selection = Selection(label_column="label", drop_columns=("machine", "when"))
     out = tmp_path / "rows"
     made = prepare(config, folder / "rows", selection, out=out, memory_limit=memory_limit)
@@ -118,7 +131,7 @@ def test_all_judged_rows_are_found_wherever_they_are(
 def test_a_file_that_changed_loses_places_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     rows(60, 4).to_csv(path, index=False)
-    config = aejax.Config(model=aejax.Dense(hidden=(2,)))
+    config = plain_config(model=aejax.Dense(hidden=(2,)))
     selection = Selection(label_column="label", key_columns=("machine",), drop_columns=("when",))
     made = prepare(config, path, selection, out=tmp_path / "run")
     assert made.places is not None
@@ -311,7 +324,18 @@ def test_groups_show_the_thresholds_in_force(folder: Path, tmp_path: Path) -> No
     made = pd.concat([rows(150, seed).assign(site=f"site {seed}") for seed in (1, 2)])
     path, out = tmp_path / "rows.csv", tmp_path / "run"
     made.drop(columns=["machine", "when"]).to_csv(path, index=False)
-    network = ["--model", "dense", "--hidden", "4", "--epochs", "3", "--batch-size", "16"]
+    network = [
+        "--model",
+        "dense",
+        "--hidden",
+        "4",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "16",
+        "--calibration",
+        "held-out",
+    ]
     flags = ["--label-column", "label", "--group-column", "site", "--out", str(out), "--quiet"]
     assert main(["train", "--input", str(path), *flags, *network]) == 0
     before = aejax.load(out)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -433,3 +435,31 @@ def test_settings_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=said):
         score_files(detector, rows_file, tmp_path / "out", **settings)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_scoring_files_does_not_import_pandas(
+    run_folder: Path, table: pd.DataFrame, tmp_path: Path, suffix: str
+) -> None:
+    """What pyarrow converts by itself, it asks pandas about: a good part of a short job's time."""
+    rows = table[list(aejax.load(run_folder).schema.names or ())].dropna()[:100]
+    if suffix == "csv":
+        rows.to_csv(tmp_path / "rows.csv", index=False)
+    else:
+        rows.to_parquet(tmp_path / "rows.parquet")
+    code = f"""
+import sys, traceback
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "pandas":
+            traceback.print_stack()
+sys.meta_path.insert(0, Finder())
+from aejax.cli import main
+rows = ["--input", "rows.{suffix}"]
+assert main(["score", {str(run_folder)!r}, *rows, "--out", "scores", "--quiet"]) == 0
+assert "pandas" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -10,12 +10,14 @@ import jax
 import numpy as np
 import pytest
 
+import aejax
 from aejax.config import Dense, InputError, Train
 from aejax.core import scaling, steps
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.population import fit_population
 from aejax.models.build import build
+from aejax.reporting import plots
 from aejax.training import feeding, loop
 from aejax.training.course import Orders, course, rows_of_steps
 from aejax.training.loop import Interrupted, Trained
@@ -161,6 +163,19 @@ def test_members_of_other_steps_are_of_another_kind() -> None:
     other = dataclasses.replace(base, train=dataclasses.replace(base.train, steps=5))
     population = fit_population([base, other], x)
     assert [len(one.history) for one in population.detectors if one is not None] == [4, 5]
+
+
+def test_a_history_says_after_which_step_it_is() -> None:
+    """Of one network and of several, and the plot of it."""
+    config = plain_config(model=Dense(hidden=(2,)), train=Train(steps=120, batch_size=16))
+    one, several = aejax.fit(config, rows()), aejax.fit(config, rows(), members=2)
+    for history in (one.history, several.history):
+        assert [row["step"] for row in history] == list(range(3, 121, 3))
+    passes = dataclasses.replace(config, train=Train(epochs=2, batch_size=16))
+    for found, unit in ((one, "step"), (aejax.fit(passes, rows()), "epoch")):
+        plot = plots.losses(found.history)
+        assert plot is not None
+        assert plot.figure.axes[0].get_xlabel() == unit
 
 
 def test_one_of_epochs_and_steps() -> None:
