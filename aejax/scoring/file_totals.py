@@ -40,6 +40,8 @@ class Files:
         places: of each stretch its file's position, and its first row there, int64 [stretches, 2].
         calibrated: how many scores those deciles were found on; at least, where they are of
             many groups.
+        alike: how many scores in a row say about the same, and count as one: those of points whose
+            windows overlap.
     """
 
     names: tuple[str, ...]
@@ -48,9 +50,10 @@ class Files:
     stretches: np.ndarray
     places: np.ndarray
     calibrated: int
+    alike: int = 1
 
     @staticmethod
-    def of(manifest: Manifest, calibrated: int) -> Files:
+    def of(manifest: Manifest, calibrated: int, alike: int = 1) -> Files:
         """The files of a job, with the counts of its finished parts."""
         sizes = [len(segment["files"]) for segment in manifest.segments]
         first = np.cumsum([0, *sizes])
@@ -68,7 +71,8 @@ class Files:
             counts=counts,
             stretches=np.array(stretches, np.int64).reshape(-1, counts.shape[1]),
             places=np.array(places, np.int64).reshape(-1, 2),
-            calibrated=calibrated,
+            calibrated=calibrated // alike,
+            alike=alike,
         )
 
     def added(self, run: int) -> Files:
@@ -87,7 +91,7 @@ class Files:
 
     def stability(self) -> tuple[float | None, list[str]]:
         """The population stability index of all scores together, and an alarm if it is large."""
-        bins = self.counts[:, len(COUNTED) :].sum(axis=0)
+        bins = self.counts[:, len(COUNTED) :].sum(axis=0) / self.alike
         if not bins.any():
             return None, []
         sentences = [alarm.sentence for alarm in drift_alarms(bins, self.calibrated)]
@@ -159,5 +163,5 @@ class Files:
 
     def _indices(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Population stability indices [n], NaN where unknown, and above what they say so."""
-        bins = counts[:, len(COUNTED) :]
+        bins = counts[:, len(COUNTED) :] / self.alike
         return population_stability(bins), least_drift(bins.sum(axis=1), self.calibrated)

@@ -206,7 +206,8 @@ def score_files(
                             should_stop=should_stop,
                         )
                         engine.score_segment(job, segment)
-        counted = Files.of(manifest, calibration_rows(detector))
+        alike = 1 if schema.series is None else schema.series.length
+        counted = Files.of(manifest, calibration_rows(detector), alike)
         summary = totals.summary(manifest, counted, detector)
         if not manifest.done:
             totals.write(out, counted)

@@ -196,6 +196,17 @@ def test_flags_are_events_in_a_table_beside_the_scores(
     assert again["events"] == len(detector.events(table)) > len(own)
 
 
+def test_points_that_share_their_windows_are_no_drift(
+    detector: Detector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hundred points of windows of twelve say as much as eight rows would."""
+    readings(400, 7).to_csv(tmp_path / "rows.csv", index=False)
+    how = {"part_rows": 100, "batch_size": 16}
+    result = score_files(detector, tmp_path / "rows.csv", tmp_path / "out", **how)
+    assert result["parts"] == 4
+    assert not [alarm for alarm in result["alarms"] if "parts of them" in alarm]
+
+
 def test_a_file_of_another_day_follows_where_its_time_does(
     detector: Detector, tmp_path: Path
 ) -> None:
