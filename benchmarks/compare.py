@@ -36,7 +36,7 @@ def _config(**settings: Any) -> Any:
 
     # There was no other way before there was a setting.
     known = {field.name for field in dataclasses.fields(aejax.Config)}
-    held_out = {"calibration": "held-out"} if "calibration" in known else {}
+    held_out: dict[str, Any] = {"calibration": "held-out"} if "calibration" in known else {}
     return aejax.Config(score="error", **held_out, **settings)
 
 
