@@ -70,6 +70,7 @@ def _shown(value: Any) -> Any:
 
 
 _FLAGS = tyro.constructors.ConstructorRegistry()
+_CONVENTIONS = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
 
 
 @_FLAGS.primitive_rule
@@ -104,7 +105,7 @@ def parse(arguments: Sequence[str]) -> Any:
                 prog="aejax",
                 description="Train autoencoders and score data by reconstruction error.",
                 args=list(arguments),
-                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+                config=_CONVENTIONS,
                 registry=_FLAGS,
             )
     except SystemExit as stop:
@@ -119,12 +120,10 @@ def _mistyped(name: str, given: Sequence[str]) -> str | None:
     kinds = {**COMMANDS, "train": _training_for([name, *given])}
     if name not in kinds:
         return None
-    help_of = tyro.extras.get_parser(
-        kinds[name],
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
-        registry=_FLAGS,
-    ).format_help()
-    known = set(re.findall(r"--[a-z0-9][a-z0-9.-]*", help_of))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        tyro.cli(kinds[name], args=["--help"], config=_CONVENTIONS, registry=_FLAGS)
+    known = set(re.findall(r"--[a-z0-9][a-z0-9.-]*", printed.getvalue()))
     for one in given:
         flag = one.partition("=")[0].replace("_", "-")
         if re.fullmatch(r"--[a-z0-9][a-z0-9.-]*", flag) and flag not in known:

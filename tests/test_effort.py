@@ -13,7 +13,7 @@ import aejax
 from aejax.cli import main, parse
 from aejax.config import EFFORTS, Columns, Config, Conv, Dense, InputError, Scale, Train, rule_text
 from aejax.config.effort import Cost
-from aejax.estimator import PyODAutoEncoder
+from aejax.estimator import AutoEncoder, PyODAutoEncoder
 
 STEPS = {"quick": (None, 400), "standard": (None, 1500), "best": (4, 1500)}
 
@@ -107,7 +107,7 @@ def test_rows_among_anomalies_have_the_same_dial(effort: str) -> None:
 
 def test_a_plain_estimator_is_scored_by_its_error() -> None:
     for given in ({"hidden": (4, 2)}, {"columns": "mixed"}):
-        config = PyODAutoEncoder(**given)._config()
+        config = AutoEncoder(**given)._config()
         assert (config.score, config.train.noise, config.model.dropout) == ("error", 0.1, 0.2)
 
 

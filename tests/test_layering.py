@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import io
 import re
 import sys
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -255,23 +253,11 @@ def test_what_the_rules_allow_is_no_breach(tmp_path: Path, file: str, code: str)
 
 # Words of the house that the field doesn't have, as words and as parts of names.
 PRIVATE = r"(?<![a-z])(faces?|roads?|books?|told|looked[ _]at|\w+-manieth)(?![a-z])"
-# Names of variables there are still the old ones; docstrings and comments aren't.
-NAMES_LATER = ("detection", "scoring")
 
 
 def private_words(path: Path) -> list[str]:
-    """Lines of a file with a private word; in some rooms in texts and comments only."""
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    if path.suffix == ".py" and path.relative_to(PACKAGE.parent).parts[1] in NAMES_LATER:
-        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-        said = (tokenize.STRING, tokenize.COMMENT)
-        lines = [
-            token.string
-            for token in tokens
-            # Before Python 3.12 a formatted string is one token, names and all.
-            if token.type in said and not token.string.startswith(("f", "rf"))
-        ]
+    """Lines of a file with a private word."""
+    lines = path.read_text(encoding="utf-8").splitlines()
     return [f"{path.name}: {line}" for line in lines if re.search(PRIVATE, line, re.IGNORECASE)]
 
 

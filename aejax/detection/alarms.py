@@ -159,7 +159,7 @@ def in_sentences(
         count: how many there are in all.
         what: they are.
     """
-    told = []
+    sentences = []
     for name, kind in KINDS.items():
         raised = sorted(
             (-alarm.size, member, alarm.text)
@@ -174,22 +174,25 @@ def in_sentences(
         more = len(raised) - 1 - len(others)
         rest = f"; then {', '.join(others)}" if others else ""
         rest += f" and {more:,} more" if more else ""
-        told.append(
+        sentences.append(
             f"{len(raised):,} of {count:,} {what} {kind.many}: {kind.advice} "
             f"(worst: {worst!r}, {text}{rest})"
         )
-    return told
+    return sentences
 
 
-def record(provenance: dict[str, Any], told: Sequence[str]) -> dict[str, Any]:
+def record(provenance: dict[str, Any], sentences: Sequence[str]) -> dict[str, Any]:
     """A detector's provenance with further alarms, each of which is logged, too."""
-    tell(told)
-    if not told:
+    tell(sentences)
+    if not sentences:
         return provenance
-    return {**provenance, "alarms": list(dict.fromkeys([*provenance.get("alarms", ()), *told]))}
+    return {
+        **provenance,
+        "alarms": list(dict.fromkeys([*provenance.get("alarms", ()), *sentences])),
+    }
 
 
-def tell(told: Sequence[str]) -> None:
+def tell(sentences: Sequence[str]) -> None:
     """Warn of each in the log."""
-    for sentence in told:
+    for sentence in sentences:
         logger.warning("aejax: warning: %s", sentence)

@@ -326,12 +326,12 @@ class Detector(FittedModel):
             old = [alarm for alarm in each[at].alarms if alarm.kind not in kinds]
             each[at] = dataclasses.replace(each[at], alarms=(*old, *new))
         tell(in_sentences({each[at].name: new for at, new in alarms.items()}, len(each)))
-        told = in_sentences({group.name: group.alarms for group in each}, len(each))
+        sentences = in_sentences({group.name: group.alarms for group in each}, len(each))
         kept = {fact: value for fact, value in self.provenance.items() if fact != "alarms"}
         return dataclasses.replace(
             self,
             groups=dataclasses.replace(self.groups, each=tuple(each)),
-            provenance={**kept, "alarms": told} if told else kept,
+            provenance={**kept, "alarms": sentences} if sentences else kept,
         )
 
     def use(self, name: str) -> Detector:

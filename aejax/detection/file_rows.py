@@ -169,7 +169,7 @@ def groups_of_files(
 def check_rows(rows: TrainingRows, path: Input) -> None:
     """Refuse an input with too few normal rows or that are all the same, and say what is odd."""
     if len(rows.normal) < 2:
-        why = "".join(f" ({told})" for told in left_out_alarms(rows.left_out))
+        why = "".join(f" ({alarm})" for alarm in left_out_alarms(rows.left_out))
         raise InputError(
             f"{path} has {len(rows.normal)} normal rows{why}; allowed: at least 2 to train on"
         )

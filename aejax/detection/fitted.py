@@ -409,7 +409,7 @@ class FittedModel:
 
     @property
     def usual_channel_errors(self) -> np.ndarray | None:
-        """Each channel's mean error in normal windows, float32 [channels], if it is known."""
+        """Each channel's mean error in windows of normal rows, float32 [channels], if known."""
         usual, series = self.usual_errors, self.schema.series
         if usual is None or series is None:
             return None

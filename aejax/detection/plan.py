@@ -193,9 +193,9 @@ def plan_groups(
         )
     x, groups = without_groups(x, groups)
     offsets = None
-    told: list[str] = []
+    lost: list[str] = []
     if config.columns.kinds == "mixed":
-        given, schema, told = training_rows(x, schema, config.columns)
+        given, schema, lost = training_rows(x, schema, config.columns)
         names, positions = group_positions(groups, len(given))
         there = ~np.isnan(given).all(axis=1)
         given, positions = given[there], positions[there]
@@ -225,7 +225,7 @@ def plan_groups(
         schema=schema,
         members=members,
         calibrating=[calibrating_rows(member) for member in members],
-        lost=told,
+        lost=lost,
         folds=[
             []
             if len(member.validation) or not cross_fits(config, len(member.training))

@@ -296,14 +296,14 @@ def detectors_of(
                 means=means,
             )
         for at, known, rows, own in zip(numbers, learnt, normal, alarms, strict=True):
-            told = [*plan.lost, *(alarm.sentence for alarm in own)]
+            sentences = [*plan.lost, *(alarm.sentence for alarm in own)]
             one = Detector(
                 config=plan.members[at].config,
                 schema=plan.schema,
                 scaler=found[at].scaler,
                 variables=found[at].variables,
                 history=found[at].history,
-                provenance=record({**facts[at], "best_epoch": found[at].best_epoch}, told),
+                provenance=record({**facts[at], "best_epoch": found[at].best_epoch}, sentences),
             )
             one = with_normal(one, known, rows)
             detectors[at] = choose_precision(one, rows) if check else one

@@ -50,7 +50,7 @@ def choose_precision(
     own = None if members is None else members[evenly(len(rows), MOST_ROWS)]
     float32 = with_precision(detector, "float32")
     if len(few) < LEAST_ROWS:
-        return _told(float32, f"float32: {len(few)} rows are too few to time")
+        return _logged(float32, f"float32: {len(few)} rows are too few to time")
     exact = float32.score_rows(few, members=own)
     chosen, most, reasons = float32, LEAST_GAIN, []
     for name in _rounded():
@@ -71,7 +71,7 @@ def choose_precision(
         reasons.append(f"{name} scored {gain:.2f} times as fast as float32")
         if gain >= most:
             chosen, most = rounded, gain
-    return _told(chosen, f"{chosen.config.precision}: {'; '.join(reasons)}")
+    return _logged(chosen, f"{chosen.config.precision}: {'; '.join(reasons)}")
 
 
 def _rounded() -> tuple[Precision, ...]:
@@ -97,5 +97,5 @@ def with_precision(detector: Detector, precision: Precision) -> Detector:
     return dataclasses.replace(detector, config=config)
 
 
-def _told(detector: Detector, reason: str) -> Detector:
+def _logged(detector: Detector, reason: str) -> Detector:
     return dataclasses.replace(detector, provenance={**detector.provenance, "precision": reason})

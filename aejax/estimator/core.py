@@ -190,6 +190,8 @@ class EstimatorCore(BaseEstimator):
             error=self.error,
             score=decided["score"] if self.row_score is None else self.row_score,
             rule=share if self.rule is None else self.rule,
+            # Thresholds are set on the scores of the training rows, as both conventions have it.
+            calibration="held-out",
             precision=self.precision,
             columns=self._columns,
         )

@@ -5,7 +5,10 @@
 Data: scikit-learn's 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998), embedded in
 that package, so nothing is downloaded. Zeros are the anomaly. Two thirds of the other
 digits train the autoencoder; the last third and all zeros are scored. Nothing is
-published for this split; the report compares with nothing. It takes seconds.
+published for this split; the report compares with the distance to the fifth nearest training
+image, and with the mean distance to the nearest five. The threshold promises that one in
+twenty new images of the digits 1 to 9 is flagged; it is set on all training images, each scored by
+a network that was trained without it. It takes seconds.
 """
 
 from __future__ import annotations
@@ -15,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, Dense, Scale, Train
+from aejax.config import Config, Dense, NoiseConditioned, Scale, Train
 from aejax.data import datasets
 from aejax.recipes.recipe import Experiment, Recipe
-from aejax.rules.quantile import Quantile
+from aejax.rules.false_alarms import FalseAlarms
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
 
 ANOMALY = 0
+PROMISED = 0.05
 
 
 def prepare(quick: bool) -> Experiment:
@@ -45,8 +49,24 @@ def prepare(quick: bool) -> Experiment:
 def measure(
     detector: Detector, experiment: Experiment, metrics: Mapping[str, Any]
 ) -> dict[str, float]:
-    """AUROC and average precision."""
-    return {name: metrics[name]["value"] for name in ("auroc", "average_precision")}
+    """What it finds and falsely flags, and what distances to 5 training rows find."""
+    from sklearn.metrics import roc_auc_score
+    from sklearn.neighbors import NearestNeighbors
+
+    assert experiment.is_anomaly is not None
+    train, test = (
+        np.reshape(rows[:], (len(rows), -1)) for rows in (experiment.x_train, experiment.x_test)
+    )
+    apart, _ = NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)
+    flagged = detector.predict(experiment.x_test)
+    return {
+        "auroc": metrics["auroc"]["value"],
+        "auroc_of_the_fifth_neighbour": float(roc_auc_score(experiment.is_anomaly, apart[:, -1])),
+        "auroc_of_five_neighbours": float(roc_auc_score(experiment.is_anomaly, apart.mean(axis=1))),
+        "average_precision": metrics["average_precision"]["value"],
+        "false_alarms_promised": PROMISED,
+        "false_alarms": float(flagged[~experiment.is_anomaly].mean()),
+    }
 
 
 RECIPE = Recipe(
@@ -57,10 +77,23 @@ RECIPE = Recipe(
     time="seconds",
     published={},
     config=Config(
-        model=Dense(hidden=(32, 16), output="sigmoid"),
+        model=NoiseConditioned(
+            network=Dense(hidden=(256, 256), decoder=(256,), activation="gelu"),
+            lowest=0.3,
+            highest=0.6,
+            levels=16,
+        ),
         scale=Scale(kind="none"),
-        train=Train(epochs=200, batch_size=64, learning_rate=2e-3, schedule="cosine"),
-        rule=Quantile(q=0.95),
+        train=Train(
+            steps=1000,
+            optimizer="adamw",
+            learning_rate=2e-3,
+            schedule="cosine",
+            weight_decay=1e-4,
+        ),
+        score="noise-levels-and-neighbours",
+        rule=FalseAlarms(rate=PROMISED),
+        calibration="cross-fitted",
     ),
     prepare=prepare,
     measure=measure,

@@ -21,7 +21,7 @@ from aejax.scoring import manifest
 from aejax.scoring.evaluation import Labelled, judged
 from aejax.scoring.reading import OWN, Scores, read_worst
 
-MOST_WORST = 50
+MOST_WORST, MOST_EVENTS = 50, 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,8 @@ class ScoresReport:
         promise: what the threshold promises of normal rows, or None.
         places: of the most anomalous rows.
         reasons: of these, in words; "" where none were written.
+        events: of a series, how many there are.
+        worst_events: those with the highest scores, as `_events.csv` has them.
     """
 
     title: str
@@ -48,6 +50,8 @@ class ScoresReport:
     promise: Promise | None
     places: list[Place]
     reasons: list[str]
+    events: int = 0
+    worst_events: tuple[dict[str, str], ...] = ()
 
 
 def scores_report(folder: Path, labels: Labelled | None = None) -> ScoresReport:
@@ -91,7 +95,10 @@ def scores_report(folder: Path, labels: Labelled | None = None) -> ScoresReport:
             places={own: places[at] for own, at in known},
             reasons={own: reasons[at] for own, at in known},
         )
+    events, worst_events = _events(folder)
     return ScoresReport(
+        events=events,
+        worst_events=worst_events,
         title=f"Scores of {what}",
         subtitle=subtitle,
         scores=scores,
@@ -120,6 +127,20 @@ def _files(folder: Path) -> list[dict[str, Any]]:
             of_file[name] = float(line[name]) if line[name] else None
         found.append(of_file)
     return found
+
+
+def _events(folder: Path) -> tuple[int, tuple[dict[str, str], ...]]:
+    """How many events a series has, and those with the highest scores; none of other rows."""
+    path = folder / manifest.EVENTS
+    if not path.is_file():
+        return 0, ()
+    count = 0
+    worst: list[dict[str, str]] = []
+    with path.open(newline="", encoding="utf-8") as text:
+        for line in csv.DictReader(text):
+            count += 1
+            worst = sorted([*worst, line], key=lambda one: -float(one["score"]))[:MOST_EVENTS]
+    return count, tuple(worst)
 
 
 def _places(worst: pa.Table, single: str) -> list[Place]:

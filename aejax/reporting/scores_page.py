@@ -57,7 +57,7 @@ def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
         _files_section(shown),
         None if report is None else scores_section(report),
         None if report is None else detection_section(report),
-        _events_section(summary),
+        _events_section(shown),
         _worst_section(shown),
         slider_section(report) if report is not None and labelled else None,
         _features_section(summary),
@@ -163,20 +163,18 @@ def _cells(one: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _events_section(summary: Mapping[str, Any]) -> Section | None:
+def _events_section(shown: ScoresReport) -> Section | None:
     """Events of a series: flags one after the other, the highest score first."""
-    worst = summary.get("worst_events")
+    worst = shown.worst_events
     if not worst:
         return None
     head = [readable(name) for name in worst[0]]
-    lines = [
-        [cell if isinstance(cell, str) else number(cell) for cell in one.values()] for one in worst
-    ]
-    lede = f"Consecutive flags are one event; {manifest.EVENTS} has all {summary['events']:,}."
+    lines = [{**one, "score": number(float(one["score"]))}.values() for one in worst]
+    lede = f"Consecutive flags are one event; {manifest.EVENTS} has all {shown.events:,}."
     content = join(
         (
             element("p", lede, class_="lede"),
-            element("div", table(f"The first {len(lines):,} by score", head, lines)),
+            element("div", table(f"The first {len(lines):,} by score", head, map(list, lines))),
         )
     )
     return Section(anchor="events", heading="Events", content=content)

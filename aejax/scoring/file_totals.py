@@ -94,8 +94,8 @@ class Files:
         bins = self.counts[:, len(COUNTED) :].sum(axis=0) / self.alike
         if not bins.any():
             return None, []
-        told = [alarm.sentence for alarm in drift_alarms(bins, self.calibrated)]
-        return float(population_stability(bins)), told
+        sentences = [alarm.sentence for alarm in drift_alarms(bins, self.calibrated)]
+        return float(population_stability(bins)), sentences
 
     def alarms(self, of_all: list[str]) -> list[str]:
         """A sentence if some of several files, or parts of one, have scores that have drifted.

@@ -203,8 +203,8 @@ class GroupTotals:
 
     def _indices(self) -> np.ndarray:
         """Each group's population stability index, float64 [groups]; NaN where none is known."""
-        told = tell_apart(self.groups.deciles)
-        return np.where(told, population_stability(self.counts[:, len(FIELDS) :]), np.nan)
+        apart = tell_apart(self.groups.deciles)
+        return np.where(apart, population_stability(self.counts[:, len(FIELDS) :]), np.nan)
 
     def _drifted(self) -> dict[str, list[Alarm]]:
         """The groups whose scores have drifted, by name."""

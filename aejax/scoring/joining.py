@@ -74,7 +74,7 @@ def match_labels(
             f"{shown(ours, 0)} in the scores); allowed: the same keys"
         )
     partner = matched.left[matched.left >= 0]
-    told: dict[str, Any] = {"joined_by": by}
+    facts: dict[str, Any] = {"joined_by": by}
     for name, which, these, said in (
         ("rows_without_label", rows < 0, ours, "rows have no label, and are left out"),
         ("labels_without_row", ~np.isin(matched.right, partner), theirs, "labels have no row"),
@@ -82,14 +82,14 @@ def match_labels(
         ("labels_of_repeated_keys", _repeated(matched.right), theirs, "labels repeat a key"),
     ):
         count = int(which.sum())
-        told[name] = count
+        facts[name] = count
         if count:
             named = [shown(these, at) for at in np.flatnonzero(which)[:MOST_NAMED].tolist()]
-            told[f"first_{name}"] = named
+            facts[f"first_{name}"] = named
             few = "; ".join(named[:3]) + (f" and {count - 3:,} more" if count > 3 else "")
             of_all = f"{count:,} of {len(which):,}"
             logger.warning("aejax: warning: %s %s: %s", of_all, said, few)
-    return rows, told
+    return rows, facts
 
 
 def _repeated(numbers: np.ndarray) -> np.ndarray:

@@ -352,17 +352,23 @@ MODELS = [
 
 
 def assert_named_in_order(model: Dense, params: Any, x: Any, error: str, positions: Any) -> None:
-    """Each feature errs most once those before it are replaced by their reconstructions."""
+    """Each errs most once others are replaced by their reconstructions; listed by their size."""
     y, found = forward64(model, exact(params), x), np.zeros(x.shape, bool)
     positions = np.asarray(positions)
-    for step in range(positions.shape[1]):
+    named = np.zeros(x.shape, bool)
+    np.put_along_axis(named, positions, True, 1)
+    sizes = None
+    for _ in range(positions.shape[1]):
         each = (x - y) ** 2 if error == "squared" else np.abs(x - y)
+        sizes = np.take_along_axis(each, positions, 1) if sizes is None else sizes
         each = np.where(found, -np.inf, each)
-        chosen = positions[:, step : step + 1]
+        chosen = np.where(named, each, -np.inf).argmax(axis=1)[:, None]
         picked = np.take_along_axis(each, chosen, 1)[:, 0]
         assert (picked >= each.max(axis=1) * (1 - 1e-4) - 1e-9).all()
         np.put_along_axis(found, chosen, True, 1)
         y = forward64(model, exact(params), np.where(found, y, x))
+    assert sizes is not None
+    assert (sizes[:, 1:] <= sizes[:, :-1] * (1 + 1e-4) + 1e-9).all()
 
 
 @pytest.mark.parametrize("error", ["squared", "absolute"])

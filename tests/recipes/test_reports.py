@@ -61,7 +61,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     where = ["--input", str(folder / "rows"), "--out", str(folder / "run"), "--quiet"]
-    network = ["--model", "dense", "--hidden", "8", "1", "--epochs", "30", "--batch-size", "16"]
+    network = [
+        "--model",
+        "dense",
+        "--hidden",
+        "8",
+        "1",
+        "--epochs",
+        "30",
+        "--batch-size",
+        "16",
+        "--calibration",
+        "held-out",
+    ]
     assert main(["train", *where, *FLAGS, *network]) == 0
     return folder / "run"
 
@@ -312,7 +324,18 @@ def test_groups_show_the_thresholds_in_force(folder: Path, tmp_path: Path) -> No
     made = pd.concat([rows(150, seed).assign(site=f"site {seed}") for seed in (1, 2)])
     path, out = tmp_path / "rows.csv", tmp_path / "run"
     made.drop(columns=["machine", "when"]).to_csv(path, index=False)
-    network = ["--model", "dense", "--hidden", "4", "--epochs", "3", "--batch-size", "16"]
+    network = [
+        "--model",
+        "dense",
+        "--hidden",
+        "4",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "16",
+        "--calibration",
+        "held-out",
+    ]
     flags = ["--label-column", "label", "--group-column", "site", "--out", str(out), "--quiet"]
     assert main(["train", "--input", str(path), *flags, *network]) == 0
     before = aejax.load(out)
