@@ -99,7 +99,7 @@ def test_rows_among_anomalies_have_the_same_dial(effort: str) -> None:
         "noise-levels-and-norm",
     )
     ours = PyODAutoEncoder(effort=effort)._config()
-    same = {"train": ours.train, "rule": config.rule, "calibration": config.calibration}
+    same = {"train": ours.train, "rule": config.rule, "calibration": ours.calibration}
     assert dataclasses.replace(config, **same) == ours
     held = dataclasses.replace(config.train, validation_fraction=0.0)
     assert held == ours.train

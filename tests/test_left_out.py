@@ -306,7 +306,7 @@ def test_advice_on_dates_leads_to_a_detector_of_the_next_month(
     run = f"train --input {tmp_path}/train.csv --out {tmp_path}/run --hidden 32 6 --quiet"
     run += " --epochs 30 --calibration held-out"
     _, said = command(run, capsys, code=2)
-    (advised,) = re.findall(r"or aejax train( --columns.kinds mixed)$", said.strip())
+    (advised,) = re.findall(r"or aejax train( --columns.kinds mixed), or --time", said)
     found, _ = command(f"{run}{advised} --columns.dates {dates}", capsys)
     assert found["left_out"] == {"timestamp.month": "rows of 2 of the 12 months"}
     score = f"score {tmp_path}/run --input {tmp_path}/march.csv --out {tmp_path}/march --quiet"

@@ -63,8 +63,8 @@ def test_a_file_becomes_a_tuned_run(here: Path, capsys: pytest.CaptureFixture[st
     detector = aejax.load(here / "runs/x")
     rate = result["best"]["settings"]["train.learning_rate"]
     assert detector.config.train.learning_rate == rate
-    # 192 of 240 normal rows were searched with; fit held a tenth of them out.
-    assert detector.provenance["training_rows"] == 173
+    # Of 240 normal rows these were searched with; all train where thresholds are cross-fitted.
+    assert detector.provenance["training_rows"] == 192
     metrics = json.loads((here / "runs/x/metrics.json").read_text())
     assert metrics["measured"]["cross_validated_auroc"] == result["best"]["mean"]
     # Judged once: 48 normal rows, and the anomalies that the search didn't have.

@@ -379,7 +379,7 @@ def test_settings_named_like_a_heading_stay(tmp_path):
     report = small(config={"run": {"a_b": 1}, "error": "squared", "model": {"layer": {"size": 2}}})
     page = read(write_report(report, tmp_path))
     assert sorted(page.tables["Run"]) == [["A b", "1"], ["Error", "squared"]]
-    assert page.rows("Model") == {"Layer.size": ["2"]}
+    assert page.rows("Model") == {"Layer: Size": ["2"]}
 
 
 def test_long_title(tmp_path):

@@ -150,5 +150,5 @@ def test_the_command_on_the_page_sets_the_threshold(
 
 def test_a_row_says_why_and_nothing_ends_the_script(run: Path) -> None:
     data = data_of(run)
-    assert data["rows"][0]["reason"].count("error") == 3
+    assert data["rows"][0]["reason"].count("expected") == 3
     assert (run / "report.html").read_text().count("</script>") == 2
