@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aejax.config import InputError, suggest
-from aejax.data.frames import as_table
+from aejax.data.frames import as_table, check_order
 from aejax.data.labels import labels_in, labels_of, read_labels
 from aejax.data.rows import Selection, check_normal
 from aejax.data.sources import Input, find_sources
@@ -123,6 +123,9 @@ def labelled(
     """
     is_folder = isinstance(scores, (str, os.PathLike))
     where = str(scores) if is_folder else "scores"
+    if not hasattr(type(labels), "columns"):
+        # Those that aren't matched by their columns are taken by position.
+        check_order(scores if x is None else x, labels, "rows and labels")
     if is_folder and x is None:
         table, keys, written = read_scores(Path(scores))
         threshold = written["identity"]["threshold"] if threshold is None else threshold
