@@ -12,6 +12,7 @@ from aejax.config import Columns
 from aejax.config.columns import DATE_PARTS
 from aejax.data import arrow_types, dates
 from aejax.data.column_checks import (
+    AS_DATES,
     LEAST_ROWS,
     ONE_WAY,
     UNNAMED,
@@ -125,9 +126,9 @@ class Seen:
             return None
         if self.kind == "category" and self.is_key:
             return "named as a key: rows with a value that training didn't have will stand out"
-        if self.kind == "number" and self.numbers.rising():
-            return ONE_WAY
-        return None
+        if self.kind != "number":
+            return None
+        return ONE_WAY if self.numbers.rising() else AS_DATES if self.numbers.dates() else None
 
 
 def kind_of(name: str, dtype: pa.DataType, settings: Columns) -> str:

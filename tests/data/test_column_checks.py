@@ -235,6 +235,13 @@ def test_a_person_is_asked_about_what_may_be_a_time(caplog: pytest.LogCaptureFix
     (record,) = caplog.records
     assert "look at: 'epoch', 't' (changes in one direction" in record.getMessage()
     caplog.clear()
+    days = pd.date_range("2026-01-01", periods=150).strftime("%Y%m%d").astype(int)
+    dated = made.assign(day=RANDOM.choice(days, ROWS), code=RANDOM.choice(days + 50, ROWS))
+    with caplog.at_level(logging.WARNING, "aejax"):
+        schema_of_frame(dated.drop(columns=["epoch", "t"]), NUMBERS)
+    assert "look at: 'day' (reads as dates, such as 20260105" in caplog.text
+    assert "'code'" not in caplog.text
+    caplog.clear()
     sites = made.assign(site_id=np.array(["A", "B"])[COUNT % 2])
     with caplog.at_level(logging.WARNING, "aejax"):
         schema = schema_of_frame(sites.drop(columns=["epoch", "t"]), MIXED)
