@@ -140,7 +140,7 @@ def check_order(one: Any, other: Any, what: str) -> None:
         )
 
 
-def array_of(x: Any) -> np.ndarray:
+def unmasked(x: Any) -> np.ndarray:
     """An array of what has no names of columns; masked cells are NaN."""
     if not isinstance(x, np.ma.MaskedArray) or not np.ma.is_masked(x):
         return np.asarray(x)
@@ -366,7 +366,7 @@ def named_features(x: Any, columns: Columns) -> tuple[Any, Schema | None]:
         return (x if hasattr(type(x), "to_numpy") else table), schema_of_frame(table, columns)
     check_container(x)
     schema = schema_of_frame(x, columns)
-    given = array_of(x)
+    given = unmasked(x)
     if given.dtype.kind in "biuf":
         check_array(given)
     return x, schema
@@ -390,7 +390,7 @@ def rows_of_frame(frame: Any, schema: Schema, bad: dict[int, str] | None = None)
     assert schema.sources is not None
     table = as_table(frame, schema.sources)
     if table is None:
-        return _codes(array_of(frame), schema)
+        return _codes(unmasked(frame), schema)
     from aejax.data.cells import read_cells
 
     wanted, places = _places(tuple(table.column_names), schema.sources)

@@ -10,7 +10,7 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data import files
-from aejax.data.frames import array_of, is_missing
+from aejax.data.frames import is_missing, unmasked
 from aejax.data.offsets import offsets_of_groups
 from aejax.data.rows import Selection, check_normal
 from aejax.data.schema import Schema
@@ -35,7 +35,7 @@ def group_positions(groups: Any, rows: int) -> tuple[tuple[str, ...], np.ndarray
     Raises:
         InputError: if there are too few or too many.
     """
-    given = array_of(groups)
+    given = unmasked(groups)
     if given.shape != (rows,):
         raise InputError(f"groups have shape {given.shape}; allowed: ({rows},), one a row")
     # Distinct first: text is slow to compare, and there are few groups and many rows.

@@ -16,12 +16,12 @@ from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.frames import (
-    array_of,
     check_container,
     floats_of_objects,
     named_features,
     rows_by_name,
     rows_of_frame,
+    unmasked,
 )
 from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
@@ -132,7 +132,7 @@ def _numbers(
         named = rows_by_name(x, None if schema is None else schema.names, bad)
         if named is None:
             check_container(x)
-        rows, names = (array_of(x), None) if named is None else named
+        rows, names = (unmasked(x), None) if named is None else named
     if rows.dtype.kind not in "biuf":
         rows = _of_objects(rows, bad)
     if schema is None:

@@ -123,9 +123,7 @@ def labelled(
     """
     is_folder = isinstance(scores, (str, os.PathLike))
     where = str(scores) if is_folder else "scores"
-    if not hasattr(type(labels), "columns"):
-        # Those that aren't matched by their columns are taken by position.
-        check_order(scores if x is None else x, labels, "rows and labels")
+    beside = scores if x is None else x
     if is_folder and x is None:
         table, keys, written = read_scores(Path(scores))
         threshold = written["identity"]["threshold"] if threshold is None else threshold
@@ -143,7 +141,7 @@ def labelled(
                 f"scores is {type(scores).__name__} and x is None; allowed: scores, a table or "
                 "folder of them, or a detector with rows x"
             )
-        table = as_table(scores)
+        table = as_table(_with_index(scores))
         if table is None:
             values = np.asarray(scores)
             if values.ndim != 1 or values.dtype.kind not in "biuf" or not len(values):
@@ -158,6 +156,8 @@ def labelled(
             )
         keys = table.select([name for name in table.column_names if name not in OWN])
     rows, flags, joined = _with_labels(table, keys, labels, selection, where, key)
+    if joined.get("joined_by") == "position":
+        check_order(beside, labels, "rows and labels")
     own = "threshold" in table.column_names
     values = pc.cast(table["score"], pa.float64() if own else table["score"].type).to_numpy()
     scored = np.isfinite(values) if values.dtype.kind == "f" else np.ones(len(values), bool)
@@ -216,9 +216,10 @@ def _with_labels(
         said = labels if isinstance(labels, (str, os.PathLike)) else ", ".join(map(str, labels))
         files = len(find_sources(labels)[0])
     else:
-        given = as_table(labels)
+        given = as_table(_with_index(labels))
         if given is None:
-            given = pa.table({column: np.asarray(labels)})
+            given = as_table({column: labels})
+            assert given is not None
         if column not in given.column_names:
             raise InputError(
                 f"labels has no column {column!r}; {suggest(column, given.column_names)}"
@@ -237,6 +238,13 @@ def _with_labels(
         theirs = theirs.select(keys.column_names)
     rows, joined = match_labels(table, keys, flags, theirs, str(said), files)
     return rows, flags, joined
+
+
+def _with_index(x: Any) -> Any:
+    """A data frame of pandas with the index that has a name as a column, which may be a key."""
+    names = getattr(getattr(x, "index", None), "names", [None])
+    named = hasattr(type(x), "columns") and None not in names and not {*names} & {*x.columns}
+    return x.reset_index() if named else x
 
 
 def _are_files(labels: Any) -> bool:
