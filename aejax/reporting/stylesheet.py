@@ -56,7 +56,7 @@ _CHOOSE = """
 #choose-slider { display: block; width: 100%; margin: 10px 0; accent-color: var(--normal); }
 #choose-daily-rows { font: inherit; width: 9em; color: inherit; background: transparent;
   border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; }
-.choices { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); margin: 0; }
+.choices { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0 16px; margin: 0; }
 .choices dt { color: var(--muted); font-size: 0.85rem; white-space: nowrap; }
 #choose-command { display: block; white-space: nowrap; overflow-x: auto; padding: 4px 0; }
 .choices dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -155,7 +155,7 @@ _MEDIA = """
 @media (max-width: 600px) {
   main, header, footer { padding-left: 16px; padding-right: 16px; }
   header { padding-top: 24px; }
-  .headline { grid-template-columns: 1fr 1fr; }
+  .headline, .choices { grid-template-columns: 1fr 1fr; }
   .headline .big { font-size: 1.6rem; }
   figure { padding: 10px; }
   .rows { grid-template-columns: minmax(0, 1fr); }
