@@ -107,8 +107,8 @@ def test_what_is_no_number_among_objects_is_a_bad_row(
         assert np.flatnonzero(np.isnan(detector.score(x, on_bad_row="null"))).tolist() == [3, 5]
     assert list(detector.bad_rows(odd.to_numpy())) == [3, 5]
     odd.loc[5, "a"] = 1.0
-    told = mixed.bad_rows(odd.assign(site="x"))
-    assert told == {3: "b is 'broken', not a number"}
+    reasons = mixed.bad_rows(odd.assign(site="x"))
+    assert reasons == {3: "b is 'broken', not a number"}
 
 
 class Loader:
