@@ -208,6 +208,19 @@ def test_what_is_kept_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         schema_of_frame(made, Columns(keep=("pump",)))
 
 
+@pytest.mark.parametrize("settings", [NUMBERS, MIXED])
+def test_numbers_that_pandas_read_as_text_are_called_so(settings: Columns) -> None:
+    """One "?" among them, and a column of a frame is text; a file's isn't."""
+    words = RANDOM.normal(size=ROWS).round(6).astype(str).astype(object)
+    words[5] = "?"
+    names = [f"{at}.x" for at in range(ROWS)]
+    schema = schema_of_frame(frame({"chol": words, "name": names}), settings)
+    assert schema is not None
+    left = dict(schema.dropped)
+    assert left["chol"].startswith("numbers that are text: make them numbers, as pandas.to_numeric")
+    assert left["name"].startswith("text that names rows")
+
+
 def test_one_line_says_what_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     made = frame({f"unused_{i}": np.full(ROWS, i) for i in range(30)} | {"pump_id": COUNT})
     with caplog.at_level(logging.WARNING, "aejax"):
