@@ -141,9 +141,19 @@ def check_order(one: Any, other: Any, what: str) -> None:
 
 
 def unmasked(x: Any) -> np.ndarray:
-    """An array of what has no names of columns; masked cells are NaN."""
+    """An array of what has no names of columns; masked cells are NaN.
+
+    Raises:
+        InputError: if it can't be one: lists of different lengths, tensors of torch's bfloat16.
+    """
     if not isinstance(x, np.ma.MaskedArray) or not np.ma.is_masked(x):
-        return np.asarray(x)
+        try:
+            return np.asarray(x)
+        except (TypeError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"a {type(x).__name__} can't be made an array: {said}; allowed: numbers [n, ...]"
+            ) from None
     return np.ma.filled(x.astype(np.result_type(x, np.float32)), np.nan)
 
 

@@ -118,9 +118,18 @@ class Loader:
         yield from np.array_split(NUMBERS.to_numpy(), 4)
 
 
+class Tensor:
+    """As torch's of bfloat16."""
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
+        (Tensor(), "a Tensor can't be made an array: Got unsupported ScalarType BFloat16; allowed"),
+        ([[1.0, 2.0, 3.0], [1.0]], "a list can't be made an array: .*; allowed: numbers"),
         (sp.csr_matrix(NUMBERS.to_numpy()), r"csr_matrix; allowed: .*\.toarray\(\)"),
         (sp.coo_array(NUMBERS.to_numpy()), r"coo_array; allowed: .*\.toarray\(\)"),
         (pl.from_pandas(NUMBERS).lazy(), r"LazyFrame; allowed: .*\.collect\(\)"),
