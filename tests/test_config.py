@@ -117,7 +117,7 @@ RULE = (
 
 def fitting(scale: Scale, train: Train, error: str, **others: Any) -> Config:
     """Settings that go together: a Bernoulli likelihood is of values in [0, 1]."""
-    if scale.kind == "standard" and "bernoulli" in (error, train.loss):
+    if scale.kind in ("auto", "standard") and "bernoulli" in (error, train.loss):
         scale = dataclasses.replace(scale, kind="min-max")
     return Config(scale=scale, train=train, error=error, **others)
 

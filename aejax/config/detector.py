@@ -167,7 +167,12 @@ class Config:
         if self.model.likelihood is not None:
             named["model.likelihood"] = self.model.likelihood
         for name, value in named.items():
-            if value == "bernoulli" and self.scale.kind in ("standard", "robust", "quantile"):
+            if value == "bernoulli" and self.scale.kind in (
+                "auto",
+                "standard",
+                "robust",
+                "quantile",
+            ):
                 raise InputError(
                     f"Config.scale.kind is {self.scale.kind!r} and {name} is 'bernoulli'; "
                     "allowed: a scale into [0, 1] ('unit', 'min-max', 'min-max-all', or 'none' for "

@@ -12,7 +12,7 @@ ErrorName = Literal["squared", "absolute", "bernoulli"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 ScheduleName = Literal["constant", "cosine", "warmup-cosine", "linear", "rise-and-fall"]
 # Scales that treat every column by itself.
-SCALES_OF_COLUMNS = ("none", "min-max", "standard", "robust", "quantile")
+SCALES_OF_COLUMNS = ("auto", "none", "min-max", "standard", "robust", "quantile")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class Scale:
     """How stored rows become the numbers that the model sees; fitted on training rows.
 
     Args:
-        kind: "none"; "unit" (integers divided by their type's maximum); "min-max" (each
+        kind: "auto" ("min-max-all" of images, whose pixels keep their relations, "standard" of
+            other rows); "none"; "unit" (integers divided by their type's maximum); "min-max" (each
             feature to [0, 1]); "min-max-all" (one range for all features); "standard"
             (each feature to mean 0 and standard deviation 1); "robust" (each feature's median
             to 0 and the distance between its quartiles to 1.349, as it is of normal values
@@ -30,9 +31,9 @@ class Scale:
         clip: largest absolute value after scaling, or None; bounds what one wild cell can do.
     """
 
-    kind: Literal["none", "unit", "min-max", "min-max-all", "standard", "robust", "quantile"] = (
-        "standard"
-    )
+    kind: Literal[
+        "auto", "none", "unit", "min-max", "min-max-all", "standard", "robust", "quantile"
+    ] = "auto"
     clip: float | None = None
 
     def __post_init__(self) -> None:

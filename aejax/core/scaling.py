@@ -20,6 +20,8 @@ from aejax.models.heads import Head
 
 # Of a block's part: its float64 copies then stay in a core's cache.
 _VALUES_IN_CACHE = 1 << 16
+# Height, width and channels.
+_IMAGE_AXES = 3
 # A standard deviation this small beside the mean is rounding, not spread.
 _CONSTANT = 10 * float(np.finfo(np.float32).eps)
 # Between the quartiles of a normal variable with standard deviation 1.
@@ -162,17 +164,25 @@ def fit(
     if scale.kind in ("robust", "quantile"):
         return _fit_ranks(scale, _some(blocks), limit)
     moments = measure(blocks)
-    if scale.kind == "standard":
+    kind = _kind(scale, moments.mean.shape)
+    if kind == "standard":
         shift, spread = moments.mean, np.sqrt(moments.squares / moments.rows)
         # Not stretched; but a large one is still shrunk, or it would drown every other feature.
         rounding = spread <= _CONSTANT * np.abs(shift)
         spread = np.where(rounding, np.maximum(spread, 1), spread)
     else:
         low, high = moments.low, moments.high
-        if scale.kind == "min-max-all":
+        if kind == "min-max-all":
             low, high = low.min(), high.max()
         shift, spread = low, high - low
     return Scaler(np.float32(shift), _factor(spread), limit)
+
+
+def _kind(scale: Scale, shape: tuple[int, ...]) -> str:
+    """What a scale is for rows of one shape."""
+    if scale.kind != "auto":
+        return scale.kind
+    return "min-max-all" if len(shape) == _IMAGE_AXES else "standard"
 
 
 def _factor(spread: np.ndarray) -> Any:
@@ -227,7 +237,7 @@ def _fit_columns(scale: Scale, blocks: Iterable[np.ndarray], heads: tuple[Head, 
             low = np.minimum(low, np.where(there, x, np.inf).min(axis=0))
             high = np.maximum(high, np.where(there, x, -np.inf).max(axis=0))
         few = np.maximum(count, 1)
-        standard = scale.kind == "standard"
+        standard = scale.kind in ("auto", "standard")
         shift = total / few if standard else np.where(count > 0, low, 0)
         spread = np.sqrt(squares / few) if standard else np.where(count > 0, high - shift, 1)
         if standard:
@@ -249,7 +259,8 @@ def like(scale: Scale, row_shape: tuple[int, ...], *, mixed: bool = False) -> Sc
     def number(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
-    shape = row_shape if scale.kind in ("min-max", "standard", "robust") else ()
+    kind = _kind(scale, row_shape)
+    shape = row_shape if kind in ("min-max", "standard", "robust") else ()
     return Scaler(
         shift=None if scale.kind in ("none", "unit", "quantile") else number(shape),
         factor=None if scale.kind in ("none", "quantile") else number(shape),

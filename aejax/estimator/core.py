@@ -59,7 +59,7 @@ class EstimatorCore(BaseEstimator):
         activation: Activation = "relu",
         batch_norm: bool = False,
         dropout: float | None = None,
-        scale: str = "standard",
+        scale: str = "auto",
         clip: float | None = 20.0,
         noise: float | None = None,
         hide: float = 0.0,

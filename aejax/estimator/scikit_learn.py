@@ -41,8 +41,8 @@ class AutoEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         batch_norm: whether hidden layers are normalised over the batch.
         dropout: share of hidden units dropped while training; None takes 0.2 of a plain network,
             and 0 of the other.
-        scale: how features are scaled: "standard", "min-max", "min-max-all", "robust",
-            "quantile" or "none".
+        scale: how features are scaled: "auto", which is "standard", "min-max", "min-max-all",
+            "robust", "quantile" or "none".
         clip: largest absolute value after scaling, or None.
         noise: standard deviation of the noise added to scaled rows in training; None takes 0.1
             for a plain network, and 0 for the other, which draws its own.

@@ -91,7 +91,15 @@ def test_bytes_do_not_wrap(kind: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["none", "unit", "min-max", "min-max-all", "standard"])
+@pytest.mark.parametrize("shape", [(6,), (3, 2), (2, 3, 1)])
+def test_images_have_one_scale_and_other_rows_one_for_each_feature(shape: tuple[int, ...]) -> None:
+    x = rows(features=3).repeat(2, axis=1).reshape(-1, *shape)
+    expected = expected_of("min-max-all" if len(shape) == 3 else "standard", x.reshape(len(x), -1))
+    found = scaled(scaling.fit(Scale(), [x], x.dtype), x)
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["auto", "none", "unit", "min-max", "min-max-all", "standard"])
 @pytest.mark.parametrize("clip", [None, 3.0])
 def test_like_is_the_structure_of_what_is_fitted(kind: str, clip: float | None) -> None:
     x = np.random.default_rng(0).integers(0, 256, (9, 2, 3, 1)).astype(np.uint8)
