@@ -96,15 +96,19 @@ def aejax_scores(series: Labelled, seed: int) -> tuple[np.ndarray, int]:
     return detector.score(series.values), detector.schema.shape[0]
 
 
-def dense_scores(series: Labelled, seed: int) -> tuple[np.ndarray, int]:
-    """The same of a plain autoencoder's reconstruction error."""
-    config = aejax.Config(
-        model=aejax.Dense(),
-        train=aejax.Train(steps=1500, seed=seed),
-        window=aejax.Window(scores="centred"),
-    )
-    detector = aejax.fit(config, series.values[: series.train])
-    return detector.score(series.values), detector.schema.shape[0]
+def errors_of(model: aejax.Dense | aejax.Temporal) -> Any:
+    """The same of an autoencoder's plain reconstruction error."""
+
+    def scores(series: Labelled, seed: int) -> tuple[np.ndarray, int]:
+        config = aejax.Config(
+            model=model,
+            train=aejax.Train(steps=1500, seed=seed),
+            window=aejax.Window(scores="centred"),
+        )
+        detector = aejax.fit(config, series.values[: series.train])
+        return detector.score(series.values), detector.schema.shape[0]
+
+    return scores
 
 
 def to_points(scores: np.ndarray, length: int, rows: int) -> np.ndarray:
@@ -199,7 +203,8 @@ def found_length(values: np.ndarray) -> int:
 # What is random has several seeds.
 DETECTORS: dict[str, tuple[Callable[[Labelled, int], tuple[np.ndarray, int]], bool]] = {
     "aejax": (aejax_scores, True),
-    "aejax-dense": (dense_scores, True),
+    "aejax-dense": (errors_of(aejax.Dense()), True),
+    "aejax-temporal": (errors_of(aejax.Temporal()), True),
     "neighbours": (of_windows(neighbours), False),
     "pca": (of_windows(pca), False),
     "isolation-forest": (of_windows(isolation_forest), True),
