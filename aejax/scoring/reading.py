@@ -162,6 +162,19 @@ def read_worst(folder: Path, most: int, held: int = MOST_HELD) -> Scores:
     )
 
 
+def keys_at(folder: Path, written: dict[str, Any], key: str, rows: np.ndarray) -> pa.Array:
+    """The cells of a key of some rows, by their numbers, ascending [n]."""
+    identity = written["identity"]
+    name = key_names(identity["key_columns"], names_files=identity["names_files"])[key]
+    found = []
+    for part in written["parts"]:
+        first, stop = np.searchsorted(rows, [part["first_row"], part["first_row"] + part["rows"]])
+        with pq.ParquetFile(folder / part["name"]) as file:
+            own = file.read([name]).take(rows[first:stop] - part["first_row"])
+        found.append(_without_categories(own).rename_columns([key]))
+    return one_table(found)[key].combine_chunks()
+
+
 def _values(part: Path) -> np.ndarray:
     """A part's scores, float64; of groups as shares of their thresholds; NaN without one."""
     with pq.ParquetFile(part) as file:
