@@ -182,7 +182,9 @@ def _of_series(
         numbers = judged(known)
         flags = np.zeros(len(scores), bool)
         flags[known.rows] = known.is_anomaly == 1
+    times = found.when.times
     if found.order is not None:
+        times = None if times is None else times[found.order]
         scores, flags = scores[found.order], None if flags is None else flags[found.order]
     if flags is not None:
         spans = list(zip(*(ends.tolist() for ends in stretches(flags)), strict=True))
@@ -198,7 +200,7 @@ def _of_series(
         series,
         scores=scores[rows].astype(np.float64),
         rows=rows,
-        times=found.when.times if found.order is None else found.when.times[found.order],
+        times=times,
         threshold=detector.threshold_value,
         events=sorted(events, key=lambda event: -event.score),
         found=len(events),
