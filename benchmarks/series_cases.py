@@ -6,10 +6,10 @@
 
 "faults" writes a month of a machine's four channels, trains on twenty days of it, scores ten that
 hold a spike, a flat line, a phase shift, a drift and a broken correlation, and judges the events:
-two commands, `train` and `score`, with nothing chosen. "files" scores a Parquet file of eight channels
-to a folder, each detector in a process of its own: as a series in windows of 32, and the same rows
-one by one, for memory and rows a second. "next" times `score_next` of one row beside the score of
-one window. Each prints JSON.
+two commands, `train` and `score`, with nothing chosen. "files" scores a Parquet file of eight
+channels to a folder, each detector in a process of its own: as a series in windows of 32, and the
+same rows one by one, for memory and rows a second. "next" times `score_next` of one row beside the
+score of one window. Each prints JSON.
 """
 
 from __future__ import annotations
