@@ -154,9 +154,12 @@ def files(folder: Path, rows: int) -> dict[str, Any]:
         if not (folder / "table").is_dir():
             detectors(path, folder)
         for name in ("series", "table"):
-            command = [sys.executable, "-W", "ignore", "-c", JOB, folder / name, path]
+            command = [sys.executable, "-W", "ignore", "-c", JOB, str(folder / name), str(path)]
             done = subprocess.run(
-                [*command, folder / f"{name}-{count}"], capture_output=True, text=True, check=True
+                [*command, str(folder / f"{name}-{count}")],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             found[f"{name}, {count:,} rows"] = json.loads(done.stdout.splitlines()[-1])
     return found
