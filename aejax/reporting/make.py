@@ -19,7 +19,7 @@ from aejax.detection.events import Event
 from aejax.detection.groups import without_groups
 from aejax.detection.loading import load
 from aejax.detection.rows import as_rows
-from aejax.detection.series import in_units
+from aejax.detection.series import in_units, is_windows
 from aejax.detection.series_metrics import stretches
 from aejax.detection.sources import as_detector
 from aejax.reporting.contents import Report
@@ -95,7 +95,7 @@ def report(
         raise InputError("x is None; allowed with a detector: rows to judge it by")
     if detector.groups is not None:
         return _of_groups(detector, x, groups, labels, selection, out, title)
-    if detector.schema.series is not None:
+    if detector.schema.series is not None and not is_windows(x, detector.schema):
         return _of_series(detector, x, labels, selection, threshold, out, title)
     return _of_detector(detector, x, labels, selection, threshold, out, title)
 
