@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -56,11 +57,24 @@ def test_values_are_numpys_in_float64() -> None:
     np.testing.assert_allclose(jax.jit(module.apply)(own, np.float32(x)), expected, atol=5e-6)
 
 
-def test_a_convolution_is_flaxs() -> None:
-    x = jax.random.normal(jax.random.key(0), (3, LENGTH, 2))
-    layer, flaxs = SeriesConv(4, 5, 3), nn.Conv(4, (5,), kernel_dilation=3, precision="highest")
+@pytest.mark.parametrize(("channels", "features", "dilation"), [(2, 4, 3), (5, 3, 1), (3, 3, 9)])
+def test_a_convolution_is_flaxs(channels: int, features: int, dilation: int) -> None:
+    x = jax.random.normal(jax.random.key(0), (3, LENGTH, channels))
+    layer = SeriesConv(features, 5, dilation, "tanh")
+    flaxs = nn.Conv(features, (5,), kernel_dilation=dilation, precision="highest")
     variables = layer.init(jax.random.key(1), x)
-    np.testing.assert_allclose(layer.apply(variables, x), flaxs.apply(variables, x), atol=1e-6)
+
+    @jax.jit
+    def both(variables: Any, x: jax.Array) -> Any:
+        found, ours = jax.vjp(layer.apply, variables, x)
+        expected, theirs = jax.vjp(lambda v, x: jnp.tanh(flaxs.apply(v, x)), variables, x)
+        return (found, ours(found)), (expected, theirs(expected))
+
+    for one, other in zip(*map(jax.tree.leaves, both(variables, x)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    # What another platform runs, from the same export.
+    exported = jax.export.export(jax.jit(layer.apply), platforms=("cpu", "cuda"))(variables, x)
+    assert "stablehlo.convolution" in exported.mlir_module()
 
 
 def series(rows: int, seed: int) -> np.ndarray:
