@@ -37,7 +37,7 @@ from aejax.config.rules import default_rule, rule_text
 from aejax.data.datasets import cache_folder
 
 # Those that learn from rows alone; the others need labels, or windows of numbers.
-TRAINABLE = ("dense", "conv", "super-resolution", "variational", "noise-conditioned")
+TRAINABLE = ("dense", "conv", "temporal", "super-resolution", "variational", "noise-conditioned")
 EXIT_INPUT, EXIT_LIMIT, EXIT_INTERRUPT, EXIT_TERMINATED = 2, 3, 130, 143
 # What sysexits.h calls a failure that another attempt may not meet.
 EXIT_LOST = 75

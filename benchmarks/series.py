@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import aejax
+from aejax.data.nab import load_nab, nab_folder
 from aejax.data.schema import Schema, Series
 from aejax.data.series import point_scores, windows_of
 from aejax.detection.series_metrics import volumes
@@ -55,19 +54,13 @@ class Labelled(NamedTuple):
 
 def published_series(folder: Path) -> list[Labelled]:
     """The series that `tsb_ad_u.csv` names, with the labelled windows of the benchmark."""
-    windows = json.loads((folder / "combined_windows.json").read_text(encoding="utf-8"))
-    found = []
     with (folder / "tsb_ad_u.csv").open(encoding="utf-8", newline="") as named:
-        for line in csv.DictReader(named):
-            with (folder / line["file"]).open(encoding="utf-8", newline="") as text:
-                rows = list(csv.DictReader(text))[: int(line["length"])]
-            times = np.array([row["timestamp"] for row in rows], "datetime64[s]")
-            flags = np.zeros(len(rows), bool)
-            for first, last in windows[line["file"]]:
-                ends = np.array([first[:19], last[:19]], "datetime64[s]")
-                flags |= (times >= ends[0]) & (times <= ends[1])
-            values = np.array([float(row["value"]) for row in rows])
-            found.append(Labelled(line["file"], values, flags, int(line["train_length"])))
+        lines = list(csv.DictReader(named))
+    found = []
+    for line in lines:
+        series = load_nab(line["file"], int(line["length"]))
+        own = (series.values, series.is_anomaly, int(line["train_length"]))
+        found.append(Labelled(line["file"], *own))
     return found
 
 
@@ -96,15 +89,19 @@ def aejax_scores(series: Labelled, seed: int) -> tuple[np.ndarray, int]:
     return detector.score(series.values), detector.schema.shape[0]
 
 
-def dense_scores(series: Labelled, seed: int) -> tuple[np.ndarray, int]:
-    """The same of a plain autoencoder's reconstruction error."""
-    config = aejax.Config(
-        model=aejax.Dense(),
-        train=aejax.Train(steps=1500, seed=seed),
-        window=aejax.Window(scores="centred"),
-    )
-    detector = aejax.fit(config, series.values[: series.train])
-    return detector.score(series.values), detector.schema.shape[0]
+def errors_of(model: aejax.Dense | aejax.Temporal) -> Any:
+    """The same of an autoencoder's plain reconstruction error."""
+
+    def scores(series: Labelled, seed: int) -> tuple[np.ndarray, int]:
+        config = aejax.Config(
+            model=model,
+            train=aejax.Train(steps=1500, seed=seed),
+            window=aejax.Window(scores="centred"),
+        )
+        detector = aejax.fit(config, series.values[: series.train])
+        return detector.score(series.values), detector.schema.shape[0]
+
+    return scores
 
 
 def to_points(scores: np.ndarray, length: int, rows: int) -> np.ndarray:
@@ -199,7 +196,8 @@ def found_length(values: np.ndarray) -> int:
 # What is random has several seeds.
 DETECTORS: dict[str, tuple[Callable[[Labelled, int], tuple[np.ndarray, int]], bool]] = {
     "aejax": (aejax_scores, True),
-    "aejax-dense": (dense_scores, True),
+    "aejax-dense": (errors_of(aejax.Dense()), True),
+    "aejax-temporal": (errors_of(aejax.Temporal()), True),
     "neighbours": (of_windows(neighbours), False),
     "pca": (of_windows(pca), False),
     "isolation-forest": (of_windows(isolation_forest), True),
@@ -250,12 +248,9 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="*", default=list(DETECTORS), choices=list(DETECTORS))
     parser.add_argument("--series", type=int, default=None, help="only so many series")
     asked = parser.parse_args()
-    if not os.environ.get("AEJAX_DATA_DIR"):
-        parser.error("AEJAX_DATA_DIR is not set; allowed: the folder that holds nab/")
-    folder = Path(os.environ["AEJAX_DATA_DIR"]) / "nab"
     runs = read_lines(asked.json)
     done = {(run["detector"], run["series"], run["seed"]) for run in runs}
-    for series in published_series(folder)[: asked.series]:
+    for series in published_series(nab_folder())[: asked.series]:
         for name in asked.detectors:
             for seed in asked.seeds if DETECTORS[name][1] else asked.seeds[:1]:
                 if (name, series.name, seed) in done:

@@ -34,6 +34,7 @@ from aejax.config import (
     NoiseConditioned,
     Scale,
     SuperResolution,
+    Temporal,
     Train,
     Variational,
     Window,
@@ -98,6 +99,7 @@ TRAIN = st.builds(
 )
 OTHERS = (
     st.builds(SuperResolution, levels=st.integers(1, 4), batch_norm=st.booleans())
+    | st.builds(Temporal, channels=WIDTHS, pool=st.integers(1, 99))
     | st.builds(Variational, network=DENSE | CONV, likelihood=st.just("normal"))
     | st.builds(NoiseConditioned, network=DENSE, lowest=numbers(1e-3, 0.5), highest=numbers(0.6, 9))
     | st.builds(Classifier, network=DENSE | CONV, classes=st.integers(2, 1000))
@@ -235,6 +237,12 @@ BAD_FIELDS: list[tuple[type, str, Any]] = [
     *((Train, "beta", bad) for bad in (-1, float("nan"), None)),
     *((Train, "frozen", bad) for bad in ("head", ["head"], (1,), None)),
     *((Config, "score", bad) for bad in ("elbo", "negative-elbo")),
+    *((Temporal, "channels", bad) for bad in ((), (0,), 8)),
+    *((Temporal, "kernel", bad) for bad in (0, 2, None)),
+    *((Temporal, "latent", bad) for bad in (0, 1.5)),
+    *((Temporal, "pool", bad) for bad in (0, None)),
+    (Temporal, "activation", "selu"),
+    (Temporal, "output", "softmax"),
     *((SuperResolution, "levels", bad) for bad in (0, 1.0, True, None)),
     *((SuperResolution, "convolutions", bad) for bad in (0, "2")),
     *((SuperResolution, "channels", bad) for bad in (0, (8,), None)),

@@ -59,6 +59,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = pd.DataFrame(wave + 0.1 * random.normal(size=(600, 2)), columns=["flow", "heat"])
         table.insert(0, "time", pd.date_range("2024-01-01", periods=600, freq="h"))
         table.to_csv(folder / name, index=False)
+    spans = {"start": table["time"][[300, 400]], "end": table["time"][[320, 420]].array}
+    pd.DataFrame(spans).to_csv(folder / "faults.csv", index=False)
     shutil.copyfile(folder / "train.csv", folder / "rows.csv")
     labels = pd.DataFrame({"broken": np.arange(300) % 10 == 0})
     labels.to_csv(folder / "labels.csv", index=False)

@@ -281,7 +281,8 @@ class Evaluate:
         tuple[str, ...],
         arg(
             help="Files with the label column. Rows are joined by the keys that scores carry and "
-            "the files have too; without any, by position."
+            "the files have too; without any, by position. Of a series also intervals: columns "
+            "start and end."
         ),
     ] = ()
     label_column: Annotated[str, arg(help="Column of labels, there or among the carried keys.")] = (
@@ -291,6 +292,16 @@ class Evaluate:
     threshold: Annotated[
         float | None, arg(help="Default: the one that the rows were flagged by.")
     ] = None
+    buffer: Annotated[
+        int | None,
+        arg(
+            help="Of a series: rows on both sides of an anomaly that count in part, for VUS. "
+            "Default: the period, or the window."
+        ),
+    ] = None
+    merge_gap: Annotated[
+        int, arg(help="Of a series: most rows without a flag between two flags of an event.")
+    ] = 0
     report: Annotated[
         Path | None, arg(help="Folder for a report: curves, confusion, the worst rows.")
     ] = None
@@ -304,7 +315,12 @@ class Evaluate:
 
         labels = self.labels[0] if len(self.labels) == 1 else self.labels
         found = labelled(
-            self.scores, labels or None, selection=selection(self), threshold=self.threshold
+            self.scores,
+            labels or None,
+            selection=selection(self),
+            threshold=self.threshold,
+            buffer=self.buffer,
+            merge_gap=self.merge_gap,
         )
         result = judged(found)
         if self.report is not None:

@@ -60,8 +60,9 @@ class Training:
     model: Annotated[
         str,
         arg(
-            help="Network: dense, conv, super-resolution, variational, noise-conditioned, whose "
-            "settings are flags too; or one of your own, package.module:Class."
+            help="Network: dense, conv, temporal, super-resolution, variational, "
+            "noise-conditioned, whose settings are flags too; or one of your own, "
+            "package.module:Class."
         ),
     ] = "noise-conditioned"
     network: Annotated[Any, arg(name="")] = _DEFAULT.model

@@ -27,6 +27,7 @@ from aejax.config.models import (
     NetworkSettings,
     NoiseConditioned,
     SuperResolution,
+    Temporal,
     Variational,
 )
 from aejax.config.own_network import Functions, OwnNetwork, network
@@ -78,6 +79,7 @@ __all__ = [
     "Scale",
     "Score",
     "SuperResolution",
+    "Temporal",
     "Train",
     "Variational",
     "Vary",

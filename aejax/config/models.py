@@ -192,6 +192,44 @@ class Conv(NetworkSettings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Temporal(NetworkSettings):
+    """A temporal convolutional autoencoder of windows of a series, [points, channels].
+
+    Convolutions along the window see ever farther (dilations 1, 2, 4, ...); the latent series has a
+    few channels, and one value for several points (Thill, Konen, Wang and Baeck, "Temporal
+    convolutional autoencoder for unsupervised anomaly detection in time series", Applied Soft
+    Computing 112, 2021).
+
+    Args:
+        channels: channels of each convolution going down; mirrored going up.
+        kernel: points of every kernel.
+        latent: channels of the latent series.
+        pool: points that share a latent value, their mean.
+        activation: after every hidden convolution.
+        output: after the last convolution.
+    """
+
+    channels: tuple[int, ...] = (16, 16, 16)
+    kernel: int = 5
+    latent: int = 4
+    pool: int = 16
+    activation: Activation = "relu"
+    output: Activation = "linear"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_sizes(self, "channels")
+        odd = is_count(self.kernel) and self.kernel % 2 == 1
+        check(self, "kernel", "an odd whole number, at least 1", odd)
+        for name in ("latent", "pool"):
+            check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
+
+    def widest(self, features: int) -> int:
+        """Values of the widest layer, of a series of one channel."""
+        return features * max(self.channels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperResolution(NetworkSettings):
     """A network that sees an image shrunk by max-pooling and restores it level by level.
 
@@ -398,10 +436,20 @@ class Context(NetworkSettings):
         return is_count(value) or (type(value) is int and value == 0)
 
 
-Model = Dense | Conv | SuperResolution | Variational | NoiseConditioned | Classifier | Context
+Model = (
+    Dense
+    | Conv
+    | Temporal
+    | SuperResolution
+    | Variational
+    | NoiseConditioned
+    | Classifier
+    | Context
+)
 MODELS: dict[str, type[NetworkSettings]] = {
     "dense": Dense,
     "conv": Conv,
+    "temporal": Temporal,
     "super-resolution": SuperResolution,
     "variational": Variational,
     "noise-conditioned": NoiseConditioned,

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 # Among the columns that a file of labels is read to; no file has one of that name.
 _LABEL = "\x1flabel"
+# Columns of a table of intervals: the first and last moment of each.
+INTERVAL = ("start", "end")
+
+
+def are_intervals(names: Sequence[str], label: str) -> bool:
+    """Whether a table's columns are those of intervals, and not of labels."""
+    return label not in names and all(name in names for name in INTERVAL)
 
 
 def labels_of(column: pyarrow.ChunkedArray, selection: Selection, path: Path) -> np.ndarray:
@@ -44,8 +51,10 @@ def labels_in(column: pyarrow.ChunkedArray) -> list[str]:
 
 def read_labels(
     inputs: Input, selection: Selection, keys: Sequence[str] = ()
-) -> tuple[np.ndarray, pyarrow.Table]:
+) -> tuple[np.ndarray | None, pyarrow.Table]:
     """Labels of CSV, Parquet or one-dimensional npy files, with the keys that go with them.
+
+    Files without the label column that have the columns "start" and "end" hold intervals.
 
     Args:
         inputs: a file, a folder, a pattern, or several of these.
@@ -73,7 +82,8 @@ def read_labels(
             for name in values:
                 if name in keys and name not in table.column_names:
                     table = table.append_column(name, pa.repeat(values[name], len(table)))
-            flags.append(labels_of(table[_LABEL], selection, source.path))
+            if _LABEL in table.column_names:
+                flags.append(labels_of(table[_LABEL], selection, source.path))
         except NoRows:
             if not many:
                 raise
@@ -86,6 +96,10 @@ def read_labels(
         tables.append(table)
     if not tables:
         raise InputError(f"{sources[0].path} and all other files have 0 labels; allowed: 1 a row")
+    if not flags:
+        return None, one_table(tables)
+    if len(flags) < len(tables):
+        raise InputError(f"{sources[0].path} and others: some hold labels, some intervals")
     shared = [name for name in keys if all(name in table.column_names for table in tables)]
     every = np.concatenate(flags)
     label = sources[0].path if len(sources) == 1 else f"{len(sources)} files of labels"
@@ -149,10 +163,12 @@ def _read(path: Path, selection: Selection, keys: Sequence[str]) -> pyarrow.Tabl
     else:
         raise InputError(f"{path} is of format {kind}; allowed: a table, or .npy")
     kept = {key: table[key] for key in wanted if key != name}
-    return pa.table({**kept, _LABEL: table[name]})
+    return pa.table({**kept, _LABEL: table[name]} if name in wanted else kept)
 
 
 def _wanted(name: str, keys: Sequence[str], names: Sequence[str], path: Path) -> list[str]:
     if name not in names:
-        raise InputError(f"{path} has no column {name!r}; {suggest(name, names)}")
+        if not are_intervals(names, name):
+            raise InputError(f"{path} has no column {name!r}; {suggest(name, names)}")
+        return list(dict.fromkeys([*INTERVAL, *(key for key in keys if key in names)]))
     return list(dict.fromkeys([name, *(key for key in keys if key in names)]))

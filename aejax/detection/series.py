@@ -171,16 +171,42 @@ def channel_errors(
     return np.stack(columns, axis=1)
 
 
-def whole_windows(detector: FittedModel, x: Any) -> np.ndarray:
-    """All whole windows of a series, [n, length, channels], as the detector's methods take them."""
+class InUnits(NamedTuple):
+    """A series in memory as it was given, in the order of its times.
+
+    Attributes:
+        points: with numbers in their own units.
+        when: the rows are, in the order of the input.
+        order: positions of the points in the input; None where they are in order.
+        ends: the last points of whole windows, [m].
+    """
+
+    points: Points
+    when: Followed
+    order: np.ndarray | None
+    ends: np.ndarray
+
+    def windows(self, ends: np.ndarray, length: int) -> np.ndarray:
+        """The windows that end with these points, [k, length, channels]."""
+        return windows_of(self.points.x, length)[ends - (length - 1)]
+
+
+def in_units(detector: FittedModel, x: Any) -> InUnits:
+    """A series in memory, in its own units; takes what `score_series` takes."""
     series = _series_of(detector)
     features, cells = without_columns(x, series.columns)
-    # With its offset still: whoever takes the windows subtracts it.
     rows, _ = as_rows(features, series.points.with_offset(None))
     when = followed(cells, series.window, series.clock, len(rows))
     order = in_order(when, series.window)
     points = points_of(rows, when, series.longest_step, at=order)
-    return windows_of(points.x, series.length)[points.ages[series.length - 1 :] >= series.length]
+    return InUnits(points, when, order, np.flatnonzero(points.ages >= series.length))
+
+
+def whole_windows(detector: FittedModel, x: Any) -> np.ndarray:
+    """All whole windows of a series, [n, length, channels], as the detector's methods take them."""
+    # With its offset still: whoever takes the windows subtracts it.
+    found = in_units(detector, x)
+    return found.windows(found.ends, _series_of(detector).length)
 
 
 class SeriesState(NamedTuple):

@@ -7,12 +7,14 @@ credit, and ask whether each stretch is found at all; the volume is the mean ove
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from aejax.config import InputError
+from aejax.detection.events import runs_of
 
 # Thresholds, evenly spread over the scores in order.
 THRESHOLDS = 250
@@ -77,6 +79,74 @@ def volumes(scores: Any, is_anomaly: Any, buffer: int) -> Volumes:
     ]
     roc, pr = np.mean(areas, axis=0).tolist()
     return Volumes(roc, pr)
+
+
+def evaluate_series(
+    scores: Any,
+    is_anomaly: Any,
+    threshold: float | None,
+    *,
+    buffer: int | None = None,
+    series: Any = None,
+    merge_gap: int = 0,
+) -> dict[str, Any]:
+    """How well scores of points find labelled stretches, as a JSON-ready dict; nothing is adjusted.
+
+    Args:
+        scores: of the points in order, finite, [n].
+        is_anomaly: which points are, [n].
+        threshold: above which a point is flagged; None leaves out what depends on it.
+        buffer: as in `volumes`; None leaves them out.
+        series: which each point is of, [n]; no stretch or event reaches from one to another.
+        merge_gap: as in `aejax.events`.
+
+    Returns:
+        `stretches`. With a buffer `vus_roc`, `vus_pr` (means over the series that hold both normal
+        points and anomalies) and `buffer`. With a threshold `stretches_found`, those that hold a
+        flagged point, and their share, `event_recall`; `events`, flags that follow each other,
+        `events_in_stretches`, those that share a point with one, and their share,
+        `event_precision`; and `median_delay`, points from a stretch's first to its first flagged
+        one. A share of nothing is None.
+    """
+    scores, labels = np.asarray(scores, np.float64), np.asarray(is_anomaly).astype(bool)
+    of_series = (
+        np.zeros(len(scores), int) if series is None else np.unique(series, return_inverse=True)[1]
+    )
+    cuts = [0, *(np.flatnonzero(np.diff(of_series)) + 1).tolist(), len(scores)]
+    found: list[Volumes] = []
+    stretched = hit = events = held = 0
+    delays: list[int] = []
+    for begin, end in itertools.pairwise(cuts):
+        own, values = labels[begin:end], scores[begin:end]
+        first, last = stretches(own)
+        stretched += len(first)
+        if buffer is not None and own.any() and not own.all():
+            found.append(volumes(values, own, buffer))
+        if threshold is None:
+            continue
+        flags = values > threshold
+        at = np.flatnonzero(flags)
+        for a, b in zip(first.tolist(), last.tolist(), strict=True):
+            inside = at[(at >= a) & (at <= b)]
+            hit += len(inside) > 0
+            delays += (inside[:1] - a).tolist()
+        for event in runs_of(at, values[at], merge_gap=merge_gap):
+            events += 1
+            held += bool(own[event.first : event.last + 1].any())
+    result: dict[str, Any] = {"stretches": stretched}
+    if found:
+        roc, pr = np.mean(found, axis=0).tolist()
+        result |= {"vus_roc": roc, "vus_pr": pr, "buffer": buffer}
+    if threshold is not None:
+        result |= {
+            "stretches_found": hit,
+            "event_recall": hit / stretched if stretched else None,
+            "events": events,
+            "events_in_stretches": held,
+            "event_precision": held / events if events else None,
+            "median_delay": float(np.median(delays)) if delays else None,
+        }
+    return result
 
 
 def _areas(

@@ -14,6 +14,7 @@ from aejax.models.network import Network
 BUILDERS: dict[type, str] = {
     config.Dense: "aejax.models.dense:network",
     config.Conv: "aejax.models.conv:network",
+    config.Temporal: "aejax.models.temporal:network",
     config.SuperResolution: "aejax.models.super_resolution:network",
     config.Variational: "aejax.models.variational:network",
     config.NoiseConditioned: "aejax.models.noise_conditioned:network",

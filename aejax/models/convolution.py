@@ -76,6 +76,23 @@ def convolve_blocks(
     return y.reshape(blocks, blocks, -1, *y.shape[1:])
 
 
+def convolve_series(
+    x: jax.Array, kernel: jax.Array, dilation: int, precision: Precision
+) -> jax.Array:
+    """A dilated convolution with "SAME" padding along a series: [in, n, B] to [out, n, B].
+
+    Args:
+        x: float32 [in, n, B].
+        kernel: float32 [k, in, out], k odd.
+        dilation: points from one of the kernel to the next.
+        precision: type of the inputs of the products.
+    """
+    half = kernel.shape[0] // 2
+    offsets = tuple(dilation * place for place in range(-half, half + 1))
+    moved = kernel.transpose(0, 2, 1)[:, None]
+    return _slide(x[:, :, None], moved, offsets, (0,), precision)[:, :, 0]
+
+
 def _slide(
     x: jax.Array, kernel: jax.Array, rows: Offsets, columns: Offsets, precision: Precision
 ) -> jax.Array:

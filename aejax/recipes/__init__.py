@@ -25,6 +25,7 @@ NAMES = (
     "mnist_compression",
     "mnist_model_state",
     "mnist_transfer",
+    "nab_machine_temperature",
     "hdfs_cbow",
     "words_cbow",
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aejax.detection.tuning import Tuning
     from aejax.reporting.sections import Section
+    from aejax.reporting.series import Course
 
 # Of a row of a table, the features that are drawn.
 FEATURES_DRAWN = 6
@@ -107,6 +108,7 @@ class Report:
         alarms: what would make the detector fail in silence, a sentence each.
         promise: what the threshold promises of normal rows, or None.
         notes: further sentences.
+        course: of a series, its scores over time.
     """
 
     title: str
@@ -132,6 +134,7 @@ class Report:
     alarms: tuple[str, ...] = ()
     promise: Promise | None = None
     notes: tuple[str, ...] = ()
+    course: Course | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1 or not len(self.scores):

@@ -36,7 +36,7 @@ def report_on(
 
     Args:
         detector: of one network, or an ensemble.
-        x: rows, as the detector takes them, [n, ...].
+        x: rows, as the detector takes them, [n, ...]; or what gives those at positions [k].
         is_anomaly: labels, bool [n], or None.
         scores: of the rows, float32 [n].
         places: positions of rows -> where each is in its file.
@@ -45,7 +45,10 @@ def report_on(
     order = np.argsort(-scores, kind="stable")
     count = min(DRAWN[detector.schema.kind], len(order))
     count -= count % FULL_LINES if count > FULL_LINES else 0
-    most, least, listed = order[:count], order[::-1][:count], order[:MOST_ROWS_SHOWN]
+    # Windows that share points would all show the same.
+    between = 1 if detector.schema.series is None else detector.schema.series.length
+    most, least = apart(order, count, between), apart(order[::-1], count, between)
+    listed = order[:MOST_ROWS_SHOWN]
     shown = np.unique(np.concatenate([most, least, listed]))
     found = [] if places is None else places(shown)
     ends: dict[str, Examples | None] = {"most": None, "least": None}
@@ -66,6 +69,19 @@ def report_on(
         places={int(row): place for row, place in zip(shown, found, strict=False) if place},
         **{"config": to_dict(detector.config), **ends, **said},
     )
+
+
+def apart(order: np.ndarray, count: int, between: int) -> np.ndarray:
+    """The first positions, at most so many, of which no two are nearer than `between`."""
+    if between == 1:
+        return order[:count]
+    picked: list[int] = []
+    for row in order.tolist():
+        if all(abs(row - other) >= between for other in picked):
+            picked.append(row)
+            if len(picked) == count:
+                break
+    return np.array(picked, np.int64)
 
 
 def examples(
@@ -145,6 +161,8 @@ def shown(cell: Cell) -> str:
 
 
 def _picked(x: Any, rows: np.ndarray) -> Any:
-    """Rows by position, of whatever a detector takes."""
+    """Rows by position, of whatever a detector takes, or of what gives them."""
+    if callable(x):
+        return x(rows)
     table = as_table(x)
     return np.asarray(x)[rows] if table is None else table.take(rows)

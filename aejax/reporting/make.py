@@ -10,13 +10,17 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data.frames import as_table
+from aejax.data.places import Place
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection import metrics
 from aejax.detection.detector import Detector
+from aejax.detection.events import Event
 from aejax.detection.groups import without_groups
 from aejax.detection.loading import load
 from aejax.detection.rows import as_rows
+from aejax.detection.series import in_units, is_windows
+from aejax.detection.series_metrics import stretches
 from aejax.detection.sources import as_detector
 from aejax.reporting.contents import Report
 from aejax.reporting.examples import report_on
@@ -25,8 +29,9 @@ from aejax.reporting.judged_groups import write_report as write_groups
 from aejax.reporting.kept import renew_report
 from aejax.reporting.report import write_report
 from aejax.reporting.scores_page import write_scores_report
+from aejax.reporting.series import course_of
 from aejax.scoring import manifest
-from aejax.scoring.evaluation import labelled
+from aejax.scoring.evaluation import judged, labelled
 
 
 def report(
@@ -90,6 +95,8 @@ def report(
         raise InputError("x is None; allowed with a detector: rows to judge it by")
     if detector.groups is not None:
         return _of_groups(detector, x, groups, labels, selection, out, title)
+    if detector.schema.series is not None and not is_windows(x, detector.schema):
+        return _of_series(detector, x, labels, selection, threshold, out, title)
     return _of_detector(detector, x, labels, selection, threshold, out, title)
 
 
@@ -149,6 +156,72 @@ def _of_detector(
         title=title or f"A detector on {len(scores):,} rows",
         subtitle="Scores, threshold and the rows that stand out most, of the rows that were given.",
         metrics=numbers,
+    )
+    return write_report(made, out)
+
+
+def _of_series(
+    detector: Detector,
+    x: Any,
+    labels: Any,
+    selection: Selection,
+    threshold: float | None,
+    out: Path,
+    title: str | None,
+) -> Path:
+    """Scores over time, and the worst windows beside their reconstructions."""
+    if threshold is not None:
+        raise InputError("threshold is given; allowed with a detector: its own (with_threshold)")
+    series = detector.schema.series
+    assert series is not None
+    found, scores = in_units(detector, x), detector.score(x, on_bad_row="null")
+    flags, numbers = None, {}
+    spans: list[tuple[int, int]] = []
+    if labels is not None:
+        known = labelled(detector, labels, x=x, selection=selection)
+        numbers = judged(known)
+        flags = np.zeros(len(scores), bool)
+        flags[known.rows] = known.is_anomaly == 1
+    times = found.when.times
+    if found.order is not None:
+        times = None if times is None else times[found.order]
+        scores, flags = scores[found.order], None if flags is None else flags[found.order]
+    if flags is not None:
+        spans = list(zip(*(ends.tolist() for ends in stretches(flags)), strict=True))
+    rows = np.flatnonzero(np.isfinite(scores))
+    if not len(rows):
+        raise InputError("no point has a score; allowed: a series with a whole window")
+    events: list[Event] = []
+    channels = [series.points.feature_name(at) for at in range(series.points.features)]
+    reconstructs = detector.scoring.reconstructs
+    if detector.threshold is not None:
+        events = detector.events(x, top=min(2, len(channels)) if reconstructs else 0)
+    course = course_of(
+        series,
+        scores=scores[rows].astype(np.float64),
+        rows=rows,
+        times=times,
+        threshold=detector.threshold_value,
+        events=sorted(events, key=lambda event: -event.score),
+        found=len(events),
+        stretches=spans,
+        values=found.points.x[rows],
+        channels=channels,
+    )
+    # Of windows one for each point: that which ends with it, or which it is in the middle of.
+    around = 0 if series.window.scores == "causal" else series.length // 2
+    at = np.searchsorted(found.ends, rows + around).clip(0, len(found.ends) - 1)
+    made = report_on(
+        detector,
+        lambda some: found.windows(found.ends[at[some]], series.length),
+        None if flags is None else flags[rows],
+        scores[rows],
+        places=lambda some: [Place("the series", int(rows[one])) for one in some],
+        title=title or f"A detector on {len(scores):,} points",
+        subtitle="Scores over time, and the windows that stand out most, of the series that was "
+        "given.",
+        metrics=numbers,
+        course=course,
     )
     return write_report(made, out)
 

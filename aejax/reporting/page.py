@@ -27,6 +27,7 @@ from aejax.reporting.sections import (
     scores_section,
     training_section,
 )
+from aejax.reporting.series import series_section
 from aejax.reporting.slider import slider_section
 from aejax.reporting.stylesheet import stylesheet
 from aejax.reporting.tuning_section import tuning_section
@@ -59,6 +60,7 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
         section
         for section in (
             published_section(report),
+            None if report.course is None else series_section(report.course, report.metrics),
             scores_section(report),
             detection_section(report),
             slider_section(report),

@@ -105,6 +105,8 @@ _OWN_PLOTS = frozenset(
         "flagged_of_groups",
         "areas_of_groups",
         "flagged_of_files",
+        "scores_over_time",
+        "worst_events",
     }
 )
 

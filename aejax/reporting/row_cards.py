@@ -45,7 +45,8 @@ def rows_sections(report: Report) -> list[Section]:
 
 _HOW_TO_READ = {
     "image": "Inputs and reconstructions share one scale, errors another: brighter is larger.",
-    "series": "The band between input and reconstruction is the error; all rows share one scale.",
+    "series": "The band between input and reconstruction is the error. Rows of one channel share "
+    "one scale; of several the worst is drawn, on its own.",
     "table": "The features that make up the score, most first: in their own units what was found "
     "and what the model expected in its place. Lengths are as the model compares them.",
 }

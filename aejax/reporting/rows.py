@@ -160,7 +160,7 @@ def _draw(
         _draw_image(figure, x, y, error, scales)
     elif schema.kind == "series":
         axes = figure.subplots()
-        _draw_series(axes, x, y, error, scales)
+        _draw_series(axes, x, y, error, schema, scales)
         if legend:
             legend_above(axes, reverse=True)
     else:
@@ -205,13 +205,20 @@ def _smaller(image: Array) -> Array:
     return image.reshape(height, rows, width, columns, *image.shape[2:]).mean(axis=(1, 3))
 
 
-def _draw_series(axes: Axes, x: Array, y: Array, error: Array, scales: Scales) -> None:
-    name = "value"
+def _draw_series(
+    axes: Axes, x: Array, y: Array, error: Array, schema: Schema, scales: Scales
+) -> None:
+    name, low, high = "value", scales.low, scales.high
     if x.ndim > 1:
         x, y, error = (array.reshape(len(array), -1) for array in (x, y, error))
         channel = int(error.mean(axis=0).argmax())
         if x.shape[1] > 1:
-            name = f"value of channel {channel}, the worst of {x.shape[1]}"
+            own = None if schema.series is None else schema.series.points.feature_name(channel)
+            name = shorten(own or f"channel {channel}", 24)
+            # Channels have units of their own.
+            both = np.concatenate([x[:, channel], y[:, channel]])
+            low, high = float(both.min()), float(both.max())
+            high += float(high == low)
         x, y = x[:, channel], y[:, channel]
     step = -(-len(x) // MAX_SAMPLES)
     time = np.arange(0, len(x), step)
@@ -220,8 +227,8 @@ def _draw_series(axes: Axes, x: Array, y: Array, error: Array, scales: Scales) -
     axes.fill_between(time, x, y, color=ANOMALY, alpha=0.38, linewidth=0, label="error")
     axes.plot(time, y, color=NORMAL, linewidth=1.3, label="reconstruction", marker=marker)
     axes.plot(time, x, color=INK, linewidth=1.1, label="input", marker=marker)
-    margin = 0.04 * (scales.high - scales.low)
-    axes.set_ylim(scales.low - margin, scales.high + margin)
+    margin = 0.04 * (high - low)
+    axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(-0.5 if len(time) == 1 else 0, max(float(time[-1]), 0.5))
     axes.set(xlabel="sample", ylabel=name)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import heapq
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,20 @@ import pyarrow as pa
 
 from aejax.config import InputError
 from aejax.data.places import MOST_KEYS, MOST_SHOWN, Place
-from aejax.data.schema import Schema
+from aejax.data.schema import Schema, Series
+from aejax.data.times import times_of
+from aejax.detection.events import Event
 from aejax.detection.promise import Promise, promise_of
+from aejax.detection.series_metrics import stretches
 from aejax.detection.threshold import read_threshold
 from aejax.reporting.contents import Report
 from aejax.reporting.markup import number
+from aejax.reporting.series import Course, course_of
 from aejax.scoring import manifest
 from aejax.scoring.evaluation import Labelled, judged
-from aejax.scoring.reading import OWN, Scores, read_worst
+from aejax.scoring.reading import OWN, Scores, keys_at, read_worst, series_of
 
-MOST_WORST, MOST_EVENTS = 50, 20
+MOST_WORST, MOST_EVENTS, MOST_MARKED = 50, 20, 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,7 @@ class ScoresReport:
         reasons: of these, in words; "" where none were written.
         events: of a series, how many there are.
         worst_events: those with the highest scores, as `_events.csv` has them.
+        course: of a series; None of other rows, and where no row has a score.
     """
 
     title: str
@@ -52,6 +60,7 @@ class ScoresReport:
     reasons: list[str]
     events: int = 0
     worst_events: tuple[dict[str, str], ...] = ()
+    course: Course | None = None
 
 
 def scores_report(folder: Path, labels: Labelled | None = None) -> ScoresReport:
@@ -96,9 +105,13 @@ def scores_report(folder: Path, labels: Labelled | None = None) -> ScoresReport:
             reasons={own: reasons[at] for own, at in known},
         )
     events, worst_events = _events(folder)
+    course = None
+    if report is not None and (series := series_of(folder)) is not None:
+        course = _course(folder, scores, series, events, worst_events, labels)
     return ScoresReport(
         events=events,
-        worst_events=worst_events,
+        worst_events=worst_events[:MOST_EVENTS],
+        course=course,
         title=f"Scores of {what}",
         subtitle=subtitle,
         scores=scores,
@@ -134,13 +147,52 @@ def _events(folder: Path) -> tuple[int, tuple[dict[str, str], ...]]:
     path = folder / manifest.EVENTS
     if not path.is_file():
         return 0, ()
-    count = 0
-    worst: list[dict[str, str]] = []
+    count = itertools.count()
     with path.open(newline="", encoding="utf-8") as text:
-        for line in csv.DictReader(text):
-            count += 1
-            worst = sorted([*worst, line], key=lambda one: -float(one["score"]))[:MOST_EVENTS]
-    return count, tuple(worst)
+        lines = (line for line, _ in zip(csv.DictReader(text), count, strict=False))
+        worst = heapq.nlargest(MOST_MARKED, lines, key=lambda one: float(one["score"]))
+    return next(count), tuple(worst)
+
+
+def _course(
+    folder: Path,
+    scores: Scores,
+    series: Series,
+    found: int,
+    worst: Sequence[dict[str, str]],
+    labels: Labelled | None,
+) -> Course:
+    """The series as it went, and what is labelled."""
+    window, times = series.window, None
+    if window.time is not None and window.series is None and series.clock is not None:
+        cells = keys_at(folder, scores.written, window.time, scores.rows)
+        times, _, _ = times_of(cells, series.clock, window.time)
+    spans: list[tuple[int, int]] = []
+    if labels is not None:
+        first, last = stretches(labels.is_anomaly)
+        spans = list(zip(labels.rows[first].tolist(), labels.rows[last].tolist(), strict=True))
+    return course_of(
+        series,
+        times,
+        scores=scores.values,
+        rows=scores.rows,
+        threshold=scores.threshold,
+        events=[
+            Event(
+                first=int(one["first_row"]),
+                last=int(one["last_row"]),
+                peak=int(one["peak_row"]),
+                score=float(one["score"]),
+                flagged=int(one["flagged"]),
+                start=one.get("start"),
+                series=one.get("series"),
+                channels=tuple(one["channels"].split()),
+            )
+            for one in worst
+        ],
+        found=found,
+        stretches=spans,
+    )
 
 
 def _places(worst: pa.Table, single: str) -> list[Place]:

@@ -25,6 +25,7 @@ from aejax.reporting.page import document, flat, grouped, navigation, verdict
 from aejax.reporting.report import write_page
 from aejax.reporting.scores_contents import ScoresReport, scores_report
 from aejax.reporting.sections import Section, detection_section, plot_figure, scores_section
+from aejax.reporting.series import series_section
 from aejax.reporting.slider import slider_section
 from aejax.reporting.style import to_png
 from aejax.scoring import manifest
@@ -55,9 +56,9 @@ def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
     labelled = report is not None and report.is_anomaly is not None
     possible = (
         _files_section(shown),
+        _series_section(shown),
         None if report is None else scores_section(report),
         None if report is None else detection_section(report),
-        _events_section(shown),
         _worst_section(shown),
         slider_section(report) if report is not None and labelled else None,
         _features_section(summary),
@@ -163,21 +164,19 @@ def _cells(one: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _events_section(shown: ScoresReport) -> Section | None:
-    """Events of a series: flags one after the other, the highest score first."""
-    worst = shown.worst_events
-    if not worst:
+def _series_section(shown: ScoresReport) -> Section | None:
+    """The course of a series, and its events, the highest score first."""
+    if shown.course is None:
         return None
-    head = [readable(name) for name in worst[0]]
-    lines = [{**one, "score": number(float(one["score"]))}.values() for one in worst]
-    lede = f"Consecutive flags are one event; {manifest.EVENTS} has all {shown.events:,}."
-    content = join(
-        (
-            element("p", lede, class_="lede"),
-            element("div", table(f"The first {len(lines):,} by score", head, map(list, lines))),
-        )
-    )
-    return Section(anchor="events", heading="Events", content=content)
+    events, worst = None, shown.worst_events
+    if worst:
+        head = [readable(name) for name in worst[0]]
+        lines = [{**one, "score": number(float(one["score"]))}.values() for one in worst]
+        lede = f"Consecutive flags are one event; {manifest.EVENTS} has all {shown.events:,}."
+        first = table(f"The first {len(lines):,} by score", head, map(list, lines))
+        events = join((element("p", lede, class_="lede"), element("div", first)))
+    metrics = {} if shown.report is None else shown.report.metrics
+    return series_section(shown.course, metrics, events)
 
 
 def _worst_section(shown: ScoresReport) -> Section | None:

@@ -14,14 +14,18 @@ import pyarrow.compute as pc
 
 from aejax.config import InputError, suggest
 from aejax.data.frames import as_table, check_order
-from aejax.data.labels import labels_in, labels_of, read_labels
+from aejax.data.labels import are_intervals, labels_in, labels_of, read_labels
 from aejax.data.rows import Selection, check_normal
+from aejax.data.schema import Series
+from aejax.data.series_columns import without_columns
 from aejax.data.sources import Input, find_sources
 from aejax.detection import metrics
+from aejax.detection.events import check_merging
 from aejax.detection.groups import without_groups
+from aejax.detection.series_metrics import evaluate_series
 from aejax.detection.sources import as_detector
-from aejax.scoring.joining import match_labels
-from aejax.scoring.reading import OWN, ROW, read_scores
+from aejax.scoring.joining import match_intervals, match_labels
+from aejax.scoring.reading import OWN, ROW, read_scores, series_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class Labelled:
         rows: the number of each among all that were scored, int64 [n].
         threshold: on the scores, or None.
         facts: how labels were joined, and what has no partner; JSON-ready.
+        of_series: of points of a series, how `evaluate_series` measures them; None of other rows.
     """
 
     scores: np.ndarray
@@ -41,6 +46,7 @@ class Labelled:
     rows: np.ndarray
     threshold: float | None
     facts: dict[str, Any]
+    of_series: dict[str, Any] | None = None
 
 
 def evaluate(
@@ -53,8 +59,10 @@ def evaluate(
     label_column: str = "label",
     normal_label: str | None = None,
     threshold: float | None = None,
+    buffer: int | None = None,
+    merge_gap: int = 0,
 ) -> dict[str, Any]:
-    """AUROC, average precision, F1 and confusion of scores by labels, with intervals.
+    """AUROC, average precision, F1 and confusion of scores by labels, with confidence intervals.
 
     Args:
         scores: the folder that `score_files` wrote; scores [n]; a table with a column "score",
@@ -62,17 +70,24 @@ def evaluate(
             scores `x`.
         labels: files with the label column; a table that has it; or labels [n]. None takes the
             column from the keys that the scores carry. Rows are matched by the key columns that
-            both sides have; without any, labels are as many as scores, in their order.
+            both sides have; without any, labels are as many as scores, in their order. Of a series
+            also intervals: columns "start" and "end", which both belong to it, in times of the
+            scores or in numbers of rows, and where there are several the column of the series.
         x: rows, where a detector is given.
         groups: of a detector of groups, as in `Detector.score`.
-        key: the columns to match by; None takes all that both sides have.
+        key: the columns to match by; None takes all that both sides have. With intervals and a
+            table of scores, the column of times.
         label_column: the column of labels.
         normal_label: the label of normal rows; None takes labels for 0 and 1.
         threshold: None takes the one that rows were flagged by, where it is known: not of an array.
+        buffer: of a series, so many points on both sides of an anomaly count in part; None takes
+            the period or else the window of the detector, where one is known.
+        merge_gap: of a series, as in `aejax.events`.
 
     Returns:
         What `aejax.detection.metrics.evaluate` gives of the rows that have a score and a label;
-        of tables "joined_by" and how many rows and labels have no partner; "rows_without_score".
+        of a series "series", what `aejax.detection.series_metrics.evaluate_series` gives; of
+        tables "joined_by" and how many rows and labels have no partner; "rows_without_score".
 
     Raises:
         InputError: if labels are missing, have other keys, or don't match the scores row for row
@@ -91,13 +106,20 @@ def evaluate(
         key=key,
         selection=Selection(label_column=label_column, normal_label=normal_label),
         threshold=threshold,
+        buffer=buffer,
+        merge_gap=merge_gap,
     )
     return judged(found)
 
 
 def judged(found: Labelled) -> dict[str, Any]:
     """What `evaluate` returns of labelled scores."""
-    return {**metrics.evaluate(found.scores, found.is_anomaly, found.threshold), **found.facts}
+    result = {**metrics.evaluate(found.scores, found.is_anomaly, found.threshold), **found.facts}
+    if found.of_series is not None:
+        result["series"] = evaluate_series(
+            found.scores, found.is_anomaly, found.threshold, **found.of_series
+        )
+    return result
 
 
 def labelled(
@@ -109,6 +131,8 @@ def labelled(
     groups: Any = None,
     key: str | Sequence[str] | None = None,
     threshold: float | None = None,
+    buffer: int | None = None,
+    merge_gap: int = 0,
 ) -> Labelled:
     """Scores with their labels; takes what `evaluate` takes.
 
@@ -120,22 +144,30 @@ def labelled(
         groups: of a detector of groups.
         key: the columns to match by.
         threshold: None takes the one that rows were flagged by.
+        buffer: as in `evaluate`, like `merge_gap`.
+        merge_gap: of a series.
     """
+    check_merging(merge_gap, 1)
+    series: Series | None = None
     is_folder = isinstance(scores, (str, os.PathLike))
     where = str(scores) if is_folder else "scores"
     beside = scores if x is None else x
     if is_folder and x is None:
         table, keys, written = read_scores(Path(scores))
+        series = series_of(Path(scores))
         threshold = written["identity"]["threshold"] if threshold is None else threshold
     else:
         if x is not None:
             detector = as_detector(scores)
+            series = detector.schema.series
+            cells = {} if series is None else without_columns(x, series.columns)[1]
             scores = detector.score(x, groups=groups, on_bad_row="null")
             if detector.threshold is not None and detector.groups is not None:
                 members = detector.groups.places(without_groups(x, groups)[1], len(scores))
                 scores = {"score": scores, "threshold": detector.threshold.of(members)}
             elif threshold is None:
                 threshold = detector.threshold_value
+            scores = pa.table({"score": scores, **cells}) if cells else scores
         elif not hasattr(scores, "__len__") or hasattr(scores, "get_params"):
             raise InputError(
                 f"scores is {type(scores).__name__} and x is None; allowed: scores, a table or "
@@ -155,7 +187,7 @@ def labelled(
                 f"scores has no column 'score'; {suggest('score', table.column_names)}"
             )
         keys = table.select([name for name in table.column_names if name not in OWN])
-    rows, flags, joined = _with_labels(table, keys, labels, selection, where, key)
+    rows, flags, joined = _with_labels(table, keys, labels, selection, where, key, series)
     if joined.get("joined_by") == "position":
         check_order(beside, labels, "rows and labels")
     own = "threshold" in table.column_names
@@ -179,7 +211,23 @@ def labelled(
         rows=np.flatnonzero(kept),
         threshold=threshold,
         facts={**joined, "rows_without_score": int(np.sum(~scored))},
+        of_series=None
+        if series is None and joined.get("joined_by") != "intervals"
+        else {
+            "buffer": buffer if buffer or series is None else series.period or series.length,
+            "series": _which(keys, series, len(table))[kept],
+            "merge_gap": merge_gap,
+        },
     )
+
+
+def _which(keys: pa.Table, series: Series | None, rows: int) -> np.ndarray:
+    """Number of the series that each row is of, int64 [n]."""
+    name = None if series is None else series.window.series
+    if name is None or name not in keys.column_names:
+        return np.zeros(rows, np.int64)
+    cells = keys[name].combine_chunks().dictionary_encode()
+    return np.asarray(cells.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _with_labels(
@@ -189,6 +237,7 @@ def _with_labels(
     selection: Selection,
     where: str,
     key: str | Sequence[str] | None,
+    series: Series | None,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Which label each row has, int64 [n], -1 for none; all labels; and how they were joined."""
     column = selection.label_column or "label"
@@ -212,22 +261,36 @@ def _with_labels(
         return np.arange(len(table)), flags, {}
     wanted = [name for name in dict.fromkeys([*keys.column_names, ROW]) if name != column]
     if _are_files(labels):
-        flags, theirs = read_labels(labels, selection, wanted)
+        own, theirs = read_labels(labels, selection, wanted)
         said = labels if isinstance(labels, (str, os.PathLike)) else ", ".join(map(str, labels))
         files = len(find_sources(labels)[0])
     else:
         given = as_table(_with_index(labels))
         if given is None:
+<<<<<<< HEAD
             given = as_table({column: labels})
             assert given is not None
         if column not in given.column_names:
+=======
+            given = pa.table({column: np.asarray(labels)})
+        own = None
+        if not (column in given.column_names or are_intervals(given.column_names, column)):
+>>>>>>> h19
             raise InputError(
                 f"labels has no column {column!r}; {suggest(column, given.column_names)}"
             )
-        flags = labels_of(given[column], selection, Path("labels"))
-        check_normal(flags, selection, "labels", labels_in(given[column]))
-        theirs = given.select([name for name in wanted if name in given.column_names])
-        said, files = "labels", 1
+        theirs, said, files = given, "labels", 1
+        if column in given.column_names:
+            own = labels_of(given[column], selection, Path("labels"))
+            check_normal(own, selection, "labels", labels_in(given[column]))
+            theirs = given.select([name for name in wanted if name in given.column_names])
+    if own is None:
+        window = None if series is None else series.window
+        time = window.time if window is not None else keys.column_names[0] if key else None
+        flags, joined = match_intervals(
+            keys, len(table), theirs, time, None if window is None else window.series, str(said)
+        )
+        return np.arange(len(table)), flags, joined
     if key is not None and (
         missing := [n for n in keys.column_names if n not in theirs.column_names]
     ):
@@ -236,8 +299,8 @@ def _with_labels(
         )
     if key is not None:
         theirs = theirs.select(keys.column_names)
-    rows, joined = match_labels(table, keys, flags, theirs, str(said), files)
-    return rows, flags, joined
+    rows, joined = match_labels(table, keys, own, theirs, str(said), files)
+    return rows, own, joined
 
 
 def _with_index(x: Any) -> Any:
@@ -262,7 +325,7 @@ def evaluate_scores(
     labels: Input | None,
     *,
     selection: Selection,
-    threshold: float | None = None,
+    **how: Any,
 ) -> dict[str, Any]:
     """`evaluate` of a folder, with all that says how files of labels are read."""
-    return judged(labelled(folder, labels, selection=selection, threshold=threshold))
+    return judged(labelled(folder, labels, selection=selection, **how))

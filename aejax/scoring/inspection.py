@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 RUN_BYTES = 16 << 20
 SKIPPED_SHOWN = 10
 # In a scores folder: the model that made them. An underscore keeps it from readers of parts.
-MODEL = "_model.json"
 
 
 def inspect_folder(folder: Path, *, shapes: bool = False) -> dict[str, Any]:
@@ -59,7 +58,9 @@ def _scores(folder: Path) -> dict[str, Any]:
         "files": sum(len(segment["files"]) for segment in written["segments"]),
         "identity": written["identity"],
         # Scores written before there was this file say what made them by fingerprint only.
-        "model": read_json(folder / MODEL, RUN_BYTES) if (folder / MODEL).is_file() else None,
+        "model": read_json(folder / manifest.MODEL, RUN_BYTES)
+        if (folder / manifest.MODEL).is_file()
+        else None,
         "summary": read_json(folder / manifest.SUMMARY, RUN_BYTES) if finished else None,
     }
 
@@ -83,10 +84,11 @@ def write_model(scorer: Detector, folder: Path) -> None:
         "config": settings.to_dict(scorer.config),
         "threshold": None if scorer.threshold is None else scorer.threshold.to_dict(),
         "provenance": scorer.provenance,
+        **({} if (series := scorer.schema.series) is None else {"series": series.to_dict()}),
         "scored_with": {"aejax": __version__, "jax": version("jax")},
     }
     content = json.dumps(described, indent=2).encode() + b"\n"
-    path = folder / MODEL
+    path = folder / manifest.MODEL
     if path.is_file() and path.read_bytes() == content:
         return
     with refused_as_input(path, manifest.CONTINUES), written_aside(path) as file:

@@ -1,4 +1,4 @@
-"""Which label each row of scores has: by the keys that both carry, or by position."""
+"""Which label each row of scores has: by the keys that both carry, by position, or by intervals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pyarrow as pa
 
 from aejax.config import InputError
 from aejax.data.join import match_keys, shown
+from aejax.data.labels import INTERVAL
+from aejax.data.schema import Clock
+from aejax.data.times import clock_of, times_of
 from aejax.scoring.reading import ROW
 
 MOST_NAMED = 10
@@ -90,6 +93,64 @@ def match_labels(
             of_all = f"{count:,} of {len(which):,}"
             logger.warning("aejax: warning: %s %s: %s", of_all, said, few)
     return rows, facts
+
+
+def match_intervals(
+    keys: pa.Table, rows: int, intervals: pa.Table, time: str | None, series: str | None, where: str
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Which rows of scores lie within an interval, int8 [n]; and what is said of it.
+
+    Args:
+        keys: of the scores.
+        rows: n.
+        intervals: their "start" and "end", which both belong to them, and if need be the column
+            that names the series: times, or where `time` is None numbers of rows.
+        time: the key that says when a row is, or None.
+        series: the key that says which series it is of, or None.
+        where: intervals are, for messages.
+
+    Raises:
+        InputError: if times can't be compared, an interval has no end, or none holds a row.
+    """
+    times, readable = np.arange(rows), np.ones(rows, bool)
+    clock = Clock(kind="number")
+    if time is not None:
+        cells = keys[time].combine_chunks()
+        clock = clock_of(cells, time)
+        times, readable, _ = times_of(cells, clock, time)
+    ends = []
+    for name in INTERVAL:
+        cells = intervals[name].combine_chunks()
+        if time is not None and (own := clock_of(cells, name)).kind != clock.kind:
+            raise InputError(
+                f"{where}: {name} is of kind {own.kind!r}; allowed: {clock.kind!r}, as {time}"
+            )
+        moments, _, wrong = times_of(cells, own if time is not None else clock, name)
+        if wrong:
+            raise InputError(f"{where}: interval {min(wrong)}: {wrong[min(wrong)]}")
+        ends.append(moments)
+    by_series = series is not None and series in intervals.column_names
+    flags, empty = np.zeros(rows, np.int8), 0
+    names = _texts(keys[series]) if by_series else None
+    theirs = _texts(intervals[series]) if by_series else None
+    for at, (start, end) in enumerate(zip(*ends, strict=True)):
+        if start > end:
+            raise InputError(f"{where}: interval {at} ends before it starts; allowed: start <= end")
+        inside = (times >= start) & (times <= end) & readable
+        if names is not None and theirs is not None:
+            inside &= names == theirs[at]
+        empty += not inside.any()
+        flags[inside] = 1
+    if empty == len(intervals):
+        raise InputError(f"{where}: none of {empty:,} intervals holds a row; allowed: at least 1")
+    if empty:
+        logger.warning("aejax: warning: %d of %d intervals hold no row", empty, len(intervals))
+    return flags, {"joined_by": "intervals", "intervals_without_row": empty}
+
+
+def _texts(cells: pa.ChunkedArray) -> np.ndarray:
+    texts = cells.combine_chunks().cast(pa.string())
+    return np.asarray(texts.to_numpy(zero_copy_only=False))
 
 
 def _repeated(numbers: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 _manifest.json         identity of the job, its input files in the order they are scored, and what
                        each run of the command that is finished added
+_model.json            what made the scores
 _parts.jsonl           a line for every finished part: its rows, and where in the input it ends
 part-NNNNNN.parquet    scores of a stated range of input rows; written aside, then renamed
 _summary.json          counts, quantiles and histogram of the whole
@@ -38,6 +39,7 @@ NAME, PARTS, SUMMARY, SUCCESS = "_manifest.json", "_parts.jsonl", "_summary.json
 LOCK, TOTALS = ".lock", ".totals"
 # In a folder of its own: DuckDB and Polars read whatever *.parquet matches, underscore or not.
 TOP, ADDED_TOP = "_top/rows.parquet", "_top_added/rows.parquet"
+MODEL = "_model.json"
 FILES, GROUPS, EVENTS = "_files.csv", "_groups.csv", "_events.csv"
 # Where a report of the scores is written, unless somebody says where.
 REPORT = "_report"

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from aejax.config import InputError, read_json
 from aejax.data.labels import one_table
+from aejax.data.schema import Series
 from aejax.scoring import manifest
 from aejax.scoring.tabulation import key_names
 
@@ -74,6 +75,13 @@ def read_scores(folder: Path) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     return pa.concat_tables(scores), one_table(keys), written
 
 
+def series_of(folder: Path) -> Series | None:
+    """The series whose points were scored into a folder; None where rows are no points of any."""
+    path = folder / manifest.MODEL
+    described = read_json(path, SUMMARY_BYTES) if path.is_file() else {}
+    return Series.from_dict(described["series"]) if "series" in described else None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
     """What a report of scored rows shows of a folder.
@@ -122,7 +130,7 @@ def read_worst(folder: Path, most: int, held: int = MOST_HELD) -> Scores:
     """
     written = described(folder)
     summary = read_json(folder / manifest.SUMMARY, SUMMARY_BYTES)
-    path = folder / "_model.json"
+    path = folder / manifest.MODEL
     step = max(1, -(-summary["rows"] // held))
     values, rows = [np.zeros(0)], [np.zeros(0, np.int64)]
     best_values, best_at = np.zeros(0), np.zeros((0, 2), np.int64)
@@ -152,6 +160,19 @@ def read_worst(folder: Path, most: int, held: int = MOST_HELD) -> Scores:
         worst=worst,
         worst_values=best_values,
     )
+
+
+def keys_at(folder: Path, written: dict[str, Any], key: str, rows: np.ndarray) -> pa.Array:
+    """The cells of a key of some rows, by their numbers, ascending [n]."""
+    identity = written["identity"]
+    name = key_names(identity["key_columns"], names_files=identity["names_files"])[key]
+    found = []
+    for part in written["parts"]:
+        first, stop = np.searchsorted(rows, [part["first_row"], part["first_row"] + part["rows"]])
+        with pq.ParquetFile(folder / part["name"]) as file:
+            own = file.read([name]).take(rows[first:stop] - part["first_row"])
+        found.append(_without_categories(own).rename_columns([key]))
+    return one_table(found)[key].combine_chunks()
 
 
 def _values(part: Path) -> np.ndarray:

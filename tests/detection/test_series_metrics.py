@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aejax.config import InputError
-from aejax.detection.series_metrics import stretches, volumes
+from aejax.detection.series_metrics import evaluate_series, stretches, volumes
 
 LABELS = np.zeros(600, int)
 LABELS[100:130] = LABELS[140:150] = LABELS[580:600] = 1
@@ -72,6 +72,29 @@ def test_volumes_are_those_of_their_definition(seed: int) -> None:
     scores = np.round(random.random(300) + 0.3 * labels, 1 + seed % 2)
     found = volumes(scores, labels, 12)
     np.testing.assert_allclose(found, by_definition(scores, labels, 12), rtol=1e-9)
+
+
+def test_stretches_and_events_are_counted_as_they_stand() -> None:
+    labels = [0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0]
+    scores = [0, 0, 9, 9, 9, 0, 9, 0, 0, 0, 9, 9]
+    found = evaluate_series(scores, labels, 5)
+    assert found == {
+        "stretches": 2,
+        "stretches_found": 1,
+        "event_recall": 0.5,
+        "events": 3,
+        "events_in_stretches": 1,
+        "event_precision": 1 / 3,
+        "median_delay": 1.0,
+    }
+    # Two series that meet in a stretch, and in an event.
+    series = np.repeat(["b", "a"], [3, 9])
+    parted = evaluate_series(scores, labels, 5, series=series, buffer=2)
+    assert (parted["stretches"], parted["events"]) == (3, 4)
+    each = [volumes(scores[:3], labels[:3], 2), volumes(scores[3:], labels[3:], 2)]
+    assert (parted["vus_roc"], parted["vus_pr"]) == pytest.approx(np.mean(each, axis=0))
+    assert evaluate_series(scores, labels, 5, merge_gap=1)["events"] == 2
+    assert evaluate_series(scores, [0] * 12, 10)["event_recall"] is None
 
 
 def test_a_perfect_score_fills_the_volume_without_a_margin() -> None:

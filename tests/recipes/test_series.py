@@ -49,6 +49,13 @@ def test_two_commands_lead_from_a_file_to_scores_and_events(run: Path, folder: P
     assert main(["report", str(out)]) == 0
     page = (out / "_report" / "report.html").read_text()
     assert len(events) == 0 or f"_events.csv has all {len(events)}." in page
+    assert (out / "_report" / "plots" / "scores_over_time.png").is_file()
+    peak = scores.loc[[scores["score"].idxmax()], "time"]
+    spans = folder / "spans.csv"
+    pd.DataFrame({"start": peak, "end": peak}).to_csv(spans, index=False)
+    command = ["evaluate", str(out), "--labels", str(spans), "--report", str(out / "_report")]
+    assert main(command) == 0
+    assert "VUS-PR" in (out / "_report" / "report.html").read_text()
     assert "in no whole window" in page
 
 

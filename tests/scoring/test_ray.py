@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -239,3 +240,31 @@ def test_a_row_is_found_in_its_file() -> None:
     for start, (file, row) in enumerate(rows):
         place = _place(ends, start, 100)
         assert (place.file, place.row, place.first_row) == (file, row, 100 + start)
+
+
+@needs_ray
+@pytest.mark.filterwarnings("default")
+def test_a_series_on_ray_has_the_bytes_of_one_process(
+    inputs: Path, tmp_path: Path, cluster: None
+) -> None:
+    """Parts take the rows that their windows reach into from other parts and files."""
+    table = pd.concat(map(pd.read_parquet, sorted(inputs.glob("*.parquet"))))
+    rows = table.drop(columns="id").assign(when=np.arange(len(table)) * 60.0)
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for number, (first, last) in enumerate([(0, 700), (700, 705), (705, 3000)]):
+        rows[first:last].to_parquet(folder / f"{number}.parquet", row_group_size=256)
+    config = plain_config(
+        model=aejax.Dense(hidden=(4,)),
+        train=aejax.Train(steps=20),
+        window=aejax.Window(length=12, time="when", scores="centred"),
+    )
+    aejax.fit(config, rows[:600]).save(tmp_path / "run")
+    detector = aejax.load(tmp_path / "run")
+    how: dict[str, Any] = {"part_rows": 400, "batch_size": 64, "top_features": 1}
+    engine = RayEngine(run_folder=tmp_path / "run", inputs=folder, selection=Selection(), actors=2)
+    score_files(detector, folder, tmp_path / "one", **how)
+    score_files(detector, folder, tmp_path / "ray", engine=engine, **how)
+    same_folders(tmp_path / "ray", tmp_path / "one")
+    events = (tmp_path / "ray" / "_events.csv").read_bytes()
+    assert events == (tmp_path / "one" / "_events.csv").read_bytes()

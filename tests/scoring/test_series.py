@@ -20,6 +20,8 @@ import pytest
 import aejax
 from aejax import Config, Window, score_files
 from aejax.detection.detector import Detector
+from aejax.detection.series_metrics import volumes
+from aejax.scoring.evaluation import evaluate_scores
 from aejax.training.loop import Interrupted
 
 LENGTH = 12
@@ -194,6 +196,58 @@ def test_flags_are_events_in_a_table_beside_the_scores(
     # The same job, done already, gives the events that are asked for now.
     again = score_files(detector, tmp_path / "rows.csv", tmp_path / "out", top_features=1, **PARTS)
     assert again["events"] == len(detector.events(table)) > len(own)
+
+
+def test_labels_are_a_column_or_intervals(
+    detector: Detector, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    score_files(detector, tmp_path / "rows.csv", tmp_path / "out", **PARTS)
+    labels = np.zeros(ROWS, int)
+    labels[250:260] = labels[500:521] = 1
+    table.assign(label=labels)[["when", "label"]].to_csv(tmp_path / "points.csv", index=False)
+    when = table["when"].to_numpy()
+    spans = pd.DataFrame({"start": when[[250, 500]], "end": when[[259, 520]]})
+    spans.to_csv(tmp_path / "spans.csv", index=False)
+    selection = aejax.data.rows.Selection(label_column="label")
+    points, found = (
+        evaluate_scores(tmp_path / "out", tmp_path / name, selection=selection)
+        for name in ("points.csv", "spans.csv")
+    )
+    assert found["joined_by"] == "intervals"
+    own = detector.score(table, on_bad_row="null")
+    scored = np.isfinite(own)
+    expected = volumes(own[scored], labels[scored], LENGTH)
+    assert found["series"]["vus_pr"] == pytest.approx(expected.pr, rel=1e-6)
+    assert found["series"]["vus_roc"] == pytest.approx(expected.roc, rel=1e-6)
+    assert (found["series"]["stretches"], found["series"]["buffer"]) == (2, LENGTH)
+    # A time that nobody can read lies in no interval, and has no score.
+    assert points["series"] == found["series"]
+    assert points["auroc"] == found["auroc"]
+    in_memory = aejax.evaluate(detector, spans, x=table)
+    assert in_memory["series"]["vus_pr"] == pytest.approx(expected.pr, rel=1e-6)
+    rows = pd.DataFrame({"start": [250, 500], "end": [259, 520]})
+    of_array = aejax.evaluate(own[LENGTH:300], rows - LENGTH, threshold=1.0, buffer=LENGTH)
+    assert of_array["series"]["stretches"] == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("2024-01-01 10:00:00", "2024-01-01 09:00:00", "interval 0 ends before it starts"),
+        ("2034-01-01 10:00:00", "2034-01-01 11:00:00", "none of 1 intervals holds a row"),
+        ("2024-01-01 10:00:00", None, "'end' is of type null; allowed: dates"),
+        ("2024-01-01 10:00:00+01:00", "2024-01-01 11:00:00+01:00", "start is of kind 'instant'"),
+        ("7", "9", "start is of kind 'number'; allowed: 'local', as when"),
+    ],
+)
+def test_each_bad_interval_is_refused_in_a_line(
+    table: pd.DataFrame, start: str, end: str, message: str
+) -> None:
+    scores = table[["when"]].drop(index=400).assign(score=np.arange(ROWS - 1.0))
+    with pytest.raises(aejax.InputError, match=message) as refused:
+        aejax.evaluate(scores, pd.DataFrame({"start": [start], "end": [end]}), key="when")
+    assert "\n" not in str(refused.value)
 
 
 def test_points_that_share_their_windows_are_no_drift(
