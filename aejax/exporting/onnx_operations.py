@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.exporting.onnx_graph import Graph, Operation, Tensor, Value
 
 
@@ -45,7 +46,8 @@ def _transpose(graph: Graph, equation: Any, x: Value) -> Tensor:
 
 
 def _convert_element_type(graph: Graph, equation: Any, x: Value) -> Tensor:
-    from onnx import helper
+    with extra("onnx"):
+        from onnx import helper
 
     wanted = helper.np_dtype_to_tensor_dtype(np.dtype(equation.params["new_dtype"]))
     name = graph.node("Cast", [graph.name(x)], to=wanted)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import InputError, Precision
+from aejax.config.extras import extra
 from aejax.config.own import in_one_line
 from aejax.config.own_network import Functions, OwnNetwork
 from aejax.data.schema import Schema
@@ -282,7 +283,8 @@ class EquinoxNetwork(ModuleNetwork):
     @functools.cached_property
     def _parts(self) -> tuple[Any, Any]:
         """Arrays that are trained (as shapes, of a factory), and everything else."""
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         made = self._instance(jax.random.key(0)) if self.settings.kind != "factory" else None
         if made is None:
@@ -299,7 +301,8 @@ class EquinoxNetwork(ModuleNetwork):
 
     def init(self, key: jax.Array, shape: tuple[int, ...]) -> Variables:
         """The module's arrays by their paths; of a factory, those of a new one."""
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         # Asked first: it refuses what can't be used.
         _ = self._parts
@@ -308,7 +311,8 @@ class EquinoxNetwork(ModuleNetwork):
         return {"params": {jax.tree_util.keystr(path): jnp.asarray(leaf) for path, leaf in leaves}}
 
     def _module(self, variables: Variables, train: bool) -> Any:
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         arrays, rest = self._parts
         filled = jax.tree_util.tree_map_with_path(
@@ -335,7 +339,8 @@ class EquinoxNetwork(ModuleNetwork):
 
     def has(self, method: str) -> bool:
         """Whether the module has a method."""
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         return callable(getattr(type(equinox.combine(*self._parts)), method, None))
 

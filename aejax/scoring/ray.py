@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.scoring.job import Job, Segment
@@ -187,13 +188,9 @@ def _place(ends: np.ndarray, start: int, before: int) -> Place:
 
 
 def _ray() -> Any:
-    try:
+    with extra("ray"):
         import ray
         import ray.data
-    except ImportError:
-        raise InputError(
-            "engine is 'ray' but Ray isn't installed; allowed: pip install \"aejax[ray]\" first"
-        ) from None
     return ray
 
 

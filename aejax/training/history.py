@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from aejax.config.durable import make_folder, refused_as_input, write_file
+from aejax.config.extras import extra
+from aejax.training.bar import Bar
 
 
 class Diverged(RuntimeError):
@@ -49,22 +50,16 @@ class History:
         self._pending: list[tuple[Any, ...]] = []
         self._total, self._seen, self._steps = 0.0, 0, 0
         self._clock = time.monotonic()
-        self._bar = tqdm(
-            total=rows,
-            disable=not progress,
-            unit="rows",
-            unit_scale=True,
-            desc=f"epoch 1/{epochs}",
-            dynamic_ncols=True,
-        )
+        self._bar = Bar(rows, unit="rows", shown=progress)
+        self._bar.before = f"epoch 1/{epochs}"
         self._epochs, self._in_steps = epochs, in_steps
 
     def __enter__(self) -> History:
         if self._file is not None:
             make_folder(self._file.parent)
         if self._tensorboard is not None:
-            from tensorboardX import SummaryWriter
-
+            with extra("tensorboard"):
+                from tensorboardX import SummaryWriter
             self._writer = SummaryWriter(str(self._tensorboard), write_to_disk=True)
         return self
 
@@ -183,9 +178,6 @@ class History:
             for name in ("loss", "validation_loss", "learning_rate", "rows_per_second"):
                 if row.get(name) is not None:
                     self._writer.add_scalar(name, row[name], row.get("step", epoch + 1))
-        # tqdm redraws at its own pace; one redraw an epoch would flood a log file.
-        self._bar.set_description(
-            f"epoch {min(epoch + 2, self._epochs)}/{self._epochs}", refresh=False
-        )
-        shown = {name: f"{row[name]:.5f}" for name in ("loss", "validation_loss") if name in row}
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.before = f"epoch {min(epoch + 2, self._epochs)}/{self._epochs}"
+        shown = [f"{name}={row[name]:.5f}" for name in ("loss", "validation_loss") if name in row]
+        self._bar.after = ", ".join(shown)
