@@ -95,6 +95,27 @@ def test_the_blocks_of_a_page_run_in_order(
             assert main(shlex.split(line)[1:]) == 0, line
 
 
+def test_the_service_answers(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fastapi = pytest.importorskip("fastapi", reason="the extra dev is not installed")
+    (block,) = [text for _, text in blocks(DOCS / "export.md") if "FastAPI()" in text]
+    monkeypatch.chdir(workplace)
+    module = types.ModuleType("serve")
+    monkeypatch.setitem(sys.modules, "serve", module)
+    exec(compile(block, "serve.py", "exec"), module.__dict__)
+    rows = [{"a": 0.1, "b": 0.0, "c": -0.2, "d": 0.3}, {"a": 90, "b": 0, "c": 0, "d": 0}, {"a": 1}]
+    assert "/score" in [route.path for route in module.app.routes]
+    answers = module.score(module.Rows(rows=rows))
+    json.dumps(answers, allow_nan=False)
+    expected = aejax.load("runs/pumps").score(pd.DataFrame(rows[:2]))
+    np.testing.assert_allclose([answer["score"] for answer in answers[:2]], expected, rtol=1e-5)
+    assert [answer["flagged"] for answer in answers] == [False, True, False]
+    assert answers[1]["why"][0] == "a"
+    assert answers[2]["score"] is None
+    assert answers[2]["reason"] == "b is nan"
+    with pytest.raises(fastapi.HTTPException, match="allowed: a, b, c, d"):
+        module.score(module.Rows(rows=[{"flow": 1}]))
+
+
 # Those that take longest only when asked for.
 SLOW_NOTEBOOKS = ("denoise",)
 
