@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import shlex
@@ -169,6 +170,35 @@ def test_every_public_name_is_in_the_reference() -> None:
     page = (DOCS / "reference.md").read_text(encoding="utf-8")
     shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
     assert set(aejax.__all__) - {"__version__"} <= shown
+
+
+# Public names, by the examples of their docstrings: each has one.
+SHOWN = [
+    *(getattr(aejax, name) for name in aejax.__all__ if name not in ("__version__", "estimator")),
+    aejax.estimator.AutoEncoder,
+    aejax.estimator.PyODAutoEncoder,
+]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_the_examples_of_public_names_run(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    detector, rows = aejax.load("runs/pumps"), pd.read_csv("train.csv")
+    given = {"aejax": aejax, "np": np, "detector": detector, "rows": rows}
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    without = []
+    for shown in SHOWN:
+        names = vars(sys.modules[shown.__module__]) | given
+        (test,) = finder.find(shown, shown.__name__, globs=names) or [None]
+        if test is None or not test.examples:
+            without.append(shown.__name__)
+        else:
+            runner.run(test)
+    assert without == []
+    assert runner.failures == 0
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

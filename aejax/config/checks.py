@@ -12,7 +12,13 @@ from typing import Any, Literal
 
 
 class InputError(ValueError):
-    """What a person gave cannot be used: the message names it, and what is found and allowed."""
+    """What a person gave cannot be used: the message names it, and what is found and allowed.
+
+    Example:
+        >>> aejax.Quantile(q=2.0)
+        Traceback (most recent call last):
+        aejax.config.checks.InputError: Quantile.q is 2.0; allowed: a number in (0, 1]
+    """
 
 
 def check(owner: object, field: str, allowed: str, valid: bool) -> None:

@@ -47,6 +47,10 @@ def load(folder: str | Path, *, network: Any = None) -> Detector:
     Raises:
         InputError: if there is none, or it is damaged or of a newer format, or the network is
             another one.
+
+    Example:
+        >>> aejax.load("runs/pumps").score(rows).shape
+        (300,)
     """
     folder = artifact.home(Path(folder))
     written = artifact.read_description(folder)

@@ -34,6 +34,10 @@ class Threshold:
         deciles: the nine deciles of those scores, where they were of normal rows; what drift
             is measured by.
         above: how many of those scores are above the value, likewise.
+
+    Example:
+        >>> detector.calibrate(rows, rule=aejax.Fixed(value=0.3)).threshold.value
+        0.3
     """
 
     value: float
@@ -116,6 +120,11 @@ class GroupThresholds:
 
     Attributes:
         each: in the order of the groups.
+
+    Example:
+        >>> one = aejax.Threshold(value=0.3, rule=aejax.Fixed(value=0.3), rows=9)
+        >>> aejax.GroupThresholds(each=(one, one)).values
+        array([0.3, 0.3])
     """
 
     each: tuple[Threshold, ...]

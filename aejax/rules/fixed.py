@@ -10,7 +10,12 @@ from aejax.config.checks import check, is_number
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """Threshold at a value that a person chose, as in a report's slider."""
+    """Threshold at a value that a person chose, as in a report's slider.
+
+    Example:
+        >>> detector.calibrate(rows, rule=aejax.Fixed(value=0.3)).threshold.value
+        0.3
+    """
 
     value: float = 0.0
 

@@ -17,7 +17,15 @@ from aejax.training.bar import Bar
 
 
 class Diverged(RuntimeError):
-    """Training produced a loss that is not a finite number; the message names the step."""
+    """Training produced a loss that is not a finite number; the message names the step.
+
+    Example:
+        >>> def fit_or_none(config, x):
+        ...     try:
+        ...         return aejax.fit(config, x)
+        ...     except aejax.Diverged:
+        ...         return None
+    """
 
 
 class History:

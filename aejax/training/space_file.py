@@ -47,6 +47,12 @@ def read_space(path: str | Path, base: Config | None = None) -> SearchSpace:
 
     Raises:
         InputError: naming the file and the setting that is unknown, empty or of a wrong type.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("space.toml").write_text("train.learning_rate = { low = 1e-4, high = 1e-2 }")
+        >>> list(aejax.read_space("space.toml").searched)
+        ['train.learning_rate']
     """
     path = Path(path)
     try:
