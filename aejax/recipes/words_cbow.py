@@ -248,7 +248,7 @@ def _map(vocabulary: Vocabulary, vectors: np.ndarray) -> tuple[str, str, Figure]
             offset = (free or corners)[0]
             taken.append(np.concatenate([point + offset, size]))
             axes.annotate(
-                word, place, xytext=offset, textcoords="offset points", color=INK, fontsize=7
+                word, place, xytext=tuple(offset), textcoords="offset points", color=INK, fontsize=7
             )
         axes.set_xlabel("first principal component")
         axes.set_ylabel("second")
