@@ -290,8 +290,8 @@ def export() -> Figure:
     figure, axes = axes_of(3.0)
     axes.plot(here, there, "o", color=NORMAL, markersize=4, alpha=0.6)
     axes.axvline(detector.threshold.value, color=ANOMALY, linewidth=1)
-    most = np.max(np.abs(there - here) / here)
-    axes.set_title(f"largest relative difference {most:.0e}")
+    most = np.max(np.abs(there - here)) / detector.threshold.value
+    axes.set_title(f"largest difference: {most:.0e} of the threshold")
     axes.set(xscale="log", yscale="log", xlabel="score of the detector")
     axes.set_ylabel("score of scorer.py, without aejax")
     for name in ("x", "y"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import json
+import pkgutil
 import re
 import shlex
 import shutil
@@ -172,33 +174,28 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(aejax.__all__) - {"__version__"} <= shown
 
 
-# Public names, by the examples of their docstrings: each has one.
-SHOWN = [
-    *(getattr(aejax, name) for name in aejax.__all__ if name not in ("__version__", "estimator")),
-    aejax.estimator.AutoEncoder,
-    aejax.estimator.PyODAutoEncoder,
-]
-
-
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
-def test_the_examples_of_public_names_run(
+def test_public_names_have_examples_and_all_examples_run(
     workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     detector, rows = aejax.load("runs/pumps"), pd.read_csv("train.csv")
     given = {"aejax": aejax, "np": np, "detector": detector, "rows": rows}
-    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
-    without = []
-    for shown in SHOWN:
-        names = vars(sys.modules[shown.__module__]) | given
-        (test,) = finder.find(shown, shown.__name__, globs=names) or [None]
-        if test is None or not test.examples:
-            without.append(shown.__name__)
-        else:
-            runner.run(test)
-    assert without == []
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    shown = set()
+    for module in pkgutil.walk_packages(aejax.__path__, "aejax."):
+        if module.name != "aejax.__main__":
+            loaded = importlib.import_module(module.name)
+            for test in finder.find(loaded, globs=vars(loaded) | given):
+                if test.examples:
+                    shown.add(test.name)
+                    runner.run(test)
     assert runner.failures == 0
+    public = [getattr(aejax, name) for name in aejax.__all__ if name != "__version__"]
+    public += [aejax.estimator.AutoEncoder, aejax.estimator.PyODAutoEncoder]
+    names = {f"{one.__module__}.{one.__name__}" for one in public if one is not aejax.estimator}
+    assert names - shown == set()
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
