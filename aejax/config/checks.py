@@ -8,7 +8,7 @@ import os
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 
 class InputError(ValueError):
@@ -43,7 +43,7 @@ def is_number(value: object) -> bool:
         return False
 
 
-def check_choices(owner: Any) -> None:
+def check_choices(owner: object) -> None:
     """Check every field that is annotated with a `Literal` or as bool against its choices."""
     for name, hint in typing.get_type_hints(type(owner)).items():
         if typing.get_origin(hint) is Literal:

@@ -244,6 +244,6 @@ class Train:
                 )
 
 
-def is_optimizer(value: Any) -> bool:
+def is_optimizer(value: object) -> bool:
     """Whether an object has what an `optax.GradientTransformation` has."""
     return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))

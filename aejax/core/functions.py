@@ -126,7 +126,7 @@ def train_step(
     return step
 
 
-def _check_optimizer(optimizer: Any) -> None:
+def _check_optimizer(optimizer: object) -> None:
     if not is_optimizer(optimizer):
         raise InputError(
             f"optimizer is {optimizer!r:.200}; allowed: an optax.GradientTransformation"

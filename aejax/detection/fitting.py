@@ -250,7 +250,7 @@ def fit(
 def _read(
     config: Config,
     path: Input,
-    groups: Any,
+    groups: object,
     *,
     folder: Path | None,
     schema: Schema | None,

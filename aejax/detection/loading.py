@@ -32,7 +32,7 @@ MOST_MEMBERS = 1 << 16
 RANK_QUANTILES = 257
 
 
-def load(folder: str | Path, *, network: Any = None) -> Detector:
+def load(folder: str | Path, *, network: object = None) -> Detector:
     """The detector that `Detector.save` or a run wrote.
 
     Nothing that is loaded runs Python code: where the network is somebody's own, the programs

@@ -70,7 +70,7 @@ class Threshold:
         """Itself: of a detector of groups there are many."""
         return (self,)
 
-    def of(self, members: Any) -> None:
+    def of(self, members: object) -> None:
         """None: all rows have the same."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -353,7 +353,7 @@ class _Counted(Iterator[Floats]):
 
 
 def _fitted(
-    rule: Rule, fit: Callable[..., Any], scores: Any, **optional: Any
+    rule: Rule, fit: Callable[..., Any], scores: object, **optional: Any
 ) -> tuple[float, Calibration | None]:
     """What a rule finds, checked."""
     try:
@@ -375,7 +375,7 @@ def _fitted(
     return number, calibration
 
 
-def _as_number(value: Any) -> float:
+def _as_number(value: object) -> float:
     """A Python or NumPy number, or an array of no axes that holds one, as a float; else NaN."""
     if isinstance(value, float):
         return float(value)

@@ -68,7 +68,7 @@ def encoder_of(detector: Detector, model: Classifier, schema: Schema, seed: int)
                 f"allowed with this classifier: {list(leaf.shape)}"
             )
 
-    def place(path: Any, leaf: Any) -> np.ndarray:
+    def place(path: object, leaf: object) -> np.ndarray:
         name = _encoder_name(path)
         return np.asarray(leaf if name is None else trained[name])
 

@@ -100,7 +100,7 @@ class Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
-    def constant(self, value: Any) -> str:
+    def constant(self, value: object) -> str:
         """Add a constant; returns its name."""
         with extra("onnx"):
             from onnx import numpy_helper

@@ -143,7 +143,7 @@ class FunctionNetwork(Network):
         """Whether the function was given."""
         return getattr(self.functions, method, None) is not None
 
-    def losses(self, variables: Variables, x: jax.Array, target: Any, **how: Any) -> Any:
+    def losses(self, variables: Variables, x: jax.Array, target: object, **how: Any) -> Any:
         """As `Network.losses`."""
         function = self.functions.losses
         if function is None:
@@ -161,7 +161,7 @@ class OwnLinenNetwork(LinenNetwork):
     is_own: ClassVar[bool] = True
     __hash__ = Network.__hash__
 
-    def losses(self, variables: Variables, x: jax.Array, target: Any, **how: Any) -> Any:
+    def losses(self, variables: Variables, x: jax.Array, target: object, **how: Any) -> Any:
         """As `Network.losses`."""
         if not self.has("losses"):
             return None
@@ -258,7 +258,7 @@ class NnxNetwork(ModuleNetwork):
         changed = nnx.to_pure_dict(parts[-1])
         return found, ({STATE: changed} if changed else {})
 
-    def losses(self, variables: Variables, x: jax.Array, target: Any, **how: Any) -> Any:
+    def losses(self, variables: Variables, x: jax.Array, target: object, **how: Any) -> Any:
         """As `Network.losses`, by the module's method of that name, if it has one."""
         if not self.has("losses"):
             return None
@@ -345,12 +345,12 @@ class EquinoxNetwork(ModuleNetwork):
         return callable(getattr(type(equinox.combine(*self._parts)), method, None))
 
 
-def _is_trained(leaf: Any) -> bool:
+def _is_trained(leaf: object) -> bool:
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
 
 
-def _is_stateful(leaf: Any) -> bool:
+def _is_stateful(leaf: object) -> bool:
     return type(leaf).__name__ == "StateIndex" and type(leaf).__module__.startswith("equinox")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from aejax.config.checks import check, is_number
 
@@ -24,10 +23,10 @@ class Fixed:
     def __post_init__(self) -> None:
         check(self, "value", "a finite number", is_number(self.value))
 
-    def fit(self, scores: Any) -> float:
+    def fit(self, scores: object) -> float:
         """The value, whatever the scores."""
         return self.value
 
-    def fit_blocks(self, blocks: Any) -> float:
+    def fit_blocks(self, blocks: object) -> float:
         """The value, whatever the scores."""
         return self.value

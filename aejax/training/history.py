@@ -96,7 +96,7 @@ class History:
         if self._file is not None:
             write_file(self._file, "".join(json.dumps(row) + "\n" for row in self.rows_of_epochs))
 
-    def add(self, epoch: int, losses: Any, counts: np.ndarray) -> None:
+    def add(self, epoch: int, losses: object, counts: np.ndarray) -> None:
         """Losses of a segment's steps, still on the device, and the rows in each step."""
         self._pending.append(("losses", epoch, losses, counts))
         self._settle(leave=1)
@@ -105,8 +105,8 @@ class History:
         self,
         epoch: int,
         learning_rate: float | None,
-        loss: Any,
-        stopped: Any,
+        loss: object,
+        stopped: object,
         seen: Mapping[str, float] | None = None,
     ) -> None:
         """The validation loss after an epoch, and whether training should stop; None without.
@@ -133,7 +133,7 @@ class History:
             else:
                 self._take_epoch(*rest)
 
-    def _take_losses(self, epoch: int, losses: Any, counts: np.ndarray) -> None:
+    def _take_losses(self, epoch: int, losses: object, counts: np.ndarray) -> None:
         values = np.asarray(jax.device_get(losses), np.float64)
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
@@ -150,8 +150,8 @@ class History:
         self,
         epoch: int,
         learning_rate: float | None,
-        loss: Any,
-        stopped: Any,
+        loss: object,
+        stopped: object,
         seen: Mapping[str, float],
     ) -> None:
         if self.stopped:
