@@ -76,7 +76,7 @@ class Score:
     append: Annotated[bool, arg(help="Score only the files that are new to OUT.")] = False
     fail_on_drift: Annotated[
         bool,
-        arg(help="End with exit code 3 if rows that this run added have drifted: any alarm."),
+        arg(help="End with exit code 3 at any alarm: rows that this run added have drifted."),
     ] = False
     fail_on_flagged: Annotated[
         float | None,
@@ -185,7 +185,7 @@ class Score:
         if limit is not None and added["flagged_rate"] > limit:
             return f"{added['flagged_rate']:.4g} of the added rows are flagged; allowed: {limit:g}"
         if self.fail_on_drift and (alarms := result.get("alarms")):
-            return f"the added rows have drifted: {alarms[0]}"
+            return f"the added rows raised an alarm: {alarms[0]}"
         return None
 
     @staticmethod
@@ -234,10 +234,12 @@ def _counted(one: dict[str, Any]) -> str:
         text += f" of {one['files']:,} file{'s' if one['files'] > 1 else ''}"
     if one["flagged_rate"] is not None:
         text += f", {one['flagged']:,} flagged ({one['flagged_rate']:.1%})"
+    if lost := one["rows"] - one.get("scored", one["rows"]):
+        text += f", {lost:,} without a score"
     if (index := one.get("population_stability")) is not None:
         text += f", population stability index {index:.2f}"
     if one.get("drifted") or one.get("alarms"):
-        text += ", drifted"
+        text += ", drifted" if one.get("drifted") else ", with alarms"
     return text
 
 

@@ -42,6 +42,7 @@ ORDERED = 0.99
 # More rises than that aren't the few changes of a column that is nearly constant.
 LEAST_RISES = 20
 ONE_WAY = "changes in one direction, as times and counters do: later rows lie beyond it"
+AS_DATES = "reads as dates, such as 20260105: later rows lie beyond them"
 # Of an array, whose order shows whether a feature is worth a second look.
 HEAD_ROWS, EXAMINED_ROWS = 1 << 10, 1 << 16
 NAMED_AT_MOST = 3
@@ -154,6 +155,15 @@ class Numbers:
             return False
         one_way = not min(self.rises, self.falls) and max(self.rises, self.falls) >= LEAST_RISES
         return one_way or self.direction() is not None
+
+    def dates(self) -> bool:
+        """Whether the values, all whole, read as days: 20260105."""
+        days = self.values
+        if not self.whole or len(days) < LEAST_RISES or self.low < 19000101 or self.high > 21991231:
+            return False
+        months, of_month = days // 100 % 100, days % 100
+        valid = (months >= 1) & (months <= 12) & (of_month >= 1) & (of_month <= 31)
+        return bool(valid.all())
 
 
 def counting(x: np.ndarray) -> dict[int, str]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from aejax.config import InputError
+from aejax.data.formats import binary_suffix
 from aejax.data.text_input import open_text
 
 HEAD_BYTES = 1 << 16
@@ -45,11 +46,16 @@ def encoding_of(path: Path, head: bytes) -> str:
         head: its first bytes.
 
     Raises:
-        InputError: if they are neither UTF-8, UTF-16 nor Western.
+        InputError: if they are neither UTF-8, UTF-16 nor Western, or of a file of another format.
     """
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding
+    if suffix := binary_suffix(head):
+        raise InputError(
+            f"{path} holds no text but begins as files ending in {suffix} do; "
+            f"allowed: text, or a name that ends in {suffix}"
+        )
     zeros = head[: 1 << 12].count(0)
     if zeros > len(head[: 1 << 12]) // 4:
         return "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"

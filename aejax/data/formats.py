@@ -82,6 +82,12 @@ def format_of(path: Path) -> str:
     )
 
 
+def binary_suffix(first: bytes) -> str:
+    """The suffix of what begins with such bytes and is no text; "" where it may be text."""
+    kinds = (FORMATS[kind][0] for magic, kind in _MAGIC if first.startswith(magic))
+    return next(kinds, "") or packed_suffix(first) or (".zip" if first[:4] == b"PK\3\4" else "")
+
+
 def packed_suffix(first: bytes) -> str:
     """The suffix that tells how bytes are packed; "" where they aren't."""
     return next((suffix for magic, suffix in _MAGIC_PACKED if first.startswith(magic)), "")

@@ -7,6 +7,8 @@ those of files are. pandas, Polars and others are known by what they offer; none
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,10 +22,14 @@ from aejax.data.schema import Schema, check_once
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# What Arrow raises for cells of different types: of its own, and of Python's.
+_NO_ONE_TYPE = (TypeError, ValueError, OverflowError, NotImplementedError)
 _TABLES = "a data frame of pandas or Polars, or a pyarrow.Table"
 
 
-def as_table(x: Any, needed: Collection[str] | None = None) -> pa.Table | None:
+def as_table(
+    x: Any, needed: Collection[str] | None = None, bad: dict[int, str] | None = None
+) -> pa.Table | None:
     """A table with named columns as an Arrow table; None for what has no names.
 
     A stream is read to its end.
@@ -31,18 +37,22 @@ def as_table(x: Any, needed: Collection[str] | None = None) -> pa.Table | None:
     Args:
         x: anything.
         needed: the columns that matter, of which none may be there twice; None for all.
+        bad: takes which rows hold something else among a column's numbers; without it such a
+            column is one of text.
 
     Raises:
         InputError: if a column that matters is there twice, one can't be converted, or columns
             have to be computed first.
     """
-    table = _as_arrow(x, needed)
+    table = _as_arrow(x, needed, bad)
     if table is not None:
         check_once(table.column_names, "rows have", needed)
     return table
 
 
-def _as_arrow(x: Any, needed: Collection[str] | None) -> pa.Table | None:
+def _as_arrow(
+    x: Any, needed: Collection[str] | None, bad: dict[int, str] | None
+) -> pa.Table | None:
     # Asked of the type: an attribute of a lazy frame may begin to compute it.
     kind = type(x)
     streams, single = hasattr(kind, "__arrow_c_stream__"), hasattr(kind, "__arrow_c_array__")
@@ -59,8 +69,9 @@ def _as_arrow(x: Any, needed: Collection[str] | None) -> pa.Table | None:
         return pa.Table.from_batches([x])
     if named or columns:
         found = [(name, x[name]) for name in x.dtype.names] if named else list(x.items())
-        arrays = [_column(str(name), cells) for name, cells in found]
-        return _converted(lambda: pa.table(arrays, [str(name) for name, _ in found]))
+        for name, cells in found[1:]:
+            check_order(found[0][1], cells, f"rows: columns {found[0][0]!r} and {name!r}")
+        return _of_columns([(str(name), cells) for name, cells in found], bad)
     if hasattr(kind, "columns") and hasattr(kind, "to_arrow"):
         return _converted(x.to_arrow)
     if hasattr(kind, "columns") and hasattr(kind, "to_numpy"):
@@ -70,7 +81,11 @@ def _as_arrow(x: Any, needed: Collection[str] | None) -> pa.Table | None:
         count = Counter(labels)
         once = [place for place, name in enumerate(labels) if count[name] == 1]
         x = x if len(once) == len(labels) else x.iloc[:, once]
-        return _converted(lambda: pa.Table.from_pandas(x, preserve_index=False))
+        try:
+            return pa.Table.from_pandas(x, preserve_index=False)
+        except _NO_ONE_TYPE:
+            found = [(labels[at], x.iloc[:, place]) for place, at in enumerate(once)]
+            return _of_columns(found, bad)
     if streams or single:
         return _of_structs(_converted(lambda: pa.chunked_array(x if streams else [pa.array(x)])))
     call = "collect" if hasattr(kind, "collect") else "compute"
@@ -86,8 +101,16 @@ def check_container(x: Any) -> None:
         InputError: if the rows are a sparse matrix, objects that are records, or an iterator.
     """
     kind = type(x)
+    if isinstance(x, str | bytes | os.PathLike):
+        raise InputError(
+            f"rows are {x!r}; allowed: rows in memory (aejax.score_files scores those of files)"
+        )
     if hasattr(kind, "toarray") and hasattr(kind, "nnz"):
         raise InputError(f"rows are a {kind.__name__}; allowed: an array, as .toarray() gives")
+    if isinstance(x, list | tuple) and x and hasattr(type(x[0]), "columns"):
+        raise InputError(
+            f"rows are a {kind.__name__} of tables; allowed: one, as concatenating them gives"
+        )
     if isinstance(x, list | tuple) and x and isinstance(x[0], Mapping):
         raise InputError(
             "rows are a list of dicts; allowed: a table, as pyarrow.Table.from_pylist(rows) gives"
@@ -101,34 +124,124 @@ def check_container(x: Any) -> None:
         )
 
 
+def check_order(one: Any, other: Any, what: str) -> None:
+    """Refuse two things of pandas that have the same index in different orders.
+
+    Raises:
+        InputError: if each has an index, and positions pair other rows than labels do.
+    """
+    first, second = getattr(one, "index", None), getattr(other, "index", None)
+    if first is None or second is None or not hasattr(first, "equals") or callable(second):
+        return
+    if not first.equals(second) and len(first) == len(second) and set(first) == set(second):
+        raise InputError(
+            f"{what} have the same index in different orders; allowed: one order, as "
+            ".loc[other.index] gives, or arrays, which are taken by position"
+        )
+
+
+def unmasked(x: Any) -> np.ndarray:
+    """An array of what has no names of columns; masked cells are NaN.
+
+    Raises:
+        InputError: if it can't be one: lists of different lengths, tensors of torch's bfloat16.
+    """
+    if not isinstance(x, np.ma.MaskedArray) or not np.ma.is_masked(x):
+        try:
+            return np.asarray(x)
+        except (TypeError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"a {type(x).__name__} can't be made an array: {said}; allowed: numbers [n, ...]"
+            ) from None
+    return np.ma.filled(x.astype(np.result_type(x, np.float32)), np.nan)
+
+
 def _converted(make: Callable[[], Any], column: str = "") -> Any:
     """What a conversion to Arrow gives; what it raises in one line."""
-    import pyarrow as pa
-
     try:
         return make()
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except _NO_ONE_TYPE as error:
         if isinstance(error, InputError):
             raise
         where = f"rows: column {column!r}" if column else "rows"
         raise InputError(f"{where}: {' '.join(str(error).split())[:200]}") from None
 
 
-def _column(name: str, cells: Any) -> Any:
-    """One column of a dict or a structured array, for Arrow."""
+def _of_columns(columns: Sequence[tuple[str, Any]], bad: dict[int, str] | None) -> pa.Table:
+    import pyarrow as pa
+
+    arrays = [_column(name, cells, bad) for name, cells in columns]
+    return _converted(lambda: pa.table(arrays, [name for name, _ in columns]))
+
+
+def _column(name: str, cells: Any, bad: dict[int, str] | None) -> Any:
+    """One column of a dict, a structured array or a data frame, for Arrow."""
     import pyarrow as pa
 
     if isinstance(cells, pa.Array | pa.ChunkedArray):
         return cells
-    if isinstance(cells, list | tuple):
-        return _converted(lambda: pa.array(cells, from_pandas=True), name)
+    try:
+        if isinstance(cells, list | tuple) or hasattr(type(cells), "iloc"):
+            return pa.array(cells, from_pandas=True)
+    except _NO_ONE_TYPE:
+        cells = np.fromiter(cells, object, len(cells))
     array = np.asarray(cells)
     if array.ndim != 1:
         raise InputError(f"rows: column {name!r} has shape {list(array.shape)}; allowed: [rows]")
     hidden = np.ma.getmaskarray(cells) if isinstance(cells, np.ma.MaskedArray) else None
     # Arrow takes numbers in this machine's order of bytes only.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return _converted(lambda: pa.array(array, mask=hidden, from_pandas=True), name)
+    try:
+        return pa.array(array, mask=hidden, from_pandas=True)
+    except _NO_ONE_TYPE:
+        return _cell_by_cell(name, array.astype(object), bad)
+
+
+def _cell_by_cell(name: str, cells: np.ndarray, bad: dict[int, str] | None) -> pa.Array:
+    """Objects of different types: numbers, or text where some are text and `bad` is None."""
+    import pyarrow as pa
+
+    numbers, wrong = floats_of_objects(cells)
+    if bad is not None:
+        for row in wrong:
+            bad.setdefault(row, f"{name} is {str(cells[row])[:40]!r}")
+    if bad is not None or not wrong:
+        return pa.array(numbers)
+    for row in wrong:
+        if isinstance(cells[row], str | datetime.date):
+            continue
+        raise InputError(
+            f"rows: column {name!r} holds {str(cells[row])[:40]!r} of type "
+            f"{type(cells[row]).__name__} in row {row}; allowed: numbers, text, dates"
+        )
+    return pa.array([None if is_missing(cell) else _text(cell) for cell in cells])
+
+
+def _text(cell: Any) -> str:
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether an object stands for nothing: None, pandas.NA or NaT, NaN, or NumPy's masked."""
+    if cell is None or cell is np.ma.masked or type(cell).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(cell, float) and cell != cell
+
+
+def floats_of_objects(cells: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Objects [n] as float64, NaN for what is missing or no number; where the latter are."""
+    numbers, wrong = np.full(len(cells), np.nan), []
+    for row, cell in enumerate(cells):
+        if is_missing(cell):
+            continue
+        try:
+            if isinstance(cell, str | bytes):
+                raise TypeError
+            numbers[row] = float(cell)
+        except (TypeError, ValueError, OverflowError):
+            wrong.append(row)
+    return numbers, wrong
 
 
 def _of_structs(cells: pa.ChunkedArray) -> pa.Table | None:
@@ -143,12 +256,16 @@ def _of_structs(cells: pa.ChunkedArray) -> pa.Table | None:
     return pa.Table.from_batches(batches, schema)
 
 
-def rows_by_name(x: Any, names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]] | None:
+def rows_by_name(
+    x: Any, names: Sequence[str] | None, bad: dict[int, str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]] | None:
     """Columns of numbers as rows, and their names; None for what has no named columns.
 
     Args:
         x: the table.
         names: of the columns wanted, in order; None takes all.
+        bad: takes which rows hold something else among a column's numbers, instead of it being
+            refused.
 
     Returns:
         Numbers [n, columns], NaN where one is missing, of a type that holds those of all columns
@@ -165,30 +282,30 @@ def rows_by_name(x: Any, names: Sequence[str] | None) -> tuple[np.ndarray, tuple
         rows: np.ndarray = x.to_numpy()
         if rows.dtype.kind in "biuf":
             return rows, wanted
-    table = as_table(x, names)
+    wrong: dict[int, str] = {} if bad is None else bad
+    table = as_table(x, names, wrong)
     if table is None:
         return None
     import pyarrow as pa
 
-    from aejax.data.tables import fits_float32, is_numeric, numbers_of
+    from aejax.data.tables import fits_float32, is_numeric, no_numbers, numbers_of
 
     wanted, places = _places(tuple(table.column_names), names)
     columns = []
     for name, place in zip(wanted, places, strict=True):
         cells = table.column(place)
-        if pa.types.is_dictionary(cells.type):
-            cells = cells.cast(cells.type.value_type)
-        if not is_numeric(cells.type):
-            raise InputError(
-                f"rows: column {name!r} is of type {cells.type}; "
-                "allowed: numbers, or Config.columns of kinds 'mixed'"
-            )
-        columns.append(cells)
+        dtype = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
+        if not is_numeric(dtype):
+            raise no_numbers("rows", {name: dtype}, "none")
+        columns.append(cells.cast(dtype))
+    if bad is None and wrong:
+        row = min(wrong)
+        raise InputError(f"row {row}, {wrong[row]}; allowed: finite numbers")
     fits = all(fits_float32(cells.type) for cells in columns)
-    dtype = np.float32 if fits else np.float64
+    number = np.float32 if fits else np.float64
     batches = pa.table(columns, list(wanted)).combine_chunks().to_batches()
-    parts = [numbers_of(batch, wanted, dtype) for batch in batches]
-    return np.concatenate([np.empty((0, len(wanted)), dtype), *parts]), wanted
+    parts = [numbers_of(batch, wanted, number) for batch in batches]
+    return np.concatenate([np.empty((0, len(wanted)), number), *parts]), wanted
 
 
 def _places(
@@ -259,7 +376,7 @@ def named_features(x: Any, columns: Columns) -> tuple[Any, Schema | None]:
         return (x if hasattr(type(x), "to_numpy") else table), schema_of_frame(table, columns)
     check_container(x)
     schema = schema_of_frame(x, columns)
-    given = np.asarray(x)
+    given = unmasked(x)
     if given.dtype.kind in "biuf":
         check_array(given)
     return x, schema
@@ -283,7 +400,7 @@ def rows_of_frame(frame: Any, schema: Schema, bad: dict[int, str] | None = None)
     assert schema.sources is not None
     table = as_table(frame, schema.sources)
     if table is None:
-        return _codes(np.asarray(frame), schema)
+        return _codes(unmasked(frame), schema)
     from aejax.data.cells import read_cells
 
     wanted, places = _places(tuple(table.column_names), schema.sources)

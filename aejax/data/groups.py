@@ -10,6 +10,7 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data import files
+from aejax.data.frames import is_missing, unmasked
 from aejax.data.offsets import offsets_of_groups
 from aejax.data.rows import Selection, check_normal
 from aejax.data.schema import Schema
@@ -24,29 +25,50 @@ def group_positions(groups: Any, rows: int) -> tuple[tuple[str, ...], np.ndarray
     """Every distinct group, and the position of each row's.
 
     Args:
-        groups: [rows], of text, whole numbers or anything else that `str` tells apart.
+        groups: [rows], of text, whole numbers or anything else that has a text; the text is as in
+            files, where 7 and 7.0 are one group.
         rows: how many there must be.
 
     Returns:
-        Names in ascending order, and int32 [rows].
+        Names in ascending order, and int32 [rows], -1 for a row that has none.
 
     Raises:
-        InputError: if a row has none, or there are too few or too many.
+        InputError: if there are too few or too many.
     """
-    given = np.asarray(groups)
+    given = unmasked(groups)
     if given.shape != (rows,):
         raise InputError(f"groups have shape {given.shape}; allowed: ({rows},), one a row")
-    if given.dtype.kind in "fO":
-        missing = [at for at, value in enumerate(given) if value is None or value != value]
-        if missing:
-            raise InputError(f"row {missing[0]} has no group; allowed: a group in every row")
     # Distinct first: text is slow to compare, and there are few groups and many rows.
     try:
         distinct, positions = np.unique(given, return_inverse=True)
     except TypeError:
-        distinct, positions = np.unique(given.astype(str), return_inverse=True)
-    names, merged = np.unique(np.array([str(value) for value in distinct]), return_inverse=True)
-    return tuple(map(str, names)), merged.reshape(-1)[positions].astype(np.int32)
+        known: dict[Any, int] = {}
+        positions = np.array([known.setdefault(value, len(known)) for value in given], int)
+        distinct = np.fromiter(known, object, len(known))
+    texts = _texts(distinct)
+    names = sorted({text for text in texts if text})
+    place = {name: at for at, name in enumerate(names)}
+    of_distinct = np.array([place.get(text or "", -1) for text in texts] or [-1], np.int32)
+    return tuple(names), of_distinct[positions] if rows else np.zeros(0, np.int32)
+
+
+def check_grouped(positions: np.ndarray) -> None:
+    """Refuse rows of which one has no group; raises InputError naming the first."""
+    if (positions < 0).any():
+        raise InputError(
+            f"row {int(np.argmin(positions))} has no group; allowed: a group in every row"
+        )
+
+
+def _texts(values: np.ndarray) -> list[str | None]:
+    """Values as files have them in text, None for what is missing."""
+    import pyarrow as pa
+
+    try:
+        texts: list[str | None] = pa.array(values, from_pandas=True).cast(pa.string()).to_pylist()
+    except (TypeError, ValueError, NotImplementedError):
+        texts = [None if is_missing(value) else str(value) for value in values]
+    return texts
 
 
 def rows_of_groups(positions: np.ndarray, groups: int) -> list[np.ndarray]:
@@ -57,7 +79,7 @@ def rows_of_groups(positions: np.ndarray, groups: int) -> list[np.ndarray]:
         groups: how many there are.
     """
     order = np.argsort(positions, kind="stable")
-    return np.split(order, np.searchsorted(positions[order], np.arange(1, groups)))
+    return np.split(order, np.searchsorted(positions[order], np.arange(groups)))[1:]
 
 
 def positions_of(keys: pyarrow.Table, column: str, known: Sequence[str]) -> tuple[Any, np.ndarray]:

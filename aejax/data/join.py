@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.types
 # Beyond, float64 has no two neighbouring whole numbers.
 MOST_WHOLE = float(1 << 53)
 TEXT = pa.large_string()
-_SEPARATOR, _NOTHING, _POINT = (pa.scalar(text, TEXT) for text in ("\x1f", "", "."))
+_NOTHING, _POINT = pa.scalar("", TEXT), pa.scalar(".", TEXT)
 # Between the parts of an instant, so that none equals a number.
 _TIME_OF = pa.scalar("t", TEXT)
 _WHOLE = r"^[+-]?[0-9]+(\.0*)?$"
@@ -62,11 +63,23 @@ def shown(table: pa.Table, row: int) -> str:
 def _flat(column: pa.ChunkedArray) -> pa.Array:
     """A column in one piece, text of any kind as one type."""
     kinds, dtype = pyarrow.types, column.type
+    binary = kinds.is_binary(dtype) or kinds.is_large_binary(dtype)
+    if binary or kinds.is_fixed_size_binary(dtype) or isinstance(dtype, pa.BaseExtensionType):
+        return pa.array(_texts_of_bytes(column.to_pylist()), TEXT)
     if kinds.is_dictionary(dtype):
         dtype = dtype.value_type
     if kinds.is_string(dtype) or kinds.is_large_string(dtype):
         dtype = TEXT
     return column.cast(dtype).combine_chunks()
+
+
+def _texts_of_bytes(cells: list[Any]) -> list[str | None]:
+    """Bytes and UUIDs as text: in UTF-8 where all are, else their digits, as of digests."""
+    try:
+        plain = [cell.decode() if isinstance(cell, bytes) else cell for cell in cells]
+    except UnicodeDecodeError:
+        plain = [cell.hex() if isinstance(cell, bytes) else cell for cell in cells]
+    return [None if cell is None else str(cell) for cell in plain]
 
 
 def _filled(texts: pa.Array) -> pa.Array:
@@ -81,10 +94,17 @@ def _comparable(left: pa.Array, right: pa.Array, *, strict: bool) -> tuple[pa.Ar
 
 
 def _numbered(columns: list[tuple[pa.Array, pa.Array]]) -> Keys:
-    sides = [pc.binary_join_element_wise(*side, _SEPARATOR) for side in zip(*columns, strict=True)]
-    encoded = pa.chunked_array(sides, TEXT).combine_chunks().dictionary_encode()
-    numbers = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    left, right = np.split(numbers, [len(sides[0])])
+    numbers = np.zeros(0, np.int64)
+    for sides in columns:
+        encoded = pa.chunked_array(sides, TEXT).combine_chunks().dictionary_encode()
+        own = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        if len(numbers):
+            both = np.where(numbers < 0, -1, numbers * len(encoded.dictionary) + own)
+            # Counted anew, so that columns of many keys stay within whole numbers.
+            own = np.where(own < 0, -1, np.unique(both, return_inverse=True)[1])
+            own[numbers < 0] = -1
+        numbers = own
+    left, right = np.split(numbers, [len(columns[0][0])])
     same = len(left) == len(right) and bool((left == right).all()) and bool((left >= 0).any())
     return Keys(left=left, right=right, same_order=same)
 

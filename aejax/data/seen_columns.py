@@ -6,12 +6,14 @@ from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as types
 
 from aejax.config import Columns
 from aejax.config.columns import DATE_PARTS
 from aejax.data import arrow_types, dates
 from aejax.data.column_checks import (
+    AS_DATES,
     LEAST_ROWS,
     ONE_WAY,
     UNNAMED,
@@ -20,10 +22,13 @@ from aejax.data.column_checks import (
     named_as_key,
 )
 from aejax.data.columns import Column, DateOrder
+from aejax.data.number_text import is_missing, numbers_of_text
 from aejax.data.offsets import HEAD_ROWS, centres
+from aejax.data.sniffing import LEAST_SHARE
 
 # How a reason begins that is the same for all columns of one value.
 ALWAYS = "always "
+AS_TEXT = "numbers that are text: make them numbers, as pandas.to_numeric(errors='coerce') does"
 
 
 class Seen:
@@ -116,8 +121,20 @@ class Seen:
         if self.kind == "number":
             return numbers.identifies() or ("named as a key" if self.is_key else None)
         if self.kind == "category" and (mixed or texts.count >= LEAST_ROWS):
+            if texts.identifies() and self._fractions:
+                return AS_TEXT
             return texts.identifies() or ("named as a key" if self.is_key and not mixed else None)
         return None
+
+    @property
+    def _fractions(self) -> bool:
+        """Whether the text says numbers, some with fractions: no codes, and none of a key."""
+        words = arrow_types.array_of_text(self.texts.values)
+        words = words.filter(pc.invert(is_missing(words)))
+        _, wrong = numbers_of_text(words)
+        none = pc.sum(wrong).as_py() or 0
+        fractions = any("." in word for word in words.to_pylist())
+        return fractions and none <= (1 - LEAST_SHARE) * len(words)
 
     def question(self, settings: Columns) -> str | None:
         """What a person is asked about a feature, or None."""
@@ -125,9 +142,9 @@ class Seen:
             return None
         if self.kind == "category" and self.is_key:
             return "named as a key: rows with a value that training didn't have will stand out"
-        if self.kind == "number" and self.numbers.rising():
-            return ONE_WAY
-        return None
+        if self.kind != "number":
+            return None
+        return ONE_WAY if self.numbers.rising() else AS_DATES if self.numbers.dates() else None
 
 
 def kind_of(name: str, dtype: pa.DataType, settings: Columns) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from aejax.config import InputError, Window, suggest
 from aejax.data.blocks import Block, Wrong
-from aejax.data.frames import as_table
+from aejax.data.frames import as_table, unmasked
 from aejax.data.period import length_of, period_of
 from aejax.data.rows import Selection, finite_rows
 from aejax.data.schema import Clock, Schema, Series
@@ -55,7 +55,7 @@ def without_columns(x: Any, columns: tuple[str, ...]) -> tuple[Any, dict[str, pa
         InputError: if a column isn't there.
     """
     if not columns:
-        rows = x if hasattr(type(x), "columns") or isinstance(x, Mapping) else np.asarray(x)
+        rows = x if hasattr(type(x), "columns") or isinstance(x, Mapping) else unmasked(x)
         return (rows[:, None] if getattr(rows, "ndim", 2) == 1 else rows), {}
     table = as_table(x)
     if table is None:

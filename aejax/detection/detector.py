@@ -14,6 +14,7 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Config, InputError, Rule
 from aejax.core.scaling import Scaler
+from aejax.data.frames import check_order
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.alarms import OF_SCORES, Alarm, alarms_of_scores, in_sentences, record, tell
@@ -257,6 +258,7 @@ class Detector(FittedModel):
             InputError: as `score` does, and if the rule can't be fitted: too few rows, or labels
                 that are missing or not asked for.
         """
+        check_order(x, is_anomaly, "rows and is_anomaly")
         scores, members = self._scored(x, groups, None)
         if self._takes_points(x):
             there = ~np.isnan(scores)

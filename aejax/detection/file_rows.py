@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aejax.config import Config, InputError
+from aejax.config.effort import settings_beside
 from aejax.data import files
 from aejax.data.column_checks import check_array
 from aejax.data.files import Input
@@ -107,8 +108,12 @@ def schema_of_files(
 
 def _advice(config: Config) -> Literal["drop", "mixed"]:
     """What a person can do about a column that is no number."""
+    # What nobody named is decided anew for columns of different kinds.
+    usual = settings_beside(None, mixed=False)
+    anew = {name: None for name, value in usual.items() if getattr(config, name) == value}
+    columns = dataclasses.replace(config.columns, kinds="mixed")
     try:
-        dataclasses.replace(config, columns=dataclasses.replace(config.columns, kinds="mixed"))
+        dataclasses.replace(config, **anew, columns=columns)  # type: ignore[arg-type]
     except InputError:
         # Not with this network, score or scale.
         return "drop"

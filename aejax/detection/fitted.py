@@ -261,10 +261,7 @@ class FittedModel:
         rows, _ = as_rows(x, self.schema, bad)
         members = None
         if self.groups is not None:
-            members = self.groups.places(given, len(rows))
-            for row in np.flatnonzero(members < 0).tolist():
-                name = str(np.asarray(given)[row])
-                bad.setdefault(row, f"group {self.groups.why_not(name)}")
+            members = self.groups.places(given, len(rows), bad)
             rows = self.less_group_offset(rows, members)
         scores = self.score_rows(rows, members=members, batch_size=batch_size)
         return without_bad(scores, rows, self.schema, bad), members, bad

@@ -12,7 +12,7 @@ import numpy as np
 
 from aejax.config import Config, InputError, suggest
 from aejax.data.batches import held_out
-from aejax.data.frames import as_table
+from aejax.data.frames import as_table, check_order
 from aejax.data.groups import group_positions
 from aejax.data.offsets import less_each
 from aejax.detection.alarms import Alarm
@@ -111,19 +111,26 @@ class Groups:
         offsets = self.offsets.reshape(len(self), *rows.shape[1:])
         return less_each(rows, offsets, np.maximum(members, 0))
 
-    def places(self, groups: Any, rows: int) -> np.ndarray:
+    def places(self, groups: Any, rows: int, bad: dict[int, str] | None = None) -> np.ndarray:
         """The position of each row's group among those that have a network, or -1, int32 [rows].
 
         Args:
             groups: each row's group, [rows].
             rows: how many there must be.
+            bad: takes why rows have none, by position.
 
         Raises:
-            InputError: if a row has none, or there are too few or too many.
+            InputError: if there are too few or too many.
         """
         names, positions = group_positions(groups, rows)
-        known = np.array([self._place.get(name, -1) for name in names] or [-1], np.int32)
-        return known[positions] if rows else np.zeros(0, np.int32)
+        known = np.array([*(self._place.get(name, -1) for name in names), -1], np.int32)
+        places = known[positions]
+        if bad is not None:
+            for row in np.flatnonzero(places < 0).tolist():
+                at = positions[row]
+                why = self.why_not(names[at]) if at >= 0 else "is empty"
+                bad.setdefault(row, f"{self.column} {why}")
+        return places
 
     def members(self, groups: Any, rows: int) -> np.ndarray:
         """As `places`, where every row's group must have a network.
@@ -131,10 +138,11 @@ class Groups:
         Raises:
             InputError: naming the first row's group that has none.
         """
-        members = self.places(groups, rows)
-        if (members < 0).any():
-            name = str(np.asarray(groups)[np.argmin(members)])
-            raise InputError(f"group {self.why_not(name)}; allowed: one of {len(self)} that have")
+        bad: dict[int, str] = {}
+        members = self.places(groups, rows, bad)
+        if bad:
+            row = min(bad)
+            raise InputError(f"row {row}: {bad[row]}; allowed: one of {len(self)} groups that have")
         return members
 
     def place(self, name: str) -> int:
@@ -181,9 +189,11 @@ def without_groups(x: Any, groups: Any) -> tuple[Any, Any]:
         groups: each row's group, [n]; or the name of the column of `x` that holds it.
 
     Raises:
-        InputError: if a name is given and there is no such column.
+        InputError: if a name is given and there is no such column, or groups are in another order
+            than rows by their index.
     """
     if not isinstance(groups, str):
+        check_order(x, groups, "rows and groups")
         return x, groups
     table = as_table(x)
     if table is None:

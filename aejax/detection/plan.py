@@ -13,7 +13,7 @@ from aejax.config import Config, InputError
 from aejax.data.batches import Picked
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.frames import named_features
-from aejax.data.groups import group_positions, rows_of_groups
+from aejax.data.groups import check_grouped, group_positions, rows_of_groups
 from aejax.data.offsets import is_wide, less_each, offsets_of_groups
 from aejax.data.schema import Schema
 from aejax.detection.alarms import Alarm
@@ -197,6 +197,7 @@ def plan_groups(
     if config.columns.kinds == "mixed":
         given, schema, sentences = training_rows(x, schema, config.columns)
         names, positions = group_positions(groups, len(given))
+        check_grouped(positions)
         there = ~np.isnan(given).all(axis=1)
         given, positions = given[there], positions[there]
         lost = np.zeros(len(names), bool)
@@ -206,6 +207,7 @@ def plan_groups(
         # Each group has an offset of its own.
         given, schema = as_rows(x, None if schema is None else schema.with_offset(None))
         names, positions = group_positions(groups, len(given))
+        check_grouped(positions)
         lost = np.zeros(len(names), bool)
     if not len(given):
         raise InputError("training rows: found 0; allowed: at least 1")

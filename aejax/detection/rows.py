@@ -15,7 +15,14 @@ import numpy as np
 from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
 from aejax.data.disk_rows import DiskRows, Stored
-from aejax.data.frames import check_container, named_features, rows_by_name, rows_of_frame
+from aejax.data.frames import (
+    check_container,
+    floats_of_objects,
+    named_features,
+    rows_by_name,
+    rows_of_frame,
+    unmasked,
+)
 from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
 from aejax.data.rows import usable_rows
@@ -71,7 +78,7 @@ def as_rows(
         x: an array; or a data frame, an Arrow table or stream, a dict of columns, a structured
             array, whose columns are matched to the schema by name.
         schema: of the rows, or None to infer it, but for an offset.
-        bad: takes what is wrong with rows of a mixed table, instead of it being refused.
+        bad: takes which rows hold cells of the wrong kind, instead of these being refused.
 
     Raises:
         InputError: naming the shape, type or column that doesn't fit.
@@ -122,12 +129,12 @@ def _numbers(
         # Looking for names takes longer than a row's score.
         rows, names = x, None
     else:
-        named = rows_by_name(x, None if schema is None else schema.names)
+        named = rows_by_name(x, None if schema is None else schema.names, bad)
         if named is None:
             check_container(x)
-        rows, names = (np.asarray(x), None) if named is None else named
+        rows, names = (unmasked(x), None) if named is None else named
     if rows.dtype.kind not in "biuf":
-        rows = _of_objects(rows)
+        rows = _of_objects(rows, bad)
     if schema is None:
         schema = infer_schema(rows, names)
     if rows.shape[1:] != schema.shape:
@@ -145,15 +152,17 @@ def _numbers(
     return rows, schema
 
 
-def _of_objects(rows: np.ndarray) -> np.ndarray:
-    """Objects that are all numbers or missing (None, pandas.NA), as float64."""
-    try:
-        if rows.dtype.kind != "O" or any(isinstance(cell, str | bytes) for cell in rows.flat):
-            raise TypeError
-        missing = [cell is None or type(cell).__name__ == "NAType" for cell in rows.flat]
-        return np.where(np.reshape(missing, rows.shape), np.nan, rows).astype(np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"rows are {rows.dtype}; allowed: numbers") from None
+def _of_objects(rows: np.ndarray, bad: dict[int, str] | None) -> np.ndarray:
+    """Objects that are numbers or missing, as float64; `bad` takes rows with others."""
+    numbers, wrong = floats_of_objects(rows.ravel() if rows.dtype.kind == "O" else rows[:0])
+    refused = bad is None or len(wrong) == rows.size
+    if rows.dtype.kind != "O" or (wrong and refused):
+        raise InputError(f"rows are {rows.dtype}; allowed: numbers")
+    for place in wrong:
+        where = np.unravel_index(place, rows.shape)
+        assert bad is not None
+        bad.setdefault(int(where[0]), f"it holds {str(rows[where])[:40]!r}")
+    return numbers.reshape(rows.shape)
 
 
 def _without(schema: Schema) -> str:

@@ -28,7 +28,7 @@ from aejax.config import (
     Train,
 )
 from aejax.config.effort import DROPOUT, NETWORK, PLAIN, TRIM, cost, settings_of
-from aejax.data.frames import as_table
+from aejax.data.frames import as_table, unmasked
 from aejax.data.schema import Schema, check_once
 from aejax.detection import fitting, loading
 from aejax.rules.contamination import Contamination
@@ -143,7 +143,9 @@ class EstimatorCore(BaseEstimator):
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """Rows as an array of floats; a mixed table as it is, but for the names of its columns."""
-        if not hasattr(X, "to_numpy"):
+        if isinstance(X, np.ma.MaskedArray):
+            X = unmasked(X)
+        elif not hasattr(X, "to_numpy"):
             # Of other tables with names scikit-learn sees those of Arrow's.
             table = as_table(X)
             X = X if table is None else table

@@ -189,6 +189,7 @@ _SCRIPT = """
     if (data.command) put("command", data.command + threshold);
     else if (byId("keep")) byId("keep").hidden = true;
     const table = document.createElement("table");
+    table.className = "reasons";
     const head = table.createTHead().insertRow();
     const keys = data.rows.some((row) => row.key);
     const labels = data.labelled ? ["Label"] : [];

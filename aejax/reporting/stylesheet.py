@@ -56,7 +56,7 @@ _CHOOSE = """
 #choose-slider { display: block; width: 100%; margin: 10px 0; accent-color: var(--normal); }
 #choose-daily-rows { font: inherit; width: 9em; color: inherit; background: transparent;
   border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; }
-.choices { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); margin: 0; }
+.choices { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0 16px; margin: 0; }
 .choices dt { color: var(--muted); font-size: 0.85rem; white-space: nowrap; }
 #choose-command { display: block; white-space: nowrap; overflow-x: auto; padding: 4px 0; }
 .choices dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -140,7 +140,7 @@ details .settings { padding: 0 16px; }
 .search { display: block; color: var(--muted); font-size: 0.9rem; margin: 14px 0; }
 .search input { font: inherit; width: 16em; color: inherit; background: transparent;
   border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; margin-right: 10px; }
-.reasons td:last-child, .reasons th:last-child, .reasons td:nth-child(2) { text-align: left; }
+.reasons tr > :last-child, .reasons tr > :nth-child(2) { text-align: left; }
 .reasons tbody th { white-space: nowrap; }
 .reasons td:last-child { white-space: normal; min-width: 16rem; }
 #groups-table td:nth-child(2), .words td { text-align: left; white-space: normal; }
@@ -155,12 +155,17 @@ _MEDIA = """
 @media (max-width: 600px) {
   main, header, footer { padding-left: 16px; padding-right: 16px; }
   header { padding-top: 24px; }
-  .headline { grid-template-columns: 1fr 1fr; }
+  .headline, .choices { grid-template-columns: 1fr 1fr; }
   .headline .big { font-size: 1.6rem; }
   figure { padding: 10px; }
   .rows { grid-template-columns: minmax(0, 1fr); }
   th, td { padding-left: 10px; }
   .matrix td { padding: 8px 10px; }
+  .reasons tr { display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 8px 0; }
+  .reasons tr { border-bottom: 1px solid var(--line); }
+  .reasons tr > * { padding: 0; border: 0; min-width: 0; text-align: left; white-space: normal; }
+  .reasons tr > :first-child, .reasons tr > :nth-child(2) { flex-basis: 100%; }
+  .reasons tr > :last-child { flex-basis: 100%; }
 }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
 @media print {

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aejax.config import InputError, suggest
-from aejax.data.frames import as_table
+from aejax.data.frames import as_table, check_order
 from aejax.data.labels import labels_in, labels_of, read_labels
 from aejax.data.rows import Selection, check_normal
 from aejax.data.sources import Input, find_sources
@@ -123,6 +123,7 @@ def labelled(
     """
     is_folder = isinstance(scores, (str, os.PathLike))
     where = str(scores) if is_folder else "scores"
+    beside = scores if x is None else x
     if is_folder and x is None:
         table, keys, written = read_scores(Path(scores))
         threshold = written["identity"]["threshold"] if threshold is None else threshold
@@ -140,7 +141,7 @@ def labelled(
                 f"scores is {type(scores).__name__} and x is None; allowed: scores, a table or "
                 "folder of them, or a detector with rows x"
             )
-        table = as_table(scores)
+        table = as_table(_with_index(scores))
         if table is None:
             values = np.asarray(scores)
             if values.ndim != 1 or values.dtype.kind not in "biuf" or not len(values):
@@ -155,6 +156,8 @@ def labelled(
             )
         keys = table.select([name for name in table.column_names if name not in OWN])
     rows, flags, joined = _with_labels(table, keys, labels, selection, where, key)
+    if joined.get("joined_by") == "position":
+        check_order(beside, labels, "rows and labels")
     own = "threshold" in table.column_names
     values = pc.cast(table["score"], pa.float64() if own else table["score"].type).to_numpy()
     scored = np.isfinite(values) if values.dtype.kind == "f" else np.ones(len(values), bool)
@@ -213,9 +216,10 @@ def _with_labels(
         said = labels if isinstance(labels, (str, os.PathLike)) else ", ".join(map(str, labels))
         files = len(find_sources(labels)[0])
     else:
-        given = as_table(labels)
+        given = as_table(_with_index(labels))
         if given is None:
-            given = pa.table({column: np.asarray(labels)})
+            given = as_table({column: labels})
+            assert given is not None
         if column not in given.column_names:
             raise InputError(
                 f"labels has no column {column!r}; {suggest(column, given.column_names)}"
@@ -234,6 +238,13 @@ def _with_labels(
         theirs = theirs.select(keys.column_names)
     rows, joined = match_labels(table, keys, flags, theirs, str(said), files)
     return rows, flags, joined
+
+
+def _with_index(x: Any) -> Any:
+    """A data frame of pandas with the index that has a name as a column, which may be a key."""
+    names = getattr(getattr(x, "index", None), "names", [None])
+    named = hasattr(type(x), "columns") and None not in names and not {*names} & {*x.columns}
+    return x.reset_index() if named else x
 
 
 def _are_files(labels: Any) -> bool:

@@ -121,6 +121,24 @@ class Files:
             f"{named}{more})"
         ]
 
+    def without_scores(self) -> list[str]:
+        """A sentence if most rows of some files have no score: a column is written otherwise, say.
+
+        Points of a series are passed over: those of short files have no whole window.
+        """
+        rows, scored = self.counts[:, 0], self.counts[:, 1]
+        lost = np.flatnonzero(2 * scored < rows).tolist() if self.alike == 1 else []
+        if not lost:
+            return []
+        named = ", ".join(
+            f"{self.names[at]!r} ({rows[at] - scored[at]:,} of {rows[at]:,})"
+            for at in lost[:MOST_NAMED]
+        )
+        more = f" and {len(lost) - MOST_NAMED:,} more" if len(lost) > MOST_NAMED else ""
+        return [
+            f"most rows of {len(lost):,} of {len(self.names):,} files have no score: {named}{more}"
+        ]
+
     def _name(self, stretch: int) -> str:
         """A file, and which of its rows where they are not all."""
         (file, first), rows = self.places[stretch].tolist(), int(self.stretches[stretch, 0])

@@ -165,6 +165,8 @@ class Tally:
         if calibration_rows(detector):
             described["population_stability"], alarms = files.stability()
             alarms += files.alarms(alarms)
+        if lost := files.without_scores():
+            alarms = [*lost, *(alarms or [])]
         usual = detector.usual_point_values
         if usual is not None and self.places is not None:
             features = feature_stability(

@@ -208,6 +208,19 @@ def test_what_is_kept_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         schema_of_frame(made, Columns(keep=("pump",)))
 
 
+@pytest.mark.parametrize("settings", [NUMBERS, MIXED])
+def test_numbers_that_pandas_read_as_text_are_called_so(settings: Columns) -> None:
+    """One "?" among them, and a column of a frame is text; a file's isn't."""
+    words = RANDOM.normal(size=ROWS).round(6).astype(str).astype(object)
+    words[5] = "?"
+    names = [f"{at}.x" for at in range(ROWS)]
+    schema = schema_of_frame(frame({"chol": words, "name": names}), settings)
+    assert schema is not None
+    left = dict(schema.dropped)
+    assert left["chol"].startswith("numbers that are text: make them numbers, as pandas.to_numeric")
+    assert left["name"].startswith("text that names rows")
+
+
 def test_one_line_says_what_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     made = frame({f"unused_{i}": np.full(ROWS, i) for i in range(30)} | {"pump_id": COUNT})
     with caplog.at_level(logging.WARNING, "aejax"):
@@ -234,6 +247,13 @@ def test_a_person_is_asked_about_what_may_be_a_time(caplog: pytest.LogCaptureFix
     assert schema.names == ("epoch", "t", "load")
     (record,) = caplog.records
     assert "look at: 'epoch', 't' (changes in one direction" in record.getMessage()
+    caplog.clear()
+    days = pd.date_range("2026-01-01", periods=150).strftime("%Y%m%d").astype(int)
+    dated = made.assign(day=RANDOM.choice(days, ROWS), code=RANDOM.choice(days + 50, ROWS))
+    with caplog.at_level(logging.WARNING, "aejax"):
+        schema_of_frame(dated.drop(columns=["epoch", "t"]), NUMBERS)
+    assert "look at: 'day' (reads as dates, such as 20260105" in caplog.text
+    assert "'code'" not in caplog.text
     caplog.clear()
     sites = made.assign(site_id=np.array(["A", "B"])[COUNT % 2])
     with caplog.at_level(logging.WARNING, "aejax"):

@@ -163,6 +163,24 @@ def test_an_encoding_that_cannot_be_known_is_asked_for(tmp_path: Path) -> None:
     assert schema.names == ("Druck", "Давление", "strom")
 
 
+@pytest.mark.parametrize(
+    ("first", "suffix"),
+    [
+        (gzip.compress(b"a,b"), ".gz"),
+        (b"\x28\xb5\x2f\xfd", ".zst"),
+        (b"PK\3\4", ".zip"),
+        (b"PAR1", ".parquet"),
+    ],
+)
+def test_another_format_by_the_name_of_text_is_named(
+    first: bytes, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(first + bytes(3000) + b"\xff\x81")
+    with pytest.raises(InputError, match=rf"rows\.csv holds no text but begins as .* \{suffix} do"):
+        open_rows(path)
+
+
 def test_a_thousand_or_a_fraction_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('a,b\n"5,189","4,477"\n"1,500","2,250"\n')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import uuid
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,9 @@ def partners(left: Any, right: Any) -> list[list[int]]:
         (pa.array([1, 1001], pa.timestamp("ns")), pa.array([1], pa.timestamp("us")), [[], []]),
         (pa.array([-1500], pa.timestamp("ns")), ["1969-12-31 23:59:59.999998500"], [[0]]),
         (["2026-99-99", "b"], [5], [[], []]),
+        ([b"a", b"b"], ["b", "a"], [[1], [0]]),
+        ([b"\xff\x01", b"a"], [b"a", b"\xff\x01"], [[1], [0]]),
+        (pa.array([uuid.UUID(int=7)], pa.uuid()), [str(uuid.UUID(int=7))], [[0]]),
         ([], ["a"], []),
     ],
 )
@@ -75,8 +79,10 @@ def test_keys_of_several_columns_are_equal_in_all() -> None:
     assert [np.flatnonzero(found.right == key).tolist() for key in found.left[:3]] == [[], [1], [0]]
     assert found.left[3] == found.right[2] == -1
     # No two columns are glued together: "1" and "12" is not "11" and "2".
-    found = match_keys(pa.table({"a": ["1"], "b": ["12"]}), pa.table({"a": ["11"], "b": ["2"]}))
-    assert found.left[0] != found.right[0]
+    for one, other in ((["1", "12"], ["11", "2"]), (["x\x1fy", "z"], ["x", "y\x1fz"])):
+        sides = [pa.table({"a": [a], "b": [b]}) for a, b in (one, other)]
+        found = match_keys(*sides)
+        assert found.left[0] != found.right[0]
 
 
 @given(st.lists(st.integers(-99, 99)), st.lists(st.integers(-99, 99)), st.data())

@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from aejax.config import Columns, InputError
+import aejax
+from aejax.config import Columns, Config, Dense, InputError, NoiseConditioned
 from aejax.data import files, frames
 from aejax.data.columns import Column
 from aejax.data.inference import infer_schema_of_files
@@ -249,3 +250,13 @@ def test_without_mixed_columns_a_table_of_text_says_how(tmp_path: Path) -> None:
         InputError, match=r"--drop-columns country when id, or aejax train --columns.kinds mixed"
     ):
         files.open_rows(written(table(), tmp_path, "csv"))
+
+
+def test_mixed_columns_are_advised_where_the_network_is_nobodys_choice(tmp_path: Path) -> None:
+    """The default network takes none, and makes way for one that does."""
+    path = written(table(), tmp_path, "csv")
+    own = Config(model=NoiseConditioned(network=Dense(hidden=(4,))))
+    for config, advised in ((Config(), True), (own, False)):
+        with pytest.raises(InputError, match="--drop-columns country when") as caught:
+            aejax.fit(config, path)
+        assert ("or aejax train --columns.kinds mixed" in str(caught.value)) == advised

@@ -77,6 +77,40 @@ def test_objects_that_are_numbers(detector: aejax.Detector) -> None:
     assert np.flatnonzero(np.isnan(scores)).tolist() == [1, 4]
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "O"])
+def test_masked_cells_of_an_array_are_missing(dtype: str, detector: aejax.Detector) -> None:
+    """NumPy's own mark: what lies below a mask is no number to score."""
+    rows = np.ma.masked_array(NUMBERS.to_numpy(dtype).copy(), False)
+    np.testing.assert_array_equal(detector.score(rows), detector.score(NUMBERS.to_numpy(dtype)))
+    rows[4, 1] = np.ma.masked
+    rows.data[4, 1] = 1e6
+    assert detector.bad_rows(rows) == {4: "b is nan"}
+    with pytest.raises(aejax.InputError, match="row 4, b is nan"):
+        detector.score(rows)
+    with pytest.raises(aejax.InputError, match=r"row 4, .* is nan"):
+        aejax.fit(detector.config, rows)
+    estimator = aejax.estimator.AutoEncoder(steps=1, hidden=2)
+    with pytest.raises(ValueError, match="NaN"):
+        estimator.fit(rows)
+
+
+def test_what_is_no_number_among_objects_is_a_bad_row(
+    detector: aejax.Detector, mixed: aejax.Detector
+) -> None:
+    """As in files: one cell, and not the table, is refused."""
+    odd = NUMBERS.astype(object)
+    odd.loc[3, "b"], odd.loc[5, "a"], odd.loc[9, "c"] = "broken", [1.0], 2**63
+    reasons = {3: "b is 'broken'", 5: "a is '[1.0]'"}
+    columns = {name: odd[name].tolist() for name in odd}
+    for x in (odd, columns, odd.to_records(index=False)):
+        assert detector.bad_rows(x) == reasons
+        assert np.flatnonzero(np.isnan(detector.score(x, on_bad_row="null"))).tolist() == [3, 5]
+    assert list(detector.bad_rows(odd.to_numpy())) == [3, 5]
+    odd.loc[5, "a"] = 1.0
+    reasons = mixed.bad_rows(odd.assign(site="x"))
+    assert reasons == {3: "b is 'broken', not a number"}
+
+
 class Loader:
     """As torch's DataLoader: batches one after the other."""
 
@@ -84,9 +118,18 @@ class Loader:
         yield from np.array_split(NUMBERS.to_numpy(), 4)
 
 
+class Tensor:
+    """As torch's of bfloat16."""
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
+        (Tensor(), "a Tensor can't be made an array: Got unsupported ScalarType BFloat16; allowed"),
+        ([[1.0, 2.0, 3.0], [1.0]], "a list can't be made an array: .*; allowed: numbers"),
         (sp.csr_matrix(NUMBERS.to_numpy()), r"csr_matrix; allowed: .*\.toarray\(\)"),
         (sp.coo_array(NUMBERS.to_numpy()), r"coo_array; allowed: .*\.toarray\(\)"),
         (pl.from_pandas(NUMBERS).lazy(), r"LazyFrame; allowed: .*\.collect\(\)"),

@@ -252,12 +252,30 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], Any], str]] = {
     ),
     "text": (
         lambda frame: pa.Table.from_pandas(frame.assign(mid="x")),
-        "rows: column 'mid' is of type .*string; allowed: numbers, or Config.columns",
+        "rows: column 'mid' is of type .*string; allowed: numbers$",
     ),
     "dates": (
         lambda frame: frame.assign(mid=pd.Timestamp("2026-01-01")),
         "rows: column 'mid' is of type timestamp.*; allowed: numbers",
     ),
+    "durations": (
+        lambda frame: frame.assign(mid=pd.to_timedelta(frame["mid"], unit="s")),
+        "rows: column 'mid' is of type duration.*; allowed: numbers$",
+    ),
+    "intervals": (
+        lambda frame: frame.assign(mid=pd.cut(frame["mid"], 5)),
+        "rows: column 'mid' is of type .*interval.*; allowed: numbers$",
+    ),
+    "a word among numbers": (
+        lambda frame: frame.assign(mid=[*frame["mid"][:-1], "broken"]),
+        "row 49, mid is 'broken'; allowed: finite numbers",
+    ),
+    "series in other orders": (
+        lambda frame: {**frame, "mid": frame["mid"][::-1]},
+        "rows: columns 'low' and 'mid' have the same index in different orders",
+    ),
+    "several tables": (lambda frame: [frame, frame], "rows are a list of tables; allowed: one"),
+    "a path": (lambda frame: Path("rows.csv"), "rows are .*rows.csv.*score_files"),
     "lists": (lambda frame: {**frame, "mid": [[1.0]] * len(frame)}, "'mid' is of type list"),
     "matrices": (
         lambda frame: {**frame, "mid": np.zeros((len(frame), 2))},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -15,6 +16,7 @@ import aejax
 from aejax import Quantile
 from aejax.config import Dense, Scale, Train
 from aejax.core import steps
+from aejax.data.groups import group_positions
 from aejax.detection.detector import Detector
 from aejax.detection.tiles import pack, tile_rows
 from tests.plain import plain_config
@@ -209,8 +211,48 @@ def test_small_groups_are_refused_or_left_out(rows: tuple[np.ndarray, np.ndarray
         found.score(x[:1], groups=["c"])
     with pytest.raises(aejax.InputError, match="was not in the training rows"):
         found.score(x[:1], groups=["z"])
-    with pytest.raises(aejax.InputError, match="row 1 has no group"):
-        aejax.fit(config, x[:2], groups=["a", None])
+    for none in (None, "", pd.NA, np.nan):
+        with pytest.raises(aejax.InputError, match="row 1 has no group"):
+            aejax.fit(config, x[:2], groups=np.array(["a", none], object))
+        reasons = found.bad_rows(x[:3], groups=np.array(["a", none, "z"], object))
+        assert reasons == {
+            1: "group is empty",
+            2: "group 'z' has no detector (it was not in the training rows)",
+        }
+
+
+def test_names_are_those_that_files_give(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    """A column of whole numbers becomes one of fractions where a cell of it is missing."""
+    x, _ = rows
+    x = x[:120]
+    stores, days = np.arange(120) % 2 + 7, np.arange(120) % 3 == 0
+    train = dataclasses.replace(CONFIG.train, epochs=1)
+    config = dataclasses.replace(CONFIG, train=train)
+    found = aejax.fit(config, x, groups=stores)
+    assert found.groups.names == ("7", "8")
+    wanted = found.score(x, groups=stores)
+    for same in (stores.astype(float), pd.Series(stores, dtype="Int64"), stores.astype(str)):
+        np.testing.assert_array_equal(found.score(x, groups=same), wanted)
+    holes = pd.Series(stores, dtype="Int64")
+    holes[3] = pd.NA
+    for some in (holes, holes.astype("Float64"), np.ma.masked_array(stores, np.arange(120) == 3)):
+        assert found.bad_rows(x, groups=some) == {3: "group is empty"}
+        scores = found.score(x, groups=some, on_bad_row="null")
+        np.testing.assert_array_equal(np.delete(scores, 3), np.delete(wanted, 3))
+    assert group_positions(days, 120)[0] == ("false", "true")
+    when = np.array(["2026-01-01T06:00", "NaT"], "datetime64[s]")
+    names, positions = group_positions(when, 2)
+    assert names == tuple(pa.array(when[:1]).cast(pa.string()).to_pylist())
+    assert positions.tolist() == [0, -1]
+
+
+def test_a_series_of_groups_in_another_order_is_refused() -> None:
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+    stores = pd.Series(np.arange(60) % 2)
+    with pytest.raises(aejax.InputError, match="rows and groups have the same index in different"):
+        aejax.fit(CONFIG, x, groups=stores[::-1])
+    with pytest.raises(aejax.InputError, match="rows and labels have the same index in different"):
+        aejax.evaluate(pd.Series(np.arange(60.0)), stores[::-1])
 
 
 def test_a_group_that_diverges_is_left_out(rows: tuple[np.ndarray, np.ndarray]) -> None:

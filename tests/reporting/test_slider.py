@@ -67,6 +67,8 @@ addEventListener("load", () => {
     const names = "threshold flagged found missed false precision recall daily command".split(" ");
     seen.push(Object.fromEntries(names.map((name) => [name, text(name)])));
     seen.at(-1).lines = document.querySelectorAll("#choose-rows tbody tr").length;
+    const scrolls = document.querySelector("#choose-rows .scroll");
+    seen.at(-1).cut = scrolls.scrollWidth - scrolls.clientWidth;
   }
   const result = document.createElement("pre");
   result.id = "seen";
@@ -98,6 +100,8 @@ def test_a_browser_shows_pythons_numbers(run: Path, tmp_path: Path) -> None:
             "--disable-background-networking",
             "--disable-component-update",
             f"--user-data-dir={tmp_path / 'profile'}",
+            # A phone's page: rows are stacked there instead of being cut.
+            "--window-size=500,900",
             "--dump-dom",
             (tmp_path / "page.html").as_uri(),
         ],
@@ -128,6 +132,7 @@ def test_a_browser_shows_pythons_numbers(run: Path, tmp_path: Path) -> None:
         rate = 10_000 * (flags & ~labels).sum() / (~labels).sum()
         assert float(shown["daily"].replace(",", "")) == pytest.approx(rate, abs=0.51)
         assert shown["lines"] == min(50, flags.sum())
+        assert shown["cut"] == 0
         assert float(shown["command"].rpartition(":")[2]) == threshold
 
 

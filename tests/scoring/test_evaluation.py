@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+import aejax
 from aejax.cli import main
 from aejax.config import InputError
 from aejax.data.rows import Selection
@@ -160,6 +161,34 @@ def test_only_without_a_key_by_position_and_that_is_said(
     rows["label"][:-1].to_csv(tmp_path / "short.csv", index=False)
     with pytest.raises(InputError, match=r"399 labels in 1 file.* 400 in 1 file, .*id, number, wh"):
         judged(scored, tmp_path / "short.csv")
+
+
+def test_the_index_of_a_frame_is_a_key_where_it_has_a_name() -> None:
+    """Or else in one order on both sides, where labels are joined by position."""
+    scores, odd = np.arange(20.0), np.arange(20) > 15
+    shuffled = np.random.default_rng(0).permutation(20)
+    for name in ("id", None):
+        index = pd.Index(100 + np.arange(20), name=name)
+        found = pd.DataFrame({"score": scores}, index=index)
+        labels = pd.DataFrame({"label": odd}, index=index)
+        assert aejax.evaluate(found, labels, threshold=9.0)["auroc"]["value"] == 1.0
+        others = [labels["label"].iloc[shuffled]]
+        if name:
+            judged = aejax.evaluate(found, labels.iloc[shuffled], threshold=9.0)
+            assert (judged["joined_by"], judged["auroc"]["value"]) == (["id"], 1.0)
+        else:
+            others.append(labels.iloc[shuffled])
+        for other in others:
+            with pytest.raises(InputError, match="rows and labels have the same index in diff"):
+                aejax.evaluate(found, other, threshold=9.0)
+
+
+def test_labels_that_are_missing_by_their_containers_mark_are_no_labels() -> None:
+    scores, odd = np.arange(20.0), np.arange(20) > 15
+    hole = np.arange(20) == 3
+    for labels in (np.ma.masked_array(odd, hole), pd.array(np.where(hole, None, odd), "boolean")):
+        with pytest.raises(InputError, match="'label' holds an empty cell in row 3"):
+            aejax.evaluate(scores, labels, threshold=9.0)
 
 
 def test_labels_of_many_files_need_a_key(scored: Path, rows: pd.DataFrame, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_exit_codes_for_schedulers(
     assert shown[4].endswith(", drifted")
     # Whoever tries again is warned again, and each limit by itself.
     assert main([*command, "--fail-on-drift"]) == 3
-    assert "the added rows have drifted: the scores" in capsys.readouterr().err
+    assert "the added rows raised an alarm: the scores" in capsys.readouterr().err
     assert main([*command, "--fail-on-flagged", "0.9"]) == 0
     assert main([*command, "--fail-on-flagged", "0"]) == 3
     assert main(command) == 0
@@ -250,6 +250,16 @@ def test_exit_codes_for_schedulers(
     )
     assert main([*command, "--fail-on-drift"]) == 3
     assert "none of the 300 added rows has a score" in capsys.readouterr().err
+    # Nor are they among good ones.
+    lost = pd.read_parquet(days / "day-9.parquet").iloc[:200]
+    lost.to_parquet(days / "day-9a.parquet")
+    rows(SHIFTED, 10).to_parquet(days / "day-9b.parquet", index=False)
+    assert main([*command, "--fail-on-drift"]) == 3
+    said = capsys.readouterr()
+    alarm = "most rows of 1 of 2 files have no score: 'day-9a.parquet' (200 of 200)"
+    assert f"the added rows raised an alarm: {alarm}" in said.err
+    assert f"alarm: {alarm}" in said.out
+    assert "  day-9a.parquet: 200 rows, 200 without a score" in said.out
 
 
 def test_limits_that_nothing_could_exceed_are_refused(
