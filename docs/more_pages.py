@@ -1,4 +1,4 @@
-"""Pages of the site that are kept elsewhere in the repository: the benchmarks'."""
+"""Pages of the site that are kept elsewhere in the repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add benchmarks/README.md as a page, and the pictures that it shows."""
+    """Add the changelog, benchmarks/README.md and the pictures that it shows."""
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    files.append(File.generated(config, "changelog.md", content=changes))
     page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "benchmarks.md", content=page))
     for picture in sorted((ROOT / "benchmarks" / "results").glob("*.png")):

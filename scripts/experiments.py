@@ -1,4 +1,4 @@
-"""Write docs/experiments.md from the runs of the published experiments.
+"""Write docs/experiments.md and docs/gallery.md from the runs of the published experiments.
 
     for name in $(aejax recipes --json | python -c 'import json, sys; print(*json.load(sys.stdin))')
     do aejax run $name --out runs/$name; done
@@ -6,12 +6,14 @@
 
 Every number on the page is read from a run's metrics.json; plots are copied from the run.
 A folder of several seeds (`aejax run NAME --out runs/NAME --seeds 8`) gives its median and range.
+The experiments that are not among the runs keep what the page says of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +22,13 @@ from typing import Any
 from aejax import recipes
 
 PAGE = Path(__file__).parents[1] / "docs" / "experiments.md"
+GALLERY = "gallery.md"
 MOST_PLOTS = 2
+GALLERY_HEAD = """# Gallery
+
+Every published experiment that comes with aejax: `aejax recipes` lists them, and each command
+leaves a report. [Their page](experiments.md) has published and measured numbers side by side. The
+data sets need `pip install "aejax[recipes]"`, MNIST and Fashion-MNIST `aejax[prepare]`."""
 PREFERRED = ("figure_*", "most_anomalous", "scores", "losses")
 
 
@@ -98,35 +106,50 @@ def section(name: str, folder: Path, pictures: Path) -> list[str]:
     return lines
 
 
+def entry(name: str, lines: list[str]) -> str:
+    """The gallery's entry of an experiment: a picture of its section, a sentence, the command."""
+    picture = next(line for line in lines if line.startswith("!["))
+    command = next(line for line in lines if line.startswith("    aejax run"))
+    recipe = recipes.find(name)
+    picture = f"![{recipe.title}]" + picture[picture.index("](") + 1 :]
+    return "\n\n".join([f"## {recipe.title}", recipe.summary, command, picture])
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", type=Path, help="folder with a run of each recipe, by its name")
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
     pictures = options.out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
-    for old in pictures.glob("*.png"):
-        old.unlink()
+    before = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
+    sections = {
+        text.partition("\n")[0]: f"## {text}".splitlines() for text in before.split("\n## ")[1:]
+    }
     done = [name for name in recipes.NAMES if (options.runs / name / "metrics.json").is_file()]
-    missing = [name for name in recipes.NAMES if name not in done]
-    environment: dict[str, Any] = {}
-    body: list[str] = []
+    versions = re.findall("^Environment: (.*).$", before, re.MULTILINE)[-1:]
     for name in done:
-        body += section(name, options.runs / name, pictures)
+        for old in pictures.glob(f"{name}-*.png"):
+            old.unlink()
+        sections[name] = section(name, options.runs / name, pictures)
         content = json.loads((options.runs / name / "metrics.json").read_text(encoding="utf-8"))
-        environment = content.get("environment") or environment
-    versions = ", ".join(f"{key} {value}" for key, value in environment.items())
+        versions = [", ".join(f"{key} {value}" for key, value in content["environment"].items())]
+    missing = [name for name in recipes.NAMES if name not in sections]
+    kept = {name: sections[name] for name in recipes.NAMES if name in sections}
     head = [
         "# The published experiments",
         "",
         "Written by `scripts/experiments.py` from the runs' `metrics.json`; not edited by hand.",
-        f"Environment: {versions}.",
+        *(f"Environment: {text}." for text in versions),
         "",
     ]
     if missing:
         head += [f"Not run for this page: {', '.join(missing)}.", ""]
-    options.out.write_text("\n".join([*head, *body]).rstrip() + "\n", encoding="utf-8")
+    body = ["\n".join(lines).strip() for lines in kept.values()]
+    options.out.write_text("\n".join(head) + "\n" + "\n\n".join(body) + "\n", encoding="utf-8")
+    gallery = "\n\n".join([GALLERY_HEAD, *(entry(name, kept[name]) for name in kept)])
+    options.out.with_name(GALLERY).write_text(gallery + "\n", encoding="utf-8")
     print(f"{options.out}: {len(done)} experiments, {len(missing)} missing")
 
 

@@ -1,5 +1,6 @@
 """A training script of your own: copy it, change what you like; aejax is used as a library.
 
+    pip install "aejax[grain,tensorboard]"
     python scripts/train.py --rows rows.npy --out runs/own --steps 500
 
 trains the network below on all devices (of all processes, under Slurm or scripts/launch_local.sh),

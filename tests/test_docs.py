@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
+import pkgutil
 import re
 import shlex
 import shutil
@@ -97,6 +100,27 @@ def test_the_blocks_of_a_page_run_in_order(
             assert main(shlex.split(line)[1:]) == 0, line
 
 
+def test_the_service_answers(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fastapi = pytest.importorskip("fastapi", reason="the extra dev is not installed")
+    (block,) = [text for _, text in blocks(DOCS / "export.md") if "FastAPI()" in text]
+    monkeypatch.chdir(workplace)
+    module = types.ModuleType("serve")
+    monkeypatch.setitem(sys.modules, "serve", module)
+    exec(compile(block, "serve.py", "exec"), module.__dict__)
+    rows = [{"a": 0.1, "b": 0.0, "c": -0.2, "d": 0.3}, {"a": 90, "b": 0, "c": 0, "d": 0}, {"a": 1}]
+    assert "/score" in [route.path for route in module.app.routes]
+    answers = module.score(module.Rows(rows=rows))
+    json.dumps(answers, allow_nan=False)
+    expected = aejax.load("runs/pumps").score(pd.DataFrame(rows[:2]))
+    np.testing.assert_allclose([answer["score"] for answer in answers[:2]], expected, rtol=1e-5)
+    assert [answer["flagged"] for answer in answers] == [False, True, False]
+    assert answers[1]["why"][0] == "a"
+    assert answers[2]["score"] is None
+    assert answers[2]["reason"] == "b is nan"
+    with pytest.raises(fastapi.HTTPException, match="allowed: a, b, c, d"):
+        module.score(module.Rows(rows=[{"flow": 1}]))
+
+
 # Those that take longest only when asked for.
 SLOW_NOTEBOOKS = ("denoise",)
 
@@ -150,6 +174,30 @@ def test_every_public_name_is_in_the_reference() -> None:
     page = (DOCS / "reference.md").read_text(encoding="utf-8")
     shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
     assert set(aejax.__all__) - {"__version__"} <= shown
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_public_names_have_examples_and_all_examples_run(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    detector, rows = aejax.load("runs/pumps"), pd.read_csv("train.csv")
+    given = {"aejax": aejax, "np": np, "detector": detector, "rows": rows}
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    shown = set()
+    for module in pkgutil.walk_packages(aejax.__path__, "aejax."):
+        if module.name != "aejax.__main__":
+            loaded = importlib.import_module(module.name)
+            for test in finder.find(loaded, globs=vars(loaded) | given):
+                if test.examples:
+                    shown.add(test.name)
+                    runner.run(test)
+    assert runner.failures == 0
+    public = [getattr(aejax, name) for name in aejax.__all__ if name != "__version__"]
+    public += [aejax.estimator.AutoEncoder, aejax.estimator.PyODAutoEncoder]
+    names = {f"{one.__module__}.{one.__name__}" for one in public if one is not aejax.estimator}
+    assert names - shown == set()
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

@@ -48,6 +48,23 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert judged["anomaly_positive"]["recall"] > 0.9
 
 
+def test_every_measured_figure_is_in_the_result_beside_it() -> None:
+    text = README.read_text(encoding="utf-8")
+    passages = [line for line in text.splitlines() if line.startswith("|")]
+    passages += re.findall(r"^- .*?(?=^\n|^- )", text, re.DOTALL | re.MULTILINE)
+    checked = 0
+    for passage in passages:
+        results = re.findall(r"\((benchmarks/results/\w+\.md)\)", passage)
+        content = "".join((README.parent / name).read_text(encoding="utf-8") for name in results)
+        figures = re.findall(
+            r"(?:(?<=\| )[\d.]+(?: [kM])?\b|[\d.,]+(?: [kM]\b|x\b| MiB| rows,))", passage
+        )
+        for figure in figures if results else ():
+            assert figure.removesuffix(" rows,") in content, f"{figure} isn't in {results}"
+            checked += 1
+    assert checked > 30
+
+
 def test_every_file_that_it_names_is_there() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8"))
     assert links

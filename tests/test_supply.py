@@ -9,20 +9,40 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from aejax.config import Config, InputError
+from aejax.data import prepare
+from aejax.data.records import open_array_record
+from aejax.data.rows import Selection
+from aejax.detection.asking import ask_and_tell
+from aejax.detection.quality import peak_signal_to_noise
+from aejax.exporting.onnx_graph import Graph
+from aejax.recipes.codecs import picture_bytes
+from aejax.scoring.ray import _ray
+from aejax.training.history import History
+from aejax.training.search_space import SearchSpace
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NEEDED = [Requirement(text) for text in PROJECT["dependencies"]]
-EXTRAS = {
-    name: [Requirement(text) for text in texts]
-    for name, texts in PROJECT["optional-dependencies"].items()
-}
+
+
+def extra_of(name: str) -> list[Requirement]:
+    """What an extra installs, with what the extras do that it names."""
+    requirements = [Requirement(text) for text in PROJECT["optional-dependencies"][name]]
+    own = [r for r in requirements if r.name != "aejax"]
+    named = [extra for r in requirements if r.name == "aejax" for extra in r.extras]
+    return own + [r for extra in named for r in extra_of(extra)]
+
+
+EXTRAS = {name: extra_of(name) for name in PROJECT["optional-dependencies"]}
 # What a module is called, where the distribution has another name.
 MODULES = {
     "importlib-resources": "importlib_resources",
@@ -34,8 +54,6 @@ MODULES = {
     "tensorflow-datasets": "tensorflow_datasets",
     "tensorboardx": "tensorboardX",
 }
-# Not imported here, but without them something that is imported doesn't work.
-FOR_OTHERS = {"flatbuffers", "importlib-resources"}
 
 
 def module_of(requirement: Requirement) -> str:
@@ -43,44 +61,96 @@ def module_of(requirement: Requirement) -> str:
     return MODULES.get(name, name.replace("-", "_"))
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Top-level names of imported packages, and whether only types need them."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name.partition(".")[0], id(node) in typing_only
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.partition(".")[0], id(node) in typing_only
+def imports(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Top-level names of packages that code imports, each with the extra that it says it needs."""
+    blocks: list[tuple[ast.AST, str | None]] = [(ast.parse(path.read_text("utf-8")), None)]
+    while blocks:
+        block, extra = blocks.pop()
+        for node in ast.iter_child_nodes(block):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name.partition(".")[0], extra) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module.partition(".")[0], extra
+            elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue
+            elif isinstance(node, ast.With):
+                how = node.items[0].context_expr
+                said = isinstance(how, ast.Call) and ast.unparse(how.func) == "extra"
+                blocks.append((node, ast.literal_eval(how.args[0]) if said else extra))  # type: ignore[attr-defined]
+            else:
+                blocks.append((node, extra))
 
 
-def imported_by(folder: Path) -> dict[str, str]:
+def imported_by(folder: Path) -> dict[tuple[str, str | None], str]:
     found = {}
     for path in sorted(folder.rglob("*.py")):
-        for name, typing_only in imports(path):
-            if not typing_only and name not in sys.stdlib_module_names and name != "aejax":
-                found.setdefault(name, path.relative_to(ROOT).as_posix())
+        for name, extra in imports(path):
+            if name not in sys.stdlib_module_names and name != "aejax":
+                found.setdefault((name, extra), path.relative_to(ROOT).as_posix())
     return found
 
 
 def test_every_imported_package_is_declared() -> None:
     declared = {module_of(requirement) for requirement in NEEDED}
-    # What stands behind features of the package; the others are for those who work on it.
-    extras = ("equinox", "onnx", "optuna", "prepare", "ray")
-    optional = {module_of(r) for name in extras for r in EXTRAS[name]}
+    assert len(NEEDED) <= 12
     used = imported_by(ROOT / "aejax")
-    undeclared = {name: where for name, where in used.items() if name not in declared | optional}
-    assert not undeclared
+    for (name, extra), where in used.items():
+        allowed = declared if extra is None else set(map(module_of, EXTRAS[extra]))
+        assert name in allowed, f'{where}: {name}; allowed: with extra("..."), or a dependency'
     # And nothing is declared that nothing imports.
-    spare = {r.name for r in NEEDED if module_of(r) not in used} - FOR_OTHERS
+    spare = declared - {name for name, _ in used} - {"flatbuffers"}
     assert not spare
+
+
+NEEDS: dict[tuple[str, str], Callable[[Path], object]] = {
+    ("array_record", "recipes"): lambda tmp: open_array_record(tmp, Selection(), None),
+    ("PIL", "recipes"): lambda _: picture_bytes(np.zeros((1, 8, 8, 1), np.uint8), "PNG"),
+    ("skimage", "recipes"): lambda _: peak_signal_to_noise(*np.zeros((2, 1, 8, 8, 1))),
+    ("tensorflow_datasets", "recipes"): lambda tmp: prepare._write_arrays("ecg5000", tmp, tmp),
+    ("tensorflow", "prepare"): lambda tmp: prepare._write_records("mnist", tmp),
+    ("tensorboardX", "tensorboard"): lambda tmp: History(
+        rows=1, epochs=1, in_steps=False, folder=None, tensorboard=tmp, progress=False
+    ).__enter__(),
+    ("ray", "ray"): lambda _: _ray(),
+    ("optuna", "optuna"): lambda _: ask_and_tell(
+        SearchSpace(base=Config(), searched={}), 1, 0, lambda trials: list(trials), maximise=True
+    ),
+    ("onnx", "onnx"): lambda _: Graph("rows", {}).constant(1.0),
+}
+
+
+@pytest.mark.parametrize(("package", "extra"), NEEDS)
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert package in map(module_of, EXTRAS[extra])
+    for name in [package, *(n for n in sys.modules if n.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError) as raised:
+        NEEDS[package, extra](tmp_path)
+    assert str(raised.value) == f'{package} is not installed; allowed: pip install "aejax[{extra}]"'
+
+
+WITHOUT = """
+import importlib, pkgutil, sys
+for name in {missing}:
+    sys.modules[name] = None
+import aejax
+for module in pkgutil.walk_packages(aejax.__path__, "aejax."):
+    if module.name not in ("aejax.__main__", "aejax.data.ecg5000"):
+        importlib.import_module(module.name)
+"""
+
+
+def test_without_extras_every_module_is_imported() -> None:
+    """But for the one that is a TensorFlow Datasets builder."""
+    core = {module_of(r) for r in NEEDED}
+    extras = ("equinox", "grain", "onnx", "optuna", "prepare", "ray", "tensorboard")
+    # Matplotlib needs Pillow, too.
+    missing = {module_of(r) for name in extras for r in EXTRAS[name]} - core - {"PIL"}
+    code = WITHOUT.format(missing=sorted(missing))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_package_that_tests_import_is_declared() -> None:
@@ -90,7 +160,7 @@ def test_every_package_that_tests_import_is_declared() -> None:
     own |= {"scorer"}
     undeclared = {
         name: where
-        for name, where in imported_by(ROOT / "tests").items()
+        for (name, _), where in imported_by(ROOT / "tests").items()
         if name not in declared | own | {"_pytest"}
     }
     assert not undeclared

@@ -8,11 +8,17 @@ import os
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 
 class InputError(ValueError):
-    """What a person gave cannot be used: the message names it, and what is found and allowed."""
+    """What a person gave cannot be used: the message names it, and what is found and allowed.
+
+    Example:
+        >>> aejax.Quantile(q=2.0)
+        Traceback (most recent call last):
+        aejax.config.checks.InputError: Quantile.q is 2.0; allowed: a number in (0, 1]
+    """
 
 
 def check(owner: object, field: str, allowed: str, valid: bool) -> None:
@@ -37,7 +43,7 @@ def is_number(value: object) -> bool:
         return False
 
 
-def check_choices(owner: Any) -> None:
+def check_choices(owner: object) -> None:
     """Check every field that is annotated with a `Literal` or as bool against its choices."""
     for name, hint in typing.get_type_hints(type(owner)).items():
         if typing.get_origin(hint) is Literal:

@@ -34,6 +34,11 @@ class Columns:
         keep: columns, or parts of dates as "when.month", that are features although they would
             be left out: because they never change, identify rows (whole numbers that count up or
             are all different, names such as id), or aren't covered by the training rows.
+
+    Example:
+        >>> columns = aejax.Columns(kinds="mixed", categories=("shop",))
+        >>> aejax.Config(model=aejax.Dense(), columns=columns).columns.kinds
+        'mixed'
     """
 
     kinds: Literal["numbers", "mixed"] = "numbers"

@@ -87,6 +87,11 @@ class Config:
         columns: how the columns of a table are read: numbers only, or mixed.
         window: how rows that follow each other in time become windows, which the network takes
             for its rows; None scores each row by itself.
+
+    Example:
+        >>> config = aejax.Config(model=aejax.Dense(hidden=(8, 2)), rule=aejax.Quantile(q=0.99))
+        >>> config.score, aejax.Config().score
+        ('error', 'noise-levels-and-neighbours')
     """
 
     model: Model | OwnNetwork | Any = None

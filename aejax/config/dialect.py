@@ -54,6 +54,10 @@ class Dialect:
             know those that are common: empty, blank, ?, -, NA, null, unknown, #N/A and so on.
         day_first: whether 03/04/2026 is the third of April; None finds it out from dates that
             can be read in one way only.
+
+    Example:
+        >>> aejax.Selection(dialect=aejax.Dialect(delimiter=";", decimal=",")).dialect.decimal
+        ','
     """
 
     delimiter: str | None = None

@@ -106,6 +106,10 @@ class Dense(NetworkSettings):
         output: after the last layer; "sigmoid" needs rows scaled to [0, 1].
         batch_norm: normalise every hidden layer over the batch (before the activation).
         dropout: share of hidden units dropped while training, in [0, 1).
+
+    Example:
+        >>> aejax.Config(model=aejax.Dense(hidden=(32, 8), activation="gelu")).model.hidden
+        (32, 8)
     """
 
     hidden: tuple[int, ...] = (128, 64)
@@ -162,6 +166,10 @@ class Conv(NetworkSettings):
         activation: after every hidden convolution.
         output: after the last convolution.
         batch_norm: normalise after the activation of every hidden convolution.
+
+    Example:
+        >>> aejax.Config(model=aejax.Conv(channels=(16, 8), down="stride")).model.channels
+        (16, 8)
     """
 
     channels: tuple[int, ...] = (16, 8)
@@ -245,6 +253,10 @@ class SuperResolution(NetworkSettings):
         activation: after every hidden convolution.
         output: after the last convolution.
         batch_norm: normalise after the activation of every hidden convolution.
+
+    Example:
+        >>> aejax.Config(model=aejax.SuperResolution(levels=2)).model.levels
+        2
     """
 
     levels: int = 2
@@ -287,6 +299,11 @@ class Variational(_AroundNetwork):
             the network's `output` has to be "sigmoid") or "normal" (variance 1).
         samples: how many latent samples scores draw that need some; the same for all rows,
             so a row's score depends on nothing but the row.
+
+    Example:
+        >>> model, scale = aejax.Variational(latent=2), aejax.Scale(kind="min-max-all")
+        >>> aejax.Config(model=model, scale=scale, score="negative-elbo").model.latent
+        2
     """
 
     generates: ClassVar[bool] = True
@@ -322,6 +339,10 @@ class NoiseConditioned(_AroundNetwork):
         lowest: least level; rows are reconstructed as they are at this one.
         highest: largest level.
         levels: how many levels "noise-levels" averages over; its cost grows with them.
+
+    Example:
+        >>> aejax.Config(model=aejax.NoiseConditioned(levels=4)).model.levels
+        4
     """
 
     takes_levels: ClassVar[bool] = True
@@ -353,6 +374,10 @@ class Classifier(_AroundNetwork):
     Args:
         network: of which the encoder is taken.
         classes: how many; labels are 0 to classes - 1.
+
+    Example:
+        >>> aejax.Classifier(network=aejax.Dense(hidden=(32,)), classes=10).classes
+        10
     """
 
     reconstructs: ClassVar[bool] = False
@@ -394,6 +419,10 @@ class Context(NetworkSettings):
             many random words (negative sampling, Mikolov et al., "Distributed representations
             of words and phrases and their compositionality", 2013), which is faster for large
             vocabularies. Numbers have to go by frequency then, the most frequent first.
+
+    Example:
+        >>> aejax.Config(model=aejax.Context(vocabulary=3274, window=4, width=64)).model.width
+        64
     """
 
     reconstructs: ClassVar[bool] = False

@@ -64,12 +64,12 @@ def describe(value: Any, text: str | None = None) -> Own:
     return Own(own=f"{named.__module__}.{named.__qualname__}", text=text or text_of(value))
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """The name of a built-in part, or of somebody's own object."""
     return value if isinstance(value, str) else describe(value).own
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """One line that shows an object, the same in every process: no address is in it."""
     if in_one_line(value) == in_one_line(value, object.__repr__):
         fields = getattr(value, "__dict__", {})
@@ -79,7 +79,7 @@ def text_of(value: Any) -> str:
     return in_one_line(value)
 
 
-def in_one_line(value: Any, text: Callable[[Any], str] = repr) -> str:
+def in_one_line(value: object, text: Callable[[Any], str] = repr) -> str:
     """A value's text without line breaks and addresses, cut where it is long."""
     try:
         shown = text(value)
@@ -89,7 +89,7 @@ def in_one_line(value: Any, text: Callable[[Any], str] = repr) -> str:
     return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 3] + "..."
 
 
-def require_here(value: Any, field: str, allowed: str) -> None:
+def require_here(value: object, field: str, allowed: str) -> None:
     """Raise InputError where a placeholder stands for code that this process doesn't have."""
     if isinstance(value, Own):
         raise InputError(
@@ -98,7 +98,7 @@ def require_here(value: Any, field: str, allowed: str) -> None:
 
 
 def check_part(
-    owner: object, field: str, names: Any, own: str, is_one: Callable[[Any], bool]
+    owner: object, field: str, names: object, own: str, is_one: Callable[[Any], bool]
 ) -> None:
     """Check a field that takes a name, or an object of a person's own.
 

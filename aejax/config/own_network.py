@@ -151,7 +151,7 @@ def described(name: str, text: str) -> OwnNetwork:
     return OwnNetwork(network=None, kind="absent", name=name, text=text)
 
 
-def own_network(value: Any) -> OwnNetwork:
+def own_network(value: object) -> OwnNetwork:
     """A network as it is kept in a configuration.
 
     Raises:
@@ -240,7 +240,7 @@ def _parameters(made: Any) -> dict[str, Any]:
     return {name: hints.get(name, Any) for name in names}
 
 
-def _value(name: str, text: str, hint: Any) -> Any:
+def _value(name: str, text: str, hint: object) -> Any:
     """A literal, or else text, of the type that is asked for."""
     try:
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
@@ -253,7 +253,7 @@ def _value(name: str, text: str, hint: Any) -> Any:
     raise InputError(f"--set {name} is {in_one_line(text)}; allowed: {shown}")
 
 
-def _is_of(value: Any, hint: Any) -> bool:
+def _is_of(value: object, hint: object) -> bool:
     """Whether a value is of a type, as far as types of plain values say."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -269,7 +269,7 @@ def _is_of(value: Any, hint: Any) -> bool:
     return kind not in (bool, str, tuple, type(None)) or isinstance(value, kind)
 
 
-def _wrapped(value: Any, kind: Kind, name: str) -> OwnNetwork:
+def _wrapped(value: object, kind: Kind, name: str) -> OwnNetwork:
     wrapped = OwnNetwork(network=value, kind=kind, name=name, text=in_one_line(value))
     try:
         hash(wrapped)
@@ -282,7 +282,7 @@ def _wrapped(value: Any, kind: Kind, name: str) -> OwnNetwork:
     return wrapped
 
 
-def _kind_of_module(kind: Any) -> Kind | None:
+def _kind_of_module(kind: object) -> Kind | None:
     """What a class of modules is, by the names of its bases: nothing is imported to find out."""
     for base in getattr(kind, "__mro__", ()):
         home = base.__module__
@@ -297,5 +297,5 @@ def _kind_of_module(kind: Any) -> Kind | None:
     return None
 
 
-def _name(thing: Any) -> str:
+def _name(thing: object) -> str:
     return f"{getattr(thing, '__module__', '?')}.{getattr(thing, '__qualname__', repr(thing))}"

@@ -29,6 +29,10 @@ class Scale:
             feature to its rank among the training rows, spread evenly with mean 0 and
             standard deviation 1; all that lies beyond the training rows has one value).
         clip: largest absolute value after scaling, or None; bounds what one wild cell can do.
+
+    Example:
+        >>> aejax.Config(scale=aejax.Scale(kind="robust", clip=20.0)).scale.clip
+        20.0
     """
 
     kind: Literal[
@@ -89,7 +93,12 @@ class Train:
         frozen: parameters that training leaves as they are, bit by bit: beginnings of
             their paths, as in ("network/encoder_layers_0",).
         feed: "device" keeps all rows in device memory and compiles whole epochs; "stream"
-            reads batches through Grain; "auto" picks "device" when the rows fit.
+            reads batches ahead; "auto" picks "device" when the rows fit.
+
+    Example:
+        >>> train = aejax.Train(steps=1500, optimizer="adamw", schedule="cosine")
+        >>> train.epochs is None
+        True
     """
 
     epochs: int | None = 50
@@ -236,6 +245,6 @@ class Train:
                 )
 
 
-def is_optimizer(value: Any) -> bool:
+def is_optimizer(value: object) -> bool:
     """Whether an object has what an `optax.GradientTransformation` has."""
     return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))

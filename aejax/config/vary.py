@@ -21,6 +21,11 @@ class Vary:
             RandNet: Chen, Sathe, Aggarwal and Turaga, "Outlier detection with autoencoder
             ensembles", SDM 2017, whose connections are drawn with replacement).
         rows: share of the training rows that a member trains on, drawn without replacement.
+
+    Example:
+        >>> aejax.fit(config, x, members=8, vary=aejax.Vary(features=0.5))  # doctest: +SKIP
+        >>> aejax.Vary(features=0.5).rows is None
+        True
     """
 
     features: float | None = None

@@ -31,6 +31,11 @@ class Window:
         gap: steps in time that are longer than so many usual ones end a window.
         order: what becomes of rows whose times don't rise: "refuse" names the first; "sort" sorts
             rows that are in memory, and leaves out those whose time another row has.
+
+    Example:
+        >>> window = aejax.Window(length=48, time="time")
+        >>> aejax.Config(model=aejax.Dense(), window=window).window.scores
+        'causal'
     """
 
     length: int | None = None

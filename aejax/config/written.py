@@ -66,7 +66,7 @@ def to_dict(settings: Any, *, keep_own: bool = False) -> dict[str, Any]:
     return written
 
 
-def part_to_dict(part: Any, kind: Any, *, keep_own: bool = False) -> Any:
+def part_to_dict(part: object, kind: object, *, keep_own: bool = False) -> Any:
     """A part of a configuration, such as a rule, as a JSON-ready dict.
 
     A built-in part is its name, or its name and settings; an object of a person's own is its
@@ -86,7 +86,7 @@ def part_to_dict(part: Any, kind: Any, *, keep_own: bool = False) -> Any:
     return part if keep_own else describe(part, text(part)).to_dict()
 
 
-def part_from_dict(written: Any, kind: Any, field: str) -> Any:
+def part_from_dict(written: object, kind: object, field: str) -> Any:
     """The part that `part_to_dict` wrote; a placeholder where an own object was described.
 
     Args:
@@ -136,7 +136,7 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
     )
 
 
-def _read(value: Any, hint: Any, field: str) -> Any:
+def _read(value: object, hint: object, field: str) -> Any:
     if hint in _PARTS:
         # The owner of the field says what is allowed beside a description.
         return part_from_dict(value, hint, field) if isinstance(value, Mapping) else value

@@ -23,7 +23,7 @@ def is_frozen(frozen: tuple[str, ...], tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
-def kept(frozen: tuple[str, ...], new: Any, old: Any) -> Any:
+def kept(frozen: tuple[str, ...], new: object, old: object) -> Any:
     """The new tree with the old one's frozen leaves.
 
     Args:

@@ -25,6 +25,13 @@ class TrainingState(NamedTuple):
         variables: {"params": ..., and others that the network has}.
         optimizer: optax's state.
         key: of all randomness; each step folds its number in.
+
+    Example:
+        >>> import jax, optax
+        >>> network = aejax.Dense(hidden=(2,))
+        >>> state = aejax.train_state(network, optax.adam(1e-2), jax.random.key(0), (4,))
+        >>> int(state.step)
+        0
     """
 
     step: jax.Array
@@ -78,6 +85,15 @@ def train_step(
 
     Raises:
         InputError: if the optimizer or the loss is none; when it is called, as `train_state`.
+
+    Example:
+        >>> import jax, optax
+        >>> network, optimizer = aejax.Dense(hidden=(2,)), optax.adam(1e-2)
+        >>> step = jax.jit(aejax.train_step(network, "squared", optimizer))
+        >>> state = aejax.train_state(network, optimizer, jax.random.key(0), (4,))
+        >>> state, metrics = step(state, np.ones((8, 4), np.float32))
+        >>> int(state.step)
+        1
     """
     _check_optimizer(optimizer)
     config.Train(loss=loss)
@@ -110,7 +126,7 @@ def train_step(
     return step
 
 
-def _check_optimizer(optimizer: Any) -> None:
+def _check_optimizer(optimizer: object) -> None:
     if not is_optimizer(optimizer):
         raise InputError(
             f"optimizer is {optimizer!r:.200}; allowed: an optax.GradientTransformation"

@@ -180,7 +180,7 @@ def train_step(
     key = jax.random.fold_in(named_key(values.seed, "training"), state.step)
     others = {name: value for name, value in state.variables.items() if name != "params"}
 
-    def loss_of(params: Any) -> tuple[jax.Array, dict[str, Any]]:
+    def loss_of(params: object) -> tuple[jax.Array, dict[str, Any]]:
         # Without this, gradients of frozen layers would be computed and thrown away.
         params = kept(program.frozen, params, jax.lax.stop_gradient(params))
         rows, changed = _losses(
@@ -299,6 +299,6 @@ def new_best(state: TrainState) -> Best:
     return Best(copied, jnp.float32(jnp.inf), jnp.int32(-1), jnp.int32(0), jnp.bool_(False))
 
 
-def learning_rates(schedule: Any, values: Numbers, steps: jax.Array) -> jax.Array:
+def learning_rates(schedule: object, values: Numbers, steps: jax.Array) -> jax.Array:
     """The learning rate at each of some steps, float32 [n]."""
     return jax.vmap(optimizers.learning_rate(schedule, values))(steps)

@@ -39,7 +39,7 @@ def masked(variables: Variables, mask: Mask) -> Variables:
     }
 
 
-def only(kept: Any, tree: Any) -> Any:
+def only(kept: object, tree: object) -> Any:
     """A tree with 0 where `kept` is False."""
     return jax.tree.map(lambda keep, leaf: jnp.where(keep, leaf, 0), kept, tree)
 

@@ -42,11 +42,11 @@ class Placement:
         """How many processes share a batch."""
         return 1 if self.mesh is None else len({d.process_index for d in self.mesh.devices.flat})
 
-    def everywhere(self, tree: Any) -> Any:
+    def everywhere(self, tree: object) -> Any:
         """Arrays that every device holds whole; processes must hand in equal ones."""
         return self._put(tree, None)
 
-    def rows(self, tree: Any, axis: int = 0) -> Any:
+    def rows(self, tree: object, axis: int = 0) -> Any:
         """Arrays whose rows are cut over the devices.
 
         Args:
@@ -71,7 +71,7 @@ class Placement:
         widths = [(0, missing if at == axis else 0) for at in range(x.ndim)]
         return np.pad(x, widths, constant_values=fill)
 
-    def _put(self, tree: Any, axis: int | None) -> Any:
+    def _put(self, tree: object, axis: int | None) -> Any:
         check_own_process()
         if self.mesh is None:
             with default_settings():
@@ -99,7 +99,7 @@ class Placement:
 ONE_DEVICE = Placement()
 
 
-def on_device(device: jax.Device, tree: Any) -> Any:
+def on_device(device: jax.Device, tree: object) -> Any:
     """Arrays that lie on one device."""
     check_own_process()
     with default_settings():
@@ -143,7 +143,7 @@ def on_all_processes(devices: int | None) -> Placement:
     return _over(chosen)
 
 
-def one_copy(tree: Any) -> Any:
+def one_copy(tree: object) -> Any:
     """Arrays that lie on every device, as arrays of one device; nothing is copied."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 

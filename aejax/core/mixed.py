@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -11,7 +9,7 @@ from aejax.models.heads import Head, Run, runs_of
 from aejax.models.mixed import turns
 
 
-def feature_error(heads: tuple[Head, ...], name: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+def feature_error(heads: tuple[Head, ...], name: object, x: jax.Array, y: jax.Array) -> jax.Array:
     """Error of every column.
 
     Of a number its squared (or absolute) difference in scaled units; of a cycle half the
@@ -39,7 +37,7 @@ def feature_error(heads: tuple[Head, ...], name: Any, x: jax.Array, y: jax.Array
     return jnp.concatenate(parts, axis=1)
 
 
-def row_error(heads: tuple[Head, ...], name: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+def row_error(heads: tuple[Head, ...], name: object, x: jax.Array, y: jax.Array) -> jax.Array:
     """Mean error over a row's present columns, float32 [B]; NaN of a row that has none."""
     each = feature_error(heads, name, x, y)
     count = jnp.sum(~jnp.isnan(x), axis=1)

@@ -105,8 +105,8 @@ def learning_rate(schedule: Any, values: Numbers) -> Schedule:
 
 
 def optimizer(
-    name: Any,
-    schedule: Any,
+    name: object,
+    schedule: object,
     clips: bool,
     values: Numbers,
     frozen: Callable[[Any], Any] | None = None,

@@ -236,7 +236,7 @@ def own_variables(variables: Mapping[str, Any]) -> Variables:
     return {name: tree for name, tree in variables.items() if name not in KEPT_BESIDE}
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def _named(tree: object) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -252,7 +252,7 @@ def lower_error(error: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
         A program of (no arrays, float32 [rows, 2, *shape]), which gives float32 [rows, *shape].
     """
 
-    def function(_: Any, pairs: jax.Array) -> Any:
+    def function(_: object, pairs: jax.Array) -> Any:
         return error(pairs[:, 0], pairs[:, 1])
 
     return _lowered(function, None, {}, jax.tree.structure({}), (2, *shape), "float32", PLATFORMS)

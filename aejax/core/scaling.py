@@ -41,6 +41,11 @@ class Scaler(NamedTuple):
         factor: float32, of the row's shape, or a scalar.
         limit: float32 scalar, or of the row's shape.
         knots: float32 [k, *row's shape], quantiles that values are ranked among; before the rest.
+
+    Example:
+        >>> scaler = aejax.Scaler(np.float32([1, 2]), np.float32([2, 2]), limit=None)
+        >>> scaler.knots is None
+        True
     """
 
     shift: Leaf | None

@@ -126,7 +126,7 @@ def _shared(
     return found
 
 
-def _joined(scorer: Scorer, scores: jax.Array, shared: Any) -> jax.Array:
+def _joined(scorer: Scorer, scores: jax.Array, shared: object) -> jax.Array:
     if not hasattr(scorer.score, "shared"):
         return scores
     found: Any = _called(scorer, scorer.score.join, scores=scores, shared=shared)
@@ -160,7 +160,7 @@ def _what(scorer: Scorer, function: str) -> str:
     return f"Config.score is {score_text(scorer.score)}, whose {function} gives"
 
 
-def require_apply(score: Any) -> None:
+def require_apply(score: object) -> None:
     """Refuse a score that was saved without what it computes."""
     if not hasattr(score, "apply"):
         require_here(

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from aejax.data.overlap import made_ahead
+
 NewNumbers = Callable[..., np.ndarray]
 # Of numbers that are filled in, and bytes of rows that are passed through, at once.
 NUMBERS_AT_ONCE = 1 << 18
@@ -182,23 +184,17 @@ def tiles(x: np.ndarray, size: int) -> Batch:
 
 
 def stream(rows: RowSource, order: Sequence[np.ndarray] | np.ndarray) -> Generator[Batch]:
-    """Batches in the given order, gathered ahead of their use by Grain's prefetching threads.
+    """Batches in the given order, gathered ahead of their use.
 
     Args:
         rows: where rows are picked from.
         order: int32 [steps, B]; ~position is padding that holds the row of that position.
     """
-    import grain
 
     def gather(picked: np.ndarray) -> Batch:
         return Batch(rows[np.maximum(picked, ~picked)], picked >= 0)
 
-    ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
-    iterator = iter(grain.MapDataset.source(order).map(gather).to_iter_dataset(ahead))
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
+    return made_ahead(gather, order, depth=8, threads=2)
 
 
 def evenly(rows: int, most: int) -> slice:

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import checksums
+
+from aejax.config.extras import extra
+
+with extra("recipes"):
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import checksums
 
 URL = "http://storage.googleapis.com/download.tensorflow.org/data/ecg.csv"
 SHA256 = "72ce7b040ca0c6ed36c3368e570c6ac4ddf20100476e47373c63b2395e012df1"

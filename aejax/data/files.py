@@ -147,9 +147,11 @@ def open_rows(
         InputError: if a file is missing, unreadable, empty or doesn't hold the rows asked for.
 
     Example:
-        >>> rows = open_rows("pumps.parquet", Selection(key_columns=("id",)))
-        >>> for block in rows.blocks(4096):
+        >>> rows = open_rows("today.parquet", Selection(key_columns=("pump_id",)))
+        >>> for block in rows.blocks(200):
         ...     print(block.first_row, block.x.shape)
+        0 (200, 4)
+        200 (100, 4)
     """
     selection = selection or Selection()
     if isinstance(path, (str, os.PathLike)) and not Path(path).exists():

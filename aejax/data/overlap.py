@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
-def ahead(items: Iterator[Item], depth: int) -> Generator[Item]:
-    """The same items, read by a thread while at most `depth` wait to be used; closed at the end.
+def made_ahead(
+    function: Callable[[Item], Made], items: Iterable[Item], *, depth: int, threads: int
+) -> Generator[Made]:
+    """What a function makes of each item, in order, by threads at most `depth` items ahead.
 
-    The thread ends before this generator does, and before the process where nobody closes it.
+    The threads end before this generator does, and before the process where nobody closes it.
     """
-    end = object()
-    waiting: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="reader") as pool:
         try:
-            for _ in range(depth + 1):
-                waiting.append(pool.submit(next, items, end))
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, items, end))
-                yield item
-                # Not kept while the next one is made: that would be one more in memory.
-                del item
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
-            pool.shutdown()
-            if isinstance(items, Generator):
-                items.close()
+
+
+def ahead(items: Iterator[Item], depth: int) -> Generator[Item]:
+    """The same items, read by a thread while at most `depth` wait to be used; closed at the end."""
+    end: Any = object()
+    read = made_ahead(lambda _: next(items, end), repeat(None), depth=depth, threads=1)
+    try:
+        while (item := next(read)) is not end:
+            yield item
+            # Not kept while the next one is made: that would be one more in memory.
+            del item
+    finally:
+        read.close()
+        if isinstance(items, Generator):
+            items.close()
 
 
 class Behind(Generic[Item]):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError, suggest
+from aejax.config.extras import extra
 from aejax.data.datasets import CATALOGUE, arrays_folder, cache_folder
 
 RECORDS_AT_ONCE = 2_000
@@ -78,15 +78,14 @@ def _made_aside(target: Path) -> Iterator[Path]:
 
 
 def _write_records(name: str, folder: Path) -> None:
-    if importlib.util.find_spec("tensorflow") is None:
-        raise InputError(
-            f'preparing {name} needs TensorFlow, once; install it with pip install "aejax[prepare]"'
-        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import requests
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-    from tensorflow_datasets.core.download.util import DownloadError
+    with extra("prepare"):
+        import tensorflow  # noqa: F401  (TensorFlow Datasets writes records with it)
+    with extra("recipes"):
+        import requests
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+        from tensorflow_datasets.core.download.util import DownloadError
 
     tfds.display_progress_bar(False)
     # A data_dir and a download_dir for this set only: fashion_mnist has MNIST's file names, and
@@ -122,7 +121,8 @@ def _write_records(name: str, folder: Path) -> None:
 
 
 def _builder(name: str, data_dir: Path) -> Any:
-    import tensorflow_datasets as tfds
+    with extra("recipes"):
+        import tensorflow_datasets as tfds
 
     if name == "ecg5000":
         from aejax.data.ecg5000 import Ecg5000
@@ -155,7 +155,8 @@ def _check_raw_files(folder: Path | None, wanted: Mapping[str, Any]) -> list[str
 
 
 def _write_arrays(name: str, records: Path, folder: Path) -> None:
-    import tensorflow_datasets as tfds
+    with extra("recipes"):
+        import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(records))
     entry = CATALOGUE[name]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.data.arrays import array_block, refuse_columns
 from aejax.data.blocks import Block, Part
 from aejax.data.rows import UNREADABLE, Selection, guarded, unreadable
@@ -22,7 +23,8 @@ def open_array_record(path: Path, selection: Selection, expected: Schema | None)
     The values are little-endian and in C order. Records in another layout (TensorFlow
     Examples, say) don't have a row's number of bytes, and are refused.
     """
-    from array_record.python.array_record_module import ArrayRecordReader
+    with extra("recipes"):
+        from array_record.python.array_record_module import ArrayRecordReader
 
     refuse_columns(path, selection, label_allowed=False)
     try:

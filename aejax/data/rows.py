@@ -72,6 +72,10 @@ class Selection:
         bad_cells: what becomes of a cell that is no number of the wanted type: "error" stops
             there, "null" has the row's `Block.bad` say so and goes on.
         dialect: how files of text are written.
+
+    Example:
+        >>> aejax.Selection(label_column="broken", key_columns=("pump_id",)).key_columns
+        ('pump_id',)
     """
 
     label_column: str | None = None

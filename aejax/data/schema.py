@@ -53,6 +53,10 @@ class Schema:
             whose text doesn't tell: "." or ",".
         series: of windows, the series that they are cut from; None where a row is a row of the
             input.
+
+    Example:
+        >>> aejax.Schema(shape=(2,), names=("flow", "heat")).features
+        2
     """
 
     shape: tuple[int, ...]

@@ -75,7 +75,7 @@ def find_sources(inputs: Input) -> tuple[list[Source], bool]:
     return [Source(path=path, name=path.name)], False
 
 
-def is_input(x: Any) -> TypeGuard[Input]:
+def is_input(x: object) -> TypeGuard[Input]:
     """Whether something names files, and is no rows itself."""
     if isinstance(x, (list, tuple)):
         return len(x) > 0 and all(isinstance(one, (str, os.PathLike)) for one in x)

@@ -33,7 +33,7 @@ def open_text(path: Path) -> Any:
     return pa.input_stream(str(path), compression="detect")
 
 
-def without_comments(file: Any, encoding: str, comment: str, spaces: bool) -> Any:
+def without_comments(file: object, encoding: str, comment: str, spaces: bool) -> Any:
     """The same bytes in UTF-8 without lines that begin with `comment`, for Arrow.
 
     Args:

@@ -46,7 +46,7 @@ MAX_BYTES = 64 << 20
 MOST_INDENTED = 1000
 
 
-def arrays_of(scaler: Scaler, variables: Any) -> dict[str, Any]:
+def arrays_of(scaler: Scaler, variables: object) -> dict[str, Any]:
     """A detector's arrays as the tree that is saved."""
     kept = scaler._asdict()
     if scaler.knots is None:
@@ -55,7 +55,7 @@ def arrays_of(scaler: Scaler, variables: Any) -> dict[str, Any]:
     return {"scaler": kept, "variables": variables}
 
 
-def named(tree: Any) -> dict[str, Any]:
+def named(tree: object) -> dict[str, Any]:
     """A pytree's leaves by name: "variables/params/encoder_0/kernel" and so on."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
@@ -114,12 +114,12 @@ def write(folder: Path, described: dict[str, Any], arrays: Any) -> None:
                 left.unlink()
 
 
-def _name_of(kind: str, tree: Any) -> str:
+def _name_of(kind: str, tree: object) -> str:
     # By names in one level: a network without its code has variables of another structure.
     return f"{kind}-{digest(named(tree))[:16]}.npz"
 
 
-def _holds(path: Path, arrays: Any) -> bool:
+def _holds(path: Path, arrays: object) -> bool:
     """Whether a file holds these very arrays: one of their name may have been damaged since."""
     try:
         read_arrays(path, arrays)
@@ -186,7 +186,7 @@ def read_programs(folder: Path, written: Mapping[str, Any]) -> dict[str, bytes]:
     return {name: content.tobytes() for name, content in read.items()}
 
 
-def read_arrays(path: Path, like: Any, name: str = "") -> Any:
+def read_arrays(path: Path, like: object, name: str = "") -> Any:
     """The arrays of a detector, as a pytree of NumPy arrays shaped `like`.
 
     Args:

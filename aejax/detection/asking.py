@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.detection.trials import Trial
 from aejax.training.search_space import Choices, Drawn, Range, SearchSpace
 
@@ -42,12 +43,8 @@ def ask_and_tell(
     Raises:
         InputError: if Optuna isn't installed, or no proposal is allowed.
     """
-    try:
+    with extra("optuna"):
         import optuna
-    except ImportError:
-        raise InputError(
-            "search is 'optuna' and Optuna isn't installed; allowed: pip install 'aejax[optuna]'"
-        ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize" if maximise else "minimize",

@@ -169,7 +169,7 @@ def _scores_alone(
     return scores
 
 
-def _by_row(scorer: steps.Scorer, variables: Any, scaler: Any, batch: jax.Array) -> Any:
+def _by_row(scorer: steps.Scorer, variables: object, scaler: object, batch: jax.Array) -> Any:
     return (steps.compiled_member_scores(scorer, variables, scaler, batch),)
 
 

@@ -55,6 +55,14 @@ class Detector(FittedModel):
         groups: what is known of each group, in the order of the arrays; else None.
         devices: how many of this process's devices score, each a batch of its own; None takes
             all, and one for fewer rows than a batch. No score depends on it; it isn't saved.
+
+    Example:
+        >>> detector = aejax.load("runs/pumps")
+        >>> detector.score(rows).shape, detector.predict(rows).dtype
+        ((300,), dtype('bool'))
+        >>> len(detector.explain(rows[:1], top=2)[0])
+        2
+        >>> detector.calibrate(rows, rule=aejax.Quantile(q=0.995)).save("runs/strict")
     """
 
     threshold: Threshold | GroupThresholds | None = None

@@ -29,6 +29,11 @@ class Event:
         series: which it is of; None where there is one.
         channels: that err most at the peak, next to their usual errors, the worst first; where
             they are known.
+
+    Example:
+        >>> event = aejax.events([0, 5, 7, 0], 4)[0]
+        >>> event.first, event.last, event.score
+        (1, 2, 7.0)
     """
 
     first: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from aejax.training.members import TrainedMember
 def fit_groups(
     config: Config,
     inputs: Rows,
-    groups: Any,
+    groups: object,
     column: str,
     least_rows: int | None,
     how: Training,

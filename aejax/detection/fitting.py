@@ -138,7 +138,7 @@ def fit(
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
-        >>> config = Config(train=settings.Train(epochs=2))
+        >>> config = aejax.Config(model=aejax.Dense(hidden=(2,)), calibration="held-out")
         >>> fit(config, x).score(x).shape
         (500,)
         >>> fit(config, x, members=3).members
@@ -250,7 +250,7 @@ def fit(
 def _read(
     config: Config,
     path: Input,
-    groups: Any,
+    groups: object,
     *,
     folder: Path | None,
     schema: Schema | None,

@@ -25,7 +25,7 @@ def feature_errors(config: Config, x: np.ndarray, reconstruction: np.ndarray) ->
     return np.reshape(error, (len(x), -1))
 
 
-def decode(model: PlacedModel, latent: Any) -> np.ndarray:
+def decode(model: PlacedModel, latent: object) -> np.ndarray:
     """Scaled rows, float32 [n, ...], that latent values [n, ...] stand for.
 
     Raises:
@@ -63,7 +63,7 @@ def generate(model: PlacedModel, count: int, seed: int) -> np.ndarray:
     return decode(model, random.normal(size=(count, network.latent)))
 
 
-def classify(model: PlacedModel, x: Any, batch_size: int | None) -> np.ndarray:
+def classify(model: PlacedModel, x: object, batch_size: int | None) -> np.ndarray:
     """Probabilities of a classifier's classes, float32 [n, classes].
 
     Raises:

@@ -32,7 +32,7 @@ MOST_MEMBERS = 1 << 16
 RANK_QUANTILES = 257
 
 
-def load(folder: str | Path, *, network: Any = None) -> Detector:
+def load(folder: str | Path, *, network: object = None) -> Detector:
     """The detector that `Detector.save` or a run wrote.
 
     Nothing that is loaded runs Python code: where the network is somebody's own, the programs
@@ -47,6 +47,10 @@ def load(folder: str | Path, *, network: Any = None) -> Detector:
     Raises:
         InputError: if there is none, or it is damaged or of a newer format, or the network is
             another one.
+
+    Example:
+        >>> aejax.load("runs/pumps").score(rows).shape
+        (300,)
     """
     folder = artifact.home(Path(folder))
     written = artifact.read_description(folder)

@@ -147,7 +147,7 @@ def with_network(
     written: Mapping[str, Any],
     config: Config,
     shape: tuple[int, ...],
-    network: Any,
+    network: object,
 ) -> Config:
     """The configuration of a saved detector, with what its network computes.
 

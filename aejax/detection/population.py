@@ -41,6 +41,11 @@ class Population:
     Attributes:
         detectors: one for each configuration, in order; None for a member that diverged.
         problems: why, by the member's number.
+
+    Example:
+        >>> population = aejax.Population(detectors=(detector, None), problems={1: "diverged"})
+        >>> sum(one is not None for one in population.detectors)
+        1
     """
 
     detectors: tuple[Detector | None, ...]
@@ -142,14 +147,14 @@ def fit_population(
     Example:
         >>> import dataclasses
         >>> x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
-        >>> base = Config()
+        >>> base = aejax.Config(model=aejax.Dense(hidden=(2,)), calibration="held-out")
         >>> configs = [
         ...     dataclasses.replace(base, train=dataclasses.replace(base.train, seed=seed))
-        ...     for seed in range(4)
+        ...     for seed in range(3)
         ... ]
         >>> detector = fit_population(configs, x).ensemble(x)
         >>> detector.members
-        4
+        3
     """
     started = time.monotonic()
     if not configs:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 
 # The Gaussian window of Wang et al. (2004): 11 x 11 pixels, standard deviation 1.5.
 DEVIATION = 1.5
@@ -31,7 +32,8 @@ def peak_signal_to_noise(
         InputError: if these are no images of the same shape.
     """
     found, expected = _pairs(images, truth)
-    from skimage.metrics import peak_signal_noise_ratio
+    with extra("recipes"):
+        from skimage.metrics import peak_signal_noise_ratio
 
     with np.errstate(divide="ignore"):
         ratios = [
@@ -66,7 +68,8 @@ def structural_similarity(
             f"images have {found.shape[1]} x {found.shape[2]} pixels; "
             f"allowed: at least {WINDOW} x {WINDOW}"
         )
-    from skimage.metrics import structural_similarity as similarity
+    with extra("recipes"):
+        from skimage.metrics import structural_similarity as similarity
 
     values = [
         similarity(

@@ -20,6 +20,11 @@ class Reason(NamedTuple):
         usual: its mean error in normal rows; NaN where it isn't known.
         found: what the row holds, in the feature's own units; of a mixed table a text.
         expected: what the model expected there, likewise.
+
+    Example:
+        >>> (reason,) = detector.explain(rows[:1], top=1)[0]
+        >>> reason.feature in detector.schema.names
+        True
     """
 
     feature: str

@@ -27,9 +27,7 @@ def score_fn(detector: Detector) -> Callable[..., jax.Array]:
         detector: of any kind.
 
     Example:
-        >>> import aejax, numpy as np
-        >>> x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
-        >>> detector = aejax.fit(aejax.Config(train=aejax.Train(epochs=2)), x)
+        >>> x = detector.prepare(rows)
         >>> jax.jit(score_fn(detector))(x[:5]).shape
         (5,)
     """
@@ -49,6 +47,11 @@ def scores(detector: Detector, x: Any, members: Any = None) -> jax.Array:
 
     Raises:
         InputError: if positions are missing or not asked for.
+
+    Example:
+        >>> import jax
+        >>> jax.jit(aejax.scores)(detector, detector.prepare(rows)).shape
+        (300,)
     """
     scorer, variables, scaler = detector.scoring, detector.variables, detector.scaler
     if (detector.groups is None) != (members is None):

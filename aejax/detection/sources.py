@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from aejax.config import InputError
 from aejax.detection.detector import Detector
 from aejax.detection.loading import load
 
 
-def as_detector(source: Any) -> Detector:
+def as_detector(source: object) -> Detector:
     """The detector of what somebody has at hand.
 
     Args:

@@ -34,6 +34,10 @@ class Threshold:
         deciles: the nine deciles of those scores, where they were of normal rows; what drift
             is measured by.
         above: how many of those scores are above the value, likewise.
+
+    Example:
+        >>> detector.calibrate(rows, rule=aejax.Fixed(value=0.3)).threshold.value
+        0.3
     """
 
     value: float
@@ -66,7 +70,7 @@ class Threshold:
         """Itself: of a detector of groups there are many."""
         return (self,)
 
-    def of(self, members: Any) -> None:
+    def of(self, members: object) -> None:
         """None: all rows have the same."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +120,11 @@ class GroupThresholds:
 
     Attributes:
         each: in the order of the groups.
+
+    Example:
+        >>> one = aejax.Threshold(value=0.3, rule=aejax.Fixed(value=0.3), rows=9)
+        >>> aejax.GroupThresholds(each=(one, one)).values
+        array([0.3, 0.3])
     """
 
     each: tuple[Threshold, ...]
@@ -344,7 +353,7 @@ class _Counted(Iterator[Floats]):
 
 
 def _fitted(
-    rule: Rule, fit: Callable[..., Any], scores: Any, **optional: Any
+    rule: Rule, fit: Callable[..., Any], scores: object, **optional: Any
 ) -> tuple[float, Calibration | None]:
     """What a rule finds, checked."""
     try:
@@ -366,7 +375,7 @@ def _fitted(
     return number, calibration
 
 
-def _as_number(value: Any) -> float:
+def _as_number(value: object) -> float:
     """A Python or NumPy number, or an array of no axes that holds one, as a float; else NaN."""
     if isinstance(value, float):
         return float(value)

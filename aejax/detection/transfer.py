@@ -68,7 +68,7 @@ def encoder_of(detector: Detector, model: Classifier, schema: Schema, seed: int)
                 f"allowed with this classifier: {list(leaf.shape)}"
             )
 
-    def place(path: Any, leaf: Any) -> np.ndarray:
+    def place(path: object, leaf: object) -> np.ndarray:
         name = _encoder_name(path)
         return np.asarray(leaf if name is None else trained[name])
 
@@ -86,7 +86,7 @@ def encoder_layers(model: Classifier, lowest: int | None = None) -> tuple[str, .
         lowest: how many, from the input on; None takes all.
 
     Example:
-        >>> encoder_layers(Classifier(network=Dense(hidden=(64, 32))), lowest=1)
+        >>> encoder_layers(aejax.Classifier(network=aejax.Dense(hidden=(64, 32))), lowest=1)
         ('network/encoder_layers_0',)
     """
     network = model.network

@@ -85,6 +85,10 @@ class Tuning:
         asked: how many configurations were asked for; a small space may hold fewer.
         programs: how many kinds of training programs it took.
         space: what was searched.
+
+    Example:
+        >>> tuning = aejax.tune(space, x)  # doctest: +SKIP
+        >>> detector = aejax.fit(tuning.best.drawn.config, x)  # doctest: +SKIP
     """
 
     trials: tuple[Trial, ...]

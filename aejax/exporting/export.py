@@ -50,7 +50,7 @@ _TEMPLATE = Path(__file__).with_name("scorer.py.template")
 
 
 def export(
-    detector: Any,
+    detector: object,
     folder: str | Path,
     *,
     formats: Format | Sequence[Format] = "stablehlo",

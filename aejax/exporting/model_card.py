@@ -96,7 +96,7 @@ def _what(detector: Detector) -> str:
     return f"{many}a {one} of {counted(detector.schema.features, 'feature')}"
 
 
-def score_in_words(score: Any, *, model: str, rows: str) -> str:
+def score_in_words(score: object, *, model: str, rows: str) -> str:
     """What rows are scored by, in words.
 
     Args:
@@ -205,7 +205,7 @@ def _quality(detector: Detector, metrics: Mapping[str, Any]) -> str:
     return text + (f"\n\n{_text(note)}." if note else "")
 
 
-def _interval(value: Any, label: str) -> list[tuple[str, str]]:
+def _interval(value: object, label: str) -> list[tuple[str, str]]:
     if not isinstance(value, Mapping) or value.get("value") is None:
         return []
     shown = _number(value["value"])
@@ -284,7 +284,7 @@ def facts_table(lines: list[tuple[str, Any]]) -> str:
     return "\n".join(["| what | value |", "| --- | --- |", *rows])
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, Mapping):
@@ -294,11 +294,11 @@ def _value(value: Any) -> str:
     return _number(value) if isinstance(value, float) else _text(value)
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else _text(value)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Text that stays one cell of a table, whatever a column was called."""
     shown = re.sub(r"[\x00-\x1f\x7f]", "", " ".join(str(value).split()))
     # No markup, no other cell, no link.

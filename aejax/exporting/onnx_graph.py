@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.models.backend import default_settings
 
 OPSET = 18
@@ -91,16 +92,18 @@ class Graph:
 
     def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Add an operation; returns the name of its (first) result."""
-        from onnx import helper
+        with extra("onnx"):
+            from onnx import helper
 
         self._count += 1
         name = f"{kind}_{self._count}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
-    def constant(self, value: Any) -> str:
+    def constant(self, value: object) -> str:
         """Add a constant; returns its name."""
-        from onnx import numpy_helper
+        with extra("onnx"):
+            from onnx import numpy_helper
 
         self._count += 1
         name = f"constant_{self._count}"

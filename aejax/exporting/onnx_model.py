@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.core import steps
 from aejax.core.programs import symbolic_rows
 from aejax.detection.detector import Detector
@@ -44,13 +45,9 @@ def checked_model(detector: Detector, edges: parity.Edges) -> tuple[bytes, float
     """
     if detector.schema.columns is not None:
         raise InputError("the table is mixed; allowed for ONNX: rows of numbers (or stablehlo)")
-    try:
+    with extra("onnx"):
         import onnxruntime
         from onnx import checker
-    except ImportError as error:
-        raise InputError(
-            f"--format onnx needs the package {error.name}; allowed: install aejax[onnx]"
-        ) from None
     try:
         model = to_onnx(detector)
         content = model.SerializeToString()
@@ -81,7 +78,8 @@ def to_onnx(detector: Detector) -> Any:
     Raises:
         InputError: naming an operation that has no counterpart.
     """
-    from onnx import TensorProto, helper
+    with extra("onnx"):
+        from onnx import TensorProto, helper
 
     schema = detector.schema
     graph, size = Graph(ROWS, OPERATIONS), symbolic_rows()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.exporting.onnx_graph import Graph, Operation, Tensor, Value
 
 
@@ -45,14 +46,15 @@ def _transpose(graph: Graph, equation: Any, x: Value) -> Tensor:
 
 
 def _convert_element_type(graph: Graph, equation: Any, x: Value) -> Tensor:
-    from onnx import helper
+    with extra("onnx"):
+        from onnx import helper
 
     wanted = helper.np_dtype_to_tensor_dtype(np.dtype(equation.params["new_dtype"]))
     name = graph.node("Cast", [graph.name(x)], to=wanted)
     return graph.like(name, equation, [x])
 
 
-def _square(graph: Graph, equation: Any, x: Value) -> Tensor:
+def _square(graph: Graph, equation: object, x: Value) -> Tensor:
     name = graph.name(x)
     return graph.like(graph.node("Mul", [name, name]), equation, [x])
 
@@ -67,22 +69,22 @@ def _integer_pow(graph: Graph, equation: Any, x: Value) -> Tensor:
     return graph.like(result, equation, [x])
 
 
-def _rsqrt(graph: Graph, equation: Any, x: Value) -> Tensor:
+def _rsqrt(graph: Graph, equation: object, x: Value) -> Tensor:
     name = graph.node("Reciprocal", [graph.node("Sqrt", [graph.name(x)])])
     return graph.like(name, equation, [x])
 
 
-def _log1p(graph: Graph, equation: Any, x: Value) -> Tensor:
+def _log1p(graph: Graph, equation: object, x: Value) -> Tensor:
     one = graph.constant(np.float32(1))
     return graph.like(graph.node("Log", [graph.node("Add", [graph.name(x), one])]), equation, [x])
 
 
-def _ne(graph: Graph, equation: Any, x: Value, y: Value) -> Tensor:
+def _ne(graph: Graph, equation: object, x: Value, y: Value) -> Tensor:
     name = graph.node("Not", [graph.node("Equal", [graph.name(x), graph.name(y)])])
     return graph.like(name, equation, [x, y])
 
 
-def _select_n(graph: Graph, equation: Any, which: Value, no: Value, yes: Value) -> Tensor:
+def _select_n(graph: Graph, equation: object, which: Value, no: Value, yes: Value) -> Tensor:
     names = [graph.name(which), graph.name(yes), graph.name(no)]
     return graph.like(graph.node("Where", names), equation, [which, yes, no])
 

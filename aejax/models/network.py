@@ -125,7 +125,7 @@ class Network(abc.ABC):
         self,
         variables: Variables,
         x: jax.Array,
-        target: Any,
+        target: object,
         *,
         mask: jax.Array,
         key: jax.Array,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import InputError, Precision
+from aejax.config.extras import extra
 from aejax.config.own import in_one_line
 from aejax.config.own_network import Functions, OwnNetwork
 from aejax.data.schema import Schema
@@ -142,7 +143,7 @@ class FunctionNetwork(Network):
         """Whether the function was given."""
         return getattr(self.functions, method, None) is not None
 
-    def losses(self, variables: Variables, x: jax.Array, target: Any, **how: Any) -> Any:
+    def losses(self, variables: Variables, x: jax.Array, target: object, **how: Any) -> Any:
         """As `Network.losses`."""
         function = self.functions.losses
         if function is None:
@@ -160,7 +161,7 @@ class OwnLinenNetwork(LinenNetwork):
     is_own: ClassVar[bool] = True
     __hash__ = Network.__hash__
 
-    def losses(self, variables: Variables, x: jax.Array, target: Any, **how: Any) -> Any:
+    def losses(self, variables: Variables, x: jax.Array, target: object, **how: Any) -> Any:
         """As `Network.losses`."""
         if not self.has("losses"):
             return None
@@ -257,7 +258,7 @@ class NnxNetwork(ModuleNetwork):
         changed = nnx.to_pure_dict(parts[-1])
         return found, ({STATE: changed} if changed else {})
 
-    def losses(self, variables: Variables, x: jax.Array, target: Any, **how: Any) -> Any:
+    def losses(self, variables: Variables, x: jax.Array, target: object, **how: Any) -> Any:
         """As `Network.losses`, by the module's method of that name, if it has one."""
         if not self.has("losses"):
             return None
@@ -282,7 +283,8 @@ class EquinoxNetwork(ModuleNetwork):
     @functools.cached_property
     def _parts(self) -> tuple[Any, Any]:
         """Arrays that are trained (as shapes, of a factory), and everything else."""
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         made = self._instance(jax.random.key(0)) if self.settings.kind != "factory" else None
         if made is None:
@@ -299,7 +301,8 @@ class EquinoxNetwork(ModuleNetwork):
 
     def init(self, key: jax.Array, shape: tuple[int, ...]) -> Variables:
         """The module's arrays by their paths; of a factory, those of a new one."""
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         # Asked first: it refuses what can't be used.
         _ = self._parts
@@ -308,7 +311,8 @@ class EquinoxNetwork(ModuleNetwork):
         return {"params": {jax.tree_util.keystr(path): jnp.asarray(leaf) for path, leaf in leaves}}
 
     def _module(self, variables: Variables, train: bool) -> Any:
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         arrays, rest = self._parts
         filled = jax.tree_util.tree_map_with_path(
@@ -335,17 +339,18 @@ class EquinoxNetwork(ModuleNetwork):
 
     def has(self, method: str) -> bool:
         """Whether the module has a method."""
-        import equinox
+        with extra("equinox"):
+            import equinox
 
         return callable(getattr(type(equinox.combine(*self._parts)), method, None))
 
 
-def _is_trained(leaf: Any) -> bool:
+def _is_trained(leaf: object) -> bool:
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
 
 
-def _is_stateful(leaf: Any) -> bool:
+def _is_stateful(leaf: object) -> bool:
     return type(leaf).__name__ == "StateIndex" and type(leaf).__module__.startswith("equinox")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -163,7 +163,7 @@ class VariationalNetwork(LinenNetwork):
         self,
         variables: Variables,
         x: jax.Array,
-        target: Any,
+        target: object,
         *,
         mask: jax.Array,
         key: jax.Array,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aejax.config import InputError
+from aejax.config.extras import extra
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
@@ -104,8 +104,8 @@ def component_codec(x_train: np.ndarray, width: int) -> Codec:
 
 def jpeg(images: np.ndarray, *, quality: int) -> tuple[float, np.ndarray]:
     """All images side by side as one JPEG; its bytes are shared out."""
-    from PIL import Image
-
+    with extra("recipes"):
+        from PIL import Image
     written = picture_file(images, "JPEG", quality)
     with Image.open(io.BytesIO(written)) as opened:
         pixels = np.asarray(opened, np.float32) / TOP
@@ -122,10 +122,8 @@ def picture_bytes(images: np.ndarray, kind: str, quality: int = 75) -> int:
 
 def picture_file(images: np.ndarray, kind: str, quality: int) -> bytes:
     """A file that holds grey images uint8 [n, height, width, 1] side by side, by Pillow."""
-    try:
+    with extra("recipes"):
         from PIL import Image
-    except ImportError:
-        raise InputError("Pillow is not installed; allowed: pip install pillow") from None
     columns = min(COLUMNS, len(images))
     lines = -(-len(images) // columns)
     height, width = images.shape[1:3]

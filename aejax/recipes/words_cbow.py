@@ -237,9 +237,18 @@ def _map(vocabulary: Vocabulary, vectors: np.ndarray) -> tuple[str, str, Figure]
         figure = new_figure(7.2, 4.6)
         axes = figure.subplots()
         axes.scatter(x, y, s=8, color=NORMAL)
-        for word, across, up in zip(vocabulary.words[first : first + DRAWN], x, y, strict=True):
+        words = vocabulary.words[first : first + DRAWN]
+        apart = np.stack([x, y], axis=1) * [400 / np.ptp(x), 240 / np.ptp(y)]  # About points.
+        taken: list[np.ndarray] = []
+        for word, place, point in zip(words, zip(x, y, strict=True), apart, strict=True):
+            # Beside its dot, where no word is yet.
+            size = np.array([4.2 * len(word), 8])
+            corners = [np.array([left, low]) for left in (3, -3 - size[0]) for low in (2, -9)]
+            free = [c for c in corners if not any(_meet(point + c, size, box) for box in taken)]
+            offset = (free or corners)[0]
+            taken.append(np.concatenate([point + offset, size]))
             axes.annotate(
-                word, (across, up), xytext=(3, 2), textcoords="offset points", color=INK, fontsize=7
+                word, place, xytext=tuple(offset), textcoords="offset points", color=INK, fontsize=7
             )
         axes.set_xlabel("first principal component")
         axes.set_ylabel("second")
@@ -250,6 +259,11 @@ def _map(vocabulary: Vocabulary, vectors: np.ndarray) -> tuple[str, str, Figure]
         "near in all dimensions.",
         figure,
     )
+
+
+def _meet(corner: np.ndarray, size: np.ndarray, box: np.ndarray) -> bool:
+    """Whether two boxes have a point in common; a box is its lower left corner and its size."""
+    return bool(np.all((corner < box[:2] + box[2:]) & (box[:2] < corner + size)))
 
 
 RECIPE = Study(

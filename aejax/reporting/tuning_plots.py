@@ -40,7 +40,7 @@ BEST_DRAWN = 10
 GOOD_SHARE = 0.1
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A setting's value as a person reads it."""
     if isinstance(value, list | tuple):
         return "-".join(map(value_text, value)) or "none"

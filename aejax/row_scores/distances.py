@@ -53,7 +53,7 @@ class ResidualAndLatentDistance:
 
     needs: ClassVar[tuple[str, ...]] = ("encode", "decode")
 
-    def learn(self, known: Any) -> dict[str, Any]:
+    def learn(self, known: object) -> dict[str, Any]:
         """What both of the others learn."""
         return {**ResidualDistance().learn(known), **LatentDistance().learn(known)}
 

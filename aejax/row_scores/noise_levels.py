@@ -53,7 +53,7 @@ class NoiseLevelsAndNeighbours(ErrorAndNeighbours):
         "those rows that are nearest to it"
     )
 
-    def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
+    def apply(self, network: object, variables: object, x: jax.Array, error: object) -> jax.Array:
         """The mean error over levels, float32 [B]."""
         return NoiseLevels().apply(network, variables, x, error)
 

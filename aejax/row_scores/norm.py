@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ class NoiseLevelsAndNorm:
         "their middle"
     )
 
-    def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
+    def apply(self, network: object, variables: object, x: jax.Array, error: object) -> jax.Array:
         """Float32 [B]."""
         levels = NoiseLevels().apply(network, variables, x, error)
         norm = jnp.mean(jnp.square(x), axis=tuple(range(1, x.ndim)))

@@ -18,7 +18,7 @@ class NegativeElbo:
 
     needs: ClassVar[tuple[str, ...]] = ("posterior", "negative_log_likelihood")
 
-    def apply(self, network: Any, variables: Any, x: jax.Array) -> jax.Array:
+    def apply(self, network: object, variables: object, x: jax.Array) -> jax.Array:
         """Float32 [B]."""
         reconstruction, apart = _sampled(network, variables, x)
         return reconstruction + apart
@@ -30,7 +30,7 @@ class ReconstructionProbability:
 
     needs: ClassVar[tuple[str, ...]] = ("posterior", "negative_log_likelihood")
 
-    def apply(self, network: Any, variables: Any, x: jax.Array) -> jax.Array:
+    def apply(self, network: object, variables: object, x: jax.Array) -> jax.Array:
         """Float32 [B]."""
         return _sampled(network, variables, x)[0]
 

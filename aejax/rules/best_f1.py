@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BestF1:
-    """Threshold with the best F1 on calibration scores whose labels are known."""
+    """Threshold with the best F1 on calibration scores whose labels are known.
+
+    Example:
+        >>> detector = detector.calibrate(rows, rule=aejax.BestF1(), is_anomaly=np.arange(300) < 9)
+    """
 
     needs_labels = True
 

@@ -25,6 +25,11 @@ class Conformal:
     average over calibration sets; 1 / alpha - 1 scores are the fewest that can give it.
     Keeps what p-values need (Bates et al., "Testing for outliers with conformal p-values",
     Annals of Statistics 51, 2023).
+
+    Example:
+        >>> detector = detector.calibrate(rows, rule=aejax.Conformal(alpha=0.05))
+        >>> detector.p_values(rows).shape
+        (300,)
     """
 
     alpha: float = 0.01

@@ -19,6 +19,11 @@ class Contamination:
 
     It is the (1 - rate) quantile that scikit-learn's and PyOD's `contamination` stands for, so
     that ceil(rate * (n - 1)) of n distinct scores are flagged; `rate * n` where that is whole.
+
+    Example:
+        >>> detector = detector.calibrate(rows, rule=aejax.Contamination(rate=0.1))
+        >>> int(detector.predict(rows).sum())
+        30
     """
 
     rate: float = 0.1

@@ -28,6 +28,9 @@ class FalseAlarms:
     least 10 (Pickands, "Statistical inference using extreme order statistics", Annals of
     Statistics 3, 1975), so `rate` may be smaller than one over the number of scores. Nothing
     checks such a promise, and the detector says so.
+
+    Example:
+        >>> detector = detector.calibrate(rows, rule=aejax.FalseAlarms(rate=0.05))
     """
 
     rate: float = 0.01

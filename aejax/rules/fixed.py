@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from aejax.config.checks import check, is_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """Threshold at a value that a person chose, as in a report's slider."""
+    """Threshold at a value that a person chose, as in a report's slider.
+
+    Example:
+        >>> detector.calibrate(rows, rule=aejax.Fixed(value=0.3)).threshold.value
+        0.3
+    """
 
     value: float = 0.0
 
@@ -19,10 +23,10 @@ class Fixed:
     def __post_init__(self) -> None:
         check(self, "value", "a finite number", is_number(self.value))
 
-    def fit(self, scores: Any) -> float:
+    def fit(self, scores: object) -> float:
         """The value, whatever the scores."""
         return self.value
 
-    def fit_blocks(self, blocks: Any) -> float:
+    def fit_blocks(self, blocks: object) -> float:
         """The value, whatever the scores."""
         return self.value

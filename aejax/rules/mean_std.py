@@ -19,7 +19,11 @@ VALUES_IN_CACHE = 1 << 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeanStd:
-    """Threshold at the mean plus `k` (population) standard deviations of the scores."""
+    """Threshold at the mean plus `k` (population) standard deviations of the scores.
+
+    Example:
+        >>> detector = detector.calibrate(rows, rule=aejax.MeanStd(k=3.0))
+    """
 
     k: float = 3.0
 

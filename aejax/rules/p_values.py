@@ -36,6 +36,11 @@ class Calibration:
         scores: kept ones, largest first.
         ranks: of each among all calibration scores, 1 for the largest; the last one is
             their number.
+
+    Example:
+        >>> calibration = aejax.Calibration.of(np.arange(1.0, 100.0))
+        >>> calibration.p_values(np.array([99.5, 50.5])).round(2)
+        array([0.01, 0.5 ])
     """
 
     scores: tuple[float, ...]

@@ -24,6 +24,9 @@ class PeaksOverThreshold:
     Args:
         risk: probability that a normal score is flagged.
         level: quantile above which scores count as peaks.
+
+    Example:
+        >>> detector = detector.calibrate(rows, rule=aejax.PeaksOverThreshold(risk=1e-3))
     """
 
     risk: float = 1e-3

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantile:
-    """Threshold at the `q` quantile of the calibration scores (linear interpolation)."""
+    """Threshold at the `q` quantile of the calibration scores (linear interpolation).
+
+    Example:
+        >>> detector = detector.calibrate(rows, rule=aejax.Quantile(q=0.95))
+        >>> int(detector.predict(rows).sum())
+        15
+    """
 
     q: float = 0.99
 

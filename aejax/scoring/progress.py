@@ -6,9 +6,9 @@ import json
 import sys
 import time
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
-from tqdm import tqdm
+from aejax.training.bar import Bar
 
 ProgressKind = Literal["bar", "json", "none"]
 SECONDS_BETWEEN_LINES = 1.0
@@ -28,24 +28,16 @@ class Progress:
         self.kind, self.rows, self.total = kind, rows, total
         self.bad = 0
         self.first, self.started, self.shown = rows, time.monotonic(), 0.0
-        self.bar: Any = None
+        self.bar = Bar(total, unit="rows", done=rows, shown=kind == "bar")
 
     def __enter__(self) -> Progress:
-        self.bar = tqdm(
-            total=self.total,
-            initial=self.rows,
-            unit="rows",
-            unit_scale=True,
-            disable=self.kind != "bar",
-            dynamic_ncols=True,
-        )
         return self
 
     def add(self, rows: int, bad: int) -> None:
         """Count rows that are done."""
         self.rows, self.bad = self.rows + rows, self.bad + bad
         if bad:
-            self.bar.set_postfix(bad_rows=self.bad, refresh=False)
+            self.bar.after = f"bad_rows={self.bad}"
         self.bar.update(rows)
         if time.monotonic() - self.shown >= SECONDS_BETWEEN_LINES:
             self._line("progress")

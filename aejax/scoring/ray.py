@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
+from aejax.config.extras import extra
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.scoring.job import Job, Segment
@@ -69,7 +70,7 @@ class RayEngine:
     def _source(self) -> Source:
         return Source(run_folder=self.run_folder, inputs=self.inputs, selection=self.selection)
 
-    def _score(self, ray: Any, job: Job, segment: Segment) -> None:
+    def _score(self, ray: object, job: Job, segment: Segment) -> None:
         manifest = segment.manifest
         settings: dict[str, Any] = {
             "source": self._source,
@@ -104,7 +105,7 @@ class RayEngine:
                     segment.progress.add(part["rows"], sum(part["bad"].values()))
                 segment.stop_if_asked()
 
-    def _counts(self, ray: Any, rows: Rows, names: list[str], how: dict[str, Any]) -> list[int]:
+    def _counts(self, ray: object, rows: Rows, names: list[str], how: dict[str, Any]) -> list[int]:
         """Rows of every file; those that don't say are counted by the actors."""
         counts = {index: part.rows for index, part in enumerate(rows.parts)}
         silent = [{"file": index} for index, count in counts.items() if count is None]
@@ -187,13 +188,9 @@ def _place(ends: np.ndarray, start: int, before: int) -> Place:
 
 
 def _ray() -> Any:
-    try:
+    with extra("ray"):
         import ray
         import ray.data
-    except ImportError:
-        raise InputError(
-            "engine is 'ray' but Ray isn't installed; allowed: pip install \"aejax[ray]\" first"
-        ) from None
     return ray
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 PLAIN = re.compile(r"(?!/(gs|s3|az|hf)(/|$))([A-Za-z]:)?[\w /.,=+@-]*")
 
 
-def host_copy(tree: Any) -> Any:
+def host_copy(tree: object) -> Any:
     """A pytree's arrays as NumPy copies, which a later step that donates its state can't change."""
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), jax.device_get(tree))
 
@@ -64,7 +64,7 @@ class Checkpoints:
         ):
             self._orbax.close()
 
-    def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
+    def save(self, step: int, tree: object, notes: dict[str, Any]) -> None:
         """Save a pytree of arrays and some JSON under a step number, unless it is there."""
         if self._orbax.latest is None or self._orbax.latest.step < step:
             copy = host_copy(tree)
@@ -72,7 +72,7 @@ class Checkpoints:
                 self._orbax.save(step, copy, custom_metadata=notes)
 
     def latest(
-        self, like: Any, why_not: Callable[[dict[str, Any]], str | None] = lambda notes: None
+        self, like: object, why_not: Callable[[dict[str, Any]], str | None] = lambda notes: None
     ) -> tuple[Any, dict[str, Any]] | None:
         """The newest readable checkpoint and its notes, or None where there is none.
 
@@ -143,7 +143,7 @@ def _first_line(error: Exception) -> str:
     return system[1] if system else said
 
 
-def _empty(like: Any) -> Any:
+def _empty(like: object) -> Any:
     """NumPy arrays of the same shapes: Orbax then restores NumPy arrays, without a device."""
     return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
 

@@ -10,13 +10,22 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from aejax.config.durable import make_folder, refused_as_input, write_file
+from aejax.config.extras import extra
+from aejax.training.bar import Bar
 
 
 class Diverged(RuntimeError):
-    """Training produced a loss that is not a finite number; the message names the step."""
+    """Training produced a loss that is not a finite number; the message names the step.
+
+    Example:
+        >>> def fit_or_none(config, x):
+        ...     try:
+        ...         return aejax.fit(config, x)
+        ...     except aejax.Diverged:
+        ...         return None
+    """
 
 
 class History:
@@ -49,22 +58,16 @@ class History:
         self._pending: list[tuple[Any, ...]] = []
         self._total, self._seen, self._steps = 0.0, 0, 0
         self._clock = time.monotonic()
-        self._bar = tqdm(
-            total=rows,
-            disable=not progress,
-            unit="rows",
-            unit_scale=True,
-            desc=f"epoch 1/{epochs}",
-            dynamic_ncols=True,
-        )
+        self._bar = Bar(rows, unit="rows", shown=progress)
+        self._bar.before = f"epoch 1/{epochs}"
         self._epochs, self._in_steps = epochs, in_steps
 
     def __enter__(self) -> History:
         if self._file is not None:
             make_folder(self._file.parent)
         if self._tensorboard is not None:
-            from tensorboardX import SummaryWriter
-
+            with extra("tensorboard"):
+                from tensorboardX import SummaryWriter
             self._writer = SummaryWriter(str(self._tensorboard), write_to_disk=True)
         return self
 
@@ -93,7 +96,7 @@ class History:
         if self._file is not None:
             write_file(self._file, "".join(json.dumps(row) + "\n" for row in self.rows_of_epochs))
 
-    def add(self, epoch: int, losses: Any, counts: np.ndarray) -> None:
+    def add(self, epoch: int, losses: object, counts: np.ndarray) -> None:
         """Losses of a segment's steps, still on the device, and the rows in each step."""
         self._pending.append(("losses", epoch, losses, counts))
         self._settle(leave=1)
@@ -102,8 +105,8 @@ class History:
         self,
         epoch: int,
         learning_rate: float | None,
-        loss: Any,
-        stopped: Any,
+        loss: object,
+        stopped: object,
         seen: Mapping[str, float] | None = None,
     ) -> None:
         """The validation loss after an epoch, and whether training should stop; None without.
@@ -130,7 +133,7 @@ class History:
             else:
                 self._take_epoch(*rest)
 
-    def _take_losses(self, epoch: int, losses: Any, counts: np.ndarray) -> None:
+    def _take_losses(self, epoch: int, losses: object, counts: np.ndarray) -> None:
         values = np.asarray(jax.device_get(losses), np.float64)
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
@@ -147,8 +150,8 @@ class History:
         self,
         epoch: int,
         learning_rate: float | None,
-        loss: Any,
-        stopped: Any,
+        loss: object,
+        stopped: object,
         seen: Mapping[str, float],
     ) -> None:
         if self.stopped:
@@ -183,9 +186,6 @@ class History:
             for name in ("loss", "validation_loss", "learning_rate", "rows_per_second"):
                 if row.get(name) is not None:
                     self._writer.add_scalar(name, row[name], row.get("step", epoch + 1))
-        # tqdm redraws at its own pace; one redraw an epoch would flood a log file.
-        self._bar.set_description(
-            f"epoch {min(epoch + 2, self._epochs)}/{self._epochs}", refresh=False
-        )
-        shown = {name: f"{row[name]:.5f}" for name in ("loss", "validation_loss") if name in row}
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.before = f"epoch {min(epoch + 2, self._epochs)}/{self._epochs}"
+        shown = [f"{name}={row[name]:.5f}" for name in ("loss", "validation_loss") if name in row]
+        self._bar.after = ", ".join(shown)

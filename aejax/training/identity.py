@@ -26,7 +26,7 @@ HOUSE = "aejax."
 _OF_LINEN = ("parent", "name")
 
 
-def digest(tree: Any) -> str:
+def digest(tree: object) -> str:
     """SHA-256 of a pytree's names, types, shapes and values, in hexadecimal."""
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -93,7 +93,7 @@ def members_identity(
     }
 
 
-def _described(part: Any) -> Any:
+def _described(part: object) -> Any:
     """Names and fields of a part of a program that is the package's, those within it too."""
     if not dataclasses.is_dataclass(part):
         plain = isinstance(part, str | int | float | tuple | type(None))

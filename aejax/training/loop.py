@@ -35,7 +35,15 @@ __all__ = ["Diverged", "Interrupted", "Trained", "train"]
 
 
 class Interrupted(RuntimeError):
-    """Training was asked to stop; a checkpoint was written where there is a folder for one."""
+    """Training was asked to stop; a checkpoint was written where there is a folder for one.
+
+    Example:
+        >>> def fit_or_leave(config, x, should_stop):
+        ...     try:
+        ...         return aejax.fit(config, x, folder="runs/night", should_stop=should_stop)
+        ...     except aejax.Interrupted:  # The same call goes on from the checkpoint.
+        ...         return None
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

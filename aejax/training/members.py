@@ -113,7 +113,7 @@ def history_of(loss: np.ndarray, check: np.ndarray | None, member: Member) -> li
     return history
 
 
-def problem_of(loss: np.ndarray, variables: Any) -> str | None:
+def problem_of(loss: np.ndarray, variables: object) -> str | None:
     """What isn't finite in a member's losses and parameters, in words, or None.
 
     Args:

@@ -19,13 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from aejax.config import Config, InputError
 from aejax.core import mesh, steps
 from aejax.data.batches import data_fingerprint
 from aejax.models.network import Network
 from aejax.training import cohorts
+from aejax.training.bar import Bar
 from aejax.training.cohorts import MOST_EXACT_STEPS, Cohort, Kind
 from aejax.training.identity import members_identity
 from aejax.training.loop import Interrupted
@@ -160,12 +160,11 @@ def train_populations(
             rounded=len(lengths[programs[at]]) > MOST_EXACT_STEPS,
             fills=parts is not None,
         )
-    with tqdm(
-        total=sum(len(members) for members, _ in populations),
-        initial=sum(map(len, trained.values())),
+    with Bar(
+        sum(len(members) for members, _ in populations),
         unit="models",
-        disable=not progress,
-        dynamic_ncols=True,
+        done=sum(map(len, trained.values())),
+        shown=progress,
     ) as bar:
         # Rounds of all kinds are in step; if all began at once, none would end before the others.
         in_rounds = any(

@@ -123,7 +123,7 @@ def _empty(folder: Path) -> None:
         marker.unlink()
 
 
-def difference(found: Any, wanted: Any, name: str = "") -> str | None:
+def difference(found: object, wanted: object, name: str = "") -> str | None:
     """Where two JSON-ready descriptions differ first, in words; None where they don't."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted({*found, *wanted}):
@@ -136,6 +136,6 @@ def difference(found: Any, wanted: Any, name: str = "") -> str | None:
     return f"{name} is {_short(found)} there and {_short(wanted)} here"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

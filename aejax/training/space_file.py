@@ -47,6 +47,12 @@ def read_space(path: str | Path, base: Config | None = None) -> SearchSpace:
 
     Raises:
         InputError: naming the file and the setting that is unknown, empty or of a wrong type.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("space.toml").write_text("train.learning_rate = { low = 1e-4, high = 1e-2 }")
+        >>> list(aejax.read_space("space.toml").searched)
+        ['train.learning_rate']
     """
     path = Path(path)
     try:
@@ -156,7 +162,7 @@ def _choose_kind(described: dict[str, Any], nested: Mapping[str, Any], above: st
     return False
 
 
-def _leaves(nested: Mapping[str, Any], owner: Any, above: str = "") -> Iterator[tuple[Any, ...]]:
+def _leaves(nested: Mapping[str, Any], owner: object, above: str = "") -> Iterator[tuple[Any, ...]]:
     """Every setting that is named: its dotted name, what is written, the type of its field."""
     hints = typing.get_type_hints(type(owner))
     for key, value in nested.items():
@@ -198,16 +204,16 @@ def _fields(owner: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield above + field.name, inner
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
+def _options(hint: object) -> tuple[Any, ...]:
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
-def _optional(value: Any, hint: Any) -> Any:
+def _optional(value: object, hint: object) -> Any:
     """TOML has no null: "none" stands for it where a setting may be None."""
     return None if value == "none" and type(None) in _options(hint) else value
 
 
-def _dimension(name: str, written: Mapping[str, Any], hint: Any) -> Dimension:
+def _dimension(name: str, written: Mapping[str, Any], hint: object) -> Dimension:
     keys = set(written)
     if keys == {"choices"}:
         values = written["choices"]
@@ -241,7 +247,7 @@ def _dimension(name: str, written: Mapping[str, Any], hint: Any) -> Dimension:
     return Range(low=low, high=high, log=log, whole=whole)
 
 
-def _check_value(space: SearchSpace, name: str, value: Any) -> None:
+def _check_value(space: SearchSpace, name: str, value: object) -> None:
     """Refuse a value that no combination with the other settings makes right."""
     random = np.random.default_rng(0)
     refused: InputError | None = None

@@ -53,7 +53,7 @@ class Validation:
             x = (tiles.x, batches.tiles(labels, self.size).x)
         self.placed = self._placed((x, tiles.mask))
 
-    def _placed(self, tiles: Any) -> Any:
+    def _placed(self, tiles: object) -> Any:
         """Tiles [tiles, rows, ...], cut over the devices along their rows."""
         place = self.place
         own = jax.tree.map(lambda x: place.share(place.padded(x, 1), 1), tiles)

@@ -156,15 +156,6 @@ def test_an_unreachable_host_names_the_url_and_the_folder(
     assert "\n" not in str(raised.value)
 
 
-def test_without_tensorflow_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AEJAX_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r'pip install "aejax\[prepare\]"'):
-        prepare.prepare("mnist")
-
-
 def test_records_are_decoded_without_tensorflow(data_dir: Path, tmp_path: Path) -> None:
     datasets.load("ecg5000", "all")
     (tmp_path / "tfds").symlink_to(datasets.cache_folder() / "tfds")

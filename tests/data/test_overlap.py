@@ -22,7 +22,7 @@ from aejax.data.overlap import Behind, ahead
 def working() -> list[str]:
     """Threads that read, write or gather."""
     names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith(("reader", "writer", "grain"))]
+    return [name for name in names if name.startswith(("reader", "writer"))]
 
 
 def counted(made: list[int], most: int, fails_at: int | None = None) -> Iterator[int]:
@@ -97,9 +97,6 @@ def test_a_stream_of_batches_that_is_left_ends_its_threads() -> None:
     np.testing.assert_array_equal(next(batches).x[:, 0], [0, 1, 2, 3])
     assert working()
     batches.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith("grain"):
-            thread.join(60)
     assert not working()
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from aejax.config import InputError
 from aejax.detection.asking import BATCH, ask_and_tell
 from aejax.detection.trials import Trial
 from aejax.detection.tuning import tune
@@ -42,12 +40,6 @@ def judge(trials: Sequence[Trial]) -> list[Trial]:
         else dataclasses.replace(trial, problem="the loss became nan at step 3")
         for trial in trials
     ]
-
-
-def test_without_optuna_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InputError, match=r"pip install 'aejax\[optuna\]'"):
-        ask_and_tell(SPACE, 4, 0, judge, maximise=False)
 
 
 # Optuna calls its own samplers' options experimental.
