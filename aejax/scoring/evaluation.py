@@ -267,15 +267,10 @@ def _with_labels(
     else:
         given = as_table(_with_index(labels))
         if given is None:
-<<<<<<< HEAD
             given = as_table({column: labels})
             assert given is not None
-        if column not in given.column_names:
-=======
-            given = pa.table({column: np.asarray(labels)})
         own = None
         if not (column in given.column_names or are_intervals(given.column_names, column)):
->>>>>>> h19
             raise InputError(
                 f"labels has no column {column!r}; {suggest(column, given.column_names)}"
             )
