@@ -10,13 +10,18 @@ import jax.numpy as jnp
 
 from aejax.row_scores.noise_levels import NoiseLevels
 
+# Standard deviations.
+MOST = 3.0
+
 
 @dataclasses.dataclass(frozen=True)
 class NoiseLevelsAndNorm:
-    """The geometric mean of `NoiseLevels` and the mean square of the row as it is scaled.
+    """The geometric mean of `NoiseLevels` and the mean square of the scaled row, its cells clipped.
 
     What was trained on may be an anomaly, so training rows nearby say little; how far a row lies
-    from their middle doesn't depend on what was learnt by heart.
+    from their middle doesn't depend on what was learnt by heart. Cells are clipped at 3 standard
+    deviations, so that many unusual ones count more than one that is wild: chosen on
+    `benchmarks.development_sets`.
     """
 
     needs: ClassVar[tuple[str, ...]] = NoiseLevels.needs
@@ -28,6 +33,6 @@ class NoiseLevelsAndNorm:
     def apply(self, network: object, variables: object, x: jax.Array, error: object) -> jax.Array:
         """Float32 [B]."""
         levels = NoiseLevels().apply(network, variables, x, error)
-        norm = jnp.mean(jnp.square(x), axis=tuple(range(1, x.ndim)))
+        norm = jnp.mean(jnp.square(jnp.clip(x, -MOST, MOST)), axis=tuple(range(1, x.ndim)))
         # Of a wild row the product would be infinite.
         return jnp.sqrt(levels) * jnp.sqrt(norm)
