@@ -147,11 +147,7 @@ def new_state(program: Program, shape: tuple[int, ...], values: Numbers) -> Trai
         shape: of one row.
         values: the run's numbers; parameters derive from the seed.
     """
-    return state_of(program, new_variables(program.model, shape, values.seed), values)
-
-
-def state_of(program: Program, variables: dict[str, Any], values: Numbers) -> TrainState:
-    """The state before the first step, of fresh variables."""
+    variables = new_variables(program.model, shape, values.seed)
     optimizer = _optimizer(program, values).init(variables["params"])
     return TrainState(jnp.int32(0), variables, optimizer)
 

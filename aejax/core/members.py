@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +13,8 @@ from aejax.core.learn import (
     Rows,
     TrainState,
     keep_best,
-    new_variables,
+    new_state,
     pick,
-    state_of,
     train_steps,
     validation_loss,
 )
@@ -139,17 +137,9 @@ def new_members(
         values: [members].
         mask: what each member has of the model, [members, ...]; None for all of it.
     """
-    variables = jax.vmap(partial(new_variables, program.model, shape))(values.seed)
-    return states_of(program, variables, values, mask)
 
-
-def states_of(
-    program: Program, variables: dict[str, Any], values: Numbers, mask: Mask | None = None
-) -> TrainState:
-    """Many members' states before the first step, of fresh variables [members, ...]."""
-
-    def one(variables: dict[str, Any], member: Numbers, mask: Mask | None) -> TrainState:
-        state = state_of(program, variables, member)
+    def one(member: Numbers, mask: Mask | None) -> TrainState:
+        state = new_state(program, shape, member)
         return state if mask is None else state._replace(variables=masked(state.variables, mask))
 
-    return jax.vmap(one)(variables, values, mask)
+    return jax.vmap(one)(values, mask)

@@ -37,19 +37,11 @@ from aejax.core.learn import (
     new_state,
     new_variables,
     program_of,
-    state_of,
     train_step,
     train_steps,
     validation_loss,
 )
-from aejax.core.masks import Mask
-from aejax.core.members import (
-    Epochs,
-    new_members,
-    states_of,
-    train_epochs,
-    train_members,
-)
+from aejax.core.members import Epochs, new_members, train_epochs, train_members
 from aejax.core.optimizers import Numbers
 from aejax.core.reasons import explain_rows
 from aejax.core.scaling import Scaler
@@ -57,10 +49,6 @@ from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, score_rows, scores_by_row
 from aejax.core.tiles import tiled
 from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
-from aejax.models.network import Network
-
-# Members above which one program draws all initial values faster than the host one by one.
-MOST_DRAWN_ON_HOST = 16
 
 __all__ = [
     "Best",
@@ -228,57 +216,6 @@ class Compiled:
         return sum(jitted._cache_size() for jitted in self._jitted.values())
 
 
-def first_variables(model: Network, shape: tuple[int, ...], seed: int) -> dict[str, Any]:
-    """`new_variables`, of a network whose initial values are drawn on the host; NumPy arrays."""
-    with default_settings(), jax.transfer_guard("allow"):
-        made: dict[str, Any] = jax.device_get(new_variables(model, shape, seed))
-        return made
-
-
-def first_state(program: Program, shape: tuple[int, ...], values: Numbers) -> TrainState:
-    """`new_state`, with little to compile where initial values are drawn on the host.
-
-    Args:
-        program: what to train.
-        shape: of one row.
-        values: the run's numbers, on the devices that train.
-    """
-    state: TrainState
-    if program.model.is_own:
-        state = compiled_new_state(program, shape, values)
-    else:
-        variables = first_variables(program.model, shape, int(jax.device_get(values.seed)))
-        shared = getattr(values.seed, "sharding", None)
-        # Named where there is a choice only: what is put on a device by name has other programs.
-        several = shared is not None and len(shared.device_set) > 1
-        variables = jax.device_put(variables, shared if several else None)
-        state = compiled_state_of(program, variables, values)
-    return state
-
-
-def first_states(
-    program: Program, shape: tuple[int, ...], values: Numbers, mask: Mask | None, members: int
-) -> TrainState:
-    """`new_members`, with little to compile where members are few.
-
-    Args:
-        program: shared by all members.
-        shape: of one row.
-        values: [some of them].
-        mask: as in `new_members`.
-        members: of the whole population.
-    """
-    states: TrainState
-    if program.model.is_own or members > MOST_DRAWN_ON_HOST:
-        states = compiled_new_members(program, shape, values, mask)
-    else:
-        seeds = jax.device_get(values.seed)
-        each = [first_variables(program.model, shape, int(seed)) for seed in seeds]
-        stacked = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *each))
-        states = compiled_states_of(program, stacked, values, mask)
-    return states
-
-
 def _precision(first: Any) -> Precision:
     precision: Precision = getattr(getattr(first, "model", None), "precision", "float32")
     return precision
@@ -286,14 +223,12 @@ def _precision(first: Any) -> Precision:
 
 compiled_learning_rates = Compiled(learning_rates, static_argnames="schedule")
 compiled_new_state = Compiled(new_state, once=True, static_argnames=("program", "shape"))
-compiled_state_of = Compiled(state_of, once=True, static_argnames="program")
 compiled_train_step = Compiled(train_step, static_argnames="program", donate_argnames="state")
 compiled_train_steps = Compiled(train_steps, static_argnames="program", donate_argnames="state")
 compiled_validation_loss = Compiled(validation_loss, static_argnames="program")
 compiled_keep_best = Compiled(keep_best, donate_argnames="best")
 compiled_new_best = Compiled(new_best)
 compiled_new_best_of_members = Compiled(jax.vmap(new_best))
-compiled_states_of = Compiled(states_of, once=True, static_argnames="program")
 compiled_new_members = Compiled(new_members, once=True, static_argnames=("program", "shape"))
 compiled_train_members = Compiled(
     train_members,

@@ -14,7 +14,6 @@ from aejax.data.schema import Schema
 from aejax.models import layers
 from aejax.models.convolution import product
 from aejax.models.heads import refuse_mixed
-from aejax.models.initial_values import parameter, zeros
 from aejax.models.network import LinenNetwork, Variables
 
 # A random word of rank r is drawn in proportion to r ** -0.75: Zipf's law, to the power that
@@ -54,16 +53,17 @@ class ContextPredictor(nn.Module):
     def setup(self) -> None:
         """Name the tables and layers."""
         shape = (self.vocabulary, self.width)
-        self.embedding = parameter(self, "embedding", _embeddings, shape)
+        self.embedding = self.param("embedding", _embeddings, shape)
         if self.positions:
             near = (2 * self.positions, *shape)
-            self.near = parameter(self, "near", zeros, near)
+            self.near = self.param("near", nn.initializers.zeros, near)
         self.hidden_layers = [layers.Dense(width, self.precision) for width in self.hidden]
         last = self.hidden[-1] if self.hidden else self.width
         # As in word2vec: every word is equally likely at first, and gradients flow, since
         # the embeddings are not zero.
-        self.output = parameter(self, "output", zeros, (self.vocabulary, last))
-        self.bias = parameter(self, "bias", zeros, (self.vocabulary,))
+        zeros = nn.initializers.zeros
+        self.output = self.param("output", zeros, (self.vocabulary, last))
+        self.bias = self.param("bias", zeros, (self.vocabulary,))
 
     def __call__(
         self, x: jax.Array, train: bool = False, mask: jax.Array | None = None

@@ -13,7 +13,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from aejax.config import Activation, Precision
@@ -25,7 +24,6 @@ from aejax.models.convolution import (
     product,
     split,
 )
-from aejax.models.initial_values import glorot_uniform, ones, parameter, zeros
 
 # Outputs from which a convolution merges blocks into an image first.
 MERGED_FEATURES = 4
@@ -61,8 +59,8 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map float32 [..., in] to float32 [..., features]."""
         shape = (x.shape[-1], self.features)
-        kernel = parameter(self, "kernel", glorot_uniform, shape)
-        bias = parameter(self, "bias", zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return product(x, kernel, self.precision) + bias
 
 
@@ -102,8 +100,8 @@ class Conv(nn.Module):
             float32 [B, h', w', features], or in blocks where the image was doubled.
         """
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = parameter(self, "kernel", glorot_uniform, shape)
-        bias = parameter(self, "bias", zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         doubles = self.resize in ("transpose", "repeat")
         activation = ACTIVATIONS[self.activation if activate else "linear"]
 
@@ -160,11 +158,11 @@ class BatchNorm(nn.Module):
             mask: bool [B]; rows that are False don't enter the statistics.
         """
         width = x.shape[-1]
-        scale = parameter(self, "scale", ones, (width,))
-        bias = parameter(self, "bias", zeros, (width,))
-        mean = self.variable("batch_stats", "mean", lambda: np.zeros(width, np.float32))
-        variance = self.variable("batch_stats", "var", lambda: np.ones(width, np.float32))
-        known: Any = None if train else (mean.value, variance.value)
+        scale = self.param("scale", nn.initializers.ones, (width,))
+        bias = self.param("bias", nn.initializers.zeros, (width,))
+        mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(width, jnp.float32))
+        variance = self.variable("batch_stats", "var", lambda: jnp.ones(width, jnp.float32))
+        known = None if train else (mean.value, variance.value)
 
         def batch_first(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
             shape = (-1,) + (1,) * (x.ndim - 1)

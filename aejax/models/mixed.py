@@ -10,7 +10,6 @@ import numpy as np
 from aejax.models.convolution import product
 from aejax.models.dense import DenseAutoencoder
 from aejax.models.heads import Head, Run, runs_of
-from aejax.models.initial_values import parameter
 
 
 class MixedAutoencoder(nn.Module):
@@ -27,8 +26,7 @@ class MixedAutoencoder(nn.Module):
     def setup(self) -> None:
         """Name the embeddings."""
         self.embeddings = {
-            str(position): parameter(
-                self,
+            str(position): self.param(
                 f"embedding_{position}",
                 nn.initializers.normal(stddev=head.embedding**-0.5),
                 (head.size, head.embedding),

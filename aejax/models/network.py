@@ -18,7 +18,6 @@ import jax.numpy as jnp
 
 from aejax.config import Precision
 from aejax.models import dropout
-from aejax.models.backend import shapes_of
 from aejax.models.heads import Head
 
 Variables = dict[str, Any]
@@ -177,18 +176,8 @@ class LinenNetwork(Network):
     def init(self, key: jax.Array, shape: tuple[int, ...]) -> Variables:
         """Fresh variables of the module, for rows of one shape."""
         streams = {name: jax.random.fold_in(key, at) for name, at in STREAMS.items()}
-        how = self._how(False, None)
-        made: dict[str, Any] = {}
-
-        def run() -> None:
-            rows = jnp.zeros((1, *shape), jnp.float32)
-            made.update(self.module.init({"params": key, **streams}, rows, **how))
-
-        if not isinstance(key, jax.core.Tracer):
-            # What comes of the rows is traced and dropped; `layers.parameter` draws meanwhile.
-            shapes_of(run)
-        if not made or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(made)):
-            run()
+        rows = jnp.zeros((1, *shape), jnp.float32)
+        made = self.module.init({"params": key, **streams}, rows, **self._how(False, None))
         return {name: tree for name, tree in made.items() if name not in ("states", *KEPT_BESIDE)}
 
     def apply(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.config import Conv, Dense, NoiseConditioned, Scale, Train
+from aejax.config import Conv, Dense, Scale, Train
 from aejax.core import optimizers, scaling, steps
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
@@ -36,17 +36,14 @@ def rows(n: int = 24) -> np.ndarray:
 
 
 def prepared(
-    model: Dense | Conv | NoiseConditioned = TINY,
-    *,
-    shape: tuple[int, ...] = (FEATURES,),
-    **train: Any,
+    model: Dense | Conv = TINY, *, shape: tuple[int, ...] = (FEATURES,), **train: Any
 ) -> tuple[Program, Scaler, Numbers, TrainState]:
     config = plain_config(model=model, train=Train(**train), scale=Scale(kind="standard"))
     schema = Schema(shape=shape, kind="table" if len(shape) == 1 else "image")
     program = steps.program_of(config, build(config.model, schema))
     scaler = scaling.fit(config.scale, [sample(shape, 24)], np.dtype(np.float32))
     values = optimizers.numbers(config, 10)
-    return program, scaler, values, steps.first_state(program, shape, values)
+    return program, scaler, values, steps.compiled_new_state(program, shape, values)
 
 
 def sample(shape: tuple[int, ...], n: int) -> np.ndarray:
@@ -272,21 +269,10 @@ def test_a_population_trains_as_its_members_do_alone(optimizer: str, batch_norm:
         assert_trees(mine, alone, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", [0, 2**32 - 1])
-@pytest.mark.parametrize(
-    ("model", "shape"),
-    [
-        (Dense(hidden=(33, 7), batch_norm=True), (20,)),
-        (Conv(channels=(4, 2)), (8, 8, 3)),
-        (NoiseConditioned(), (5,)),
-    ],
-)
-def test_values_drawn_on_the_host_have_the_bits_of_compiled_ones(
-    model: Any, shape: tuple[int, ...], seed: int
-) -> None:
-    program, _, values, state = prepared(model, shape=shape, seed=seed)
-    compiled = jax.jit(steps.new_state, static_argnums=(0, 1))(program, shape, values)
-    jax.tree.map(np.testing.assert_array_equal, state, compiled)
+def test_little_optimising_leaves_fresh_parameters_their_bits() -> None:
+    program, _, values, state = prepared(Dense(hidden=(33, 7), batch_norm=True), shape=(20,))
+    optimised = jax.jit(steps.new_state, static_argnums=(0, 1))(program, (20,), values)
+    jax.tree.map(np.testing.assert_array_equal, state, optimised)
 
 
 def test_parameters_depend_on_the_seed_only() -> None:

@@ -166,7 +166,7 @@ def test_loss_of_an_epoch_is_the_mean_over_rows_not_over_batches() -> None:
     model = build(config.model, Schema(shape=(FEATURES,)))
     values = optimizers.numbers(config, 1)
     program = steps.program_of(config, model)
-    state = steps.first_state(program, (FEATURES,), values)
+    state = steps.compiled_new_state(program, (FEATURES,), values)
     scaler = scaling.fit(config.scale, [rows()], np.dtype(np.float32))
     scores = steps.compiled_score(
         steps.Scorer(model=model, error="squared"), state.variables, scaler, rows()
