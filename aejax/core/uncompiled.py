@@ -50,7 +50,9 @@ def _evaluated(program: ClosedJaxpr, arguments: Sequence[Array]) -> list[Array]:
         known.update(zip(map(id, names), map(np.asarray, values), strict=True))
 
     def value(of: Any) -> Array:
-        return np.asarray(of.val, of.aval.dtype) if isinstance(of, Literal) else known[id(of)]
+        if isinstance(of, Literal):
+            return np.asarray(of.val, of.aval.dtype)  # type: ignore[attr-defined]
+        return known[id(of)]
 
     for step in reversed(steps):
         inputs = [value(one) for one in step.invars]
@@ -101,6 +103,10 @@ def _broadcast(params: dict[str, Any], x: Array, *_: Array) -> Array:
     return np.broadcast_to(x.reshape(shape), params["shape"])
 
 
+def _select(_: dict[str, Any], which: Array, no: Array, yes: Array) -> Array:
+    return np.where(which, yes, no)
+
+
 _CALLS = ("jit", "pjit")
 _OPERATIONS: dict[str, Callable[..., Array]] = {
     "add": lambda _, a, b: a + b,
@@ -115,7 +121,7 @@ _OPERATIONS: dict[str, Callable[..., Array]] = {
     "random_fold_in": lambda _, key, data: np.stack(_threefry(key, data), axis=-1),
     "random_seed": _seed,
     "reshape": lambda params, x: x.reshape(params["new_sizes"]),
-    "select_n": lambda _, which, no, yes: np.where(which, yes, no),
+    "select_n": _select,
     "shift_right_logical": lambda _, x, by: x >> by,
     "sqrt": lambda _, x: np.sqrt(x),
     "sub": lambda _, a, b: a - b,
