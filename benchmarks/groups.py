@@ -1,6 +1,9 @@
 """Many small detectors, one for each of many groups: trained and scored in one call.
 
-Part of `python -m benchmarks.population --groups 1000`: 1,000 groups of 500 rows of 32
+    python -m benchmarks.groups [--counts 100 1000 10000] [--json FILE]
+
+times 100 rows of each of so many groups, every number of groups in a process of its own. The rest
+is part of `python -m benchmarks.population --groups 1000`: 1,000 groups of 500 rows of 32
 features, a 32-8-32 autoencoder each, against Python loops over aejax's own `fit`,
 scikit-learn's MLPRegressor and PyOD. A loop is measured on some of the groups, as many as the
 table says, and its time for all of them is that time a group.
@@ -8,10 +11,13 @@ table says, and its time for all of them is that time a group.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +25,8 @@ from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax.config import Config, Dense, Scale, Train
-from benchmarks import options, report
+from benchmarks import machine, options, report
+from benchmarks.harness import interpreter_environment, timed_process
 
 FEATURES, HIDDEN, BATCH = 32, 8, 128
 LATENT, NOISE = 4, 0.1
@@ -245,3 +252,74 @@ def as_table(results: Sequence[dict[str, Any]], groups: int) -> str:
         )
     head = ["how", "groups measured", "ms a group", f"s for {groups}", "of all at once"]
     return report.table([*head, "rows scored a second", "mean AUROC"], lines)
+
+
+def _point(groups: int, rows: int, epochs: int) -> dict[str, float]:
+    """One `fit` and one `score` of so many groups, compiling included."""
+    data = make_groups(groups, rows)
+    wall, cpu = [time.perf_counter()], [time.process_time()]
+    detector = aejax.fit(config(epochs), data.train, groups=data.train_groups)
+    wall, cpu = [*wall, time.perf_counter()], [*cpu, time.process_time()]
+    detector.score(data.test, groups=data.train_groups)
+    wall, cpu = [*wall, time.perf_counter()], [*cpu, time.process_time()]
+    return {
+        "fit_seconds": wall[1] - wall[0],
+        "fit_cpu_seconds": cpu[1] - cpu[0],
+        "score_seconds": wall[2] - wall[1],
+        "score_cpu_seconds": cpu[2] - cpu[1],
+    }
+
+
+def curve(counts: Sequence[int], rows: int, epochs: int) -> list[dict[str, Any]]:
+    """Each number of groups in a process of its own, with the most memory that it held."""
+    found = []
+    for groups in counts:
+        options.say(f"{groups} groups of {rows} rows")
+        one = ["-m", "benchmarks.groups", "--one", str(groups), str(rows), str(epochs)]
+        ended = timed_process(one, interpreter_environment("cpu"))
+        seconds = json.loads(ended.output.splitlines()[-1]) if ended.failure is None else {}
+        found.append(
+            {"groups": groups, **seconds, "peak_bytes": ended.peak_bytes, "failure": ended.failure}
+        )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line for every number of groups."""
+    parser = argparse.ArgumentParser("benchmarks.groups", description="Time and memory by groups.")
+    parser.add_argument("--counts", type=options.count, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--group-rows", type=options.count, default=100)
+    parser.add_argument("--epochs", type=options.count, default=10)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", type=int, nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.one is not None:
+        print(json.dumps(_point(*given.one)))
+        return
+    results = {
+        "environment": machine.environment(),
+        "group_rows": given.group_rows,
+        "epochs": given.epochs,
+        "curve": curve(given.counts, given.group_rows, given.epochs),
+    }
+    report.keep(results, given.json)
+    lines = [
+        [
+            f"{one['groups']:,}",
+            *(f"{one[name]:.1f}" for name in ("fit_seconds", "fit_cpu_seconds")),
+            f"{1000 * one['fit_cpu_seconds'] / one['groups']:.2f}",
+            *(f"{one[name]:.1f}" for name in ("score_seconds", "score_cpu_seconds")),
+            f"{(one['peak_bytes'] or 0) / (1 << 20):,.0f}",
+        ]
+        if one["failure"] is None
+        else [f"{one['groups']:,}", str(one["failure"]), *[""] * 5]
+        for one in results["curve"]
+    ]
+    head = ["groups", "fit s", "CPU s", "CPU ms a group", "score s", "CPU s", "peak MiB"]
+    rows = f"{given.group_rows} rows a group, {given.epochs} epochs, 32-8-32"
+    print(f"# Groups on a CPU: {rows}\n\n{report.environment_lines(results)}\n")
+    print(report.table(head, lines))
+
+
+if __name__ == "__main__":
+    main()

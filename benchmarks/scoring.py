@@ -36,6 +36,7 @@ def run_case(
     repeats: int,
     platform: str,
     limits: dict[str, int],
+    runs: tuple[str, ...] = ("end_to_end", "device"),
 ) -> dict[str, Any]:
     """Measure every system on one network, with the machine's limits among them."""
     picks = np.unique(np.linspace(0, rows - 1, min(rows, REFERENCE_ROWS)).astype(int))
@@ -61,7 +62,7 @@ def run_case(
                 "picks": picks.tolist(),
                 "platform": platform,
             }
-            tasks.append(Task(name=entry.name, command=command, runs=("end_to_end", "device")))
+            tasks.append(Task(name=entry.name, command=command, runs=runs))
         measured = interleave(
             tasks, folder=folder, platform=platform, repeats=repeats, say=options.say
         )
@@ -74,7 +75,7 @@ def run_case(
         "row_flops": case.score_flops,
         "limits": reached,
         "systems": [
-            _describe(case, systems.SCORING[one.system], one, reached, expected, rows)
+            _describe(case, systems.SCORERS[one.system], one, reached, expected, rows)
             for one in of_systems
         ],
     }

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
 import numpy as np
@@ -25,6 +26,13 @@ from benchmarks import systems
 from benchmarks.cases import CASES, Weights
 from benchmarks.systems.job import Choice, Job, NotApplicable, ScoringSystem, TrainingSystem
 
+# Calls whose times are compared, and what is said of them: threads that call, share of the calls.
+CALLS = 10_000
+LATENCIES = {
+    f"p{percent} of {threads}": (threads, percent / 100)
+    for threads in (1, 4)
+    for percent in (50, 99)
+}
 # Rows on which choices are compared; enough for the largest batch among them.
 TRIAL_ROWS = 32_768
 
@@ -56,7 +64,7 @@ class Scoring:
     """Scoring runs of one system."""
 
     def __init__(self, task: dict[str, Any]) -> None:
-        entry = systems.SCORING[task["system"]]
+        entry = systems.SCORERS[task["system"]]
         rows = read_rows(task["rows"])
         case = CASES[task["case"]]
         if rows.dtype == np.uint8 and not case.pixels:
@@ -82,10 +90,28 @@ class Scoring:
         }
 
     def run(self, what: str) -> float:
-        """End to end from host memory to host memory, or on the device only."""
+        """End to end from host memory to host memory, on the device only, or of many calls."""
+        if what in LATENCIES:
+            return self._latency(*LATENCIES[what])
         if what == "device":
             return timed(lambda: self.system.score_placed(self.placed))[0]  # type: ignore[attr-defined]
         return timed(lambda: self.system.score(self.rows))[0]
+
+    def _latency(self, threads: int, share: float) -> float:
+        """Seconds that so large a share of calls stays below; measured anew for the median."""
+        if share == 0.5:
+            with ThreadPoolExecutor(threads) as pool:
+                each = [pool.submit(self._calls, CALLS // threads) for _ in range(threads)]
+                self.latencies = np.concatenate([calls.result() for calls in each])
+        return float(np.quantile(self.latencies, share))
+
+    def _calls(self, count: int) -> np.ndarray:
+        ends = np.empty(count + 1)
+        ends[0] = time.perf_counter()
+        for call in range(count):
+            self.system.score(self.rows)
+            ends[call + 1] = time.perf_counter()
+        return np.diff(ends)
 
 
 class Training:

@@ -127,7 +127,6 @@ def test_training_with_a_ragged_tail_compiles_each_function_once(feed: str, n: i
         "compiled_keep_best": 1,
         "compiled_learning_rates": 1,
         "compiled_new_best": 1,
-        "compiled_new_state": 1,
         "compiled_reconstruct": 1,
         "compiled_score": 1,
         step: 1,

@@ -48,6 +48,7 @@ from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, score_rows, scores_by_row
 from aejax.core.tiles import tiled
+from aejax.core.uncompiled import evaluated
 from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
 
 __all__ = [
@@ -144,7 +145,6 @@ class Compiled:
     Args:
         function: whose first argument may hold the model that decides the precision.
         one_thread: run on one thread of a CPU, because others run beside it.
-        once: compile for a CPU with little optimising, because it runs once.
         how: `jax.jit`'s keyword arguments.
     """
 
@@ -153,10 +153,9 @@ class Compiled:
         function: Callable[..., Any],
         *,
         one_thread: bool = False,
-        once: bool = False,
         **how: Any,
     ) -> None:
-        self._function, self._one_thread, self._once, self._how = function, one_thread, once, how
+        self._function, self._one_thread, self._how = function, one_thread, how
         self._jitted: dict[str, Any] = {}
 
     @cached_property
@@ -208,12 +207,25 @@ class Compiled:
         return self._jitted[precision]
 
     def _options(self, precision: Precision) -> Any:
-        return compiler_options(precision, jax.jit, one_thread=self._one_thread, once=self._once)
+        return compiler_options(precision, jax.jit, one_thread=self._one_thread)
 
     def programs(self) -> int:
         """How many programs have been compiled; with arrays of NumPy too, it counts twice."""
         # JAX has no public count of them.
         return sum(jitted._cache_size() for jitted in self._jitted.values())
+
+
+class Drawn(Compiled):
+    """A function that runs once in a training: computed by NumPy where that knows how."""
+
+    def __call__(self, program: Program, shape: tuple[int, ...], *arrays: Any) -> Any:
+        """The function's arrays, of NumPy or on JAX's default device."""
+        with default_settings():
+            traced = self.jitted(program).trace(program, shape, *arrays)
+            drawn = evaluated(traced.jaxpr, jax.tree.leaves(jax.device_get(arrays)))
+        if drawn is None:
+            return super().__call__(program, shape, *arrays)
+        return jax.tree.unflatten(jax.tree.structure(traced.out_info), drawn)
 
 
 def _precision(first: Any) -> Precision:
@@ -222,14 +234,14 @@ def _precision(first: Any) -> Precision:
 
 
 compiled_learning_rates = Compiled(learning_rates, static_argnames="schedule")
-compiled_new_state = Compiled(new_state, once=True, static_argnames=("program", "shape"))
+compiled_new_state = Drawn(new_state, static_argnames=("program", "shape"))
 compiled_train_step = Compiled(train_step, static_argnames="program", donate_argnames="state")
 compiled_train_steps = Compiled(train_steps, static_argnames="program", donate_argnames="state")
 compiled_validation_loss = Compiled(validation_loss, static_argnames="program")
 compiled_keep_best = Compiled(keep_best, donate_argnames="best")
 compiled_new_best = Compiled(new_best)
 compiled_new_best_of_members = Compiled(jax.vmap(new_best))
-compiled_new_members = Compiled(new_members, once=True, static_argnames=("program", "shape"))
+compiled_new_members = Drawn(new_members, static_argnames=("program", "shape"))
 compiled_train_members = Compiled(
     train_members,
     one_thread=True,

@@ -16,6 +16,7 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
+from aejax.detection.feature_drift import usual_values
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.rows import as_stored, check_finite, training_rows
 from aejax.models.build import build
@@ -62,4 +63,4 @@ def assemble(
         config=config, schema=schema, scaler=scaler, variables=kept, provenance=facts
     )
     (learnt,) = learn_normal(detector, [rows], [rows])
-    return calibrate(with_normal(detector, learnt, rows), rows)
+    return calibrate(with_normal(detector, learnt, usual_values(rows, schema)), rows)

@@ -140,7 +140,7 @@ def _untrained(detector: Detector, seeds: Sequence[int] | None) -> Detector:
     def initial(seed: int) -> Any:
         train = dataclasses.replace(config.train, seed=seed)
         values = optimizers.numbers(dataclasses.replace(config, train=train), 1)
-        state = steps.compiled_new_state(program, detector.schema.shape, jax.device_put(values))
+        state = steps.compiled_new_state(program, detector.schema.shape, values)
         return jax.device_get(state.variables)
 
     if detector.groups is None:

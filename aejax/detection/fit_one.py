@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from aejax import config as settings
 from aejax.config import Config, InputError
 from aejax.config.scores import check_training_rows, score_object
-from aejax.core import scaling
+from aejax.core import mesh, scaling
 from aejax.data import batches
 from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import DiskRows, Stored, split_rows
@@ -20,6 +21,7 @@ from aejax.data.series import WindowRows
 from aejax.detection.checks import check_training
 from aejax.detection.cross_fitting import FOLDS, cross_fits, folds_of, judge, problem_of
 from aejax.detection.detector import Detector
+from aejax.detection.feature_drift import usual_values
 from aejax.detection.members import train_members
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.precision import choose_precision
@@ -65,9 +67,12 @@ def fit_one(config: Config, inputs: Rows, how: Training) -> Trained:
     calibrating = None if inputs.calibrate is None else stored_rows(inputs.calibrate, schema)
     scored = normal if calibrating is None else calibrating
     check_rule(config.rule, len(scored), on_disk=isinstance(scored, DiskRows))
+    if (wanted := getattr(score_object(config), "normal_class", None)) is not None:
+        # Thresholds are set on normal rows.
+        assert of_class is not None
+        normal = normal[of_class == wanted]
     scaled = rows if inputs.scale is None else stored_rows(inputs.scale, schema)
     scaler = scaling.fit(config.scale, batches.in_blocks(scaled), scaled.dtype, heads_of(schema))
-    fingerprint = how.fingerprint or data_fingerprint(rows)
     model = build(config.model, schema)
     check_frozen(config, model, schema)
 
@@ -76,31 +81,37 @@ def fit_one(config: Config, inputs: Rows, how: Training) -> Trained:
             config=config, schema=schema, scaler=scaler, variables=variables, devices=how.devices
         )
 
-    watch = how.watch
-    trained = train(
-        config,
-        model,
-        scaler,
-        rows,
-        validation,
-        shape=schema.shape,
-        folder=how.folder,
-        tensorboard=how.tensorboard,
-        progress=how.progress,
-        should_stop=how.should_stop,
-        checkpoint_seconds=how.checkpoint_seconds,
-        fingerprint=fingerprint,
-        labels=classes,
-        labels_validation=held_classes,
-        initial=how.initial,
-        watch=None if watch is None else lambda variables: watch(detector_of(variables)),
-        devices=how.devices,
-    )
+    watch, known = how.watch, how.fingerprint
+    # Only rows decide these: a second core has them before the first has trained.
+    with ThreadPoolExecutor(1) as beside:
+        hashed = beside.submit(lambda: known or data_fingerprint(rows))
+        values = beside.submit(usual_values, normal, schema)
+        at_once = isinstance(rows, DiskRows) or how.folder is not None
+        at_once |= mesh.on_all_processes(how.devices).processes > 1
+        trained = train(
+            config,
+            model,
+            scaler,
+            rows,
+            validation,
+            shape=schema.shape,
+            folder=how.folder,
+            tensorboard=how.tensorboard,
+            progress=how.progress,
+            should_stop=how.should_stop,
+            checkpoint_seconds=how.checkpoint_seconds,
+            fingerprint=hashed.result() if at_once else known,
+            labels=classes,
+            labels_validation=held_classes,
+            initial=how.initial,
+            watch=None if watch is None else lambda variables: watch(detector_of(variables)),
+            devices=how.devices,
+        )
     detector = dataclasses.replace(
         detector_of(trained.variables),
         history=trained.history,
         provenance={
-            "data": fingerprint,
+            "data": hashed.result(),
             "training_rows": len(rows),
             "best_epoch": trained.best_epoch,
             **({"folds": FOLDS} if crossed else {}),
@@ -125,14 +136,10 @@ def fit_one(config: Config, inputs: Rows, how: Training) -> Trained:
             )
         detector = choose_precision(detector, rows)
         judged = judge(detector, [folds], [left], rows, [np.arange(len(rows))])
-    if (wanted := getattr(detector.scoring.score, "normal_class", None)) is not None:
-        # Thresholds are set on normal rows.
-        assert of_class is not None
-        normal = normal[of_class == wanted]
     (learnt,) = learn_normal(detector, [normal], [rows])
     if judged is not None and judged.usual[0] is not None:
         learnt = {**learnt, "error": judged.usual[0]}
-    detector = choose_precision(with_normal(detector, learnt, normal), normal)
+    detector = choose_precision(with_normal(detector, learnt, values.result()), normal)
     means = None if judged is None else judged.means
     (alarms,), _ = check_training(detector, [normal], [scaled], means=means)
     return Trained(

@@ -19,7 +19,7 @@ from aejax.core.score import KEPT_OF_NORMAL, learnt_of
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import MOST_ROWS, usual_values
+from aejax.detection.feature_drift import UsualValues
 from aejax.detection.inside import LATENT
 
 # Rows that are reconstructed: enough for a mean error, and few enough to cost little beside
@@ -142,17 +142,16 @@ def _part_of(whole: Callable[[], np.ndarray], part: np.ndarray) -> np.ndarray:
     return whole()[part]
 
 
-def with_normal(detector: Detector, learnt: dict[str, Any], rows: Stored) -> Detector:
+def with_normal(detector: Detector, learnt: dict[str, Any], values: UsualValues | None) -> Detector:
     """A single detector with what is known of its normal rows.
 
     Args:
         detector: trained.
         learnt: what `learn_normal` gives of it.
-        rows: its normal rows: of tables and series, it is kept how each feature's are spread.
+        values: how each feature's are spread in its normal rows, where that is measured.
     """
     if not learnt:
         return detector
-    values = usual_values(rows[evenly(len(rows), MOST_ROWS)], detector.schema)
     known = {} if values is None else {"values": values._asdict()}
     variables = {**detector.variables, "normal": {**learnt, **known}}
     return dataclasses.replace(detector, variables=variables)

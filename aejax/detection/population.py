@@ -17,6 +17,7 @@ from aejax.detection.calibration import calibrate
 from aejax.detection.checks import check_training
 from aejax.detection.cross_fitting import FOLDS, by_network, judge, problem_of
 from aejax.detection.detector import Detector
+from aejax.detection.feature_drift import usual_values
 from aejax.detection.members import (
     check_member,
     give_parts,
@@ -310,6 +311,6 @@ def detectors_of(
                 history=found[at].history,
                 provenance=record({**facts[at], "best_epoch": found[at].best_epoch}, sentences),
             )
-            one = with_normal(one, known, rows)
+            one = with_normal(one, known, usual_values(rows, plan.schema))
             detectors[at] = choose_precision(one, rows) if check else one
     return detectors

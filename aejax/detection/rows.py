@@ -37,6 +37,8 @@ AHEAD = 4
 NAMED_AT_MOST = 3
 # Bytes; what XLA's CPU backend asks of memory that it uses without copying.
 ALIGNMENT = 64
+# Copying so little takes less time than placing it.
+FEW_BYTES = 1 << 16
 
 
 def infer_schema(x: np.ndarray, names: tuple[str, ...] | None = None) -> Schema:
@@ -291,11 +293,12 @@ def check_scores(scores: np.ndarray, rows: np.ndarray, schema: Schema, config: C
         InputError: naming the first row that holds NaN or infinity, or has such a score.
     """
     finite = np.isfinite(scores)
+    scored = bool(finite.all())
     # A wild value shows in its row's score, unless an infinity was clipped: rows are
     # searched only where they have to be.
-    if config.scale.clip is not None or not finite.all():
+    if config.scale.clip is not None or not scored:
         check_finite(rows, schema)
-    if not finite.all():
+    if not scored:
         row = int(np.argmin(finite))
         allowed = "rows within float32's range"
         if config.model.numbers is not None:
@@ -370,7 +373,7 @@ def _filled(
     """Rows as a batch: themselves where they are one, else in a buffer that is filled up with 0."""
     if len(part) == size and part.dtype == dtype and _is_aligned(part):
         return part
-    batch = _aligned((size, *part.shape[1:]), dtype) if buffer is None else buffer()
+    batch = _new_batch((size, *part.shape[1:]), dtype) if buffer is None else buffer()
     if part.dtype == dtype:
         batch[: len(part)] = part
     else:
@@ -382,6 +385,11 @@ def _filled(
 
 def _is_aligned(x: np.ndarray) -> bool:
     return x.flags.c_contiguous and x.ctypes.data % ALIGNMENT == 0
+
+
+def _new_batch(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    few = math.prod(shape) * np.dtype(dtype).itemsize <= FEW_BYTES
+    return np.empty(shape, dtype) if few else _aligned(shape, dtype)
 
 
 def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:

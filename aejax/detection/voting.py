@@ -13,6 +13,7 @@ from aejax.config import Combine, Config
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.feature_drift import usual_values
 from aejax.detection.loading import RANK_QUANTILES
 from aejax.detection.members import side_by_side
 from aejax.detection.normal import learn_normal, stacked, with_normal
@@ -60,6 +61,7 @@ class Votes:
         """The ensemble; see `vote`."""
         config, schema = self.apart.config, self.apart.schema
         networks = []
+        values = usual_values(self.normal, schema)
         for at, known in enumerate(self.learnt):
             scaler, variables = jax.tree.map(
                 lambda leaf, at=at: np.asarray(leaf)[at],
@@ -67,7 +69,7 @@ class Votes:
             )
             variables.pop("normal", None)
             one = Detector(config=config, schema=schema, scaler=scaler, variables=variables)
-            one = with_normal(one, known, self.normal)
+            one = with_normal(one, known, values)
             networks.append((one.scaler, one.variables))
         return vote(one, networks, combine)
 

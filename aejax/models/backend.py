@@ -25,7 +25,6 @@ _FLOAT32_ON_CPU: CompilerOptions = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
 _ONE_THREAD: CompilerOptions = {"xla_cpu_multi_thread_eigen": False}
-_HARDLY_OPTIMISED: CompilerOptions = {"xla_backend_optimization_level": 1}
 
 # Settings that change what a program computes or refuse what it does on purpose (NaN is a
 # missing cell), with JAX's defaults and what sets them for a while.
@@ -124,7 +123,6 @@ def compiler_options(
     jit: Callable[..., Any],
     *,
     one_thread: bool = False,
-    once: bool = False,
 ) -> CompilerOptions | None:
     """Compiler options for programs whose products have inputs of one precision, or None.
 
@@ -132,14 +130,10 @@ def compiler_options(
         precision: of the products.
         jit: what compiles, handed in by the one file that may compile.
         one_thread: run on one thread of a CPU.
-        once: of a program that runs once, for which optimising takes longer than it saves: a
-            third of the time, and random numbers are drawn as fast.
     """
     if jax.default_backend() != "cpu":
         return None
     options: CompilerOptions = dict(_ONE_THREAD) if one_thread else {}
-    if once:
-        options |= _HARDLY_OPTIMISED
     if precision != "bfloat16" and _is_known(jit):
         options |= _FLOAT32_ON_CPU
     return options or None

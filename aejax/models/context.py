@@ -53,17 +53,17 @@ class ContextPredictor(nn.Module):
     def setup(self) -> None:
         """Name the tables and layers."""
         shape = (self.vocabulary, self.width)
-        self.embedding = self.param("embedding", _embeddings, shape)
+        self.embedding = layers.parameter(self, "embedding", _embeddings, shape)
         if self.positions:
             near = (2 * self.positions, *shape)
-            self.near = self.param("near", nn.initializers.zeros, near)
+            self.near = layers.parameter(self, "near", nn.initializers.zeros, near)
         self.hidden_layers = [layers.Dense(width, self.precision) for width in self.hidden]
         last = self.hidden[-1] if self.hidden else self.width
         # As in word2vec: every word is equally likely at first, and gradients flow, since
         # the embeddings are not zero.
         zeros = nn.initializers.zeros
-        self.output = self.param("output", zeros, (self.vocabulary, last))
-        self.bias = self.param("bias", zeros, (self.vocabulary,))
+        self.output = layers.parameter(self, "output", zeros, (self.vocabulary, last))
+        self.bias = layers.parameter(self, "bias", zeros, (self.vocabulary,))
 
     def __call__(
         self, x: jax.Array, train: bool = False, mask: jax.Array | None = None

@@ -44,6 +44,21 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+def parameter(
+    module: nn.Module, name: str, initial: Callable[..., jax.Array], shape: tuple[int, ...]
+) -> jax.Array:
+    """What `module.param` gives: that traces `initial` at every use, only to compare shapes.
+
+    Tracing it takes longer than tracing what a layer computes.
+    """
+    if module.has_variable("params", name):
+        known: jax.Array = module.get_variable("params", name)
+        if known.shape == shape:
+            return known
+    made: jax.Array = module.param(name, initial, shape)
+    return made
+
+
 class Dense(nn.Module):
     """An affine map of the last axis; parameters as in `flax.linen.Dense`, Keras' initial values.
 
@@ -59,8 +74,8 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map float32 [..., in] to float32 [..., features]."""
         shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = parameter(self, "kernel", nn.initializers.glorot_uniform(), shape)
+        bias = parameter(self, "bias", nn.initializers.zeros, (self.features,))
         return product(x, kernel, self.precision) + bias
 
 
@@ -100,8 +115,8 @@ class Conv(nn.Module):
             float32 [B, h', w', features], or in blocks where the image was doubled.
         """
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = parameter(self, "kernel", nn.initializers.glorot_uniform(), shape)
+        bias = parameter(self, "bias", nn.initializers.zeros, (self.features,))
         doubles = self.resize in ("transpose", "repeat")
         activation = ACTIVATIONS[self.activation if activate else "linear"]
 
@@ -158,8 +173,8 @@ class BatchNorm(nn.Module):
             mask: bool [B]; rows that are False don't enter the statistics.
         """
         width = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (width,))
-        bias = self.param("bias", nn.initializers.zeros, (width,))
+        scale = parameter(self, "scale", nn.initializers.ones, (width,))
+        bias = parameter(self, "bias", nn.initializers.zeros, (width,))
         mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(width, jnp.float32))
         variance = self.variable("batch_stats", "var", lambda: jnp.ones(width, jnp.float32))
         known = None if train else (mean.value, variance.value)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax.models import layers
 from aejax.models.convolution import product
 from aejax.models.dense import DenseAutoencoder
 from aejax.models.heads import Head, Run, runs_of
@@ -26,7 +27,8 @@ class MixedAutoencoder(nn.Module):
     def setup(self) -> None:
         """Name the embeddings."""
         self.embeddings = {
-            str(position): self.param(
+            str(position): layers.parameter(
+                self,
                 f"embedding_{position}",
                 nn.initializers.normal(stddev=head.embedding**-0.5),
                 (head.size, head.embedding),

@@ -156,7 +156,7 @@ def begin(kind: Kind, device: jax.Device, numbers: list[int], own: list[bool]) -
         beginning = dataclasses.replace(kind.program, schedule="constant")
         masks = [kind.members[number].mask for number in numbers]
         mask = None if masks[0] is None else jax.device_put(stack(masks))
-        states = steps.compiled_new_members(beginning, kind.shape, fed.values, mask)
+        states = jax.device_put(steps.compiled_new_members(beginning, kind.shape, fed.values, mask))
         best = None
         if kind.members[0].config.train.patience is not None:
             best = steps.compiled_new_best_of_members(states)

@@ -147,10 +147,7 @@ def train(
         scaler=place.everywhere(scaler),
         values=place.everywhere(numbers),
     )
-    state = steps.compiled_new_state(run.program, shape, run.values)
-    if run.program.model.is_own and place.devices > 1:
-        # What doesn't depend on the seed, as an instance's values, lies on one device until now.
-        state = place.everywhere(jax.device_get(state))
+    state = place.everywhere(steps.compiled_new_state(run.program, shape, numbers))
     if initial is not None:
         # Copied: training donates its state, and the caller keeps these.
         kept = {name: initial[name] for name in state.variables}

@@ -15,6 +15,7 @@ from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.cross_fitting import MOST_ROWS
 from aejax.detection.detector import Detector
+from aejax.detection.feature_drift import usual_values
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.population import Population, fit_population
 from aejax.estimator import PyODAutoEncoder
@@ -140,7 +141,7 @@ def rescored(population: Population, score: str, split: Split) -> Population:
             return None
         scored = dataclasses.replace(one, config=dataclasses.replace(one.config, score=score))
         (learnt,) = learn_normal(scored, [split.train], [split.train])
-        return with_normal(scored, learnt, split.train)
+        return with_normal(scored, learnt, usual_values(split.train, scored.schema))
 
     return dataclasses.replace(population, detectors=tuple(map(again, population.detectors)))
 

@@ -71,6 +71,12 @@ _TRAINING = (
 )
 SCORING = {entry.name: entry for entry in _SCORING}
 TRAINING = {entry.name: entry for entry in _TRAINING}
+_OF_ONE_ROW = ("aejax", "flax", "numpy", "torch", "onnxruntime")
+LATENCY = {
+    "aejax-scorer": _entry("aejax-scorer", "with_aejax:Prepared"),
+    **{name: SCORING[name] for name in _OF_ONE_ROW},
+}
+SCORERS = {**SCORING, **LATENCY}
 LIMITS = {
     "jax": _entry("jax", "with_flax:Limits"),
     "torch": _entry("torch", "with_torch:Limits"),

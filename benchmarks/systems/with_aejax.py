@@ -124,6 +124,17 @@ class Scoring:
         jax.block_until_ready(found)
 
 
+class Prepared(Scoring):
+    """`Detector.scorer`, for all rows at once."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.scorer = self.detector.scorer(batch=len(job.rows))
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        return self.scorer(rows)
+
+
 class Fitting:
     """`aejax.fit`: everything from rows to a detector with a threshold."""
 
