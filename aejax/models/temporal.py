@@ -41,8 +41,8 @@ class SeriesConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolve float32 [B, length, in] to float32 [B, length, features]."""
         shape = (self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = layers.parameter(self, "kernel", nn.initializers.glorot_uniform(), shape)
+        bias = layers.parameter(self, "bias", nn.initializers.zeros, (self.features,))
         activation = layers.ACTIVATIONS[self.activation]
 
         def products(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
