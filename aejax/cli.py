@@ -233,6 +233,9 @@ def keep_compiled() -> None:
     machine = hashlib.sha256("".join([platform.machine(), *kept]).encode()).hexdigest()[:12]
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled" / machine))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # XLA of jax 0.10 takes hints for instructions, and says at every kept program that the
+    # processor lacks them. What goes wrong is raised, and isn't only logged.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @contextlib.contextmanager
