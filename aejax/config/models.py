@@ -215,6 +215,11 @@ class Temporal(NetworkSettings):
         pool: points that share a latent value, their mean.
         activation: after every hidden convolution.
         output: after the last convolution.
+
+    Example:
+        >>> window = aejax.Window(length=64)
+        >>> aejax.Config(model=aejax.Temporal(channels=(16, 16)), window=window).model.latent
+        4
     """
 
     channels: tuple[int, ...] = (16, 16, 16)

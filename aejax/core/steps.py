@@ -224,7 +224,7 @@ class Drawn(Compiled):
             traced = self.jitted(program).trace(program, shape, *arrays)
             drawn = evaluated(traced.jaxpr, jax.tree.leaves(jax.device_get(arrays)))
         if drawn is None:
-            return super().__call__(program, shape, *arrays)
+            return super().__call__(program, shape, *jax.device_put(arrays))
         return jax.tree.unflatten(jax.tree.structure(traced.out_info), drawn)
 
 
