@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # Run by tests of their own: they need an export or a search beside them.
 ELSEWHERE = {"export.md", "tuning.md", "mixed.md"}
+SLOW_PAGES = ("populations", "scale")
 PAGES = [
     path
     for path in sorted(DOCS.rglob("*.md"))
@@ -80,7 +81,13 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in SLOW_PAGES))
+        for page in PAGES
+    ],
+)
 def test_the_blocks_of_a_page_run_in_order(
     page: Path, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

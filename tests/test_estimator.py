@@ -115,6 +115,7 @@ def test_a_rows_score_can_take_neighbours() -> None:
         )
 
 
+@pytest.mark.slow
 def test_anomalies_among_the_training_rows_are_not_learnt_by_heart(data_dir: Path) -> None:
     """357 benign and 10 malignant rows: 1,500 steps are enough to rebuild each of them."""
     with np.load(next((data_dir / "adbench").glob("*WDBC.npz")), allow_pickle=False) as table:

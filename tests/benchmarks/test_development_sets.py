@@ -54,6 +54,7 @@ def test_those_of_dependency_differ_in_nothing_else(normal: np.ndarray) -> None:
     assert abs(np.corrcoef(found.T) - np.eye(3)).max() < 0.1
 
 
+@pytest.mark.slow
 def test_tables_hold_the_share_that_they_name(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_tables_hold_the_share_that_they_name(
         np.testing.assert_array_equal(x, same)
 
 
+@pytest.mark.slow
 def test_narrow_tables_are_narrow_and_of_whole_numbers_with_ties(data_dir: Path) -> None:
     tables = {name: (normal, others) for name, normal, others in development_narrow.sources()}
     narrow = {name for name, (normal, _) in tables.items() if 2 <= normal.shape[1] <= 8}

@@ -110,6 +110,7 @@ def test_a_later_load_imports_nothing_heavy(data_dir: Path) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_may_prepare_at_once(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

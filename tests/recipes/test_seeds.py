@@ -94,6 +94,7 @@ def test_a_wrong_number_of_seeds_is_refused(tmp_path: Path, seeds: int) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     run_seeds(recipes.find("digits"), tmp_path, seeds=1, quick=True)
     with pytest.raises(InputError, match=r"data\.recipe is .digits. there"):

@@ -78,6 +78,7 @@ def test_transfer_quickly(data_dir: Path, tmp_path: Path) -> None:
     assert {one.labels: one.epochs for one in mnist_transfer.FULL}[1000] == 800
 
 
+@pytest.mark.slow
 def test_latent_quickly(data_dir: Path, tmp_path: Path) -> None:
     from sklearn.decomposition import PCA
 
@@ -92,6 +93,7 @@ def test_latent_quickly(data_dir: Path, tmp_path: Path) -> None:
     assert load(tmp_path).encode(datasets.load("mnist", "test").x[:3]).shape == (3, 32)
 
 
+@pytest.mark.slow
 def test_compression_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = quick("mnist_compression", tmp_path)
     details = result["details"]

@@ -144,6 +144,7 @@ def test_a_job_that_was_stopped_anywhere_has_the_same_bytes(
     assert parts_of(tmp_path / "stopped") == parts_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_kills_lose_and_double_nothing(tmp_path: Path, table: pd.DataFrame) -> None:
     causal = aejax.fit(CAUSAL, readings(400, 0))
     causal.save(tmp_path / "run")
