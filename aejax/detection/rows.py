@@ -384,7 +384,8 @@ def _filled(
 
 
 def _is_aligned(x: np.ndarray) -> bool:
-    return x.flags.c_contiguous and x.ctypes.data % ALIGNMENT == 0
+    # `x.ctypes` makes an object of several at every use.
+    return x.flags.c_contiguous and x.__array_interface__["data"][0] % ALIGNMENT == 0
 
 
 def _new_batch(shape: tuple[int, ...], dtype: str) -> np.ndarray:
