@@ -67,6 +67,7 @@ __all__ = [
     "compiled_keep_best",
     "compiled_layer_state",
     "compiled_learning_rates",
+    "compiled_many_new_members",
     "compiled_member_scores",
     "compiled_new_best",
     "compiled_new_best_of_members",
@@ -242,6 +243,8 @@ compiled_keep_best = Compiled(keep_best, donate_argnames="best")
 compiled_new_best = Compiled(new_best)
 compiled_new_best_of_members = Compiled(jax.vmap(new_best))
 compiled_new_members = Drawn(new_members, static_argnames=("program", "shape"))
+# Where there are so many that a program's compilation is less than drawing cohort by cohort.
+compiled_many_new_members = Compiled(new_members, static_argnames=("program", "shape"))
 compiled_train_members = Compiled(
     train_members,
     one_thread=True,

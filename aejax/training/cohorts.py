@@ -25,6 +25,8 @@ EPOCHS_AT_ONCE = 32
 LEAST_EPOCHS_AT_ONCE = 8
 # Numbers of steps an epoch that members of one kind may have, each in programs of its own.
 MOST_EXACT_STEPS = 4
+# Members above which one program draws all first values.
+MANY = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,9 @@ def begin(kind: Kind, device: jax.Device, numbers: list[int], own: list[bool]) -
         beginning = dataclasses.replace(kind.program, schedule="constant")
         masks = [kind.members[number].mask for number in numbers]
         mask = None if masks[0] is None else jax.device_put(stack(masks))
-        states = jax.device_put(steps.compiled_new_members(beginning, kind.shape, fed.values, mask))
+        many = len(kind.members) > MANY
+        new_members = steps.compiled_many_new_members if many else steps.compiled_new_members
+        states = jax.device_put(new_members(beginning, kind.shape, fed.values, mask))
         best = None
         if kind.members[0].config.train.patience is not None:
             best = steps.compiled_new_best_of_members(states)
