@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -29,8 +30,13 @@ FAST = ["--hidden", "8", "2", "--epochs", "3", "--quiet", "--calibration", "held
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    # JAX sets it for the process that imports it, and so for its children.
+    environment = {name: to for name, to in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
-        [sys.executable, "-m", "aejax", *map(str, arguments)], capture_output=True, text=True
+        [sys.executable, "-m", "aejax", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
 
 
