@@ -13,6 +13,7 @@ from aejax.core import steps
 from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.models.build import build
+from aejax.training import cohorts
 from aejax.training.cohorts import (
     LEAST_EPOCHS_AT_ONCE,
     Kind,
@@ -129,3 +130,12 @@ def test_members_that_share_positions_share_a_scaler() -> None:
     np.testing.assert_allclose(
         different.shift, x[first.training[:50]].mean(axis=0), rtol=1e-4, atol=1e-6
     )
+
+
+def test_first_values_of_many_members_are_those_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    few = trained(members(100)[:3], x, 2)
+    monkeypatch.setattr(cohorts, "MANY", 0)
+    many = trained(members(100)[:3], x, 2)
+    for one, other in zip(few, many, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
