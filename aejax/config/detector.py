@@ -51,12 +51,12 @@ class Config:
             are reconstructed well but lie where no normal row does.
             "residual-and-latent-distance": half the sum of both squared distances, the
             negative log density of two independent normal distributions up to a constant.
-            "error-and-neighbours": the geometric mean of its mean error and its mean squared
-            distance (per scaled value) from the 5 nearest training rows, at most 16,384 of
-            which are kept; it sees rows that are rebuilt well but lie where no training row
-            does, needs no common scale of the two, and takes longer, as it searches those rows
-            (Ramaswamy, Rastogi and Shim, "Efficient algorithms for mining outliers from large
-            data sets", 2000).
+            "error-and-neighbours": the geometric mean of its mean error and, twice, its mean
+            squared distance (per scaled value) from the 5 nearest training rows, at most 16,384
+            of which are kept, over the square root of the space that these have around them; it
+            sees rows that are rebuilt well but lie where no training row does, needs no common
+            scale of the two, and takes longer, as it searches those rows (Ramaswamy, Rastogi and
+            Shim, "Efficient algorithms for mining outliers from large data sets", 2000).
             Of a variational model also
             "negative-elbo" (upper bound of -log p(row), in nats) and
             "reconstruction-probability" (its negative: mean of -log p(row | latent) over
@@ -64,9 +64,10 @@ class Config:
             detection using reconstruction probability", 2015).
             Of a noise-conditioned model also "noise-levels": the mean error of a row that is
             restored from noise, over levels of noise, the same noise for all rows; and
-            "noise-levels-and-neighbours": the geometric mean of it and the distance from the
-            nearest training rows, as above; and "noise-levels-and-norm": of it and the mean
-            square of the scaled row, where there may be anomalies among the training rows.
+            "noise-levels-and-neighbours": the geometric mean of it and, twice, the distance from
+            the nearest training rows, as above; and "noise-levels-and-norm": of it, the mean
+            square of the scaled row and its distance from the rows that lie closest together,
+            where there may be anomalies among the training rows.
             Any object that is a `Score` is one, too (docs/extending.md).
         rule: how the first threshold is set, on validation rows where there are any: a built-in
             rule, or any object that is a `Rule`.

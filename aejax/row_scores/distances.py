@@ -28,7 +28,7 @@ class ResidualDistance:
     def apply(self, network: Any, variables: Any, x: jax.Array, learnt: Any) -> jax.Array:
         """Float32 [B]."""
         residual, _ = _residual_and_latent(network, variables, x)
-        return _whitened(learnt["residual"], residual) / residual.shape[1]
+        return whitened(learnt["residual"], residual) / residual.shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LatentDistance:
     def apply(self, network: Any, variables: Any, x: jax.Array, learnt: Any) -> jax.Array:
         """Float32 [B]."""
         latent = _flat(network.encode(variables, x))
-        return _whitened(learnt["latent"], latent) / latent.shape[1]
+        return whitened(learnt["latent"], latent) / latent.shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +60,14 @@ class ResidualAndLatentDistance:
     def apply(self, network: Any, variables: Any, x: jax.Array, learnt: Any) -> jax.Array:
         """Float32 [B]."""
         residual, latent = _residual_and_latent(network, variables, x)
-        return 0.5 * (_whitened(learnt["residual"], residual) + _whitened(learnt["latent"], latent))
+        return 0.5 * (whitened(learnt["residual"], residual) + whitened(learnt["latent"], latent))
 
 
 def _flat(values: Any) -> Any:
     return values.reshape(values.shape[0], -1)
 
 
-def _whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
+def whitened(learnt: dict[str, jax.Array], values: jax.Array) -> jax.Array:
     """Squared Mahalanobis distance of float32 [B, n] from the rows that were learnt from."""
     centred = values - learnt["mean"]
     white = jnp.matmul(centred, learnt["whitening"], precision=jax.lax.Precision.HIGHEST)
@@ -80,7 +80,7 @@ def _residual_and_latent(network: Any, variables: Any, x: jax.Array) -> tuple[ja
     return _flat(residual), _flat(latent)
 
 
-def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
+def whitening(values: np.ndarray, *, least: float = 1e-9) -> dict[str, np.ndarray]:
     """Mean, and the matrix that makes normal rows uncorrelated with variance 1.
 
     The Cholesky factor of the inverse of the covariance, shrunk as in Ledoit and Wolf, "A
@@ -88,6 +88,7 @@ def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
 
     Args:
         values: float32 [rows, n].
+        least: variance that is added to each, as a share of their mean.
 
     Returns:
         "mean" float32 [n] and "whitening" float32 [n, n].
@@ -106,6 +107,6 @@ def whitening(values: np.ndarray) -> dict[str, np.ndarray]:
     mean = values.mean(axis=0)
     covariance, _ = ledoit_wolf(values - mean, assume_centered=True)
     # Values that never change have no spread to be measured in.
-    covariance[np.diag_indices(count)] += max(1e-9 * np.trace(covariance) / count, 1e-12)
+    covariance[np.diag_indices(count)] += max(least * np.trace(covariance) / count, 1e-12)
     factor = np.linalg.cholesky(np.linalg.inv(covariance))
     return {"mean": mean.astype(np.float32), "whitening": factor.astype(np.float32)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 COUNT = 5
 # Kept rows that are compared with a batch at a time, and those of which only the nearest counts
@@ -12,10 +13,43 @@ TILE, GROUP = 512, 8
 # Squared distance, next to the row's mean square, below which two rows are the same but for the
 # rounding of their scaling.
 SAME = 1e-11
+# Of the mean spacing, added to each: rows that repeat lie in no space at all.
+FLOOR = 0.0025
+# Rows whose distances from all others are held at a time.
+BLOCK = 512
 
 
-def nearest_distance(kept: jax.Array, x: jax.Array) -> jax.Array:
+def spacing_of(kept: np.ndarray) -> np.ndarray:
+    """Each row's mean squared distance from its 5 nearest others, over the number of values.
+
+    Args:
+        kept: float32 [n, values], at least 2.
+
+    Returns:
+        float32 [n], above 0: with a small part of their mean added to each.
+    """
+    centred = kept - kept.mean(axis=0)
+    squared = np.einsum("ij,ij->i", centred, centred)
+    count = min(COUNT, len(kept) - 1)
+    found = np.empty(len(kept), np.float32)
+    for first in range(0, len(kept), BLOCK):
+        x = centred[first : first + BLOCK]
+        distance = squared - 2 * (x @ centred.T)
+        # Itself.
+        distance[np.arange(len(x)), first + np.arange(len(x))] = np.inf
+        nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+        between = np.square(x[:, None, :] - centred[nearest]).mean(axis=2)
+        found[first : first + BLOCK] = between.mean(axis=1)
+    tiny = np.finfo(np.float32).tiny
+    return np.maximum(found + np.float32(FLOOR) * found.mean(), tiny)
+
+
+def nearest_distance(kept: jax.Array, x: jax.Array, spacing: jax.Array | None = None) -> jax.Array:
     """Mean squared distance to the 5 nearest of the kept rows, over the number of values.
+
+    With `spacing` it is divided by the square root of these rows' mean spacing, halfway to the
+    ratio of the local outlier factor (Breunig et al., "LOF: Identifying density-based local
+    outliers", 2000): the same distance is more unusual where rows lie close together.
 
     A kept row that equals the row is passed over, once: so a row that was trained on is
     judged by the others, and has the score that it would have had if it had been left out.
@@ -26,6 +60,7 @@ def nearest_distance(kept: jax.Array, x: jax.Array) -> jax.Array:
     Args:
         kept: float32 [n, values], at least 2; rows of infinity stand for none.
         x: float32 [B, values].
+        spacing: float32 [n], as `spacing_of` gives it; what stands for none may be anything.
 
     Returns:
         float32 [B]; NaN where a row holds NaN.
@@ -41,12 +76,20 @@ def nearest_distance(kept: jax.Array, x: jax.Array) -> jax.Array:
     distance = jnp.mean(jnp.square(x[:, None, :] - near), axis=2)
     # An infinite distance can be a wild row's, too.
     distance = jnp.where(jnp.isfinite(near[:, :, 0]), distance, jnp.inf)
-    ascending = -jax.lax.top_k(-distance, COUNT + 1)[0]
-    itself = ascending[:, 0] <= SAME * jnp.mean(jnp.square(x), axis=1)
-    nearest = jnp.where(itself[:, None], ascending[:, 1:], ascending[:, :-1])
+    negative, order = jax.lax.top_k(-distance, COUNT + 1)
+    itself = -negative[:, 0] <= SAME * jnp.mean(jnp.square(x), axis=1)
     count = jnp.clip(jnp.sum(there) - itself, 1, COUNT)
     counts = jnp.arange(COUNT) < count[:, None]
-    return jnp.sum(jnp.where(counts, nearest, 0), axis=1) / count
+
+    def mean(ascending: jax.Array) -> jax.Array:
+        nearest = jnp.where(itself[:, None], ascending[:, 1:], ascending[:, :-1])
+        return jnp.sum(jnp.where(counts, nearest, 0), axis=1) / count
+
+    if spacing is None:
+        return mean(-negative)
+    spaces = jnp.pad(spacing, (0, groups.shape[0] * GROUP - len(spacing))).reshape(-1, GROUP)
+    near_spaces = spaces[picked].reshape(x.shape[0], -1)
+    return mean(-negative) / jnp.sqrt(mean(jnp.take_along_axis(near_spaces, order, axis=1)))
 
 
 def _tiles(kept: jax.Array) -> jax.Array:

@@ -45,7 +45,7 @@ class NoiseLevels:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseLevelsAndNeighbours(ErrorAndNeighbours):
-    """The geometric mean of `NoiseLevels` and the distance from the nearest kept rows."""
+    """The geometric mean of `NoiseLevels` and, twice, the distance from the nearest kept rows."""
 
     needs: ClassVar[tuple[str, ...]] = NoiseLevels.needs
     words: ClassVar[str] = (

@@ -146,6 +146,10 @@ class Setup:
             "error": drawn.uniform(0.5, 2, features).astype(np.float32),
             "residual": whitening(features),
             "neighbours": drawn.normal(size=(KEPT, features)).astype(np.float32),
+            "spacing": drawn.uniform(0.5, 2, KEPT).astype(np.float32),
+            "low": np.full(features, -2, np.float32),
+            "high": np.full(features, 2, np.float32),
+            **whitening(features),
         }
         if self.network.has("encode"):
             rows = jax.ShapeDtypeStruct((1, *self.schema.shape), np.float32)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 
 import aejax
 from aejax.config import Dense, InputError, PrecisionSetting, Scale, Train
@@ -17,6 +16,7 @@ from aejax.detection.cross_validation import cross_validate
 from aejax.detection.subsets import split_folds
 from aejax.row_scores import neighbours
 from tests.plain import plain_config
+from tests.row_scores import in_float64
 
 TRAIN = Train(epochs=3, batch_size=64, learning_rate=2e-3)
 CONFIG = plain_config(
@@ -39,20 +39,20 @@ def with_score(detector: aejax.Detector, score: str) -> aejax.Detector:
 
 
 def distance(detector: aejax.Detector, x: np.ndarray) -> np.ndarray:
-    """Mean squared distance to the 5 nearest of the kept rows, by scikit-learn."""
-    kept = detector.variables["normal"]["neighbours"]
-    search = NearestNeighbors(n_neighbors=5).fit(kept.astype(np.float64))
-    found = search.kneighbors(detector.reconstruct(x)[0].astype(np.float64))[0]
-    return np.mean(np.square(found), axis=1) / kept.shape[1]
+    normal = detector.variables["normal"]
+    kept = normal["neighbours"]
+    np.testing.assert_allclose(normal["spacing"], in_float64.spacing(kept), rtol=1e-5)
+    scaled = detector.reconstruct(x)[0]
+    return in_float64.distance(kept, np.clip(scaled, normal["low"], normal["high"]))
 
 
-def test_the_score_is_the_geometric_mean_of_error_and_distance() -> None:
+def test_the_score_is_the_geometric_mean_of_an_error_and_twice_a_distance() -> None:
     x, test = rows(0, 900), rows(1, 200)
     detector = aejax.fit(CONFIG, x)
     # Those held out set the threshold; a tenth.
     assert detector.variables["normal"]["neighbours"].shape == (810, 8)
     error = with_score(detector, "error").score(test)
-    expected = np.sqrt(error.astype(np.float64) * distance(detector, test))
+    expected = in_float64.joined(error, distance(detector, test))
     for size in (None, 1, 7, 128):
         np.testing.assert_allclose(detector.score(test, batch_size=size), expected, rtol=1e-5)
 
@@ -101,7 +101,7 @@ def test_an_ensemble_looks_through_its_rows_once() -> None:
         np.sort(first.variables["normal"]["neighbours"], axis=None),
     )
     error = np.stack([with_score(one, "error").score(test) for one in (first, first, third)])
-    expected = np.sqrt(error * distance(first, test))
+    expected = in_float64.joined(error, distance(first, test))
     np.testing.assert_allclose(ensemble.score(test), expected.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(ensemble.spread(test), expected.std(axis=0), rtol=1e-3)
     assert len(ensemble.explain(test[:2], top=2)[0]) == 2
@@ -139,8 +139,11 @@ def test_a_description_with_other_rows_is_refused(tmp_path: Path, said: object) 
     aejax.fit(CONFIG, rows(0, 300)).save(tmp_path)
     place = tmp_path / "detector.json"
     described = json.loads(place.read_text(encoding="utf-8"))
-    assert described["learnt"] == {"neighbours": [270, 8]}
-    for learnt in ({"neighbours": [said, 8]}, {"neighbours": said}, {"others": [270, 8]}, {}, said):
+    right = described["learnt"]
+    assert right == {"neighbours": [270, 8], "spacing": [270], "low": [8], "high": [8]}
+    others = {"others": [270, 8], **{name: right[name] for name in list(right)[1:]}}
+    wrong = ({**right, "neighbours": [said, 8]}, {**right, "neighbours": said}, others, {}, said)
+    for learnt in wrong:
         place.write_text(json.dumps({**described, "learnt": learnt}), encoding="utf-8")
         with pytest.raises(InputError):
             aejax.load(tmp_path)
@@ -156,16 +159,18 @@ def test_each_group_looks_among_its_own_rows(tmp_path: Path) -> None:
         own = detectors.member(name)
         error = with_score(own, "error").score(test + shift)
         # Rows that aren't there lie at infinity.
-        kept = own.variables["normal"]["neighbours"]
+        normal = own.variables["normal"]
+        there = np.isfinite(normal["neighbours"][:, 0])
+        rows_of = {each: normal[each][there] for each in ("neighbours", "spacing")}
         alone = dataclasses.replace(
             own,
             variables={
-                "normal": {"neighbours": kept[np.isfinite(kept[:, 0])]},
+                "normal": {**normal, **rows_of},
                 **{name: tree for name, tree in own.variables.items() if name != "normal"},
             },
         )
         assert len(alone.variables["normal"]["neighbours"]) == {"a": 90, "b": 270}[name]
-        expected = np.sqrt(error * distance(alone, test + shift))
+        expected = in_float64.joined(error, distance(alone, test + shift))
         found = detectors.score(test + shift, groups=np.repeat(name, 60))
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     detectors.save(tmp_path)

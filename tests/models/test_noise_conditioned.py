@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score
 
 import aejax
 from aejax.config import Dense, InputError, NoiseConditioned, Scale, Train
@@ -19,7 +22,9 @@ from aejax.core.objectives import Fed
 from aejax.data.schema import Schema
 from aejax.models.build import build
 from aejax.row_scores.noise_levels import levels_of, noise_of
+from aejax.row_scores.norm import NoiseLevelsAndNorm
 from tests.plain import plain_config
+from tests.row_scores import in_float64
 
 SHAPE = (2, 3)
 MODEL = NoiseConditioned(
@@ -108,17 +113,52 @@ def test_the_score_is_the_mean_over_levels_of_one_noise(error: Any) -> None:
     np.testing.assert_allclose(detector.score(x), np.mean(each, axis=0), rtol=1e-4)
 
 
-def test_the_norm_joins_by_a_geometric_mean() -> None:
+def closest(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the six tenths that lie closest together, in float64."""
+    distance = np.square(rows).mean(axis=1)
+    for _ in range(4):
+        core = rows[np.argsort(distance, kind="stable")[: round(0.6 * len(rows))]]
+        mean, covariance = core.mean(axis=0), LedoitWolf().fit(core).covariance_
+        covariance += np.eye(len(mean)) * 1e-3 * np.trace(covariance) / len(mean)
+        distance = mahalanobis(rows, mean, covariance)
+    return mean, covariance
+
+
+def mahalanobis(rows: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    centred = rows - mean
+    return np.sum(centred @ np.linalg.inv(covariance) * centred, axis=1) / rows.shape[1]
+
+
+def test_the_norm_and_the_distance_from_the_middle_join_by_a_geometric_mean() -> None:
     x = rows(90)
     x[0] *= 9
     config = plain_config(model=TABLE, train=QUICK, score="noise-levels")
     levels = aejax.fit(config, x).score(x)
-    both = aejax.fit(dataclasses.replace(config, score="noise-levels-and-norm"), x)
+    detector = aejax.fit(dataclasses.replace(config, score="noise-levels-and-norm"), x)
     scaled = (x - x.mean(axis=0)) / x.std(axis=0)
     assert np.abs(scaled).max() > 3
-    expected = np.sqrt(levels * np.square(scaled.clip(-3, 3)).mean(axis=1))
-    np.testing.assert_allclose(both.score(x), expected, rtol=1e-4)
-    assert np.isfinite(both.score(np.full((1, 4), 1e15, np.float32))).all()
+    cut = np.float64(scaled.clip(-3, 3))
+    expected = np.cbrt(levels * np.square(cut).mean(axis=1) * mahalanobis(cut, *closest(cut)))
+    np.testing.assert_allclose(detector.score(x), expected, rtol=1e-4)
+    assert np.isfinite(detector.score(np.full((1, 4), 1e15, np.float32))).all()
+
+
+def test_anomalies_among_the_rows_do_not_move_the_middle() -> None:
+    """A third of them beside each other: the plain covariance would take them for normal."""
+    random = np.random.default_rng(0)
+    normal = random.normal(size=(200, 6)) @ random.normal(size=(6, 6))
+    x = np.concatenate([normal, 0.3 * random.normal(size=(90, 6)) + 2.5]).astype(np.float32)
+    labels = np.repeat([0, 1], [200, 90])
+    known = SimpleNamespace(rows=x, training=lambda most: x[:most])
+    learnt = NoiseLevelsAndNorm().learn(known)
+    far = np.square((x.clip(-3, 3) - learnt["mean"]) @ learnt["whitening"]).mean(axis=1)
+    plain = mahalanobis(x, x.mean(axis=0), np.cov(x.T))
+    assert roc_auc_score(labels, far) > 0.9 > roc_auc_score(labels, plain)
+
+
+def test_rows_of_very_many_values_have_their_norm_alone() -> None:
+    wide = SimpleNamespace(rows=np.zeros((3, 1025), np.float32))
+    assert NoiseLevelsAndNorm().learn(wide) == {}
 
 
 def test_a_score_depends_on_the_row_only() -> None:
@@ -172,8 +212,9 @@ def test_neighbours_join_by_a_geometric_mean(tmp_path: Path) -> None:
     alone, detector = (aejax.fit(config, train) for config in (levels, both))
     mean, deviation = train.mean(axis=0, dtype=float), train.std(axis=0, dtype=float)
     scaled, kept = (new - mean) / deviation, (train - mean) / deviation
-    apart = np.sort(np.square(scaled[:, None] - kept).mean(axis=2), axis=1)[:, :5].mean(axis=1)
-    expected = np.sqrt(np.float64(alone.score(new)) * apart)
+    assert np.abs(kept).max() < 4
+    apart = in_float64.distance(kept, scaled.clip(-4, 4))
+    expected = in_float64.joined(alone.score(new), apart)
     np.testing.assert_allclose(detector.score(new), expected, rtol=1e-4)
     detector.save(tmp_path / "saved")
     np.testing.assert_array_equal(aejax.load(tmp_path / "saved").score(new), detector.score(new))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from aejax.row_scores.nearest import nearest_distance
+from aejax.row_scores.nearest import FLOOR, nearest_distance, spacing_of
 
 
 def found(kept: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -82,3 +82,32 @@ def test_the_order_of_the_kept_rows_does_not_matter(seed: int, kept: int, values
     shuffled = np.random.default_rng(seed).permutation(among)
     np.testing.assert_allclose(found(shuffled, x), found(among, x), rtol=1e-5)
     np.testing.assert_allclose(found(among, x[::-1])[::-1], found(among, x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 65, 600, 1100])
+@pytest.mark.parametrize("centre", [0.0, 300.0])
+def test_the_space_around_rows_is_that_of_scikit_learn(count: int, centre: float) -> None:
+    among = rows(0, count, 7, centre=centre)
+    space = expected(among, among, itself=True)
+    np.testing.assert_allclose(spacing_of(among), space + FLOOR * space.mean(), rtol=1e-4)
+
+
+def test_rows_that_all_repeat_have_some_space() -> None:
+    among = np.ones((40, 3), np.float32)
+    assert (spacing_of(among) > 0).all()
+    spaced = nearest_distance(
+        jnp.asarray(among), jnp.asarray([[1.0, 1, 1], [1, 1, 2]]), jnp.asarray(spacing_of(among))
+    )
+    assert spaced[0] == 0
+    assert np.isfinite(spaced[1])
+
+
+def test_a_distance_counts_more_where_rows_lie_close_together() -> None:
+    close = 0.01 * rows(0, 200, 4)
+    wide = rows(1, 200, 4) + 20
+    among = np.concatenate([close, wide])
+    x = np.array([[1, 0, 0, 0], [21, 20, 20, 20]], np.float32)
+    plain = np.asarray(nearest_distance(jnp.asarray(among), jnp.asarray(x)))
+    spacing = jnp.asarray(spacing_of(among))
+    spaced = np.asarray(nearest_distance(jnp.asarray(among), jnp.asarray(x), spacing))
+    assert spaced[0] / spaced[1] > 5 * plain[0] / plain[1]
