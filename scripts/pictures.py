@@ -2,8 +2,9 @@
 
     python scripts/pictures.py [NAME ...]
 
-Each trains what it shows on made-up rows or on scikit-learn's digits, but for "accelerators", which
-draws benchmarks/results/device_h100.json. The report's picture is a screenshot of the demo's page.
+Each trains what it shows on made-up rows or on scikit-learn's digits, but for "accelerators",
+"effort" and "scale", which draw a file of benchmarks/results each. The report's picture is a
+screenshot of the demo's page.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -299,9 +301,53 @@ def export() -> Figure:
     return figure
 
 
+def results(name: str) -> dict[str, Any]:
+    """What a benchmark wrote."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def effort() -> Figure:
+    detectors = results("detection_default")["summary"]["normals"]
+    labels = {
+        "pyod-knn": "KNN",
+        "pyod-iforest": "IForest",
+        "pyod-autoencoder": "PyOD's AutoEncoder",
+    }
+    figure, axes = axes_of(2.8)
+    for name in ("quick", "standard", "best", *labels):
+        of = detectors[name]
+        seconds, precision = of["seconds"]["later"], 100 * of["average_precision"]["mean"]
+        colour = MUTED if name in labels else NORMAL
+        axes.plot(seconds, precision, "o", color=colour, markersize=7)
+        axes.annotate(
+            labels.get(name, name), (seconds, precision), (7, -3), textcoords="offset points"
+        )
+    axes.set(xscale="log", xlabel="seconds of fit and score, 12 tables, once compiled")
+    axes.set_ylabel("mean average precision, %")
+    axes.margins(0.18)
+    plain_log_ticks(axes, "x")
+    return figure
+
+
+def scale() -> Figure:
+    found = results("stream")
+    names = {"score parquet": "aejax, Parquet", "score csv": "aejax, CSV", "pyod": "PyOD in blocks"}
+    rates = {name: found["rows_per_second"][name]["median"] / 1000 for name in names}
+    figure, axes = axes_of(2.2)
+    for at, (name, rate) in enumerate(reversed(rates.items())):
+        axes.barh(at, rate, color=MUTED if name == "pyod" else NORMAL, height=0.6)
+        axes.text(rate, at, f" {rate:,.0f}", va="center", color=MUTED)
+    axes.set_yticks(range(len(names)), list(names.values())[::-1])
+    axes.set_xlim(0, 1.15 * max(rates.values()))
+    axes.set_xlabel("thousand rows of 140 values a second, from file to file, two cores")
+    axes.grid(False)
+    return figure
+
+
 def accelerators() -> Figure:
-    path = ROOT / "benchmarks" / "results" / "device_h100.json"
-    dense = json.loads(path.read_text(encoding="utf-8"))["sections"]["scoring"][0]
+    dense = results("device_h100")["sections"]["scoring"][0]
     rates = {
         name.removeprefix("aejax "): rate["median"]
         for name, rate in dense["rates"].items()
@@ -360,7 +406,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     function.__name__: function
     for function in (
         tables, mixed, images, own, thresholds, reasons, groups, nights, tuning, export,
-        accelerators, imports,
+        accelerators, effort, scale, imports,
     )
 }  # fmt: skip
 
