@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import cross_val_predict
-from sklearn.neighbors import NearestNeighbors
 
 import aejax
 from aejax import Conformal, Contamination, FalseAlarms, Fixed, Quantile
 from aejax.config import Config, Dense, InputError, Scale, Train, Vary
 from aejax.detection.cross_fitting import FOLDS, MOST_ROWS, cross_fits, folds_of
 from aejax.detection.subsets import split_folds
+from tests.row_scores import in_float64
 
 CONFIG = Config(
     model=Dense(hidden=(16, 2)),
@@ -93,8 +93,9 @@ def test_neighbours_are_all_rows_but_the_row_itself() -> None:
     for part in split_folds(60, FOLDS, CONFIG.train.seed):
         one = aejax.fit(BY_ITSELF, np.delete(x, part, axis=0))
         scaled = one.reconstruct(x)[0].astype(np.float64)
-        near = NearestNeighbors(n_neighbors=6).fit(scaled).kneighbors(scaled[part])[0][:, 1:]
-        expected[part] = np.sqrt(one.score(x[part]) * np.square(near).mean(axis=1) / 5)
+        assert np.abs(scaled - scaled.mean(axis=0)).max() < 4 * scaled.std(axis=0).min()
+        far = in_float64.distance(scaled, scaled[part], itself=True)
+        expected[part] = in_float64.joined(one.score(x[part]), far)
     found = aejax.fit(config, x).threshold
     assert found is not None
     assert found.value == pytest.approx(
