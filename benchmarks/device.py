@@ -513,8 +513,6 @@ def measure(
     chosen: Sequence[str], seconds: float, small: bool, path: Path | None
 ) -> dict[str, Any]:
     """Run sections in order, as far as the time goes."""
-    # Networks that train for one epoch learn little, and say so.
-    logging.getLogger("aejax").setLevel(logging.ERROR)
     started = time.monotonic()
     device = jax.devices()[0]
     results: dict[str, Any] = {
@@ -660,6 +658,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try every line")
     parser.add_argument("--json", type=Path, help="keeps the results")
     given = parser.parse_args(arguments)
+    # Networks that train for one epoch learn little, and say so.
+    logging.getLogger("aejax").setLevel(logging.ERROR)
     print(as_table(measure(given.sections, given.seconds, given.small, given.json)))
 
 
