@@ -21,8 +21,8 @@ from aejax.config import Config, InputError
 from aejax.data import prepare
 from aejax.data.records import open_array_record
 from aejax.data.rows import Selection
-from aejax.detection.asking import ask_and_tell
 from aejax.detection.quality import peak_signal_to_noise
+from aejax.detection.tuning import ask_and_tell
 from aejax.exporting.onnx_graph import Graph
 from aejax.recipes.codecs import picture_bytes
 from aejax.scoring.ray import _ray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,40 @@ from aejax.config import (
 from aejax.config.own_network import named_network
 from aejax.config.rules import default_rule, rule_text
 from aejax.config.scores import CHOICES
+
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
+    "GIB": 1 << 30,
+    "TIB": 1 << 40,
+}
+
+
+def parse_bytes(text: str, name: str) -> int:
+    """A number of bytes.
+
+    Args:
+        text: such as "2 GiB", "500MB" or "1048576".
+        name: of the setting, for messages.
+
+    Raises:
+        InputError: if it is no size.
+
+    Example:
+        >>> parse_bytes("1.5 KiB", "memory_limit")
+        1536
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].upper() not in UNITS:
+        raise InputError(f"{name} is {text!r}; allowed: bytes, as in 500MB, 2 GiB or 1048576")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
 
 RULE = rule_text(default_rule())
 _DEFAULT = Config()
@@ -181,7 +216,6 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Read, train, calibrate, save."""
         from aejax.config import parse_rule, parse_score
-        from aejax.config.sizes import parse_bytes
         from aejax.recipes.own_rows import train_on_file
 
         network = self.network

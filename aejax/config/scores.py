@@ -27,7 +27,7 @@ _OF_VARIATIONAL = {
 _OF_NOISE_LEVELS = {
     "noise-levels": "aejax.row_scores.noise_levels:NoiseLevels",
     "noise-levels-and-neighbours": "aejax.row_scores.noise_levels:NoiseLevelsAndNeighbours",
-    "noise-levels-and-norm": "aejax.row_scores.norm:NoiseLevelsAndNorm",
+    "noise-levels-and-norm": "aejax.row_scores.noise_levels:NoiseLevelsAndNorm",
 }
 _OF_THEIR_NETWORKS = {
     "log-odds": "aejax.row_scores.outputs:LogOdds",

@@ -17,7 +17,6 @@ import numpy as np
 
 from aejax.config import Precision
 from aejax.core.errors import feature_error
-from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
     decode_rows,
     encode_rows,
@@ -31,6 +30,7 @@ from aejax.core.learn import (
     Best,
     Program,
     TrainState,
+    is_frozen,
     keep_best,
     learning_rates,
     new_best,

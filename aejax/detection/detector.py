@@ -22,7 +22,7 @@ from aejax.detection.artifact import arrays_of
 from aejax.detection.events import Event
 from aejax.detection.fitted import FittedModel
 from aejax.detection.groups import Groups, provenance_of
-from aejax.detection.kept_normal import describe_normal
+from aejax.detection.normal import describe_normal
 from aejax.detection.own_network import with_saved_programs
 from aejax.detection.promise import unchecked
 from aejax.detection.series import series_events

@@ -21,14 +21,13 @@ from aejax.data.frames import as_table
 from aejax.data.offsets import centred
 from aejax.data.schema import Schema
 from aejax.detection import inside
-from aejax.detection.feature_drift import UsualValues
+from aejax.detection.drift import UsualValues
 from aejax.detection.groups import Groups, without_groups
-from aejax.detection.memory import BatchLimit
 from aejax.detection.own_network import content_digest, own_programs
-from aejax.detection.placed import PlacedModel
-from aejax.detection.prepared import prepared_scorer
-from aejax.detection.reasons import Reason, named_reasons
+from aejax.detection.placed import BatchLimit, PlacedModel
+from aejax.detection.reasons import Reason, in_units, named_reasons
 from aejax.detection.rows import as_rows, check_finite, check_scores, without_bad
+from aejax.detection.score_functions import prepared_scorer
 from aejax.detection.series import (
     SeriesState,
     is_windows,
@@ -36,7 +35,6 @@ from aejax.detection.series import (
     score_series,
     whole_windows,
 )
-from aejax.detection.wording import in_units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,10 @@ from aejax.detection.alarms import record
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
 from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files, stopper
-from aejax.detection.fit_ensemble import fit_ensemble
-from aejax.detection.fit_groups import fit_groups
 from aejax.detection.fit_one import fit_one
+from aejax.detection.fit_several import fit_ensemble, fit_groups
 from aejax.detection.members import check_member
-from aejax.detection.plan import refuse
-from aejax.detection.trained import Rows, Training
+from aejax.detection.plan import Rows, Training, refuse
 from aejax.detection.training_series import more_windows, training_series
 
 

@@ -17,7 +17,7 @@ from aejax.detection.calibration import calibrate
 from aejax.detection.checks import check_training
 from aejax.detection.cross_fitting import FOLDS, by_network, judge, problem_of
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import usual_values
+from aejax.detection.drift import usual_values
 from aejax.detection.members import (
     check_member,
     give_parts,

@@ -17,8 +17,7 @@ from aejax.config import score_text
 from aejax.config.own import shown
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
-from aejax.detection.limits import limits_of
-from aejax.detection.promise import promise_of
+from aejax.detection.promise import limits_of, promise_of
 from aejax.exporting.model_card import (
     counted,
     facts_table,

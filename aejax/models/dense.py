@@ -11,8 +11,8 @@ from aejax import config
 from aejax.config import Activation, Precision
 from aejax.data.schema import Schema
 from aejax.models import layers
-from aejax.models.dropout import Dropout
 from aejax.models.heads import heads_of, outputs_of
+from aejax.models.layers import Dropout
 from aejax.models.network import LinenNetwork
 
 

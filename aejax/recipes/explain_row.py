@@ -19,8 +19,7 @@ from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.loading import load
-from aejax.detection.reasons import named_reasons
-from aejax.detection.wording import in_units
+from aejax.detection.reasons import in_units, named_reasons
 from aejax.reporting.contents import Examples
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ class Judged:
 
 def find(run: StudyRun) -> Findings:
     """Train the autoencoders, fit the components, and probe both."""
-    from aejax.detection.intervals import mean_interval, repeat_seeds
+    from aejax.detection.metrics import mean_interval, repeat_seeds
     from aejax.reporting.findings import Findings
 
     train, test = datasets.load("mnist", "train"), datasets.load("mnist", "test")
@@ -167,7 +167,7 @@ def judge(reduction: Reduction, y_train: np.ndarray, x_test: np.ndarray, y: np.n
 
 def conclusions(own: Sequence[Judged], linear: Judged) -> tuple[str, ...]:
     """Who keeps more, and whose numbers tell digits apart better."""
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
 
     accuracy = mean_interval([judged.accuracy for judged in own], within=(0, 1))
     error = mean_interval([judged.error for judged in own])
@@ -190,7 +190,7 @@ def conclusions(own: Sequence[Judged], linear: Judged) -> tuple[str, ...]:
 
 def results_table(own: Sequence[Judged], linear: Judged) -> Table:
     """Both reductions, side by side."""
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
     from aejax.reporting.findings import Table
 
     accuracy = mean_interval([judged.accuracy for judged in own], within=(0, 1))

@@ -90,7 +90,7 @@ QUICK = Size(repeats=1, learned=2_000, seen=500, tested=500, epochs=(2, 2, 2))
 
 def find(run: StudyRun) -> Findings:
     """Train classifiers and detectors, and compare the views."""
-    from aejax.detection.intervals import mean_interval, repeat_seeds
+    from aejax.detection.metrics import mean_interval, repeat_seeds
     from aejax.reporting.findings import Findings
 
     size = QUICK if run.quick else FULL

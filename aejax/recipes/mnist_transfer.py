@@ -39,7 +39,7 @@ from aejax.recipes.recipe import Study, StudyRun
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.detection.intervals import Interval
+    from aejax.detection.metrics import Interval
     from aejax.reporting.findings import Findings, Table
 
 NETWORK = Dense(hidden=(256, 128, 32), output="sigmoid")
@@ -94,8 +94,8 @@ Accuracies = dict[int, dict[str, list[float]]]
 
 def find(run: StudyRun) -> Findings:
     """Train the autoencoder, and classifiers with and without its encoder."""
-    from aejax.detection.intervals import repeat_seeds
     from aejax.detection.loading import load
+    from aejax.detection.metrics import repeat_seeds
     from aejax.reporting.findings import Findings
 
     pretrain(run).save(run.out / "encoder")
@@ -191,14 +191,14 @@ def pick(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def difference(ways: Mapping[str, Sequence[float]], way: str, other: str) -> Interval:
     """How much more accurate one way is than another, on the same labels."""
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
 
     return mean_interval(np.subtract(ways[way], ways[other]))
 
 
 def conclusion(ways: Mapping[str, Sequence[float]], labels: int) -> str:
     """Which way is best with so many labels, in a sentence."""
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
 
     means = {way: mean_interval(values, within=(0, 1)) for way, values in ways.items()}
     gain = difference(ways, TUNED, SCRATCH)
@@ -215,7 +215,7 @@ def conclusion(ways: Mapping[str, Sequence[float]], labels: int) -> str:
 
 def accuracy_table(accuracies: Accuracies) -> Table:
     """Means and intervals of all ways."""
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
     from aejax.reporting.findings import Table
 
     return Table(
@@ -248,7 +248,7 @@ def difference_table(accuracies: Accuracies) -> Table:
 
 def draw(accuracies: Accuracies, tried: Sequence[Labelled]) -> tuple[tuple[str, str, Any], ...]:
     """Accuracy against labels, and the learning rate."""
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
     from aejax.reporting.comparisons import Curve, curves_figure
 
     labels = [one.labels for one in tried]

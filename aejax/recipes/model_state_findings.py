@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aejax.detection.intervals import Interval
+    from aejax.detection.metrics import Interval
     from aejax.reporting.findings import Table
 
 NOISES = (0.02, 0.1, 0.3, 0.6)
@@ -32,7 +32,7 @@ def repeats(results: Sequence[Result]) -> str:
 
 def summary(results: Sequence[Result], place: Place, quality: str = "auroc") -> Interval:
     """Mean and interval over repeats."""
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
 
     return mean_interval([result[place][quality] for result in results], within=(0, 1))
 
@@ -43,7 +43,7 @@ def winners(results: Sequence[Result], detector: str, noise: float, quality: str
     A view is worse if the 95 % interval of the paired differences excludes 0; where there
     is one repeat, if its number is lower.
     """
-    from aejax.detection.intervals import mean_interval
+    from aejax.detection.metrics import mean_interval
 
     def values(view: str) -> np.ndarray:
         return np.array([result[detector, view, noise][quality] for result in results])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aejax.detection.curves import LOSSES, QUANTILES, unit_of
+from aejax.detection.groups import LOSSES, QUANTILES, unit_of
 from aejax.reporting.groups_contents import Floats
 from aejax.reporting.markup import number
 from aejax.reporting.style import (

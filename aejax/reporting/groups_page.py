@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.detection.curves import unit_of
-from aejax.detection.limits import limits_of
-from aejax.detection.promise import promise_of
+from aejax.detection.groups import unit_of
+from aejax.detection.promise import limits_of, promise_of
 from aejax.reporting.group_plots import in_percent, loss_bands, spread
 from aejax.reporting.group_table import left_out_table, notable_groups, notable_table
 from aejax.reporting.groups_contents import GroupsReport

@@ -17,11 +17,10 @@ from aejax.detection import metrics
 from aejax.detection.detector import Detector
 from aejax.detection.events import Event
 from aejax.detection.groups import without_groups
-from aejax.detection.loading import load
+from aejax.detection.loading import as_detector, load
 from aejax.detection.rows import as_rows
 from aejax.detection.series import in_units, is_windows
 from aejax.detection.series_metrics import stretches
-from aejax.detection.sources import as_detector
 from aejax.reporting.contents import Report
 from aejax.reporting.examples import report_on
 from aejax.reporting.judged_groups import judge_groups, renew_groups

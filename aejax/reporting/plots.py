@@ -14,7 +14,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aejax.detection.curves import unit_of
+from aejax.detection.groups import unit_of
 from aejax.detection.metrics import precision_recall_curve, roc_curve
 from aejax.reporting.markup import number, percent
 from aejax.reporting.style import (

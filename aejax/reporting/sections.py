@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
-from aejax.detection.curves import unit_of
+from aejax.detection.groups import unit_of
 from aejax.reporting import plots
 from aejax.reporting.histogram import score_histogram
 from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table

@@ -10,7 +10,72 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.row_scores.nearest import nearest_distance
+COUNT = 5
+# Kept rows that are compared with a batch at a time, and those of which only the nearest counts
+# until the nearest groups are known: sorting all distances takes a CPU longer than the products.
+TILE, GROUP = 512, 8
+# Squared distance, next to the row's mean square, below which two rows are the same but for the
+# rounding of their scaling.
+SAME = 1e-11
+
+
+def nearest_distance(kept: jax.Array, x: jax.Array) -> jax.Array:
+    """Mean squared distance to the 5 nearest of the kept rows, over the number of values.
+
+    A kept row that equals the row is passed over, once: so a row that was trained on is
+    judged by the others, and has the score that it would have had if it had been left out.
+
+    The nearest are found by ||a - b||^2 = ||a||^2 - 2 ab + ||b||^2, as products; distances are
+    then taken of differences, so that rounding doesn't swallow small ones.
+
+    Args:
+        kept: float32 [n, values], at least 2; rows of infinity stand for none.
+        x: float32 [B, values].
+
+    Returns:
+        float32 [B]; NaN where a row holds NaN.
+    """
+    there = jnp.isfinite(kept[:, 0])
+    centre = jnp.mean(kept, axis=0, where=there[:, None])
+    tiles = _tiles(jnp.where(there[:, None], kept - centre, jnp.inf))
+    x = x - centre
+    groups = tiles.reshape(-1, GROUP, kept.shape[1])
+    # All of the nearest rows are in the groups whose nearest row is nearest.
+    _, picked = jax.lax.top_k(-_nearest_of_groups(tiles, x), COUNT + 1)
+    near = groups[picked].reshape(x.shape[0], -1, kept.shape[1])
+    distance = jnp.mean(jnp.square(x[:, None, :] - near), axis=2)
+    # An infinite distance can be a wild row's, too.
+    distance = jnp.where(jnp.isfinite(near[:, :, 0]), distance, jnp.inf)
+    ascending = -jax.lax.top_k(-distance, COUNT + 1)[0]
+    itself = ascending[:, 0] <= SAME * jnp.mean(jnp.square(x), axis=1)
+    nearest = jnp.where(itself[:, None], ascending[:, 1:], ascending[:, :-1])
+    count = jnp.clip(jnp.sum(there) - itself, 1, COUNT)
+    counts = jnp.arange(COUNT) < count[:, None]
+    return jnp.sum(jnp.where(counts, nearest, 0), axis=1) / count
+
+
+def _tiles(kept: jax.Array) -> jax.Array:
+    """Rows as [tiles, T, values], the last one filled up with rows of infinity."""
+    size = min(TILE, -(-len(kept) // 64) * 64)
+    padding = ((0, -len(kept) % size), (0, 0))
+    filled = jnp.pad(kept, padding, constant_values=jnp.inf)
+    return filled.reshape(-1, size, kept.shape[1])
+
+
+def _nearest_of_groups(tiles: jax.Array, x: jax.Array) -> jax.Array:
+    """Squared distance to each group's nearest row, [B, groups], up to a constant of the row."""
+
+    def nearest(_: None, tile: jax.Array) -> tuple[None, jax.Array]:
+        squared = jnp.sum(jnp.square(tile), axis=1)
+        # A product with infinity may be no number.
+        finite = jnp.where(jnp.isfinite(squared)[:, None], tile, 0)
+        product = jnp.matmul(x, finite.T, precision=jax.lax.Precision.HIGHEST)
+        distance = squared - 2 * product
+        return None, jnp.min(distance.reshape(x.shape[0], -1, GROUP), axis=2)
+
+    _, found = jax.lax.scan(nearest, None, tiles)
+    return jnp.moveaxis(found, 0, 1).reshape(x.shape[0], -1)
+
 
 # Rows, and values in them: 16,384 of up to 512 features.
 MOST_NEIGHBOURS, MOST_VALUES = 1 << 14, 1 << 23

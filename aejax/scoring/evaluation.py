@@ -22,8 +22,8 @@ from aejax.data.sources import Input, find_sources
 from aejax.detection import metrics
 from aejax.detection.events import check_merging
 from aejax.detection.groups import without_groups
+from aejax.detection.loading import as_detector
 from aejax.detection.series_metrics import evaluate_series
-from aejax.detection.sources import as_detector
 from aejax.scoring.joining import match_intervals, match_labels
 from aejax.scoring.reading import OWN, ROW, read_scores, series_of
 

@@ -143,7 +143,7 @@ def _groups(detector: Detector, shapes: bool) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from aejax.detection.limits import limits_of
+    from aejax.detection.promise import limits_of
     from aejax.exporting.group_card import spread_of
 
     groups, thresholds = detector.grouped

@@ -17,7 +17,7 @@ from aejax.data.context import with_context
 from aejax.data.files import Rows
 from aejax.data.overlap import Behind, ahead
 from aejax.detection.detector import Detector
-from aejax.detection.wording import in_units
+from aejax.detection.reasons import in_units
 from aejax.scoring.grouped import members_of
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts

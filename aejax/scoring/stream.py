@@ -18,9 +18,9 @@ from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.data.series_columns import with_columns
 from aejax.detection.alarms import tell
-from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.events import check_merging
+from aejax.detection.placed import default_batch_size
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.events import write_events
 from aejax.scoring.file_totals import Files

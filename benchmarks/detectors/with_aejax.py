@@ -15,12 +15,12 @@ from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.cross_fitting import MOST_ROWS
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import usual_values
+from aejax.detection.drift import usual_values
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.population import Population, fit_population
 from aejax.estimator import PyODAutoEncoder
 from aejax.models.build import build
-from aejax.row_scores.nearest import nearest_distance
+from aejax.row_scores.neighbours import nearest_distance
 from benchmarks.detectors.protocol import Scored, Split
 
 STEPS = 1500

@@ -23,8 +23,8 @@ from aejax.detection.checks import (
     rows_seen_in_training,
     wild_values,
 )
-from aejax.detection.curves import QUANTILES, spread_of_losses
 from aejax.detection.detector import Detector
+from aejax.detection.groups import QUANTILES, spread_of_losses
 from tests.plain import plain_config
 
 GOOD = Train(epochs=30, batch_size=64, learning_rate=3e-3)

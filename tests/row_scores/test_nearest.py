@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from aejax.row_scores.nearest import nearest_distance
+from aejax.row_scores.neighbours import nearest_distance
 
 
 def found(kept: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ import pytest
 import aejax
 from aejax.config import InputError, durable
 from aejax.data.rows import Selection
-from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
+from aejax.detection.placed import default_batch_size
 from aejax.scoring import manifest, parts, tally, totals
 from aejax.scoring.claiming import claim, lock
 from aejax.scoring.stream import score_files

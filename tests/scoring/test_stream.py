@@ -19,8 +19,8 @@ import pytest
 import aejax
 from aejax.config import InputError
 from aejax.data.rows import Selection
-from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
+from aejax.detection.placed import default_batch_size
 from aejax.scoring import manifest
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import default_part_rows, score_files
