@@ -28,7 +28,7 @@ class Window:
 
     Args:
         length: points in a window; None takes the period of the training rows, as
-            `aejax.data.period` finds it.
+            `aejax.data.series_columns` finds it.
         stride: points from one training window to the next. Scoring takes every window.
         time: the column of times, no feature: dates, text that is dates, or numbers that rise.
             Without it rows are taken to be evenly spaced and in order.

@@ -24,8 +24,8 @@ from aejax.config import InputError
 from aejax.data.blocks import Part
 from aejax.data.disk_rows import DiskRows
 from aejax.data.files import Rows
-from aejax.data.formats import PACKED, TEXT, format_of
 from aejax.data.schema import Schema
+from aejax.data.sources import PACKED, TEXT, format_of
 from aejax.data.text_input import open_text
 
 SPOOL, ASIDE = "rows", "rows.writing"

@@ -17,12 +17,11 @@ from aejax.data import arrow_types as cells
 from aejax.data import files
 from aejax.data.batch_tables import batches_of
 from aejax.data.csv_file import CsvFile, csv_file, text_of_bytes
-from aejax.data.formats import format_of
 from aejax.data.number_text import is_missing, numbers_of_text
 from aejax.data.rows import UNREADABLE, NoRows, Selection, unreadable
 from aejax.data.schema import Schema
 from aejax.data.sniffing import LEAST_SHARE
-from aejax.data.sources import Input, find_sources, partition_values
+from aejax.data.sources import Input, find_sources, format_of, partition_values
 from aejax.data.tables import Layout, feature_names, labels_of_batch
 
 BATCH_ROWS, BATCH_VALUES = 1 << 16, 1 << 22

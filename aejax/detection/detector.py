@@ -18,11 +18,10 @@ from aejax.data.frames import check_order
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.alarms import OF_SCORES, Alarm, alarms_of_scores, in_sentences, record, tell
-from aejax.detection.artifact import arrays_of
+from aejax.detection.artifact import arrays_of, describe_normal
 from aejax.detection.events import Event
 from aejax.detection.fitted import FittedModel
 from aejax.detection.groups import Groups, provenance_of
-from aejax.detection.normal import describe_normal
 from aejax.detection.own_network import with_saved_programs
 from aejax.detection.promise import unchecked
 from aejax.detection.series import series_events

@@ -19,10 +19,9 @@ from aejax.data.files import Input
 from aejax.data.groups import read_groups
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
-from aejax.data.seen_rows import LeftOut
 from aejax.data.sources import is_table
 from aejax.data.spool import remove_spool
-from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, TrainingRows, read_training
+from aejax.data.training_rows import MEMORY_LIMIT, LeftOut, OnBadRow, TrainingRows, read_training
 from aejax.training.loop import Interrupted
 
 

@@ -24,10 +24,9 @@ from aejax.detection import inside
 from aejax.detection.drift import UsualValues
 from aejax.detection.groups import Groups, without_groups
 from aejax.detection.own_network import content_digest, own_programs
-from aejax.detection.placed import BatchLimit, PlacedModel
+from aejax.detection.placed import BatchLimit, PlacedModel, prepared_scorer
 from aejax.detection.reasons import Reason, in_units, named_reasons
 from aejax.detection.rows import as_rows, check_finite, check_scores, without_bad
-from aejax.detection.score_functions import prepared_scorer
 from aejax.detection.series import (
     SeriesState,
     is_windows,

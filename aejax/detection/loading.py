@@ -19,10 +19,9 @@ from aejax.core.programs import ProgramNetwork
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
-from aejax.detection.artifact import arrays_of
+from aejax.detection.artifact import arrays_of, check_learnt, read_normal_like
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
-from aejax.detection.normal import check_learnt, read_normal_like
 from aejax.detection.own_network import check_same_network, flat, with_network, with_programs
 from aejax.detection.threshold import read_threshold
 from aejax.models.backend import shapes_of

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aejax.config import Rule
 from aejax.config.rules import expected_above, is_of_normal_rows, share_above
 from aejax.detection.alarms import Alarm
-from aejax.detection.detector import Detector
 from aejax.detection.metrics import INTERVAL_LEVEL
 from aejax.detection.threshold import GroupThresholds, Threshold
+
+if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
 
 
 class Promise(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 from aejax.config import Config, InputError, Window
 from aejax.data import files
 from aejax.data.blocks import Block
+from aejax.data.dates import in_words
 from aejax.data.files import Input
 from aejax.data.rows import Selection
 from aejax.data.schema import Clock, Schema, Series
@@ -31,7 +32,6 @@ from aejax.data.series_columns import (
     without_columns,
 )
 from aejax.data.sources import is_input
-from aejax.data.times import in_words
 from aejax.detection.file_rows import schema_of_files
 from aejax.detection.rows import as_stored, training_rows
 

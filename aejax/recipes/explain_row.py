@@ -12,8 +12,8 @@ import numpy as np
 from aejax.config import InputError
 from aejax.config.durable import write_file
 from aejax.data import files
+from aejax.data.cells import check_cells
 from aejax.data.groups import positions_of
-from aejax.data.missing import check_cells
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector

@@ -10,7 +10,7 @@ import numpy as np
 
 from aejax import recipes
 from aejax.config import Columns, Config, Dense, InputError, suggest
-from aejax.data import batches, files, named_rows
+from aejax.data import batches, datasets, files
 from aejax.data.column_checks import check_array
 from aejax.data.places import Finder
 from aejax.data.rows import Selection
@@ -44,7 +44,7 @@ class Task:
 
 def is_recipe(source: str) -> bool:
     """Whether a source is the name of a recipe rather than rows to read."""
-    if Path(source).exists() or named_rows.is_name(source) or "/" in source or "." in source:
+    if Path(source).exists() or datasets.is_name(source) or "/" in source or "." in source:
         return False
     if source not in recipes.NAMES:
         raise InputError(

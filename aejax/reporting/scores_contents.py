@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from aejax.config import InputError
+from aejax.data.dates import times_of
 from aejax.data.places import MOST_KEYS, MOST_SHOWN, Place
 from aejax.data.schema import Schema, Series
-from aejax.data.times import times_of
 from aejax.detection.events import Event
 from aejax.detection.promise import Promise, promise_of
 from aejax.detection.series_metrics import stretches

@@ -94,7 +94,7 @@ def course_of(series: Series, times: np.ndarray | None, **known: Any) -> Course:
 
     Args:
         series: of the points.
-        times: as `aejax.data.times.times_of` gives them, [n]; None without times.
+        times: as `aejax.data.dates.times_of` gives them, [n]; None without times.
         known: further fields of `Course`.
     """
     window, unit = series.window, "row"

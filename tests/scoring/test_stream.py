@@ -152,7 +152,7 @@ def test_parts_have_the_same_bytes_in_any_blocks(
     monkeypatch.setattr("aejax.scoring.parts.GROUP_ROWS", 300)
     score_files(detector, rows_file, tmp_path / "one", part_rows=1024)
     monkeypatch.setattr("aejax.scoring.job.BLOCK_BYTES", 1)
-    monkeypatch.setattr("aejax.data.parquet_tables.BATCH_ROWS", 77)
+    monkeypatch.setattr("aejax.data.batch_tables.BATCH_ROWS", 77)
     score_files(detector, rows_file, tmp_path / "two", part_rows=1024)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
