@@ -24,7 +24,7 @@ from aejax.data.rows import Selection
 from aejax.detection.quality import peak_signal_to_noise
 from aejax.detection.tuning import ask_and_tell
 from aejax.exporting.onnx_graph import Graph
-from aejax.recipes.codecs import picture_bytes
+from aejax.recipes.mnist_compression import picture_bytes
 from aejax.scoring.ray import _ray
 from aejax.training.history import History
 from aejax.training.search_space import SearchSpace

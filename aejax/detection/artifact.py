@@ -38,8 +38,7 @@ from aejax.core.scaling import Scaler
 from aejax.core.score import KEPT_OF_NORMAL, learnt_of
 from aejax.data.packed import pack, unpack
 from aejax.data.schema import Schema
-from aejax.detection.drift import BINS
-from aejax.detection.feature_drift import UsualValues
+from aejax.detection.drift import BINS, UsualValues
 from aejax.models.backend import shapes_of
 from aejax.models.network import Network
 from aejax.training.identity import digest

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.monitoring
+
 from aejax import __version__
-from aejax.config import Combine, Config, Vary
+from aejax.config import Combine, Config, InputError, Vary
 from aejax.detection.alarms import record
 from aejax.detection.checks import rows_seen_in_training
 from aejax.detection.detector import Detector
@@ -19,10 +21,57 @@ from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
 from aejax.recipes.page import Story, write_page
 from aejax.recipes.recipe import Draw, Experiment, Figures, Recipe, Watch
-from aejax.recipes.together import ensemble_identity
 from aejax.training import processes
-from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
+
+_COMPILE = "/jax/core/compile/"
+_seconds = 0.0
+_listening = False
+
+
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
+    global _seconds
+    if event.startswith(_COMPILE):
+        _seconds += duration_secs
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent tracing, lowering and compiling since the first call.
+
+    Take the difference of two calls to time a part of a program.
+    """
+    global _listening
+    if not _listening:
+        jax.monitoring.register_event_duration_secs_listener(_listen)
+        _listening = True
+    return _seconds
+
+
+def ensemble_identity(
+    ensemble: int | None, combine: Combine, vary: Vary | None, tensorboard: Path | None
+) -> dict[str, Any]:
+    """What of an ensemble decides a run: nothing where none is asked for.
+
+    Args:
+        ensemble: how many members, or None.
+        combine: how their scores become one.
+        vary: what they differ in besides their seeds.
+        tensorboard: folder for TensorBoard event files, which are one detector's.
+
+    Raises:
+        InputError: if they don't go together.
+    """
+    if ensemble is not None and tensorboard is not None:
+        raise InputError("event files were asked for; allowed: with one detector, no ensemble")
+    if ensemble is not None and processes.are_joined():
+        raise InputError(f"ensemble is {ensemble}; allowed with several processes: none")
+    together: dict[str, Any] = {} if ensemble is None else {"ensemble": ensemble}
+    if ensemble is None and (vary is not None or combine != "mean"):
+        raise InputError("what members differ in was given; allowed: with an ensemble")
+    # As runs were written before there was either.
+    together |= {} if combine == "mean" else {"combine": combine}
+    together |= {} if vary is None else {"vary": dataclasses.asdict(vary)}
+    return together
 
 
 def run_recipe(

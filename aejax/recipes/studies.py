@@ -10,9 +10,8 @@ from typing import Any
 
 from aejax.config import InputError
 from aejax.recipes.recipe import Recipe, Study, StudyRun
-from aejax.recipes.runner import run_recipe, versions
+from aejax.recipes.runner import compile_seconds, run_recipe, versions
 from aejax.reporting.findings import write_findings
-from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
 
 

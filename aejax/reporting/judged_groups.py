@@ -19,7 +19,7 @@ from aejax.data.packed import pack
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.exporting.group_card import write_group_card
-from aejax.reporting.groups_contents import GroupsReport
+from aejax.reporting.group_plots import GroupsReport
 from aejax.reporting.groups_page import write_groups_report
 from aejax.reporting.report import KEPT, MAX_BYTES, METRICS, write_metrics
 

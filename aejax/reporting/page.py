@@ -18,7 +18,7 @@ from aejax.reporting.markup import (
     readable,
     table,
 )
-from aejax.reporting.row_cards import rows_sections
+from aejax.reporting.rows import rows_sections
 from aejax.reporting.sections import (
     Section,
     detection_section,
@@ -29,7 +29,7 @@ from aejax.reporting.sections import (
 )
 from aejax.reporting.series import series_section
 from aejax.reporting.slider import slider_section
-from aejax.reporting.stylesheet import stylesheet
+from aejax.reporting.style import stylesheet
 from aejax.reporting.tuning_section import tuning_section
 
 if TYPE_CHECKING:

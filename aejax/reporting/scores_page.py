@@ -6,11 +6,13 @@ decisions of the threshold are shown as in the report of a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aejax.reporting.file_plots import flagged_by_file
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
 from aejax.reporting.markup import (
     Markup,
     big_figure,
@@ -27,9 +29,85 @@ from aejax.reporting.scores_contents import ScoresReport, scores_report
 from aejax.reporting.sections import Section, detection_section, plot_figure, scores_section
 from aejax.reporting.series import series_section
 from aejax.reporting.slider import slider_section
-from aejax.reporting.style import to_png
+from aejax.reporting.style import (
+    ANOMALY,
+    INK,
+    LABEL_GROUND,
+    NORMAL,
+    Plot,
+    house_style,
+    legend_above,
+    new_figure,
+    to_png,
+)
 from aejax.scoring import manifest
 from aejax.scoring.evaluation import Labelled
+
+# Bars that can be seen one by one; of more files, the newest.
+MOST_DRAWN = 120
+
+
+def flagged_by_file(files: Sequence[Mapping[str, Any]], expected: float | None) -> Plot | None:
+    """The share of each file's rows that is flagged, the newest file last.
+
+    Args:
+        files: as `_files.csv` has them: "file", "flagged_rate" and "drifted".
+        expected: the share of normal rows that is expected to be, or None.
+    """
+    known = [one for one in files if one["flagged_rate"] is not None][-MOST_DRAWN:]
+    if len(known) < 2:
+        return None
+    shares = np.array([one["flagged_rate"] for one in known])
+    drifted = np.array([one["drifted"] for one in known])
+    place = np.arange(len(known))
+    with house_style():
+        figure = new_figure(9.2, 2.6)
+        axes = figure.subplots()
+        for chosen, colour, label in (
+            (~drifted, NORMAL, "as in calibration"),
+            (drifted, ANOMALY, "scores have drifted"),
+        ):
+            if chosen.any():
+                axes.bar(place[chosen], shares[chosen], 0.8, color=colour, label=label)
+        if expected is not None:
+            axes.axhline(expected, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+            axes.annotate(
+                f"expected of normal rows {percent(expected)}",
+                (0, expected),
+                xytext=(2, 3),
+                textcoords="offset points",
+                color=INK,
+                bbox=LABEL_GROUND,
+            )
+        axes.set_xlim(-0.6, len(known) - 0.4)
+        axes.set_ylim(0, max(float(shares.max()), expected or 0.0, 1e-6) * 1.18)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(float(value))))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _name(known, value)))
+        axes.set_ylabel("rows flagged")
+        legend_above(axes)
+    count = int(drifted.sum())
+    title = f"{count:,} of the {len(known):,} newest files have drifted"
+    if len(known) == len(files):
+        title = f"{count:,} of {len(known):,} files have drifted"
+    return Plot(
+        name="flagged_of_files",
+        title=title,
+        caption="The share of each file's rows that is flagged, in the order in which the files "
+        "were scored.",
+        alternative=f"{title}. The newest, {known[-1]['file']}, has {percent(float(shares[-1]))} "
+        "of its rows flagged.",
+        figure=figure,
+    )
+
+
+def _name(files: Sequence[Mapping[str, Any]], value: float) -> str:
+    at = round(value)
+    if abs(value - at) > 0.01 or not 0 <= at < len(files):
+        return ""
+    name: str = files[at]["file"]
+    return name if len(name) <= 18 else "\N{HORIZONTAL ELLIPSIS}" + name[-17:]
+
 
 LISTED = 20
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from aejax.detection.groups import unit_of
 from aejax.reporting import plots
-from aejax.reporting.histogram import score_histogram
 from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table
+from aejax.reporting.plots import score_histogram
 from aejax.reporting.style import PNG_DPI, Plot, plain_png, to_png, to_svg
 
 # Inches of a page's width that a figure beside another one has.

@@ -15,8 +15,8 @@ from aejax.config import InputError
 from aejax.data.windows import Sequences, windows
 from aejax.data.words import Vocabulary
 from aejax.recipes import find
-from aejax.recipes.block_faults import FAULTS, with_fault
-from aejax.recipes.count_model import count
+from aejax.recipes.hdfs_cbow import count
+from aejax.recipes.hdfs_report import FAULTS, with_fault
 from aejax.recipes.studies import run_any
 from aejax.recipes.words_cbow import nearest
 
