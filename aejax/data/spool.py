@@ -15,7 +15,6 @@ import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -107,12 +106,7 @@ class SpoolWriter:
             "allowed: a disk with room for all of them, or a higher --memory-limit"
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for file in self.files.values():
             file.close()
         shutil.rmtree(self.aside, ignore_errors=True)

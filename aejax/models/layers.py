@@ -26,6 +26,26 @@ from aejax.models.convolution import (
 )
 
 
+class Autoencoder(nn.Module):
+    """What encodes rows and decodes latent values; the one after the other reconstructs."""
+
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Reconstruct rows.
+
+        Args:
+            x: float32 [B, *shape], scaled; images as [B, height, width, channels].
+            train: normalise with the batch's own statistics, and drop units where `rates` said
+                how many; that needs the "dropout" random stream.
+            mask: bool [B]; rows that are False don't enter the batch's statistics.
+
+        Returns:
+            float32 [B, *shape].
+        """
+        return self.decode(self.encode(x, train, mask), train, mask)
+
+
 class Dropout(nn.Module):
     """Dropout (Srivastava et al., JMLR 15, 2014) whose rate is an array and not a constant.
 

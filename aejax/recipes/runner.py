@@ -100,8 +100,7 @@ def run_recipe(
     story = Story(
         name=recipe.name,
         title=recipe.title,
-        subtitle=f"{recipe.summary} Source: {recipe.source}. Seed {seed}."
-        + (" A quick run on a part of the rows: its numbers mean nothing." if quick else ""),
+        subtitle=recipe.subtitle(seed, quick),
         published=dict(recipe.published),
         identity={"recipe": recipe.name, "quick": quick},
     )

@@ -16,7 +16,7 @@ from aejax.config import InputError
 from aejax.data import datasets
 from aejax.detection.loading import load
 from aejax.recipes import mnist_compression, mnist_latent, mnist_model_state, mnist_transfer
-from aejax.recipes.recipe import Study
+from aejax.recipes.recipe import Study, StudyRun
 from aejax.recipes.studies import run_study
 
 
@@ -25,7 +25,7 @@ def quick(name: str, out: Path) -> dict[str, Any]:
     study = recipes.find(name)
     assert isinstance(study, Study)
     assert study.name == name
-    result = run_study(study, out, quick=True)
+    result = run_study(study, StudyRun(out=out, quick=True))
     written = json.loads((out / "metrics.json").read_text())
     assert written["measured"] == result["measured"]
     assert written["metrics"]["conclusions"] == result["conclusions"]
@@ -228,5 +228,5 @@ def test_a_probe_is_worth_what_a_regression_finds() -> None:
 def test_a_study_leaves_another_runs_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(InputError):
-        run_study(mnist_latent.RECIPE, tmp_path, quick=True)
+        run_study(mnist_latent.RECIPE, StudyRun(out=tmp_path, quick=True))
     assert (tmp_path / "mine.txt").read_text() == "kept"
