@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aejax.reporting.markup import element, number, readable, table
-from aejax.reporting.page import document, navigation
+from aejax.reporting.page import document, timings
 from aejax.reporting.report import write_metrics, write_page
 from aejax.reporting.sections import Section, figures_section, published_section
 
@@ -76,25 +76,14 @@ def write_findings(findings: Findings, folder: Path) -> Path:
 
 def render(findings: Findings) -> tuple[str, dict[str, bytes]]:
     """The page as text, and its plots as PNG by name."""
-    sections = [
-        section
-        for section in (
-            _conclusions(findings),
-            published_section(findings) or _measured(findings),
-            _tables(findings),
-            figures_section(findings),
-            _machine(findings),
-        )
-        if section is not None
-    ]
-    header = element(
-        "header",
-        element("p", "Study", class_="kind"),
-        element("h1", findings.title),
-        element("p", findings.subtitle, class_="subtitle"),
-        navigation(sections),
+    possible = (
+        _conclusions(findings),
+        published_section(findings) or _measured(findings),
+        _tables(findings),
+        figures_section(findings),
+        _machine(findings),
     )
-    return document(findings.title, header, sections, "Written by aejax.")
+    return document(findings.title, findings.subtitle, possible, kind="Study", footer="")
 
 
 def _conclusions(findings: Findings) -> Section | None:
@@ -129,18 +118,7 @@ def _tables(findings: Findings) -> Section | None:
 
 
 def _machine(findings: Findings) -> Section | None:
-    seconds = [(readable(key), f"{number(value)} s") for key, value in findings.seconds.items()]
-    machine = [(readable(key), number(value)) for key, value in findings.environment.items()]
-    shown = [
-        table(name, (), lines)
-        for name, lines in (("Seconds", seconds), ("Environment", machine))
-        if lines
-    ]
-    if not shown:
+    folded = timings(findings.seconds, findings.environment)
+    if folded is None:
         return None
-    folded = element(
-        "details",
-        element("summary", "Timings and environment"),
-        element("div", *shown, class_="settings"),
-    )
     return Section(anchor="settings", heading="Settings", content=folded)

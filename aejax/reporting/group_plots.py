@@ -19,14 +19,14 @@ from aejax.detection.groups import LOSSES, QUANTILES, Group, Groups, unit_of
 from aejax.detection.threshold import GroupThresholds
 from aejax.reporting.markup import number
 from aejax.reporting.style import (
-    INK,
-    LABEL_GROUND,
     NORMAL,
     PLOT_WIDTH,
     SECOND,
     Plot,
+    count_ticks,
     house_style,
     legend_above,
+    mark_place,
     new_figure,
     plain_log_ticks,
 )
@@ -151,24 +151,10 @@ def spread(
             plain_log_ticks(axes, "x")
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, counts.max() * 1.22)
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        count_ticks(axes.yaxis, 4)
         if share:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        left, right = (np.log(edges[[0, -1]]) if logarithmic else edges[[0, -1]]).tolist()
-        place = ((np.log(middle) if logarithmic else middle) - left) / (right - left)
-        axes.axvline(middle, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-        axes.annotate(
-            f"median {shown(middle)}",
-            (middle, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(-4 if place > 0.6 else 4, -2),
-            textcoords="offset points",
-            ha="right" if place > 0.6 else "left",
-            va="top",
-            color=INK,
-            bbox=LABEL_GROUND,
-        )
+        mark_place(axes, middle, f"median {shown(middle)}")
         axes.set_xlabel(label + (" (log scale)" if logarithmic else ""))
         axes.set_ylabel("groups in a bin")
     title = title.format(middle=shown(middle))

@@ -24,8 +24,9 @@ from aejax.reporting.markup import (
     percent,
     shorten,
     table,
+    with_lede,
 )
-from aejax.reporting.page import document, navigation, settings_section
+from aejax.reporting.page import document, settings_section
 from aejax.reporting.report import write_page
 from aejax.reporting.sections import Section, plot_figure
 from aejax.reporting.style import Plot, to_png
@@ -184,36 +185,25 @@ def write_groups_report(report: GroupsReport, folder: Path) -> Path:
 
 def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
     """The page as text, and its plots as PNG by name."""
-    sections = [
-        section
-        for section in (
-            _notable(report),
-            _spread(report),
-            _training(report),
-            _left_out(report),
-            settings_section(report),
-        )
-        if section is not None
-    ]
-    alarms, thresholds = report.detector.provenance.get("alarms", ()), report.thresholds
-    header = element(
-        "header",
-        element("p", "Detectors of groups", class_="kind"),
-        element("h1", report.title),
-        element("p", report.subtitle, class_="subtitle"),
-        element("dl", *_headline(report), class_="headline"),
-        element("p", _verdict(report), class_="verdict"),
-        *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in alarms),
-        *(
-            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
-            for p in [promise_of(thresholds)]
-            if p
-        ),
-        *(element("p", limit, class_="note") for limit in limits_of(report.detector)),
-        navigation(sections),
+    possible = (
+        _notable(report),
+        _spread(report),
+        _training(report),
+        _left_out(report),
+        settings_section(report),
     )
-    footer = "Written by aejax. Scores of different groups compare only beside their thresholds."
-    return document(report.title, header, sections, footer)
+    return document(
+        report.title,
+        report.subtitle,
+        possible,
+        kind="Detectors of groups",
+        headline=_headline(report),
+        verdict=(_verdict(report),),
+        alarms=report.detector.provenance.get("alarms", ()),
+        promise=promise_of(report.thresholds),
+        notes=limits_of(report.detector),
+        footer="Scores of different groups compare only beside their thresholds.",
+    )
 
 
 def _headline(report: GroupsReport) -> list[Markup]:
@@ -261,17 +251,17 @@ def _verdict(report: GroupsReport) -> str:
 
 def _notable(report: GroupsReport) -> Section:
     found = notable_groups(report)
-    lede = element(
-        "p",
+    lede = (
         "Groups with an alarm, and those far beyond the others (more than three quartile ranges "
         "above the upper quartile) in the error that training left, in what is flagged of their "
         "normal rows or in their threshold, and thresholds that rest on few rows. Hold the pointer "
         "over a reason for its numbers. "
-        f"All groups are in {report.table}, beside this page.",
-        class_="lede",
+        f"All groups are in {report.table}, beside this page."
     )
     content = notable_table(report, found) if found else element("p", "No group stands out.")
-    return Section(anchor="notable", heading="Groups that stand out", content=join((lede, content)))
+    return Section(
+        anchor="notable", heading="Groups that stand out", content=with_lede(lede, content)
+    )
 
 
 def _spread(report: GroupsReport) -> Section:
@@ -377,12 +367,8 @@ def _left_out(report: GroupsReport) -> Section | None:
     skipped = report.known.skipped
     if not skipped:
         return None
-    lede = element(
-        "p",
-        "Their rows get no score, and the summary of a scoring job counts them.",
-        class_="lede",
-    )
-    content = join((lede, element("div", left_out_table(skipped), class_="columns")))
+    lede = "Their rows get no score, and the summary of a scoring job counts them."
+    content = with_lede(lede, element("div", left_out_table(skipped), class_="columns"))
     return Section(anchor="left-out", heading="Groups left out", content=content)
 
 

@@ -27,14 +27,19 @@ from aejax.reporting.style import (
     PLOT_WIDTH,
     SECOND,
     Plot,
+    count_ticks,
     house_style,
     legend_above,
+    mark_place,
     new_figure,
     plain_log_ticks,
 )
 
-MOST_BINS = 72
+MOST_BINS, MAX_EPOCHS_DRAWN = 72, 1000
 LONG_TAIL = 30.0
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,19 +112,19 @@ def score_histogram(scores: Floats, is_anomaly: Bools | None, threshold: float |
             axes.set_xscale("log")
             axes.set_xlim(binned.edges[0], binned.edges[-1])
             plain_log_ticks(axes, "x")
+        top = max(int(counts.max()) for counts in binned.counts.values())
         if binned.log_counts:
             axes.set_yscale("log")
-            top = max(int(counts.max()) for counts in binned.counts.values())
             axes.set_ylim(floor, top * 2.2)
             plain_log_ticks(axes, "y")
         else:
-            top = max(int(counts.max()) for counts in binned.counts.values())
             axes.set_ylim(0, top * 1.14)
-            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            count_ticks(axes.yaxis)
         axes.set_xlim(binned.edges[0], binned.edges[-1])
         if threshold is not None:
-            _mark_threshold(axes, threshold, binned)
+            # No place on a logarithmic axis is as low as zero: its left end stands for all below.
+            place = max(threshold, float(binned.edges[0]))
+            mark_place(axes, place, f"threshold {number(threshold)}")
         axes.set_xlabel("score of a row" + (" (log scale)" if binned.log_scores else ""))
         axes.set_ylabel("rows in a bin" + (" (log scale)" if binned.log_counts else ""))
         legend_above(axes)
@@ -139,30 +144,6 @@ def score_histogram(scores: Floats, is_anomaly: Bools | None, threshold: float |
 _SINGULAR = {"rows": "row", "normal rows": "normal row", "anomalies": "anomaly"}
 
 
-def _mark_threshold(axes: Axes, threshold: float, binned: Histogram) -> None:
-    left, right = axes.get_xlim()
-    # No place on a logarithmic axis is as low as zero: its left end stands for all that is lower.
-    place = max(threshold, left)
-    axes.axvline(place, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-    share = (
-        np.log(place / left) / np.log(right / left)
-        if binned.log_scores
-        else (place - left) / (right - left)
-    )
-    on_left = share > 0.6
-    axes.annotate(
-        f"threshold {number(threshold)}",
-        (place, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4 if on_left else 4, -2),
-        textcoords="offset points",
-        ha="right" if on_left else "left",
-        va="top",
-        color=INK,
-        bbox=LABEL_GROUND,
-    )
-
-
 def _histogram_title(scores: Floats, is_anomaly: Bools | None, threshold: float | None) -> str:
     if threshold is None:
         return f"The median score is {number(float(np.median(scores)))}"
@@ -173,12 +154,6 @@ def _histogram_title(scores: Floats, is_anomaly: Bools | None, threshold: float 
     found = percent(float(flagged[is_anomaly].mean()))
     alarms = percent(float(flagged[~is_anomaly].mean()))
     return f"Above the threshold: {found} of the anomalies, {alarms} of the normal rows"
-
-
-MAX_EPOCHS_DRAWN = 1000
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 def roc(

@@ -22,8 +22,9 @@ from aejax.reporting.markup import (
     percent,
     readable,
     table,
+    with_lede,
 )
-from aejax.reporting.page import document, flat, grouped, navigation, verdict
+from aejax.reporting.page import document, flat, grouped, verdict
 from aejax.reporting.report import write_page
 from aejax.reporting.scores_contents import ScoresReport, scores_report
 from aejax.reporting.sections import Section, detection_section, plot_figure, scores_section
@@ -144,24 +145,16 @@ def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
         _bad_section(summary),
         _settings_section(shown),
     )
-    sections = [section for section in possible if section is not None]
-    header = element(
-        "header",
-        element("p", "Scored rows", class_="kind"),
-        element("h1", shown.title),
-        element("p", shown.subtitle, class_="subtitle"),
-        element("dl", *_headline(shown), class_="headline"),
-        *(element("p", text, class_="verdict") for text in _verdict(shown)),
-        *(element("p", f"Warning: {text}.", class_="alarm") for text in summary.get("alarms", ())),
-        *(
-            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
-            for p in [shown.promise]
-            if p
-        ),
-        navigation(sections),
+    return document(
+        shown.title,
+        shown.subtitle,
+        possible,
+        kind="Scored rows",
+        headline=_headline(shown),
+        verdict=_verdict(shown),
+        alarms=summary.get("alarms", ()),
+        promise=shown.promise,
     )
-    footer = "Written by aejax. A larger score is more anomalous."
-    return document(shown.title, header, sections, footer)
 
 
 def _headline(shown: ScoresReport) -> list[Markup]:
@@ -252,7 +245,7 @@ def _series_section(shown: ScoresReport) -> Section | None:
         lines = [{**one, "score": number(float(one["score"]))}.values() for one in worst]
         lede = f"Consecutive flags are one event; {manifest.EVENTS} has all {shown.events:,}."
         first = table(f"The first {len(lines):,} by score", head, map(list, lines))
-        events = join((element("p", lede, class_="lede"), element("div", first)))
+        events = with_lede(lede, element("div", first))
     metrics = {} if shown.report is None else shown.report.metrics
     return series_section(shown.course, metrics, events)
 
@@ -280,12 +273,8 @@ def _worst_section(shown: ScoresReport) -> Section | None:
     lede = "Rows are counted from 0 in their file, as aejax explain --row takes them."
     if not any(shown.reasons):
         lede += " aejax score --top-features 3 writes their reasons."
-    content = join(
-        (
-            element("p", lede, class_="lede"),
-            element("div", table(f"The first {len(lines):,}", head, lines, class_="reasons")),
-        )
-    )
+    worst_rows = table(f"The first {len(lines):,}", head, lines, class_="reasons")
+    content = with_lede(lede, element("div", worst_rows))
     return Section(anchor="worst", heading="Most anomalous rows", content=content)
 
 
@@ -299,12 +288,8 @@ def _features_section(summary: Mapping[str, Any]) -> Section | None:
         "Population stability index of the rows that the newest run added against normal rows: "
         "0 where a feature is spread as there; above 0.25 it has moved."
     )
-    content = join(
-        (
-            element("p", lede, class_="lede"),
-            element("div", table("Features that moved most", head, lines), class_="columns even"),
-        )
-    )
+    most = table("Features that moved most", head, lines)
+    content = with_lede(lede, element("div", most, class_="columns even"))
     return Section(anchor="features", heading="Drift of features", content=content)
 
 
@@ -332,12 +317,8 @@ def _bad_section(summary: Mapping[str, Any]) -> Section | None:
         return None
     lines = [(why, number(count)) for why, count in summary["bad_rows_by_reason"].items()]
     lede = "They are not flagged: look at them. The column reason says what is wrong with each."
-    content = join(
-        (
-            element("p", lede, class_="lede"),
-            element("div", table("By reason", ("Reason", "Rows"), lines), class_="columns even"),
-        )
-    )
+    reasons = table("By reason", ("Reason", "Rows"), lines)
+    content = with_lede(lede, element("div", reasons, class_="columns even"))
     return Section(anchor="bad", heading="Rows without a score", content=content)
 
 

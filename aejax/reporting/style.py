@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from aejax.reporting.markup import Markup, clean
 
@@ -138,6 +140,32 @@ def plain_log_ticks(axes: Axes, name: str) -> None:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def count_ticks(axis: Axis, most: int = 5) -> None:
+    """Ticks of a linear axis of counts: whole numbers, thousands separated."""
+    axis.set_major_locator(MaxNLocator(most, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def mark_place(axes: Axes, place: float, text: str) -> None:
+    """A dashed line over the whole height at a place of the x axis, with words at its top."""
+    axes.axvline(place, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
+    left, right = axes.get_xlim()
+    share = (place - left) / (right - left)
+    if axes.get_xscale() == "log":
+        share = np.log(place / left) / np.log(right / left)
+    axes.annotate(
+        text,
+        (place, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if share > 0.6 else 4, -2),
+        textcoords="offset points",
+        ha="right" if share > 0.6 else "left",
+        va="top",
+        color=INK,
+        bbox=LABEL_GROUND,
+    )
 
 
 def to_svg(figure: Figure, name: str, alternative: str) -> Markup:
