@@ -217,13 +217,12 @@ NANOSECONDS: Mapping[str, int] = {
 }
 
 
-def clock_of(cells: pa.Array, name: str, day_first: bool | None = None) -> Clock:
+def clock_of(cells: pa.Array, name: str) -> Clock:
     """How times are written, of the times of the first training rows.
 
     Args:
         cells: the column.
         name: of the column, for messages.
-        day_first: whether the day comes before the month in text; None finds out.
 
     Raises:
         InputError: if they are no times.
@@ -237,7 +236,7 @@ def clock_of(cells: pa.Array, name: str, day_first: bool | None = None) -> Clock
         numbers, wrong = numbers_of_text(text)
         if numbers.null_count < len(numbers) and not wrong.true_count:
             return Clock(kind="number")
-        written = written_as(text, name, day_first)
+        written = written_as(text, name, None)
         if written is not None:
             order, zone = written
             return Clock(kind="instant" if zone else "local", order=order)

@@ -240,17 +240,14 @@ def unit_of(history: Sequence[Mapping[str, Any]]) -> str:
     return "step" if history and "step" in history[0] else "epoch"
 
 
-def spread_of_losses(
-    histories: Sequence[Sequence[Mapping[str, Any]]], most: int = MOST_EPOCHS
-) -> list[dict[str, Any]]:
-    """Quantiles over groups of their losses in every epoch.
+def spread_of_losses(histories: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Quantiles over groups of their losses in every epoch, or in `MOST_EPOCHS` even ones.
 
     A group that stopped early counts with its last losses in the epochs after that; otherwise
     the later quantiles would be those of the groups that took longest.
 
     Args:
         histories: of every group, as `TrainedMember.history`.
-        most: epochs to keep, evenly spread, the first and the last among them.
 
     Returns:
         A dict an epoch: "epoch"; "step", the last one in it, where steps are counted; "groups",
@@ -272,7 +269,7 @@ def spread_of_losses(
                 found[at, : len(history)] = [row[name] for row in history]
             losses[name] = np.quantile(np.take_along_axis(found, places, axis=1), QUANTILES, axis=0)
     longest = histories[int(lengths.argmax())]
-    kept = np.unique(np.linspace(0, last - 1, min(last, most)).round().astype(int))
+    kept = np.unique(np.linspace(0, last - 1, min(last, MOST_EPOCHS)).round().astype(int))
     return [
         {
             "epoch": int(epoch) + 1,

@@ -86,15 +86,12 @@ def evaluate(
     return result
 
 
-def roc_curve(
-    scores: npt.ArrayLike, is_anomaly: npt.ArrayLike, max_points: int = MAX_CURVE_POINTS
-) -> tuple[Floats, Floats]:
+def roc_curve(scores: npt.ArrayLike, is_anomaly: npt.ArrayLike) -> tuple[Floats, Floats]:
     """The receiver operating characteristic, thinned for drawing.
 
     Args:
         scores: [n] finite numbers, larger is more anomalous.
         is_anomaly: [n] labels; both classes must occur.
-        max_points: at most this many points are kept, evenly along the curve, with both ends.
 
     Returns:
         False alarm rate [m] and recall [m], both rising from 0 to 1.
@@ -103,12 +100,12 @@ def roc_curve(
 
     values, labels = _both_classes(scores, is_anomaly)
     false_alarms, recall, _ = metrics.roc_curve(labels, values)
-    kept = _evenly_along(false_alarms, recall, max_points)
+    kept = _evenly_along(false_alarms, recall)
     return false_alarms[kept], recall[kept]
 
 
 def precision_recall_curve(
-    scores: npt.ArrayLike, is_anomaly: npt.ArrayLike, max_points: int = MAX_CURVE_POINTS
+    scores: npt.ArrayLike, is_anomaly: npt.ArrayLike
 ) -> tuple[Floats, Floats]:
     """Precision against recall with anomalies as positives, thinned for drawing.
 
@@ -122,7 +119,7 @@ def precision_recall_curve(
     values, labels = _both_classes(scores, is_anomaly)
     precision, recall, _ = metrics.precision_recall_curve(labels, values, drop_intermediate=True)
     precision, recall = precision[::-1], recall[::-1]
-    kept = _evenly_along(recall, precision, max_points)
+    kept = _evenly_along(recall, precision)
     return recall[kept], precision[kept]
 
 
@@ -270,11 +267,12 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _evenly_along(x: Floats, y: Floats, max_points: int) -> npt.NDArray[np.intp]:
-    if len(x) <= max_points:
+def _evenly_along(x: Floats, y: Floats) -> npt.NDArray[np.intp]:
+    """Positions of at most `MAX_CURVE_POINTS`, evenly along the curve, with both ends."""
+    if len(x) <= MAX_CURVE_POINTS:
         return np.arange(len(x))
     length = np.r_[0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))]
-    wanted = np.linspace(0.0, length[-1], max_points)
+    wanted = np.linspace(0.0, length[-1], MAX_CURVE_POINTS)
     kept = np.searchsorted(length, wanted).clip(0, len(x) - 1)
     kept[0], kept[-1] = 0, len(x) - 1
     return np.unique(kept)

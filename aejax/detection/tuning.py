@@ -41,7 +41,6 @@ def ask_and_tell(
     judge: Callable[[Sequence[Trial]], list[Trial]],
     *,
     maximise: bool,
-    batch: int = BATCH,
 ) -> list[Trial]:
     """Try configurations that Optuna's tree-structured Parzen estimator proposes.
 
@@ -55,7 +54,6 @@ def ask_and_tell(
         seed: of the proposals, and of every configuration's training.
         judge: gives trials back with their folds, or with a problem.
         maximise: whether a larger objective is better.
-        batch: trials that are asked for, trained and reported together.
 
     Raises:
         InputError: if Optuna isn't installed, or no proposal is allowed.
@@ -74,7 +72,7 @@ def ask_and_tell(
     while len(done) < configurations:
         asked: list[Any] = []
         trials: list[Trial] = []
-        while len(trials) < min(batch, configurations - len(done)):
+        while len(trials) < min(BATCH, configurations - len(done)):
             proposal = study.ask()
             settings = {
                 name: _suggested(proposal, name, found) for name, found in space.searched.items()

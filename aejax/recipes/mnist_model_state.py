@@ -384,5 +384,4 @@ def heat(results: Sequence[Result]) -> Figure:
         ],
         rows=VIEWS,
         columns=[f"{noise:g}" for noise in NOISES],
-        label="noise",
     )

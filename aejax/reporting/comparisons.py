@@ -70,16 +70,13 @@ class Curve:
     high: Sequence[float] | None = None
 
 
-def heat_figure(
-    lines: Sequence[Heat], *, rows: Sequence[str], columns: Sequence[str], label: str
-) -> Figure:
+def heat_figure(lines: Sequence[Heat], *, rows: Sequence[str], columns: Sequence[str]) -> Figure:
     """Lines of heat maps, a panel each, every cell with its number and each column's best in bold.
 
     Args:
         lines: from top to bottom; all with as many panels.
         rows: names of a panel's rows.
-        columns: names of a panel's columns.
-        label: what the columns are.
+        columns: names of a panel's columns, which are kinds of noise.
     """
     shades = LinearSegmentedColormap.from_list("house", [LIGHT["surface"], NORMAL])
     count = len(lines[0].panels)
@@ -97,7 +94,7 @@ def heat_figure(
                 axes.tick_params(length=0)
                 axes.spines[:].set_visible(False)
         for axes in grid[-1]:
-            axes.set_xlabel(label)
+            axes.set_xlabel("noise")
     return figure
 
 
@@ -106,24 +103,20 @@ def curves_figure(
     *,
     x_label: str,
     y_label: str,
-    logarithmic: bool = True,
     rates: bool = False,
     width: float = 4.6,
-    height: float = 3.4,
 ) -> Figure:
-    """Up to five curves with their points marked.
+    """Up to five curves with their points marked, over a logarithmic axis.
 
     Args:
         curves: name -> curve.
         x_label: what is drawn to the right.
         y_label: what is drawn upwards.
-        logarithmic: whether the horizontal axis is.
         rates: whether the values are shares in [0, 1], to be shown in per cent.
         width: of the figure, in inches.
-        height: of the figure, in inches.
     """
     with house_style(**{"axes.grid.axis": "both"}):
-        figure = new_figure(width, height)
+        figure = new_figure(width, 3.4)
         axes = figure.subplots()
         for index, (name, curve) in enumerate(curves.items()):
             axes.plot(
@@ -139,9 +132,8 @@ def curves_figure(
                 axes.fill_between(
                     curve.x, curve.low, curve.high, color=COLOURS[index], alpha=0.15, linewidth=0
                 )
-        if logarithmic:
-            axes.set_xscale("log")
-            plain_log_ticks(axes, "x")
+        axes.set_xscale("log")
+        plain_log_ticks(axes, "x")
         if rates:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.set(xlabel=x_label, ylabel=y_label)

@@ -16,6 +16,7 @@ from aejax.reporting.style import (
     ANOMALY,
     MUTED,
     NORMAL,
+    PLOT_WIDTH,
     SECOND,
     house_style,
     legend_above,
@@ -64,17 +65,16 @@ def mosaic(images: Array, columns: int) -> Array:
     return drawn[:-GAP, :-GAP]
 
 
-def grid_figure(images: Array, *, columns: int, width: float = 4.6) -> Figure:
+def grid_figure(images: Array, *, columns: int) -> Figure:
     """Images in lines.
 
     Args:
         images: as in `mosaic`.
         columns: images in a line.
-        width: of the figure, in inches.
     """
     drawn = mosaic(images, columns)
     with house_style():
-        figure = new_figure(width, width * drawn.shape[0] / drawn.shape[1])
+        figure = new_figure(PLOT_WIDTH, PLOT_WIDTH * drawn.shape[0] / drawn.shape[1])
         _show(figure.subplots(), drawn)
     return figure
 

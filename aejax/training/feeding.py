@@ -62,7 +62,7 @@ class Validation:
     def _placed(self, tiles: object) -> Any:
         """Tiles [tiles, rows, ...], cut over the devices along their rows."""
         place = self.place
-        own = jax.tree.map(lambda x: place.share(place.padded(x, 1), 1), tiles)
+        own = jax.tree.map(lambda x: place.share(place.padded(x), 1), tiles)
         return place.rows(own, axis=1)
 
     def loss(self, variables: dict[str, Any]) -> jax.Array:

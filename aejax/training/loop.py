@@ -130,7 +130,7 @@ def train(
             "labels": digest((labels, labels_validation)),
             "initial variables": None if initial is None else digest(initial),
         }
-    processes.check_same(f"{json.dumps(identity)} {config} {len(x)}", "settings or rows")
+    processes.check_same(f"{json.dumps(identity)} {config} {len(x)}")
     if not len(x):
         raise InputError("training rows: found 0; allowed: at least 1")
     if settings.patience is not None and (x_validation is None or not len(x_validation)):

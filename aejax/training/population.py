@@ -93,51 +93,13 @@ def result(kind: Kind, number: int, record: Record) -> TrainedMember:
     )
 
 
-__all__ = ["GROUP", "Member", "TrainedMember", "train_population", "train_populations"]
+__all__ = ["GROUP", "Member", "TrainedMember", "train_populations"]
 
 GROUP, ACCELERATOR_GROUP = 8, 1024
 # Programs of each core that train at once where kinds are to be finished one by one.
 LEAST_AT_ONCE = 4
 # A kind's number, and what gives the cohort to train.
 _Work = tuple[int, Callable[[], Cohort]]
-
-
-def train_population(
-    members: Sequence[Member],
-    model: Network,
-    x: np.ndarray,
-    *,
-    shape: tuple[int, ...],
-    shared_order: bool = False,
-    group_size: int | None = None,
-    devices: int | None = None,
-    progress: bool = False,
-) -> list[TrainedMember]:
-    """Train members of one kind; see `train_populations`.
-
-    Args:
-        members: what to train; equal in all that a program is compiled for.
-        model: built for the members' model settings.
-        x: rows as stored, [n, ...], shared by all members.
-        shape: of one row.
-        shared_order: as in `train_populations`.
-        group_size: as in `train_populations`.
-        devices: as in `train_populations`.
-        progress: whether to draw a progress bar on stderr.
-
-    Raises:
-        InputError: if there are no members, or they differ in what must be shared.
-    """
-    (trained,) = train_populations(
-        [(members, model)],
-        x,
-        shape=shape,
-        shared_order=shared_order,
-        group_size=group_size,
-        devices=devices,
-        progress=progress,
-    )
-    return trained
 
 
 def train_populations(
