@@ -28,7 +28,7 @@ from aejax.data import files
 from aejax.detection.placed import default_batch_size
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
-from aejax.training.space_file import read_space
+from aejax.training.search_space import read_space
 from tests.plain import plain_config
 
 NAMES = tuple("abcd")

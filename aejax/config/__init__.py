@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 from aejax.config.checks import InputError, suggest
-from aejax.config.columns import Columns
+from aejax.config.columns import Columns, Dialect
 from aejax.config.detector import (
     Calibration,
     Combine,
@@ -22,7 +22,6 @@ from aejax.config.detector import (
     Vary,
     Window,
 )
-from aejax.config.dialect import Dialect
 from aejax.config.effort import EFFORTS, Effort
 from aejax.config.models import (
     MODELS,

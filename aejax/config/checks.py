@@ -6,7 +6,8 @@ import difflib
 import math
 import os
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -73,3 +74,23 @@ def suggest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {', '.join(names)}"
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """A block that imports what the extra `name` of pyproject.toml installs.
+
+    Raises:
+        InputError: naming the package that is missing, and the extra.
+
+    Example:
+        >>> with extra("recipes"):
+        ...     import json
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "a package").partition(".")[0]
+        raise InputError(
+            f'{package} is not installed; allowed: pip install "aejax[{name}]"'
+        ) from None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aejax.config import InputError
-from aejax.config.dialect import MISSING, Decimal
+from aejax.config.columns import MISSING, Decimal
 from aejax.data.rows import UNREADABLE, Selection
 from aejax.data.sniffing import LEAST_SHARE, Text, is_number, sniff
 

@@ -7,7 +7,7 @@ import functools
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aejax.config.dialect import MISSING
+from aejax.config.columns import MISSING
 from aejax.data.arrow_types import array_of_text
 
 _NULLS = array_of_text(MISSING)

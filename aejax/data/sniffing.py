@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aejax.config import InputError
-from aejax.config.dialect import MISSING, Dialect
+from aejax.config.columns import MISSING, Dialect
 from aejax.data.sources import binary_suffix
 from aejax.data.text_input import open_text
 

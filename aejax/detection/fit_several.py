@@ -18,7 +18,15 @@ from aejax.detection.checks import check_training, mean_errors
 from aejax.detection.cross_fitting import FOLDS, by_network, judge, judge_votes, problem_of
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Group, Groups, spread_of_losses
-from aejax.detection.members import give_parts, members_together, seeds, side_by_side, train_members
+from aejax.detection.members import (
+    give_parts,
+    members_together,
+    random_parts,
+    random_rows,
+    seeds,
+    side_by_side,
+    train_members,
+)
 from aejax.detection.normal import learn_normal, stacked
 from aejax.detection.plan import (
     Plan,
@@ -32,7 +40,6 @@ from aejax.detection.plan import (
 )
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import stored_rows
-from aejax.detection.subsets import random_parts, random_rows
 from aejax.detection.voting import Votes, votes_of, with_ranks
 from aejax.models.build import build
 from aejax.training.members import TrainedMember

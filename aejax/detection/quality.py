@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aejax.config import InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 
 # The Gaussian window of Wang et al. (2004): 11 x 11 pixels, standard deviation 1.5.
 DEVIATION = 1.5

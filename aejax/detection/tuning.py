@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax.config import Columns, InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.data.schema import Schema
 from aejax.detection.alarms import tell
 from aejax.detection.cross_validation import (
@@ -23,9 +23,8 @@ from aejax.detection.cross_validation import (
     Tuning,
     cross_validate,
 )
-from aejax.detection.members import kinds
+from aejax.detection.members import kinds, split_folds
 from aejax.detection.rows import as_stored, check_finite, stored_array, training_rows
-from aejax.detection.subsets import split_folds
 from aejax.training.search_space import Choices, Drawn, Range, SearchSpace, draw
 
 # Asked for together and trained as one population; a larger batch learns less from itself.
@@ -176,7 +175,7 @@ def tune(
         InputError: naming the argument that is of no use, or if all configurations diverged.
 
     Example:
-        >>> from aejax.training.space_file import parse_space
+        >>> from aejax.training.search_space import parse_space
         >>> x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
         >>> space = parse_space({"train.epochs": 3, "model.hidden": {"choices": [[4], [2]]}})
         >>> len(tune(space, x, configurations=2, folds=2).trials)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.core import steps
 from aejax.core.programs import symbolic_rows
 from aejax.detection.detector import Detector

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.exporting.onnx_graph import Graph, Operation, Tensor, Value
 
 

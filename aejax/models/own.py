@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import InputError, Precision
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.config.own import in_one_line
 from aejax.config.own_network import Functions, OwnNetwork
 from aejax.data.schema import Schema

@@ -20,7 +20,7 @@ from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.loading import load
 from aejax.detection.reasons import in_units, named_reasons
-from aejax.reporting.contents import Examples
+from aejax.reporting.report import Examples
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from aejax.config import Config, Dense, Scale, Train
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.data import datasets
 from aejax.recipes.recipe import Study, StudyRun
 
@@ -374,8 +374,7 @@ def draw(
     jpegs: Mapping[int, Codec],
 ) -> tuple[tuple[str, str, Any], ...]:
     """The same digits by every codec, and quality against size."""
-    from aejax.reporting.comparisons import Curve, curves_figure
-    from aejax.reporting.pictures import strips_figure
+    from aejax.reporting.pictures import Curve, curves_figure, strips_figure
 
     sizes = {quality: codec(images)[0] for quality, codec in jpegs.items()}
     least = min(jpegs)

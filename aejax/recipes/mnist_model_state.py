@@ -366,7 +366,7 @@ def results_table(results: Sequence[Result], quality: str) -> Table:
 
 def heat(results: Sequence[Result]) -> Figure:
     """Both qualities as heat maps, a panel for every detector."""
-    from aejax.reporting.comparisons import Heat, heat_figure
+    from aejax.reporting.pictures import Heat, heat_figure
 
     def panels(quality: str) -> dict[str, np.ndarray]:
         def line(detector: str, view: str) -> list[float]:

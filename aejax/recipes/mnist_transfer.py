@@ -249,7 +249,7 @@ def difference_table(accuracies: Accuracies) -> Table:
 def draw(accuracies: Accuracies, tried: Sequence[Labelled]) -> tuple[tuple[str, str, Any], ...]:
     """Accuracy against labels, and the learning rate."""
     from aejax.detection.metrics import mean_interval
-    from aejax.reporting.comparisons import Curve, curves_figure
+    from aejax.reporting.pictures import Curve, curves_figure
 
     labels = [one.labels for one in tried]
     curves = {}

@@ -31,8 +31,7 @@ from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, Measure, Recipe
 from aejax.recipes.runner import run_experiment
 from aejax.training.run_folder import IDENTITY, MAX_BYTES, claim
-from aejax.training.search_space import SearchSpace
-from aejax.training.space_file import read_space
+from aejax.training.search_space import SearchSpace, read_space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

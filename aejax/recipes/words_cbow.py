@@ -30,8 +30,15 @@ import numpy as np
 from aejax.config import Config, Context, Scale, Train
 from aejax.config.durable import refused_as_input, written_aside
 from aejax.data.batches import host_random, validation_split
-from aejax.data.windows import windows
-from aejax.data.words import UNKNOWN, Vocabulary, number_words, read_text, split_words, subsample
+from aejax.data.windows import (
+    UNKNOWN,
+    Vocabulary,
+    number_words,
+    read_text,
+    split_words,
+    subsample,
+    windows,
+)
 from aejax.recipes.recipe import Study, StudyRun
 
 if TYPE_CHECKING:

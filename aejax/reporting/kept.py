@@ -24,9 +24,17 @@ from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.detection.promise import promise_of
 from aejax.exporting.model_card import write_model_card
-from aejax.reporting.contents import Examples, Report, Words
 from aejax.reporting.markup import Markup
-from aejax.reporting.report import KEPT, MAX_BYTES, METRICS, write_metrics, write_report
+from aejax.reporting.report import (
+    KEPT,
+    MAX_BYTES,
+    METRICS,
+    Examples,
+    Report,
+    Words,
+    write_metrics,
+    write_report,
+)
 from aejax.reporting.sections import Section
 from aejax.reporting.tuning_section import tuning_section
 

@@ -21,12 +21,11 @@ from aejax.detection.loading import as_detector, load
 from aejax.detection.rows import as_rows
 from aejax.detection.series import in_units, is_windows
 from aejax.detection.series_metrics import stretches
-from aejax.reporting.contents import Report
 from aejax.reporting.examples import report_on
 from aejax.reporting.judged_groups import judge_groups, renew_groups
 from aejax.reporting.judged_groups import write_report as write_groups
 from aejax.reporting.kept import renew_report
-from aejax.reporting.report import write_report
+from aejax.reporting.report import Report, write_report
 from aejax.reporting.scores_page import write_scores_report
 from aejax.reporting.series import course_of
 from aejax.scoring import manifest

@@ -34,7 +34,7 @@ from aejax.reporting.tuning_section import tuning_section
 
 if TYPE_CHECKING:
     from aejax.detection.promise import Promise
-    from aejax.reporting.contents import Report
+    from aejax.reporting.report import Report
 
 
 class Settled(Protocol):

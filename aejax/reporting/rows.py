@@ -14,8 +14,8 @@ from matplotlib.figure import Figure, FigureBase
 
 from aejax.data.places import Place
 from aejax.data.schema import Schema
-from aejax.reporting.contents import FEATURES_DRAWN, Examples
 from aejax.reporting.markup import Markup, element, join, number, percent, shorten
+from aejax.reporting.report import FEATURES_DRAWN, Examples
 from aejax.reporting.sections import Section
 from aejax.reporting.style import (
     ANOMALY,
@@ -30,7 +30,7 @@ from aejax.reporting.style import (
 )
 
 if TYPE_CHECKING:
-    from aejax.reporting.contents import Examples, Report
+    from aejax.reporting.report import Examples, Report
 
 WIDTH = 3.9
 MAX_PIXELS = 160

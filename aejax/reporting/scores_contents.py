@@ -21,8 +21,8 @@ from aejax.detection.events import Event
 from aejax.detection.promise import Promise, promise_of
 from aejax.detection.series_metrics import stretches
 from aejax.detection.threshold import read_threshold
-from aejax.reporting.contents import Report
 from aejax.reporting.markup import number
+from aejax.reporting.report import Report
 from aejax.reporting.series import Course, course_of
 from aejax.scoring import manifest
 from aejax.scoring.evaluation import Labelled, judged

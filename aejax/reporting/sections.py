@@ -25,7 +25,7 @@ HALF_PAGE = 6.0
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aejax.reporting.contents import Report
+    from aejax.reporting.report import Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from aejax.reporting.sections import Section
 from aejax.rules.fixed import Fixed
 
 if TYPE_CHECKING:
-    from aejax.reporting.contents import Report
+    from aejax.reporting.report import Report
 
 MOST_STOPS = 600
 MOST_ROWS_SHOWN = 50

@@ -11,8 +11,7 @@ import pytest
 
 from aejax.detection.cross_validation import Trial
 from aejax.detection.tuning import BATCH, ask_and_tell, tune
-from aejax.training.search_space import draw
-from aejax.training.space_file import parse_space
+from aejax.training.search_space import draw, parse_space
 
 SPACE = parse_space(
     {

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 import aejax
 from aejax.config import Dense, InputError, PrecisionSetting, Scale, Train
 from aejax.detection.cross_validation import cross_validate
-from aejax.detection.subsets import split_folds
+from aejax.detection.members import split_folds
 from aejax.row_scores import neighbours
 from tests.plain import plain_config
 

@@ -12,8 +12,7 @@ import pytest
 
 import aejax
 from aejax.config import InputError
-from aejax.data.windows import Sequences, windows
-from aejax.data.words import Vocabulary
+from aejax.data.windows import Sequences, Vocabulary, windows
 from aejax.recipes import find
 from aejax.recipes.hdfs_cbow import count
 from aejax.recipes.hdfs_report import FAULTS, with_fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.reporting.comparisons import Curve, Heat, curves_figure, heat_figure
+from aejax.reporting.pictures import Curve, Heat, curves_figure, heat_figure
 from aejax.reporting.style import plain_png
 
 
