@@ -12,6 +12,15 @@ from aejax.commands.scoring import Score
 from aejax.commands.shared import Json, Names, NoHeader, Out, Quiet, StopOnSigterm, Text
 from aejax.config import Dialect
 
+RunFolder = Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]
+Input = Annotated[
+    tuple[str, ...],
+    arg(help="Files, folders or patterns of rows, or a data set as mnist:test."),
+]
+Key = Annotated[Names, arg(help="Columns to carry through.")]
+Restart = Annotated[bool, arg(help="Start over, deleting what is there.")]
+ProgressFlag = Annotated[Literal["bar", "json"], arg(help="On stderr: a bar, or lines of JSON.")]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
@@ -61,16 +70,6 @@ class Report:
         from aejax.reporting.make import report
 
         return {"report": str(report(self.path, self.out))}
-
-
-RunFolder = Annotated[Path, arg(name="run", help="Folder of a run or a detector.")]
-Input = Annotated[
-    tuple[str, ...],
-    arg(help="Files, folders or patterns of rows, or a data set as mnist:test."),
-]
-Key = Annotated[Names, arg(help="Columns to carry through.")]
-Restart = Annotated[bool, arg(help="Start over, deleting what is there.")]
-ProgressFlag = Annotated[Literal["bar", "json"], arg(help="On stderr: a bar, or lines of JSON.")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

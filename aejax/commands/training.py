@@ -57,6 +57,8 @@ UNITS = {
     "GIB": 1 << 30,
     "TIB": 1 << 40,
 }
+RULE = rule_text(default_rule())
+_DEFAULT = Config()
 
 
 def parse_bytes(text: str, name: str) -> int:
@@ -77,10 +79,6 @@ def parse_bytes(text: str, name: str) -> int:
     if found is None or found[2].upper() not in UNITS:
         raise InputError(f"{name} is {text!r}; allowed: bytes, as in 500MB, 2 GiB or 1048576")
     return int(float(found[1]) * UNITS[found[2].upper()])
-
-
-RULE = rule_text(default_rule())
-_DEFAULT = Config()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

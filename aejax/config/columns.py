@@ -10,6 +10,35 @@ from aejax.config.checks import check, check_choices, is_count
 
 DatePart = Literal["hour", "weekday", "month"]
 DATE_PARTS: tuple[DatePart, ...] = get_args(DatePart)
+Decimal = Literal[".", ","]
+# Words for a number that is missing, however they are written: small, LARGE or Capitalised.
+_WORDS = (
+    *(
+        "NaN",
+        "NaT",
+        "-NaN",
+        "+NaN",
+        "na",
+        "n/a",
+        "n.a.",
+        "nan",
+        "nat",
+        "nil",
+        "none",
+        "null",
+        "unknown",
+        "missing",
+        "undefined",
+    ),
+    *("not available", "(null)", "<na>", "#n/a", "#n/a n/a", "#na", "\\n", "-nan", "+nan"),
+    # Of spreadsheets, of C's printf on Windows, and of IBM's and other programs.
+    *("#div/0!", "#name?", "#null!", "#num!", "#ref!", "#value!"),
+    *("1.#ind", "1.#qnan", "-1.#ind", "-1.#qnan"),
+    *("", "?", "??", "-", "--", "---", "\u2013", "\u2014", ".", "*", "_"),
+)
+MISSING: tuple[str, ...] = tuple(
+    dict.fromkeys(form for word in _WORDS for form in (word, word.upper(), word.capitalize()))
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,37 +93,6 @@ class Columns:
         check(self, "most_categories", "a whole number from 2 to 4096", many)
         none = type(self.embedding) is int and self.embedding == 0
         check(self, "embedding", "a whole number, at least 0", none or is_count(self.embedding))
-
-
-Decimal = Literal[".", ","]
-# Words for a number that is missing, however they are written: small, LARGE or Capitalised.
-_WORDS = (
-    *(
-        "NaN",
-        "NaT",
-        "-NaN",
-        "+NaN",
-        "na",
-        "n/a",
-        "n.a.",
-        "nan",
-        "nat",
-        "nil",
-        "none",
-        "null",
-        "unknown",
-        "missing",
-        "undefined",
-    ),
-    *("not available", "(null)", "<na>", "#n/a", "#n/a n/a", "#na", "\\n", "-nan", "+nan"),
-    # Of spreadsheets, of C's printf on Windows, and of IBM's and other programs.
-    *("#div/0!", "#name?", "#null!", "#num!", "#ref!", "#value!"),
-    *("1.#ind", "1.#qnan", "-1.#ind", "-1.#qnan"),
-    *("", "?", "??", "-", "--", "---", "\u2013", "\u2014", ".", "*", "_"),
-)
-MISSING: tuple[str, ...] = tuple(
-    dict.fromkeys(form for word in _WORDS for form in (word, word.upper(), word.capitalize()))
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,12 @@ from aejax.config.scores import Score, checked_score
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
 
 PointScores = Literal["causal", "centred"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
+Combine = Literal["mean", "median", "rank"]
+Calibration = Literal["held-out", "cross-fitted", "auto"]
+# Decided when a configuration is made: by the effort "standard", or to suit the network.
+_DECIDED: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,14 +111,6 @@ class Vary:
     def masks(self) -> bool:
         """Whether members lack parts of the network."""
         return any(part is not None for part in (self.features, self.units, self.connections))
-
-
-Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
-Combine = Literal["mean", "median", "rank"]
-Calibration = Literal["held-out", "cross-fitted", "auto"]
-# Decided when a configuration is made: by the effort "standard", or to suit the network.
-_DECIDED: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,9 @@ from aejax.core.scaling import Scaler
 from aejax.core.score import check_score
 from aejax.models.network import Network
 
+# Rows as stored, [..., B, *shape], and with labels beside them where a model learns those.
+Rows = jax.Array | tuple[jax.Array, jax.Array]
+
 
 # One seed, split by name: every use of randomness has a stream of its own. Adding a new stream
 # never changes the numbers drawn from the others.
@@ -63,10 +66,6 @@ def kept(frozen: tuple[str, ...], new: object, old: object) -> Any:
     if not frozen:
         return new
     return jax.tree.map(lambda keep, a, b: b if keep else a, is_frozen(frozen, old), new, old)
-
-
-# Rows as stored, [..., B, *shape], and with labels beside them where a model learns those.
-Rows = jax.Array | tuple[jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,15 @@ COMPRESSION = 1000
 KNOTS = 129
 # A uniform variable of mean 0 and standard deviation 1 lies in [-SPREAD, SPREAD].
 SPREAD = float(np.sqrt(3.0))
+# Of a block's part: its float64 copies then stay in a core's cache.
+_VALUES_IN_CACHE = 1 << 16
+# Height, width and channels.
+_IMAGE_AXES = 3
+# A standard deviation this small beside the mean is rounding, not spread.
+_CONSTANT = 10 * float(np.finfo(np.float32).eps)
+# Between the quartiles of a normal variable with standard deviation 1.
+_QUARTILES_APART = 1.3489795
+Leaf = jax.Array | np.ndarray | np.float32 | jax.ShapeDtypeStruct
 
 
 def quantiles(blocks: Iterable[np.ndarray], ranks: np.ndarray) -> np.ndarray:
@@ -92,18 +101,6 @@ def from_ranks(knots: np.ndarray, x: np.ndarray) -> np.ndarray:
         for values, curve in zip(flat.T, own.T, strict=True)
     ]
     return np.stack(columns, axis=1).reshape(x.shape)
-
-
-# Of a block's part: its float64 copies then stay in a core's cache.
-_VALUES_IN_CACHE = 1 << 16
-# Height, width and channels.
-_IMAGE_AXES = 3
-# A standard deviation this small beside the mean is rounding, not spread.
-_CONSTANT = 10 * float(np.finfo(np.float32).eps)
-# Between the quartiles of a normal variable with standard deviation 1.
-_QUARTILES_APART = 1.3489795
-
-Leaf = jax.Array | np.ndarray | np.float32 | jax.ShapeDtypeStruct
 
 
 class Scaler(NamedTuple):

@@ -25,6 +25,11 @@ from aejax.data.text_input import open_text
 
 _SAID = {"arrow": "Arrow", "jsonl": "JSON lines"}
 PIECE_BYTES = 1 << 22
+# Of all the columns that are read together; each has a buffer of its own.
+PARQUET_BUFFERS_BYTES = 1 << 26
+LEAST_BUFFER_BYTES = 1 << 14
+BATCH_ROWS = 1 << 16
+BATCH_BYTES = 1 << 24
 
 
 def open_batches(
@@ -136,13 +141,6 @@ def _widened(schema: pa.Schema) -> pa.Schema:
             for field in schema
         ]
     )
-
-
-# Of all the columns that are read together; each has a buffer of its own.
-PARQUET_BUFFERS_BYTES = 1 << 26
-LEAST_BUFFER_BYTES = 1 << 14
-BATCH_ROWS = 1 << 16
-BATCH_BYTES = 1 << 24
 
 
 def open_parquet(

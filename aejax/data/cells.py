@@ -18,6 +18,7 @@ from aejax.data.schema import Schema
 from aejax.data.sources import Input
 
 _TRUE, _FALSE = array_of_text(["true", "1"]), array_of_text(["false", "0"])
+READ_ROWS = 1 << 16
 
 
 def read_cells(
@@ -100,9 +101,6 @@ def _numbers(cells: pa.Array, name: str, wrong: dict[int, str]) -> np.ndarray:
     numbers, none = numbers_of_text(text)
     note(text, none, name, "not a number", wrong)
     return _floats(numbers)
-
-
-READ_ROWS = 1 << 16
 
 
 def check_cells(x: np.ndarray, schema: Schema, path: Input) -> None:

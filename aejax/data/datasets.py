@@ -27,6 +27,7 @@ from aejax.data.rows import Selection, labels_to_flags
 from aejax.data.schema import Schema
 
 _log = logging.getLogger(__name__)
+LABEL = "label"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,9 +173,6 @@ def _prepare(name: str) -> None:
         raise InputError(last_line)
     _log.error("%s", finished.stderr)
     raise RuntimeError(f"preparing {name} ended with exit code {finished.returncode}: {last_line}")
-
-
-LABEL = "label"
 
 
 def is_name(text: str) -> bool:

@@ -33,6 +33,16 @@ _ISO = re.compile(r"\d{4}-\d{2}(-\d{2}|\d{2}T)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # Years of two digits, as POSIX has them.
 _LAST_OF_2000 = 68
+ALLOWED = "dates, text that is dates (2024-05-01 13:30:00, or with a zone), or numbers"
+NANOSECONDS: Mapping[str, int] = {
+    "d": 86_400_000_000_000,
+    "h": 3_600_000_000_000,
+    "min": 60_000_000_000,
+    "s": 1_000_000_000,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "ns": 1,
+}
 
 
 def part_of(dates: pa.Array, part: DatePart) -> np.ndarray:
@@ -203,18 +213,6 @@ def written_as(cells: pa.Array, name: str, day_first: bool | None) -> tuple[Date
 def _is_settled(word: str) -> bool:
     match = _PARTS.fullmatch(word)
     return match is None or match[2] == "."
-
-
-ALLOWED = "dates, text that is dates (2024-05-01 13:30:00, or with a zone), or numbers"
-NANOSECONDS: Mapping[str, int] = {
-    "d": 86_400_000_000_000,
-    "h": 3_600_000_000_000,
-    "min": 60_000_000_000,
-    "s": 1_000_000_000,
-    "ms": 1_000_000,
-    "us": 1_000,
-    "ns": 1,
-}
 
 
 def clock_of(cells: pa.Array, name: str) -> Clock:

@@ -26,6 +26,7 @@ NO_WINDOW = Wrong("no whole window ends here", "no whole window ends here")
 NO_WINDOW_HOLDS = Wrong("no whole window holds it", "no whole window holds it")
 BESIDE_BAD = Wrong("a point in its window can't be used", "a point in its window can't be used")
 TWICE = Wrong("its time is there twice", "its time is there twice")
+READ_ROWS = 1 << 16
 
 
 class Points(NamedTuple):
@@ -267,9 +268,6 @@ def why_no_score(points: Points, scores: np.ndarray, series: Series) -> dict[int
     for at in np.flatnonzero(np.isnan(scores) & points.usable).tolist():
         reasons.setdefault(at, BESIDE_BAD if whole[at] else lone)
     return reasons
-
-
-READ_ROWS = 1 << 16
 
 
 def with_context(

@@ -30,6 +30,10 @@ MUCH_THE_SAME = 0.9
 USUAL_LENGTH, LEAST_WINDOW, MOST_LENGTH = 64, 32, 1024
 # Of the autocorrelation at a period: below, what repeats is noise.
 LEAST_CORRELATION = 0.2
+# Rows whose times say how they are written.
+CLOCK_ROWS = 1 << 12
+# That a run of training rows has, one after the other, where nobody says how long they are.
+LEAST_WINDOWS = 4
 
 
 def period_of(points: np.ndarray) -> int | None:
@@ -88,12 +92,6 @@ def length_of(period: int | None) -> int:
     if period is None:
         return USUAL_LENGTH
     return min(period * -(-LEAST_WINDOW // period), MOST_LENGTH)
-
-
-# Rows whose times say how they are written.
-CLOCK_ROWS = 1 << 12
-# That a run of training rows has, one after the other, where nobody says how long they are.
-LEAST_WINDOWS = 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,15 @@ _BOMS = (
 # In Western languages letters with marks stand between others.
 _NOT_WESTERN = re.compile(rb"[\xc0-\xff]{3}")
 _NOT_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+HEAD_LINES, HEAD_CELLS = 200, 4000
+DELIMITERS = (",", ";", "\t", "|", " ")
+LEAST_SHARE = 0.98
+_MARKS = ("#", "%", "//", "!")
+_NUMBERISH = re.compile(
+    r"[-+\u2212(]?\s*[€$£¥]?\s*\d[\d.,'\u2019\s]*([eE][-+]?\d+)?\s*[-)%€$£¥]?|[.,]\d+|nan|inf"
+)
+_NULLS = frozenset(MISSING)
+_SAID = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 
 
 def head_of(path: Path) -> tuple[bytes, bool]:
@@ -85,17 +94,6 @@ def encoding_of(path: Path, head: bytes) -> str:
             "that is named, as in --encoding cp1251"
         )
     return "cp1252"
-
-
-HEAD_LINES, HEAD_CELLS = 200, 4000
-DELIMITERS = (",", ";", "\t", "|", " ")
-LEAST_SHARE = 0.98
-_MARKS = ("#", "%", "//", "!")
-_NUMBERISH = re.compile(
-    r"[-+\u2212(]?\s*[€$£¥]?\s*\d[\d.,'\u2019\s]*([eE][-+]?\d+)?\s*[-)%€$£¥]?|[.,]\d+|nan|inf"
-)
-_NULLS = frozenset(MISSING)
-_SAID = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 
 
 class Row(NamedTuple):

@@ -54,6 +54,18 @@ _ELSE = {
     ".pkl": "a pickle, which can run code",
     ".pickle": "a pickle, which can run code",
 }
+Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+# Copies of rows that are in no file here: standard input, pipes, and addresses such as s3://.
+#
+# Rows are read more than once: to see what columns are, to tell later whether they are the same,
+# and to be scored. So what can be read once only, or from afar, is copied to a temporary folder
+# first, which is removed when the process ends.
+# An address, and what is left of one where it went by way of a Path.
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+_copied: dict[str, list[tuple[Path, str]]] = {}
+_folder: list[Path] = []
+logger = logging.getLogger("aejax")
 
 
 def unpacked_name(name: str) -> str:
@@ -105,10 +117,6 @@ def binary_suffix(first: bytes) -> str:
 def packed_suffix(first: bytes) -> str:
     """The suffix that tells how bytes are packed; "" where they aren't."""
     return next((suffix for magic, suffix in _MAGIC_PACKED if first.startswith(magic)), "")
-
-
-Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,19 +279,6 @@ def partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
 def _is_whole(text: str) -> bool:
     return text.removeprefix("-").isdecimal() and len(text) < 19
-
-
-# Copies of rows that are in no file here: standard input, pipes, and addresses such as s3://.
-#
-# Rows are read more than once: to see what columns are, to tell later whether they are the same,
-# and to be scored. So what can be read once only, or from afar, is copied to a temporary folder
-# first, which is removed when the process ends.
-# An address, and what is left of one where it went by way of a Path.
-ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
-_copied: dict[str, list[tuple[Path, str]]] = {}
-_folder: list[Path] = []
-
-logger = logging.getLogger("aejax")
 
 
 def copies_of(name: str) -> list[tuple[Path, str]] | None:

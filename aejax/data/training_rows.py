@@ -21,6 +21,12 @@ from aejax.data.rows import Selection, usable_rows
 from aejax.data.schema import Schema
 from aejax.data.spool import ANOMALOUS, NORMAL, SPOOL, SpoolWriter, check_room, open_spool
 
+FORMAT_VERSION = 1
+# Rows up to this many bytes are held in memory; training then takes some times as much.
+MEMORY_LIMIT = 1 << 30
+READ_BYTES = 1 << 23
+OnBadRow = Literal["leave-out", "error"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeftOut:
@@ -108,13 +114,6 @@ class SeenRows:
     def left_out(self) -> LeftOut | None:
         """The rows that can't be trained on, if any."""
         return LeftOut(rows=self.bad, of=self.rows, first=self.first) if self.bad else None
-
-
-FORMAT_VERSION = 1
-# Rows up to this many bytes are held in memory; training then takes some times as much.
-MEMORY_LIMIT = 1 << 30
-READ_BYTES = 1 << 23
-OnBadRow = Literal["leave-out", "error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

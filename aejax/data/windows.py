@@ -21,6 +21,10 @@ from aejax.config import InputError, suggest
 OUTSIDE = 0
 # Numbers travel in rows of float32, which holds every whole number up to this one.
 MOST_IDS = 1 << 24
+UNKNOWN = 1
+SHAKESPEARE = Path("text") / "shakespeare.txt"
+# Letters of any script, with apostrophes and hyphens inside: "know't", "well-beloved".
+_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,12 +173,6 @@ def top_by_segment(values: np.ndarray, segments: np.ndarray, count: int, top: in
     rank = np.arange(len(order)) - np.repeat(np.cumsum(many) - many, many)
     kept = rank < top
     return mean_by_segment(values[order][kept], sorted_segments[kept], count)
-
-
-UNKNOWN = 1
-SHAKESPEARE = Path("text") / "shakespeare.txt"
-# Letters of any script, with apostrophes and hyphens inside: "know't", "well-beloved".
-_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ FILES = re.compile(r"(arrays|programs)-[0-9a-f]{16}\.npz")
 MAX_BYTES = 64 << 20
 # Of more groups than a person reads, a description without indentation is half as large.
 MOST_INDENTED = 1000
+MOST_LEARNT, MOST_AXES = 1 << 10, 8
 
 
 def arrays_of(scaler: Scaler, variables: object) -> dict[str, Any]:
@@ -217,9 +218,6 @@ def read_arrays(path: Path, like: object, name: str = "") -> Any:
     if (found := _name_of(allowed.partition("-")[0], tree)) != allowed:
         raise InputError(f"{path}: content is {found}; allowed: {allowed} (damaged?)")
     return tree
-
-
-MOST_LEARNT, MOST_AXES = 1 << 10, 8
 
 
 def describe_normal(variables: Mapping[str, Any], *, stacked: bool) -> dict[str, Any]:

@@ -29,6 +29,7 @@ Objective = Literal["reconstruction", "auroc", "average-precision"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "auroc", "average-precision")
 # Members scored by one program; they take turns in it.
 SCORED_AT_ONCE = 16
+Search = Literal["random", "halving", "optuna"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,9 +189,6 @@ def objective_of(objective: Objective, scores: np.ndarray, is_anomaly: np.ndarra
 
     judge = roc_auc_score if objective == "auroc" else average_precision_score
     return float(judge(is_anomaly, scores))
-
-
-Search = Literal["random", "halving", "optuna"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,13 @@ CHI_SQUARE = 33.72
 LEAST_SHARE = 1e-4
 
 Floats = npt.NDArray[np.float64]
+# Wider rows have no single feature that a person would look at.
+MOST_FEATURES = 1024
+# Rows of a block that are counted: all of them would take longer than scoring them.
+ROWS_OF_A_BLOCK = 1 << 9
+SHOWN = 10
+# Normal rows that are counted.
+MOST_ROWS = 1 << 12
 
 
 def population_stability(counts: npt.ArrayLike, expected: npt.ArrayLike = 1 / BINS) -> Floats:
@@ -103,15 +110,6 @@ def bins_of(
     for decile in deciles.T:
         bins += known & (scores > (decile if members is None else decile[members]))
     return bins
-
-
-# Wider rows have no single feature that a person would look at.
-MOST_FEATURES = 1024
-# Rows of a block that are counted: all of them would take longer than scoring them.
-ROWS_OF_A_BLOCK = 1 << 9
-SHOWN = 10
-# Normal rows that are counted.
-MOST_ROWS = 1 << 12
 
 
 class UsualValues(NamedTuple):

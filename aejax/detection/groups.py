@@ -18,6 +18,9 @@ from aejax.data.offsets import less_each
 from aejax.detection.alarms import Alarm
 
 MOST_GROUPS = 1 << 20
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+MOST_EPOCHS = 200
+LOSSES = ("loss", "validation_loss")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,11 +231,6 @@ def provenance_of(group: Group, of_all: Mapping[str, Any], config: Config) -> di
         **({"alarms": alarms} if alarms else {}),
         "of_all_groups": {name: of_all[name] for name in sorted(shared & set(of_all))},
     }
-
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-MOST_EPOCHS = 200
-LOSSES = ("loss", "validation_loss")
 
 
 def unit_of(history: Sequence[Mapping[str, Any]]) -> str:

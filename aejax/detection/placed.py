@@ -29,6 +29,15 @@ from aejax.models.heads import heads_of
 LEAST_TILE, MOST_TILE = 8, 512
 # Dispatched and not yet read.
 AHEAD = 4
+MOST_BATCH_ROWS = 1 << 14
+# Few rows get a batch of their own, a program more to compile, at most four: a single row took
+# 18 ms in a batch of 4,096 (benchmarks/README.md, "Few rows").
+FEWER, FEWEST_BATCH_ROWS = 8, 32
+# An accelerator keeps nothing in a cache that a batch could leave, and starts a program in the
+# time that it scores some thousand rows: on an H100 65,536 rows of 784 values score 2.2 times as
+# fast as 4,096 (benchmarks/results/device_h100.md).
+ACCELERATOR_VALUES, MOST_ACCELERATOR_ROWS = 1 << 28, 1 << 16
+logger = logging.getLogger(__name__)
 
 
 def tile_rows(members: np.ndarray) -> int:
@@ -127,16 +136,6 @@ def map_tiles(
     return out
 
 
-MOST_BATCH_ROWS = 1 << 14
-# Few rows get a batch of their own, a program more to compile, at most four: a single row took
-# 18 ms in a batch of 4,096 (benchmarks/README.md, "Few rows").
-FEWER, FEWEST_BATCH_ROWS = 8, 32
-# An accelerator keeps nothing in a cache that a batch could leave, and starts a program in the
-# time that it scores some thousand rows: on an H100 65,536 rows of 784 values score 2.2 times as
-# fast as 4,096 (benchmarks/results/device_h100.md).
-ACCELERATOR_VALUES, MOST_ACCELERATOR_ROWS = 1 << 28, 1 << 16
-
-
 def batch_size_for(rows: int, schema: Schema, config: Config) -> int:
     """Rows in a batch where only so many rows are there."""
     return fitting_batch_size(rows, default_batch_size(schema, config))
@@ -189,9 +188,6 @@ def fitting_batch_size(rows: int, most: int) -> int:
         size //= FEWER
     # Of so few rows the calls cost more than the padding: they go into one.
     return size // FEWER if rows <= size // FEWER else size
-
-
-logger = logging.getLogger(__name__)
 
 
 class BatchLimit:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from aejax.detection.detector import Detector
 
 
+# Scores below which the rate of false alarms that a threshold gives is uncertain.
+FEW_SCORES = 100
+
+
 class Promise(NamedTuple):
     """How many normal rows a threshold is to flag, as shares in [0, 1].
 
@@ -93,10 +97,6 @@ def unchecked(rule: Rule, rows: int) -> list[Alarm]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
-
-
-# Scores below which the rate of false alarms that a threshold gives is uncertain.
-FEW_SCORES = 100
 
 
 def limits_of(detector: Detector) -> list[str]:

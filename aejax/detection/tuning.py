@@ -31,6 +31,10 @@ from aejax.training.search_space import Choices, Drawn, Range, SearchSpace, draw
 BATCH = 16
 # Proposals that `Config` refused, before a space is taken to hold nothing else.
 MOST_REFUSED = 1000
+__all__ = ["OBJECTIVES", "SEARCHES", "Objective", "Search", "Trial", "Tuning", "rungs", "tune"]
+SEARCHES: tuple[Search, ...] = ("random", "halving", "optuna")
+# Of each rung's configurations one in so many goes on, with so many times the epochs, or steps.
+RATE = 3
 
 
 def ask_and_tell(
@@ -115,13 +119,6 @@ def _suggested(proposal: Any, name: str, dimension: Range | Choices) -> Any:
     if dimension.whole:
         return proposal.suggest_int(name, low, high, log=dimension.log)
     return proposal.suggest_float(name, low, high, log=dimension.log)
-
-
-__all__ = ["OBJECTIVES", "SEARCHES", "Objective", "Search", "Trial", "Tuning", "rungs", "tune"]
-
-SEARCHES: tuple[Search, ...] = ("random", "halving", "optuna")
-# Of each rung's configurations one in so many goes on, with so many times the epochs, or steps.
-RATE = 3
 
 
 def tune(

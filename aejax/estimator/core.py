@@ -39,6 +39,10 @@ from aejax.detection import fitting, loading
 from aejax.rules.contamination import Contamination
 
 ProbabilityMethod = Literal["linear", "unify"]
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+# One layer's width, or several.
+Widths = int | Sequence[int]
 
 
 class RejectionStatistics(NamedTuple):
@@ -157,14 +161,6 @@ def rejection_statistics(
         highest_rate=float(min(1.0, right) - max(0.0, left) + margin),
         highest_cost=float(cost),
     )
-
-
-Floats = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.int64]
-
-
-# One layer's width, or several.
-Widths = int | Sequence[int]
 
 
 def widths(hidden: Widths) -> tuple[int, ...]:

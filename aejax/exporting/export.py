@@ -42,6 +42,13 @@ from aejax.exporting.group_card import write_group_card
 from aejax.exporting.model_card import write_model_card
 from aejax.models.backend import default_settings
 
+Format = Literal["stablehlo", "onnx"]
+SCORER, ONNX, METRICS = "scorer.py", "model.onnx", "metrics.json"
+METRICS_BYTES = 16 << 20
+# Groups whose scores are checked on all edges.
+MOST_CHECKED = 8
+_TEMPLATE = Path(__file__).with_name("scorer.py.template")
+
 
 @contextlib.contextmanager
 def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -86,15 +93,6 @@ def _replace_in_two_steps(aside: Path, out: Path) -> None:
         before.rename(out)
         raise
     shutil.rmtree(before, ignore_errors=True)
-
-
-Format = Literal["stablehlo", "onnx"]
-
-SCORER, ONNX, METRICS = "scorer.py", "model.onnx", "metrics.json"
-METRICS_BYTES = 16 << 20
-# Groups whose scores are checked on all edges.
-MOST_CHECKED = 8
-_TEMPLATE = Path(__file__).with_name("scorer.py.template")
 
 
 def export(

@@ -25,6 +25,9 @@ from aejax.models.convolution import (
     split,
 )
 
+# Outputs from which a convolution merges blocks into an image first.
+MERGED_FEATURES = 4
+
 
 class Autoencoder(nn.Module):
     """What encodes rows and decodes latent values; the one after the other reconstructs."""
@@ -73,10 +76,6 @@ def rates(model: nn.Module, rate: jax.Array | float) -> dict[str, Any]:
     """
     found = {"drop": {"rate": rate}}
     return {"dropout": {"network": found} if hasattr(model, "network") else found}
-
-
-# Outputs from which a convolution merges blocks into an image first.
-MERGED_FEATURES = 4
 
 
 def sigmoid(x: jax.Array) -> jax.Array:

@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from aejax.reporting.findings import Findings
 
 
+HELD_OUT = 0.3
+# From the first mark to the last of the longest training block.
+WHOLE_BLOCK = 43
+
+
 # A model of counts with back-off: what a context model has to beat to be worth training.
 #
 # The probability of an event between its nearest neighbours is how often it stood between
@@ -136,11 +141,6 @@ def _find(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Where each number stands in a sorted array, and whether it does."""
     at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
     return at, known[at] == asked
-
-
-HELD_OUT = 0.3
-# From the first mark to the last of the longest training block.
-WHOLE_BLOCK = 43
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

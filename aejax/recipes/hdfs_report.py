@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 
 Fault = Callable[[np.ndarray, np.random.Generator, np.ndarray], np.ndarray]
+AGAINST = ("all normal blocks", "those not seen in training")
+# Scores below this, in nats, are drawn there.
+LEAST_DRAWN = 1e-6
 
 
 def with_fault(name: str, blocks: Sequences, events: np.ndarray, seed: int) -> Sequences:
@@ -73,11 +76,6 @@ FAULTS: dict[str, Fault] = {
     "a further event": _foreign,
     "cut short": _cut_short,
 }
-
-
-AGAINST = ("all normal blocks", "those not seen in training")
-# Scores below this, in nats, are drawn there.
-LEAST_DRAWN = 1e-6
 
 
 def _shown(area: Mapping[str, float]) -> str:

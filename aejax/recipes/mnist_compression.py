@@ -47,6 +47,12 @@ COLUMNS = 100
 
 # Images uint8 [n, 28, 28, 1] -> the stored bytes of one, and what is read back, in [0, 1].
 Codec = Callable[[np.ndarray], tuple[float, np.ndarray]]
+WIDTHS = (8, 16, 32, 64)
+HIDDEN = 256
+QUALITIES = (1, 3, 5, 8, 10, 15, 20, 30, 40, 50, 65, 80)
+SETS = {"mnist": "digits", "fashion_mnist": "clothes, which the codes never saw"}
+SHOWN = 10
+SHOWN_WIDTH = 32
 
 
 class Point(NamedTuple):
@@ -176,13 +182,6 @@ def judge(codec: Codec, images: np.ndarray, judged: int) -> Point:
         ssim=float(structural_similarity(found[:judged], truth).mean()),
     )
 
-
-WIDTHS = (8, 16, 32, 64)
-HIDDEN = 256
-QUALITIES = (1, 3, 5, 8, 10, 15, 20, 30, 40, 50, 65, 80)
-SETS = {"mnist": "digits", "fashion_mnist": "clothes, which the codes never saw"}
-SHOWN = 10
-SHOWN_WIDTH = 32
 
 Curves = dict[str, list[Point]]
 

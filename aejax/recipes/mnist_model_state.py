@@ -52,6 +52,13 @@ LAYERS = ("network/encoder_0", "network/encoder_1")
 LEARNED = 50_000
 FALSE_ALARMS = 0.01
 PIXELS = 28 * 28
+NOISES = (0.02, 0.1, 0.3, 0.6)
+VIEWS = ("pixels", "layer 1", "layer 2", "both layers")
+DETECTORS = ("autoencoder", "isolation forest", "supervised")
+QUALITIES = {"auroc": "AUROC", "found": "Found at 1 % false alarms"}
+# Where in the results a number is: detector, view, noise.
+Place = tuple[str, str, float]
+Result = Mapping[Place, Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -272,16 +279,6 @@ RECIPE = Study(
     published={},
     find=find,
 )
-
-
-NOISES = (0.02, 0.1, 0.3, 0.6)
-VIEWS = ("pixels", "layer 1", "layer 2", "both layers")
-DETECTORS = ("autoencoder", "isolation forest", "supervised")
-QUALITIES = {"auroc": "AUROC", "found": "Found at 1 % false alarms"}
-
-# Where in the results a number is: detector, view, noise.
-Place = tuple[str, str, float]
-Result = Mapping[Place, Mapping[str, float]]
 
 
 def repeats(results: Sequence[Result]) -> str:

@@ -33,6 +33,8 @@ from aejax.recipes.runner import run_experiment
 from aejax.training.run_folder import IDENTITY, MAX_BYTES, claim
 from aejax.training.search_space import SearchSpace, read_space
 
+TEST_FRACTION = 0.2
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
@@ -151,9 +153,6 @@ def file_task(
 def _split(x: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     kept, held = batches.validation_split(len(x), fraction, seed)
     return x[kept], x[held]
-
-
-TEST_FRACTION = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,11 @@ from aejax.reporting.style import (
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+MOST_BINS = 48
+# Fewer numbers than this have no distribution to be drawn.
+LEAST_GROUPS = 4
+# Between the smallest and the largest number, from which the axis is logarithmic.
+LONG_RANGE = 20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,13 +105,6 @@ class GroupsReport:
         """A number that each `Group` has, [groups]; NaN where it is None."""
         found = [getattr(group, name) for group in self.groups]
         return np.array([np.nan if value is None else value for value in found], np.float64)
-
-
-MOST_BINS = 48
-# Fewer numbers than this have no distribution to be drawn.
-LEAST_GROUPS = 4
-# Between the smallest and the largest number, from which the axis is logarithmic.
-LONG_RANGE = 20.0
 
 
 def spread(

@@ -37,6 +37,13 @@ LABEL_WIDTH = 1.0
 WARMING_UP = 5
 # Of a name beside a rate's line, as a share of the axis.
 LABEL_HEIGHT = 0.05
+Floats = npt.NDArray[np.float64]
+# They differ by line and mark as well, for those who don't see the colours.
+COLOURS = (NORMAL, ANOMALY, SECOND, MUTED, INK)
+LINES = ("-", "-", "-", (0, (1, 1.5)), (0, (4, 1.5)))
+MARKERS = ("o", "s", "D", "v", "^")
+# From here on a cell is so dark that its number is written in white.
+DARK_CELL = 0.55
 
 
 def mosaic(images: Array, columns: int) -> Array:
@@ -172,15 +179,6 @@ def _show(axes: Axes, drawn: Array) -> None:
     grey: dict[str, Any] = {} if drawn.ndim == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1}
     shown = np.ma.masked_invalid(drawn) if drawn.ndim == 2 else np.nan_to_num(drawn, nan=1.0)
     axes.imshow(shown, interpolation="none", **grey)
-
-
-Floats = npt.NDArray[np.float64]
-# They differ by line and mark as well, for those who don't see the colours.
-COLOURS = (NORMAL, ANOMALY, SECOND, MUTED, INK)
-LINES = ("-", "-", "-", (0, (1, 1.5)), (0, (4, 1.5)))
-MARKERS = ("o", "s", "D", "v", "^")
-# From here on a cell is so dark that its number is written in white.
-DARK_CELL = 0.55
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 # Of a row of a table, the features that are drawn.
 FEATURES_DRAWN = 6
+__all__ = ["Examples", "Report", "write_metrics", "write_report"]
+# What a page was made of, and the run's numbers.
+KEPT, METRICS = "report.npz", "metrics.json"
+MAX_BYTES = 16 << 20
 
 
 class Words(NamedTuple):
@@ -160,13 +164,6 @@ class Report:
             raise InputError(
                 f"Report.threshold is {self.threshold}; allowed: a finite number, or None"
             )
-
-
-__all__ = ["Examples", "Report", "write_metrics", "write_report"]
-
-# What a page was made of, and the run's numbers.
-KEPT, METRICS = "report.npz", "metrics.json"
-MAX_BYTES = 16 << 20
 
 
 def write_report(report: Report, folder: Path) -> Path:

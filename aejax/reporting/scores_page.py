@@ -46,6 +46,7 @@ from aejax.scoring.evaluation import Labelled
 
 # Bars that can be seen one by one; of more files, the newest.
 MOST_DRAWN = 120
+LISTED = 20
 
 
 def flagged_by_file(files: Sequence[Mapping[str, Any]], expected: float | None) -> Plot | None:
@@ -108,9 +109,6 @@ def _name(files: Sequence[Mapping[str, Any]], value: float) -> str:
         return ""
     name: str = files[at]["file"]
     return name if len(name) <= 18 else "\N{HORIZONTAL ELLIPSIS}" + name[-17:]
-
-
-LISTED = 20
 
 
 def write_scores_report(

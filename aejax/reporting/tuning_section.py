@@ -40,6 +40,8 @@ MOST_AXES = 10
 BEST_DRAWN = 10
 # Of the lines, so many per cent are drawn as good ones.
 GOOD_SHARE = 0.1
+MOST_SHOWN = 12
+MOST_PROBLEMS = 8
 
 
 def value_text(value: object) -> str:
@@ -236,10 +238,6 @@ def _axis(axes: Axes, place: float, ticks: Sequence[tuple[float, str]]) -> None:
             bbox=LABEL_GROUND,
             zorder=6,
         )
-
-
-MOST_SHOWN = 12
-MOST_PROBLEMS = 8
 
 
 def tuning_section(tuning: Tuning | None) -> Section | None:

@@ -17,6 +17,13 @@ TILE, GROUP = 512, 8
 # Squared distance, next to the row's mean square, below which two rows are the same but for the
 # rounding of their scaling.
 SAME = 1e-11
+# Rows, and values in them: 16,384 of up to 512 features.
+MOST_NEIGHBOURS, MOST_VALUES = 1 << 14, 1 << 23
+# Of all groups together, each with as many places as the largest; and the fewest for one.
+MOST_VALUES_OF_GROUPS, FEWEST_OF_A_GROUP = 1 << 26, 16
+# Distances to thousands of kept rows have to stay in cache, and the nearest of those rows; a
+# device without such a cache takes more rows at once.
+BATCH_ROWS, BATCH_VALUES, ON_ACCELERATORS = 1 << 10, 1 << 18, 1 << 4
 
 
 def nearest_distance(kept: jax.Array, x: jax.Array) -> jax.Array:
@@ -75,15 +82,6 @@ def _nearest_of_groups(tiles: jax.Array, x: jax.Array) -> jax.Array:
 
     _, found = jax.lax.scan(nearest, None, tiles)
     return jnp.moveaxis(found, 0, 1).reshape(x.shape[0], -1)
-
-
-# Rows, and values in them: 16,384 of up to 512 features.
-MOST_NEIGHBOURS, MOST_VALUES = 1 << 14, 1 << 23
-# Of all groups together, each with as many places as the largest; and the fewest for one.
-MOST_VALUES_OF_GROUPS, FEWEST_OF_A_GROUP = 1 << 26, 16
-# Distances to thousands of kept rows have to stay in cache, and the nearest of those rows; a
-# device without such a cache takes more rows at once.
-BATCH_ROWS, BATCH_VALUES, ON_ACCELERATORS = 1 << 10, 1 << 18, 1 << 4
 
 
 @dataclasses.dataclass(frozen=True)

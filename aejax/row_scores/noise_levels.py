@@ -11,6 +11,9 @@ import numpy as np
 
 from aejax.row_scores.neighbours import ErrorAndNeighbours
 
+# Standard deviations.
+MOST = 3.0
+
 
 @dataclasses.dataclass(frozen=True)
 class NoiseLevels:
@@ -69,10 +72,6 @@ def noise_of(count: int, shape: tuple[int, ...]) -> np.ndarray:
     Drawn on the host: it is a constant of the program, so an export needs no random numbers.
     """
     return np.random.default_rng(0).standard_normal((count, *shape), dtype=np.float32)
-
-
-# Standard deviations.
-MOST = 3.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,16 @@ from aejax.scoring.reading import ROW
 MOST_NAMED = 10
 
 logger = logging.getLogger("aejax")
+# Beyond, float64 has no two neighbouring whole numbers.
+MOST_WHOLE = float(1 << 53)
+TEXT = pa.large_string()
+_NOTHING, _POINT = pa.scalar("", TEXT), pa.scalar(".", TEXT)
+# Between the parts of an instant, so that none equals a number.
+_TIME_OF = pa.scalar("t", TEXT)
+_WHOLE = r"^[+-]?[0-9]+(\.0*)?$"
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$"
+_ZONED = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:.]{5,}(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
 def match_labels(
@@ -171,18 +181,6 @@ def _are_rows(theirs: pa.Table, rows: int) -> bool:
         return False
     inside = bool(((numbers >= 0) & (numbers < rows)).all())
     return inside and len(np.unique(numbers)) == theirs.num_rows
-
-
-# Beyond, float64 has no two neighbouring whole numbers.
-MOST_WHOLE = float(1 << 53)
-TEXT = pa.large_string()
-_NOTHING, _POINT = pa.scalar("", TEXT), pa.scalar(".", TEXT)
-# Between the parts of an instant, so that none equals a number.
-_TIME_OF = pa.scalar("t", TEXT)
-_WHOLE = r"^[+-]?[0-9]+(\.0*)?$"
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$"
-_ZONED = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:.]{5,}(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

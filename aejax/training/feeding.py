@@ -22,6 +22,13 @@ from aejax.data.series import WindowRows
 
 # Validation rows on disk are read again every epoch, so many bytes at a time.
 STREAMED_BYTES = 1 << 24
+# Rows above this many bytes stay on the host and are streamed.
+DEVICE_BYTES = 2 << 30
+# Windows that overlap are many times their points: of more, a batch is all that is copied.
+WINDOW_BYTES = 1 << 28
+# Steps between two looks of the host at the run: for losses, a stop request, a checkpoint.
+STEPS_ON_DEVICE = 2048
+STEPS_IN_STREAM = 16
 
 
 class Validation:
@@ -89,15 +96,6 @@ class Validation:
             total += float(jax.device_get(found)) * len(part)
         placed_mean: jax.Array = self.place.everywhere(np.float32(total / len(rows)))
         return placed_mean
-
-
-# Rows above this many bytes stay on the host and are streamed.
-DEVICE_BYTES = 2 << 30
-# Windows that overlap are many times their points: of more, a batch is all that is copied.
-WINDOW_BYTES = 1 << 28
-# Steps between two looks of the host at the run: for losses, a stop request, a checkpoint.
-STEPS_ON_DEVICE = 2048
-STEPS_IN_STREAM = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

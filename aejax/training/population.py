@@ -33,6 +33,12 @@ from aejax.training.loop import Interrupted
 from aejax.training.members import Member, TrainedMember, history_of, problem_of
 from aejax.training.parts import KeptParts
 
+GROUP, ACCELERATOR_GROUP = 8, 1024
+# Programs of each core that train at once where kinds are to be finished one by one.
+LEAST_AT_ONCE = 4
+# A kind's number, and what gives the cohort to train.
+_Work = tuple[int, Callable[[], Cohort]]
+
 
 @dataclasses.dataclass(kw_only=True)
 class Record:
@@ -94,12 +100,6 @@ def result(kind: Kind, number: int, record: Record) -> TrainedMember:
 
 
 __all__ = ["GROUP", "Member", "TrainedMember", "train_populations"]
-
-GROUP, ACCELERATOR_GROUP = 8, 1024
-# Programs of each core that train at once where kinds are to be finished one by one.
-LEAST_AT_ONCE = 4
-# A kind's number, and what gives the cohort to train.
-_Work = tuple[int, Callable[[], Cohort]]
 
 
 def train_populations(

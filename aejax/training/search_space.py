@@ -23,6 +23,22 @@ from aejax.data import batches
 # Up to so many combinations are listed and drawn without replacement. Beyond, they are drawn one
 # by one, until so many draws in a row were known or refused.
 MOST_LISTED = 100_000
+# The file that says what tuning searches: settings with a range, with choices, or fixed.
+#
+# A space is written in TOML, one line a setting, under the names that `Config` gives them:
+#
+#     train.epochs = 20                                            # fixed
+#     train.learning_rate = { low = 1e-4, high = 1e-2, log = true }
+#     model.hidden = { choices = [[32, 16, 8], [64, 16]] }
+#
+# What a file doesn't name keeps the value of the base configuration.
+MAX_BYTES = 1 << 20
+TRIES = 50
+# They decide nothing that a search could compare; a file may fix them.
+FIXED_ONLY = ("rule", "precision", "train.feed")
+# What settings are written as; whatever else stands for itself is an object of a person's own.
+JSON_VALUES = (list, str, int, float, type(None))
+ALLOWED = "a value, { low, high, log } or { choices }"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,24 +204,6 @@ def with_settings(base: Config, settings: Mapping[str, Any]) -> Config:
             owner = owner[group]
         owner[field] = value
     return from_dict(described)
-
-
-# The file that says what tuning searches: settings with a range, with choices, or fixed.
-#
-# A space is written in TOML, one line a setting, under the names that `Config` gives them:
-#
-#     train.epochs = 20                                            # fixed
-#     train.learning_rate = { low = 1e-4, high = 1e-2, log = true }
-#     model.hidden = { choices = [[32, 16, 8], [64, 16]] }
-#
-# What a file doesn't name keeps the value of the base configuration.
-MAX_BYTES = 1 << 20
-TRIES = 50
-# They decide nothing that a search could compare; a file may fix them.
-FIXED_ONLY = ("rule", "precision", "train.feed")
-# What settings are written as; whatever else stands for itself is an object of a person's own.
-JSON_VALUES = (list, str, int, float, type(None))
-ALLOWED = "a value, { low, high, log } or { choices }"
 
 
 def read_space(path: str | Path, base: Config | None = None) -> SearchSpace:
