@@ -24,6 +24,7 @@ import numpy as np
 
 from aejax.config import Config, Conv, Scale, Train
 from aejax.data import batches, datasets
+from aejax.detection.quality import peak_signal_to_noise, structural_similarity
 from aejax.recipes.recipe import Experiment, Figures, Recipe, final_losses
 from aejax.rules.quantile import Quantile
 
@@ -89,8 +90,6 @@ def measure(
     detector: Detector, experiment: Experiment, metrics: Mapping[str, Any]
 ) -> dict[str, float]:
     """Losses of the last epoch, and how near noisy and denoised test images are to clean ones."""
-    from aejax.detection.quality import peak_signal_to_noise, structural_similarity
-
     seen = denoise(detector, experiment.x_test)
     measured = final_losses(detector)
     for name, quality in (("psnr", peak_signal_to_noise), ("ssim", structural_similarity)):
@@ -101,7 +100,6 @@ def measure(
 
 def draw(detector: Detector, experiment: Experiment) -> Figures:
     """The first test images: noisy, denoised and clean."""
-    from aejax.detection.quality import peak_signal_to_noise
     from aejax.reporting.pictures import strips_figure
 
     seen = denoise(detector, experiment.x_test[:IMAGES_SHOWN])

@@ -35,12 +35,14 @@ from aejax.config.durable import write_file
 from aejax.data.batches import host_random
 from aejax.data.hdfs import BEGIN, END, EventNumbers, HdfsBlocks, keys, load_hdfs
 from aejax.data.windows import Sequences, Windows, mean_by_segment, top_by_segment, windows
+from aejax.detection.metrics import evaluate
+from aejax.recipes import hdfs_report
 from aejax.recipes.hdfs_report import FAULTS, with_fault
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.reporting.findings import Findings
 
 
 HELD_OUT = 0.3
@@ -177,9 +179,6 @@ COMBINED: dict[str, Combine] = {
 
 def find(run: StudyRun) -> Findings:
     """Choose settings on held-out normal blocks, train, and score the test blocks."""
-    from aejax.recipes import hdfs_report
-    from aejax.reporting.findings import Findings
-
     blocks = _small(load_hdfs(), run.seed) if run.quick else load_hdfs()
     events = EventNumbers.of(blocks.train)
     train, normal, abnormal = map(events.number, (blocks.train, blocks.normal, blocks.abnormal))
@@ -360,8 +359,6 @@ def _scores(
 
 def _auroc(pair: tuple[np.ndarray, np.ndarray], unseen: np.ndarray) -> tuple[Any, Any]:
     """Against all normal blocks, and against those not seen in training; with intervals."""
-    from aejax.detection.metrics import evaluate
-
     found = []
     for normal in (pair[0], pair[0][unseen]):
         scores = np.concatenate([normal, pair[1]]).astype(np.float64)

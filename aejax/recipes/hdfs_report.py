@@ -10,8 +10,7 @@ import numpy as np
 from aejax.data.batches import host_random
 from aejax.data.hdfs import EventNumbers, HdfsBlocks, keys
 from aejax.data.windows import Sequences
-from aejax.reporting.findings import Table
-from aejax.reporting.style import ANOMALY, NORMAL, SECOND, house_style, legend_above, new_figure
+from aejax.reporting.report import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,6 +183,8 @@ def drawing(
     normal: np.ndarray, abnormal: np.ndarray, unseen: np.ndarray, headline: str
 ) -> tuple[str, str, Figure]:
     """How the scores of three groups of blocks are spread."""
+    from aejax.reporting.style import ANOMALY, NORMAL, SECOND, house_style, legend_above, new_figure
+
     groups = {
         "normal, seen in training": (normal[~unseen], NORMAL),
         "normal, not seen": (normal[unseen], SECOND),

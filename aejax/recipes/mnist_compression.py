@@ -35,11 +35,12 @@ import numpy as np
 from aejax.config import Config, Dense, Scale, Train
 from aejax.config.checks import extra
 from aejax.data import datasets
+from aejax.detection.quality import peak_signal_to_noise, structural_similarity
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.reporting.findings import Findings, Table
 
 
 TOP = 255
@@ -172,8 +173,6 @@ def picture_file(images: np.ndarray, kind: str, quality: int) -> bytes:
 
 def judge(codec: Codec, images: np.ndarray, judged: int) -> Point:
     """Size over all images, quality over the first ones."""
-    from aejax.detection.quality import peak_signal_to_noise, structural_similarity
-
     size, found = codec(images)
     truth = images[:judged] / TOP
     return Point(
@@ -188,8 +187,6 @@ Curves = dict[str, list[Point]]
 
 def find(run: StudyRun) -> Findings:
     """Train the autoencoders, and compare what they keep with JPEG and principal components."""
-    from aejax.reporting.findings import Findings
-
     train = datasets.load("mnist", "train").x[: 2_000 if run.quick else None]
     tested = {name: datasets.load(name, "test").x for name in SETS}
     tested = {name: x[: 100 if run.quick else None] for name, x in tested.items()}
@@ -341,8 +338,6 @@ def measured(found: Mapping[str, Curves]) -> dict[str, float]:
 
 def quality_table(curves: Curves, what: str) -> Table:
     """A line for every codec and size."""
-    from aejax.reporting.findings import Table
-
     return Table(
         title=f"Stored bytes an image, and its quality read back: {what}",
         head=("Codec", "Bytes", "PSNR, dB", "SSIM"),
@@ -356,8 +351,6 @@ def quality_table(curves: Curves, what: str) -> Table:
 
 def size_table(sizes: Mapping[int, int]) -> Table:
     """The decoders' bytes."""
-    from aejax.reporting.findings import Table
-
     return Table(
         title="What the reader needs besides: the decoder, in float32",
         head=("Latent values", "Bytes"),

@@ -38,14 +38,14 @@ import numpy as np
 
 from aejax.config import Classifier, Config, Dense, Scale, Train
 from aejax.data import batches, datasets
+from aejax.detection.metrics import Interval, evaluate, mean_interval, repeat_seeds
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aejax.detection.detector import Detector
-    from aejax.detection.metrics import Interval
-    from aejax.reporting.findings import Findings, Table
 
 CLASSIFIER = Classifier(network=Dense(hidden=(32, 32)))
 LAYERS = ("network/encoder_0", "network/encoder_1")
@@ -86,9 +86,6 @@ QUICK = Size(repeats=1, learned=2_000, seen=500, tested=500, epochs=(2, 2, 2))
 
 def find(run: StudyRun) -> Findings:
     """Train classifiers and detectors, and compare the views."""
-    from aejax.detection.metrics import mean_interval, repeat_seeds
-    from aejax.reporting.findings import Findings
-
     size = QUICK if run.quick else FULL
     results, accuracies = [], []
     for number, seed in enumerate(repeat_seeds(run.seed, size.repeats)):
@@ -151,8 +148,6 @@ def train_classifier(run: StudyRun, size: Size, seed: int) -> tuple[Detector, fl
 
 def compare(run: StudyRun, size: Size, classifier: Detector, seed: int) -> Result:
     """Every detector on every view at every noise level, once."""
-    from aejax.detection.metrics import evaluate
-
     random = batches.host_random(seed, "noise")
     seen = datasets.load("mnist", "train").x[LEARNED : LEARNED + size.seen]
     tested = datasets.load("mnist", "test").x
@@ -290,8 +285,6 @@ def repeats(results: Sequence[Result]) -> str:
 
 def summary(results: Sequence[Result], place: Place, quality: str = "auroc") -> Interval:
     """Mean and interval over repeats."""
-    from aejax.detection.metrics import mean_interval
-
     return mean_interval([result[place][quality] for result in results], within=(0, 1))
 
 
@@ -301,7 +294,6 @@ def winners(results: Sequence[Result], detector: str, noise: float, quality: str
     A view is worse if the 95 % interval of the paired differences excludes 0; where there
     is one repeat, if its number is lower.
     """
-    from aejax.detection.metrics import mean_interval
 
     def values(view: str) -> np.ndarray:
         return np.array([result[detector, view, noise][quality] for result in results])
@@ -346,7 +338,6 @@ def overall(results: Sequence[Result]) -> str:
 
 def results_table(results: Sequence[Result], quality: str) -> Table:
     """A line for every detector and noise level, a column for every view."""
-    from aejax.reporting.findings import Table
 
     def line(detector: str, noise: float) -> tuple[str, ...]:
         cells = (summary(results, (detector, view, noise), quality).text() for view in VIEWS)

@@ -27,6 +27,7 @@ import numpy as np
 
 from aejax.config import Config, Conv, Model, Scale, SuperResolution, Train
 from aejax.data import datasets
+from aejax.detection.threshold import fit_threshold
 from aejax.recipes.recipe import Experiment, Figures, Recipe
 from aejax.rules.mean_std import MeanStd
 
@@ -112,8 +113,6 @@ def prepare(quick: bool) -> Experiment:
 
 def rates_now(detector: Detector, experiment: Experiment) -> dict[str, float]:
     """The shares of ones and of other digits that a detector judges right."""
-    from aejax.detection.threshold import fit_threshold
-
     scores, is_anomaly = detector.score(experiment.x_test), experiment.is_anomaly
     assert is_anomaly is not None
     flagged = fit_threshold(RULE, scores[~is_anomaly]).flags(scores)

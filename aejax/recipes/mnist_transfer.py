@@ -35,12 +35,12 @@ import numpy as np
 
 from aejax.config import Classifier, Config, Dense, Scale, Train
 from aejax.data import batches, datasets
+from aejax.detection.metrics import Interval, mean_interval, repeat_seeds
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.detection.metrics import Interval
-    from aejax.reporting.findings import Findings, Table
 
 NETWORK = Dense(hidden=(256, 128, 32), output="sigmoid")
 CLASSIFIER = Classifier(network=NETWORK)
@@ -95,8 +95,6 @@ Accuracies = dict[int, dict[str, list[float]]]
 def find(run: StudyRun) -> Findings:
     """Train the autoencoder, and classifiers with and without its encoder."""
     from aejax.detection.loading import load
-    from aejax.detection.metrics import repeat_seeds
-    from aejax.reporting.findings import Findings
 
     pretrain(run).save(run.out / "encoder")
     encoder = load(run.out / "encoder")
@@ -191,15 +189,11 @@ def pick(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def difference(ways: Mapping[str, Sequence[float]], way: str, other: str) -> Interval:
     """How much more accurate one way is than another, on the same labels."""
-    from aejax.detection.metrics import mean_interval
-
     return mean_interval(np.subtract(ways[way], ways[other]))
 
 
 def conclusion(ways: Mapping[str, Sequence[float]], labels: int) -> str:
     """Which way is best with so many labels, in a sentence."""
-    from aejax.detection.metrics import mean_interval
-
     means = {way: mean_interval(values, within=(0, 1)) for way, values in ways.items()}
     gain = difference(ways, TUNED, SCRATCH)
     better = sum(tuned > scratch for tuned, scratch in zip(ways[TUNED], ways[SCRATCH], strict=True))
@@ -215,9 +209,6 @@ def conclusion(ways: Mapping[str, Sequence[float]], labels: int) -> str:
 
 def accuracy_table(accuracies: Accuracies) -> Table:
     """Means and intervals of all ways."""
-    from aejax.detection.metrics import mean_interval
-    from aejax.reporting.findings import Table
-
     return Table(
         title="Test images named right, in %: mean over subsets of labels, 95 % interval",
         head=("Labels", *(way.capitalize() for way in WAYS)),
@@ -233,8 +224,6 @@ def accuracy_table(accuracies: Accuracies) -> Table:
 
 def difference_table(accuracies: Accuracies) -> Table:
     """What the trained encoder is worth."""
-    from aejax.reporting.findings import Table
-
     pairs = ((TUNED, SCRATCH), (FROZEN, SCRATCH), (TUNED, FROZEN))
     return Table(
         title="Differences on the same labels, in points: mean over subsets, 95 % interval",
@@ -248,7 +237,6 @@ def difference_table(accuracies: Accuracies) -> Table:
 
 def draw(accuracies: Accuracies, tried: Sequence[Labelled]) -> tuple[tuple[str, str, Any], ...]:
     """Accuracy against labels, and the learning rate."""
-    from aejax.detection.metrics import mean_interval
     from aejax.reporting.pictures import Curve, curves_figure
 
     labels = [one.labels for one in tried]

@@ -25,6 +25,8 @@ from aejax.data.nab import load_nab
 from aejax.data.places import Place
 from aejax.data.schema import Clock
 from aejax.data.series import WindowRows
+from aejax.detection.events import events
+from aejax.detection.series_metrics import evaluate_series, stretches
 from aejax.recipes.recipe import Experiment, Figures, Recipe
 
 if TYPE_CHECKING:
@@ -69,8 +71,6 @@ def measure(
     detector: Detector, experiment: Experiment, metrics: Mapping[str, Any]
 ) -> dict[str, float]:
     """Volumes, stretches, events and delay."""
-    from aejax.detection.series_metrics import evaluate_series
-
     scores, threshold = detector.score(experiment.x_test), detector.threshold_value
     found = evaluate_series(
         scores, experiment.is_anomaly, threshold, buffer=LENGTH, merge_gap=MERGE_GAP
@@ -81,8 +81,6 @@ def measure(
 
 def draw(detector: Detector, experiment: Experiment) -> Figures:
     """The scores over time, and the worst events."""
-    from aejax.detection.events import events
-    from aejax.detection.series_metrics import stretches
     from aejax.reporting.series import course_of, overview, worst_events
 
     assert detector.schema.series is not None

@@ -15,12 +15,12 @@ from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import Stored
 from aejax.data.places import Place
 from aejax.data.schema import Schema
+from aejax.reporting.report import Findings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aejax.detection.detector import Detector
-    from aejax.reporting.findings import Findings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from aejax.detection.population import fit_population
 from aejax.recipes.recipe import Recipe, Study
 from aejax.recipes.runner import seeded, versions
 from aejax.recipes.studies import run_any
-from aejax.reporting.findings import Findings, Table, write_findings
+from aejax.reporting.findings import write_findings
+from aejax.reporting.report import Findings, Table
 from aejax.training.run_folder import check_config, claim
 
 if TYPE_CHECKING:

@@ -40,11 +40,10 @@ from aejax.data.windows import (
     windows,
 )
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from aejax.reporting.findings import Findings
 
 LEAST_COUNT = 5
 FREQUENT = 1e-3
@@ -75,7 +74,6 @@ class Near:
 def find(run: StudyRun) -> Findings:
     """Train on a text, and find the nearest words."""
     from aejax.detection.fitting import fit
-    from aejax.reporting.findings import Findings, Table
 
     paragraphs = split_words(read_text(run.text))
     if run.quick:

@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aejax.reporting.markup import element, number, readable, table
 from aejax.reporting.page import document, timings
-from aejax.reporting.report import write_metrics, write_page
+from aejax.reporting.report import Findings, write_metrics, write_page
 from aejax.reporting.sections import Section, figures_section, published_section
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-        title: what it shows, in a sentence.
-        head: names of the columns.
-        lines: their cells; numbers are shortened for reading.
-    """
-
-    title: str
-    head: tuple[str, ...]
-    lines: Sequence[Sequence[Any]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Findings:
-    """Everything that the report of a study shows.
-
-    Attributes:
-        title: of the page.
-        subtitle: what was done, with its source.
-        conclusions: what the numbers say, a sentence each; written from the numbers.
-        published: quantity -> published value.
-        measured: quantity -> value of this run.
-        tables: in the order in which they are shown.
-        figures: title, caption and drawing.
-        details: what `metrics.json` holds besides, as JSON knows it.
-        seconds: stage -> seconds it took.
-        environment: versions, device and whatever else tells runs apart.
-    """
-
-    title: str = ""
-    subtitle: str = ""
-    conclusions: tuple[str, ...] = ()
-    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    tables: tuple[Table, ...] = ()
-    figures: tuple[tuple[str, str, Figure], ...] = ()
-    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pass
 
 
 def write_findings(findings: Findings, folder: Path) -> Path:

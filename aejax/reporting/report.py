@@ -166,6 +166,50 @@ class Report:
             )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        title: what it shows, in a sentence.
+        head: names of the columns.
+        lines: their cells; numbers are shortened for reading.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    lines: Sequence[Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything that the report of a study shows.
+
+    Attributes:
+        title: of the page.
+        subtitle: what was done, with its source.
+        conclusions: what the numbers say, a sentence each; written from the numbers.
+        published: quantity -> published value.
+        measured: quantity -> value of this run.
+        tables: in the order in which they are shown.
+        figures: title, caption and drawing.
+        details: what `metrics.json` holds besides, as JSON knows it.
+        seconds: stage -> seconds it took.
+        environment: versions, device and whatever else tells runs apart.
+    """
+
+    title: str = ""
+    subtitle: str = ""
+    conclusions: tuple[str, ...] = ()
+    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
+    figures: tuple[tuple[str, str, Figure], ...] = ()
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
 def write_report(report: Report, folder: Path) -> Path:
     """Write `report.html`, one page that needs nothing beside it, and `plots/*.png`.
 
