@@ -20,7 +20,7 @@ from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.detection.detector import Detector
 from aejax.detection.drift import UsualValues
-from aejax.detection.inside import LATENT
+from aejax.detection.explained import LATENT
 
 # Rows that are reconstructed: enough for a mean error, and few enough to cost little beside
 # training.

@@ -16,7 +16,7 @@ from aejax.data.schema import Schema
 if TYPE_CHECKING:
     import pyarrow
 
-    from aejax.detection.fitted import FittedModel
+    from aejax.detection.explained import ExplainedModel
 
 
 _SHOWN = 40
@@ -73,7 +73,7 @@ class Cells(NamedTuple):
 
 
 def in_units(
-    detector: FittedModel,
+    detector: ExplainedModel,
     rows: np.ndarray,
     table: pyarrow.Table | None = None,
     members: np.ndarray | None = None,
