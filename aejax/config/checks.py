@@ -54,6 +54,12 @@ def check_choices(owner: object) -> None:
             check(owner, name, "True, False", isinstance(getattr(owner, name), bool))
 
 
+def check_counts(owner: object, *fields: str) -> None:
+    """Check that fields are whole numbers, at least 1."""
+    for field in fields:
+        check(owner, field, "a whole number, at least 1", is_count(getattr(owner, field)))
+
+
 def check_sizes(owner: object, field: str, at_least: int = 1) -> None:
     """Check that a field is a tuple of whole numbers, each at least 1."""
     sizes = getattr(owner, field)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from aejax.config.checks import InputError, check, check_choices, is_count, is_number
+from aejax.config.checks import (
+    InputError,
+    check,
+    check_choices,
+    check_counts,
+    is_count,
+    is_number,
+)
 from aejax.config.columns import Columns
 from aejax.config.effort import Effort, settings_beside, settings_of
 from aejax.config.models import MODELS, Model
@@ -65,7 +72,7 @@ class Window:
         check_choices(self)
         long = self.length is None or (is_count(self.length) and self.length >= 2)
         check(self, "length", "a whole number, at least 2, or None", long)
-        check(self, "stride", "a whole number, at least 1", is_count(self.stride))
+        check_counts(self, "stride")
         check(self, "gap", "a number, at least 1", is_number(self.gap) and self.gap >= 1)
         for field in ("time", "series"):
             name = getattr(self, field)

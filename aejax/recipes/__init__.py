@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 PLACES = {
     "digits": "digits:RECIPE",
     "ecg5000": "ecg5000:RECIPE",
-    "fashion_mnist_dense": "fashion_mnist_dense:RECIPE",
-    "fashion_mnist_denoise": "fashion_mnist_denoise:RECIPE",
+    "fashion_mnist_dense": "fashion_mnist:DENSE",
+    "fashion_mnist_denoise": "fashion_mnist:DENOISE",
     "mnist_one_plain": "mnist_one:MNIST_ONE_PLAIN",
     "mnist_one_denoise": "mnist_one:MNIST_ONE_DENOISE",
     "mnist_one_denoise_input": "mnist_one:MNIST_ONE_DENOISE_INPUT",

@@ -1,4 +1,4 @@
-"""The events of a finished job: consecutive flags of a series, in a table beside the scores."""
+"""Scores of the points of a series, and the events of a finished job: a table beside the scores."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import numpy as np
 from aejax.config import Config, Dense, InputError, from_dict, suggest, to_dict
 from aejax.config.effort import LEVELS
 from aejax.config.own import describe
+from aejax.config.written import read_bounded
 from aejax.data import batches
 
 # Up to so many combinations are listed and drawn without replacement. Beyond, they are drawn one
@@ -224,17 +225,7 @@ def read_space(path: str | Path, base: Config | None = None) -> SearchSpace:
         ['train.learning_rate']
     """
     path = Path(path)
-    try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise InputError(f"{path} has {size} bytes; allowed: at most {MAX_BYTES}")
-        written = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is not readable as TOML: {reason}") from None
+    written = read_bounded(path, MAX_BYTES, tomllib.loads, "TOML")
     return parse_space(written, base, source=str(path))
 
 

@@ -17,7 +17,7 @@ from aejax import recipes
 from aejax.config import Dense, SuperResolution
 from aejax.detection.fitting import fit
 from aejax.models.build import build
-from aejax.recipes import fashion_mnist_denoise, mnist_one, mnist_vae
+from aejax.recipes import fashion_mnist, mnist_one, mnist_vae
 from aejax.recipes.recipe import Recipe
 from aejax.recipes.runner import run_recipe
 
@@ -126,8 +126,8 @@ def test_noise_on_target_and_on_input_are_different_trainings(data_dir: Path) ->
 def test_denoising_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = run("fashion_mnist_denoise", tmp_path, quick=True)
     measured = result["measured"]
-    experiment = fashion_mnist_denoise.prepare(True)
-    seen = fashion_mnist_denoise.denoise(aejax.load(tmp_path), experiment.x_test)
+    experiment = fashion_mnist.prepare(True)
+    seen = fashion_mnist.denoise(aejax.load(tmp_path), experiment.x_test)
     np.testing.assert_allclose(seen.clean, experiment.x_test / 255, atol=1e-6)
     inside = (seen.clean > 0.4) & (seen.clean < 0.6)
     assert abs((seen.noisy - seen.clean)[inside].std() - 0.2) < 0.02
