@@ -10,8 +10,8 @@ As published, the first: Fashion-MNIST in [0, 1]; Dense 784-64-784, ReLU on the 
 sigmoid out; mean squared error; Adam 1e-3; 10 epochs of batch 32 on the 60,000 training
 images; validation on the 10,000 test images.
 
-As published, the second: Fashion-MNIST in [0, 1], plus 0.2 x normal noise, clipped to [0, 1]; Conv 16
-and 8 (3x3, stride 2, ReLU), transposed Conv 8 and 16 (3x3, stride 2, ReLU), Conv 1 with
+As published, the second: Fashion-MNIST in [0, 1], plus 0.2 x normal noise, clipped to [0, 1];
+Conv 16 and 8 (3x3, stride 2, ReLU), transposed Conv 8 and 16 (3x3, stride 2, ReLU), Conv 1 with
 sigmoid; mean squared error to the clean image; Adam 1e-3; 10 epochs of batch 32 on the
 60,000 training images; validation on the 10,000 test images. The tutorial draws its noise
 once; here training draws it anew in every step, and validation sees the same noise after
