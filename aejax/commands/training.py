@@ -9,23 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from aejax.commands.shared import (
-    Devices,
-    DropColumns,
-    Ensemble,
-    Json,
-    Keys,
-    LabelColumn,
-    NoHeader,
-    NormalLabel,
-    Out,
-    Overwrite,
-    Profile,
-    Quiet,
-    StopOnSigterm,
-    Text,
-    selection,
-)
+from aejax.commands import shared
 from aejax.config import (
     RULES,
     Calibration,
@@ -89,7 +73,7 @@ class Training:
         Path,
         arg(help="File, folder or pattern of training rows; with labels, only normal rows train."),
     ]
-    out: Out
+    out: shared.Out
     model: Annotated[
         str,
         arg(
@@ -173,7 +157,7 @@ class Training:
             "out the largest losses, and a tenth of the rows that set the threshold is flagged."
         ),
     ] = False
-    ensemble: Ensemble = None
+    ensemble: shared.Ensemble = None
     combine: Annotated[
         Combine, arg(help="How an ensemble's scores become one; rank: by calibration rows.")
     ] = "mean"
@@ -184,16 +168,16 @@ class Training:
     least_rows: Annotated[
         int | None, arg(help="Leave out groups with fewer normal rows, and report them.")
     ] = None
-    devices: Devices = None
+    devices: shared.Devices = None
     distributed: Annotated[
         bool, arg(help="This is one of several processes that train together, as Slurm says.")
     ] = False
-    label_column: LabelColumn = None
-    normal_label: NormalLabel = None
-    drop_columns: DropColumns = ()
-    key: Keys = ()
-    no_header: NoHeader = False
-    text: Text = Dialect()
+    label_column: shared.LabelColumn = None
+    normal_label: shared.NormalLabel = None
+    drop_columns: shared.DropColumns = ()
+    key: shared.Keys = ()
+    no_header: shared.NoHeader = False
+    text: shared.Text = Dialect()
     memory_limit: Annotated[
         str,
         arg(help="Rows of more bytes (2 GiB, 500MB) are picked from disk instead of memory."),
@@ -205,11 +189,11 @@ class Training:
     keep_rows: Annotated[
         bool, arg(help="Leave rows that were copied to OUT/rows there, for another run.")
     ] = False
-    overwrite: Overwrite = False
+    overwrite: shared.Overwrite = False
     tensorboard: Annotated[Path | None, arg(help="Folder for TensorBoard event files.")] = None
-    profile: Profile = None
-    quiet: Quiet = False
-    json: Json = False
+    profile: shared.Profile = None
+    quiet: shared.Quiet = False
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Read, train, calibrate, save."""
@@ -243,26 +227,26 @@ class Training:
             ):
                 if given is not None:
                     raise InputError(f"--{flag} is given with --group-column; allowed: one of them")
-            with StopOnSigterm() as should_stop:
+            with shared.StopOnSigterm() as should_stop:
                 return train_groups_on_file(
                     config,
                     self.input,
                     self.out,
                     column=self.group_column,
                     least_rows=self.least_rows,
-                    selection=selection(self),
+                    selection=shared.selection(self),
                     overwrite=self.overwrite,
                     progress=not self.quiet,
                     should_stop=should_stop,
                 )
         if self.least_rows is not None:
             raise InputError("--least-rows is given; allowed: with --group-column")
-        with StopOnSigterm() as should_stop:
+        with shared.StopOnSigterm() as should_stop:
             return train_on_file(
                 config,
                 self.input,
                 self.out,
-                selection=selection(self),
+                selection=shared.selection(self),
                 memory_limit=parse_bytes(self.memory_limit, "--memory-limit"),
                 on_bad_row=self.on_bad_row,
                 keep_rows=self.keep_rows,
@@ -319,11 +303,11 @@ class Calibrate:
             "rule that needs labels. None for a rule that needs no scores."
         ),
     ] = None
-    label_column: LabelColumn = None
-    normal_label: NormalLabel = None
-    no_header: NoHeader = False
-    text: Text = Dialect()
-    json: Json = False
+    label_column: shared.LabelColumn = None
+    normal_label: shared.NormalLabel = None
+    no_header: shared.NoHeader = False
+    text: shared.Text = Dialect()
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Score the rows, find the threshold, save it."""
@@ -331,5 +315,5 @@ class Calibrate:
         from aejax.recipes.own_rows import calibrate_on_file
 
         return calibrate_on_file(
-            self.run_folder, self.input, parse_rule(self.rule), selection=selection(self)
+            self.run_folder, self.input, parse_rule(self.rule), selection=shared.selection(self)
         )

@@ -17,19 +17,8 @@ from aejax.config import InputError
 from aejax.detection.detector import Detector
 from aejax.detection.groups import LOSSES, QUANTILES, Group, Groups, unit_of
 from aejax.detection.threshold import GroupThresholds
+from aejax.reporting import style
 from aejax.reporting.markup import number
-from aejax.reporting.style import (
-    NORMAL,
-    PLOT_WIDTH,
-    SECOND,
-    Plot,
-    count_ticks,
-    house_style,
-    legend_above,
-    mark_place,
-    new_figure,
-    plain_log_ticks,
-)
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -109,7 +98,7 @@ class GroupsReport:
 
 def spread(
     values: Floats, *, name: str, label: str, title: str, caption: str, share: bool = False
-) -> Plot | None:
+) -> style.Plot | None:
     """A histogram of one number of every group, with the median marked.
 
     Args:
@@ -139,24 +128,24 @@ def spread(
         width = max(abs(high), 1e-3) / 2
         edges = np.linspace(low - width, high + width, 10)
     counts = np.histogram(np.clip(known, edges[0], edges[-1]), edges)[0]
-    with house_style():
-        figure = new_figure(PLOT_WIDTH, 2.5)
+    with style.house_style():
+        figure = style.new_figure(style.PLOT_WIDTH, 2.5)
         axes = figure.subplots()
-        axes.stairs(counts, edges, fill=True, alpha=0.32, color=NORMAL)
-        axes.stairs(counts, edges, linewidth=1.4, color=NORMAL)
+        axes.stairs(counts, edges, fill=True, alpha=0.32, color=style.NORMAL)
+        axes.stairs(counts, edges, linewidth=1.4, color=style.NORMAL)
         if logarithmic:
             axes.set_xscale("log")
-            plain_log_ticks(axes, "x")
+            style.plain_log_ticks(axes, "x")
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, counts.max() * 1.22)
-        count_ticks(axes.yaxis, 4)
+        style.count_ticks(axes.yaxis, 4)
         if share:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        mark_place(axes, middle, f"median {shown(middle)}")
+        style.mark_place(axes, middle, f"median {shown(middle)}")
         axes.set_xlabel(label + (" (log scale)" if logarithmic else ""))
         axes.set_ylabel("groups in a bin")
     title = title.format(middle=shown(middle))
-    return Plot(
+    return style.Plot(
         name=name,
         title=title,
         caption=caption,
@@ -171,7 +160,7 @@ def in_percent(part: float) -> str:
     return f"{100 * part:.1f}%"
 
 
-def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None:
+def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> style.Plot | None:
     """The median loss of the groups in each epoch, and where most of them lie.
 
     Args:
@@ -187,11 +176,11 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
     everything = np.concatenate([bands.ravel() for bands in shown.values()])
     logarithmic = bool(everything.min() > 0 and everything.max() > 8 * everything.min())
     marks = {
-        "loss": ("training", NORMAL, "-"),
-        "validation_loss": ("validation", SECOND, (0, (5, 1.5))),
+        "loss": ("training", style.NORMAL, "-"),
+        "validation_loss": ("validation", style.SECOND, (0, (5, 1.5))),
     }
-    with house_style():
-        figure = new_figure(PLOT_WIDTH, 2.9)
+    with style.house_style():
+        figure = style.new_figure(style.PLOT_WIDTH, 2.9)
         axes = figure.subplots()
         for name, bands in shown.items():
             label, colour, line = marks[name]
@@ -216,17 +205,17 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
             )
         if logarithmic:
             axes.set_yscale("log")
-            plain_log_ticks(axes, "y")
+            style.plain_log_ticks(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if len(epochs) == 1:
             axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
         axes.set_xlabel(unit)
         axes.set_ylabel("loss" + (" (log scale)" if logarithmic else ""))
-        legend_above(axes, columns=2)
+        style.legend_above(axes, columns=2)
     label = marks[names[-1]][0]
     first, last = (shown[names[-1]][at, len(QUANTILES) // 2] for at in (0, -1))
     title = f"The median {label} loss goes from {number(float(first))} to {number(float(last))}"
-    return Plot(
+    return style.Plot(
         name="losses",
         title=title,
         caption=f"Over {groups:,} groups: the darker band holds half of them, the lighter one "

@@ -14,19 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from aejax.config import InputError
-from aejax.reporting.style import (
-    ANOMALY,
-    INK,
-    LIGHT,
-    MUTED,
-    NORMAL,
-    PLOT_WIDTH,
-    SECOND,
-    house_style,
-    legend_above,
-    new_figure,
-    plain_log_ticks,
-)
+from aejax.reporting import style
 
 Array = npt.NDArray[Any]
 
@@ -39,7 +27,7 @@ WARMING_UP = 5
 LABEL_HEIGHT = 0.05
 Floats = npt.NDArray[np.float64]
 # They differ by line and mark as well, for those who don't see the colours.
-COLOURS = (NORMAL, ANOMALY, SECOND, MUTED, INK)
+COLOURS = (style.NORMAL, style.ANOMALY, style.SECOND, style.MUTED, style.INK)
 LINES = ("-", "-", "-", (0, (1, 1.5)), (0, (4, 1.5)))
 MARKERS = ("o", "s", "D", "v", "^")
 # From here on a cell is so dark that its number is written in white.
@@ -85,8 +73,10 @@ def grid_figure(images: Array, *, columns: int) -> Figure:
         columns: images in a line.
     """
     drawn = mosaic(images, columns)
-    with house_style():
-        figure = new_figure(PLOT_WIDTH, PLOT_WIDTH * drawn.shape[0] / drawn.shape[1])
+    with style.house_style():
+        figure = style.new_figure(
+            style.PLOT_WIDTH, style.PLOT_WIDTH * drawn.shape[0] / drawn.shape[1]
+        )
         _show(figure.subplots(), drawn)
     return figure
 
@@ -106,13 +96,19 @@ def strips_figure(strips: Mapping[str, Array], *, width: float = 7.2) -> Figure:
         raise InputError(f"strips hold {counts} images; allowed: of every strip as many")
     drawn = [mosaic(images, len(images)) for images in strips.values()]
     height = sum((width - LABEL_WIDTH) * strip.shape[0] / strip.shape[1] + 0.03 for strip in drawn)
-    with house_style():
-        figure = new_figure(width, height)
+    with style.house_style():
+        figure = style.new_figure(width, height)
         panels = figure.subplots(len(drawn), 1, squeeze=False, gridspec_kw={"hspace": 0.0})[:, 0]
         for axes, name, strip in zip(panels, strips, drawn, strict=True):
             _show(axes, strip)
             axes.text(
-                -0.012, 0.5, name, transform=axes.transAxes, ha="right", va="center", color=MUTED
+                -0.012,
+                0.5,
+                name,
+                transform=axes.transAxes,
+                ha="right",
+                va="center",
+                color=style.MUTED,
             )
     return figure
 
@@ -127,10 +123,10 @@ def rates_figure(
         published: name -> what was published, for some or all of these names.
         label: what an epoch is called.
     """
-    colours = dict(zip(rates, (NORMAL, ANOMALY, SECOND), strict=False))
+    colours = dict(zip(rates, (style.NORMAL, style.ANOMALY, style.SECOND), strict=False))
     lowest = 1.0
-    with house_style():
-        figure = new_figure(7.2, 3.4)
+    with style.house_style():
+        figure = style.new_figure(7.2, 3.4)
         axes = figure.subplots()
         for name, values in rates.items():
             epochs = np.arange(1, len(values) + 1)
@@ -149,7 +145,7 @@ def rates_figure(
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.set(xlabel=label, ylabel="judged right")
-        legend_above(axes)
+        style.legend_above(axes)
     return figure
 
 
@@ -225,10 +221,10 @@ def heat_figure(lines: Sequence[Heat], *, rows: Sequence[str], columns: Sequence
         rows: names of a panel's rows.
         columns: names of a panel's columns, which are kinds of noise.
     """
-    shades = LinearSegmentedColormap.from_list("house", [LIGHT["surface"], NORMAL])
+    shades = LinearSegmentedColormap.from_list("house", [style.LIGHT["surface"], style.NORMAL])
     count = len(lines[0].panels)
-    with house_style(**{"axes.grid": False, "axes.titlesize": 8.5}):
-        figure = new_figure(7.6, 0.75 + 1.5 * len(lines))
+    with style.house_style(**{"axes.grid": False, "axes.titlesize": 8.5}):
+        figure = style.new_figure(7.6, 0.75 + 1.5 * len(lines))
         grid = figure.subplots(len(lines), count, squeeze=False, sharex=True, sharey=True)
         for line, panels in zip(lines, grid, strict=True):
             for axes, (name, values) in zip(panels, line.panels.items(), strict=True):
@@ -262,8 +258,8 @@ def curves_figure(
         rates: whether the values are shares in [0, 1], to be shown in per cent.
         width: of the figure, in inches.
     """
-    with house_style(**{"axes.grid.axis": "both"}):
-        figure = new_figure(width, 3.4)
+    with style.house_style(**{"axes.grid.axis": "both"}):
+        figure = style.new_figure(width, 3.4)
         axes = figure.subplots()
         for index, (name, curve) in enumerate(curves.items()):
             axes.plot(
@@ -280,11 +276,11 @@ def curves_figure(
                     curve.x, curve.low, curve.high, color=COLOURS[index], alpha=0.15, linewidth=0
                 )
         axes.set_xscale("log")
-        plain_log_ticks(axes, "x")
+        style.plain_log_ticks(axes, "x")
         if rates:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.set(xlabel=x_label, ylabel=y_label)
-        legend_above(axes, columns=3 if width > 5 else 2)
+        style.legend_above(axes, columns=3 if width > 5 else 2)
     return figure
 
 
@@ -298,6 +294,6 @@ def _number(axes: Axes, values: Floats, depth: Floats, digits: int) -> None:
             ha="center",
             va="center",
             fontsize=7.5,
-            color=LIGHT["surface"] if depth[row, column] > DARK_CELL else INK,
+            color=style.LIGHT["surface"] if depth[row, column] > DARK_CELL else style.INK,
             fontweight="bold" if best[row, column] else "normal",
         )

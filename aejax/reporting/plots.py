@@ -17,23 +17,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from aejax.detection.groups import unit_of
 from aejax.detection.metrics import precision_recall_curve, roc_curve
+from aejax.reporting import style
 from aejax.reporting.markup import number, percent
-from aejax.reporting.style import (
-    ANOMALY,
-    INK,
-    LABEL_GROUND,
-    MUTED,
-    NORMAL,
-    PLOT_WIDTH,
-    SECOND,
-    Plot,
-    count_ticks,
-    house_style,
-    legend_above,
-    mark_place,
-    new_figure,
-    plain_log_ticks,
-)
 
 MOST_BINS, MAX_EPOCHS_DRAWN = 72, 1000
 LONG_TAIL = 30.0
@@ -93,43 +78,45 @@ def bin_scores(scores: Floats, is_anomaly: Bools | None, threshold: float | None
     )
 
 
-def score_histogram(scores: Floats, is_anomaly: Bools | None, threshold: float | None) -> Plot:
+def score_histogram(
+    scores: Floats, is_anomaly: Bools | None, threshold: float | None
+) -> style.Plot:
     """How the scores [n] of normal and anomalous rows are distributed around the threshold."""
     binned = bin_scores(scores, is_anomaly, threshold)
-    colours = {"rows": NORMAL, "normal rows": NORMAL, "anomalies": ANOMALY}
-    with house_style():
-        figure = new_figure(PLOT_WIDTH, 3.3)
+    colours = {"rows": style.NORMAL, "normal rows": style.NORMAL, "anomalies": style.ANOMALY}
+    with style.house_style():
+        figure = style.new_figure(style.PLOT_WIDTH, 3.3)
         axes = figure.subplots()
         floor = 0.6 if binned.log_counts else 0.0
         for name, counts in binned.counts.items():
             heights = np.maximum(counts, floor)
-            style: dict[str, Any] = {"baseline": floor, "color": colours[name]}
-            axes.stairs(heights, binned.edges, fill=True, alpha=0.32, **style)
+            look: dict[str, Any] = {"baseline": floor, "color": colours[name]}
+            axes.stairs(heights, binned.edges, fill=True, alpha=0.32, **look)
             size = int(counts.sum())
             label = f"{size:,} {name if size > 1 else _SINGULAR[name]}"
-            axes.stairs(heights, binned.edges, linewidth=1.4, label=label, **style)
+            axes.stairs(heights, binned.edges, linewidth=1.4, label=label, **look)
         if binned.log_scores:
             axes.set_xscale("log")
             axes.set_xlim(binned.edges[0], binned.edges[-1])
-            plain_log_ticks(axes, "x")
+            style.plain_log_ticks(axes, "x")
         top = max(int(counts.max()) for counts in binned.counts.values())
         if binned.log_counts:
             axes.set_yscale("log")
             axes.set_ylim(floor, top * 2.2)
-            plain_log_ticks(axes, "y")
+            style.plain_log_ticks(axes, "y")
         else:
             axes.set_ylim(0, top * 1.14)
-            count_ticks(axes.yaxis)
+            style.count_ticks(axes.yaxis)
         axes.set_xlim(binned.edges[0], binned.edges[-1])
         if threshold is not None:
             # No place on a logarithmic axis is as low as zero: its left end stands for all below.
             place = max(threshold, float(binned.edges[0]))
-            mark_place(axes, place, f"threshold {number(threshold)}")
+            style.mark_place(axes, place, f"threshold {number(threshold)}")
         axes.set_xlabel("score of a row" + (" (log scale)" if binned.log_scores else ""))
         axes.set_ylabel("rows in a bin" + (" (log scale)" if binned.log_counts else ""))
-        legend_above(axes)
+        style.legend_above(axes)
     title = _histogram_title(scores, is_anomaly, threshold)
-    return Plot(
+    return style.Plot(
         name="scores",
         title=title,
         caption="A larger score is more anomalous; rows right of the threshold are flagged."
@@ -158,23 +145,23 @@ def _histogram_title(scores: Floats, is_anomaly: Bools | None, threshold: float 
 
 def roc(
     scores: Floats, is_anomaly: Bools, threshold: float | None, area: Mapping[str, Any] | None
-) -> Plot:
+) -> style.Plot:
     """Recall against false alarms over all thresholds, with the one in use marked."""
     false_alarms, recall = roc_curve(scores, is_anomaly)
-    with house_style(**{"axes.grid.axis": "both"}):
-        figure = new_figure(PLOT_WIDTH, 3.7)
+    with style.house_style(**{"axes.grid.axis": "both"}):
+        figure = style.new_figure(style.PLOT_WIDTH, 3.7)
         axes = figure.subplots()
-        axes.fill_between(false_alarms, recall, color=NORMAL, alpha=0.1, linewidth=0)
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        axes.text(0.62, 0.55, "guessing", color=MUTED)
-        axes.plot(false_alarms, recall, color=NORMAL)
+        axes.fill_between(false_alarms, recall, color=style.NORMAL, alpha=0.1, linewidth=0)
+        axes.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.text(0.62, 0.55, "guessing", color=style.MUTED)
+        axes.plot(false_alarms, recall, color=style.NORMAL)
         if threshold is not None:
             flagged = scores > threshold
             x, y = float(flagged[~is_anomaly].mean()), float(flagged[is_anomaly].mean())
             _mark_point(axes, x, y, f"threshold {number(threshold)}")
         _unit_axes(axes, "normal rows flagged (false alarm rate)", "anomalies flagged (recall)")
     shown = "" if area is None else f" {_with_interval(area)}"
-    return Plot(
+    return style.Plot(
         name="roc",
         title=f"AUROC{shown}" if shown else "ROC curve",
         caption="The share of anomalies found for each share of false alarms that is accepted. "
@@ -186,32 +173,37 @@ def roc(
 
 def precision_recall(
     scores: Floats, is_anomaly: Bools, threshold: float | None, area: Mapping[str, Any] | None
-) -> Plot:
+) -> style.Plot:
     """Precision against recall over all thresholds, with the one in use marked."""
     recall, precision = precision_recall_curve(scores, is_anomaly)
     base = float(is_anomaly.mean())
-    with house_style(**{"axes.grid.axis": "both"}):
-        figure = new_figure(PLOT_WIDTH, 3.7)
+    with style.house_style(**{"axes.grid.axis": "both"}):
+        figure = style.new_figure(style.PLOT_WIDTH, 3.7)
         axes = figure.subplots()
-        steps: dict[str, Any] = {"step": "pre", "color": ANOMALY, "alpha": 0.1, "linewidth": 0}
+        steps: dict[str, Any] = {
+            "step": "pre",
+            "color": style.ANOMALY,
+            "alpha": 0.1,
+            "linewidth": 0,
+        }
         axes.fill_between(recall, precision, **steps)
-        axes.axhline(base, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.axhline(base, color=style.MUTED, linewidth=1, linestyle=(0, (2, 2)))
         below = base > 0.9
         axes.text(
             0.02,
             base - 0.02 if below else base + 0.02,
             f"guessing: {percent(base)} are anomalies",
-            color=MUTED,
+            color=style.MUTED,
             va="top" if below else "bottom",
         )
-        axes.step(recall, precision, where="pre", color=ANOMALY)
+        axes.step(recall, precision, where="pre", color=style.ANOMALY)
         flagged = scores > threshold if threshold is not None else np.zeros(len(scores), bool)
         if threshold is not None and flagged.any():
             x, y = float(flagged[is_anomaly].mean()), float(is_anomaly[flagged].mean())
             _mark_point(axes, x, y, f"threshold {number(threshold)}")
         _unit_axes(axes, "anomalies flagged (recall)", "anomalies among the flagged (precision)")
     shown = "" if area is None else f" {_with_interval(area)}"
-    return Plot(
+    return style.Plot(
         name="precision_recall",
         title=f"Average precision{shown}" if shown else "Precision and recall",
         caption="The share of anomalies among the flagged rows for each share of anomalies found.",
@@ -220,13 +212,13 @@ def precision_recall(
     )
 
 
-def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
+def losses(history: Sequence[Mapping[str, Any]]) -> style.Plot | None:
     """Training loss, and validation loss where there is one, over the epochs or steps."""
     unit = unit_of(history)
     lines: dict[str, tuple[Floats, str]] = {}
     for key, name, colour in (
-        ("loss", "training", NORMAL),
-        ("validation_loss", "validation", SECOND),
+        ("loss", "training", style.NORMAL),
+        ("validation_loss", "validation", style.SECOND),
     ):
         pairs = [(row[unit], row[key]) for row in history if row.get(key) is not None]
         finite = [pair for pair in pairs if np.isfinite(pair[1])]
@@ -236,8 +228,8 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
         return None
     drawn = np.concatenate([points[:, 1] for points, _ in lines.values()])
     log_loss = bool(drawn.min() > 0 and drawn.max() > 8 * drawn.min())
-    with house_style():
-        figure = new_figure(PLOT_WIDTH, 2.9)
+    with style.house_style():
+        figure = style.new_figure(style.PLOT_WIDTH, 2.9)
         axes = figure.subplots()
         for name, (points, colour) in lines.items():
             step = max(1, len(points) // MAX_EPOCHS_DRAWN)
@@ -253,13 +245,13 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
             )
         if log_loss:
             axes.set_yscale("log")
-            plain_log_ticks(axes, "y")
+            style.plain_log_ticks(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if len(history) == 1:
             axes.set_xlim(history[0][unit] - 1, history[0][unit] + 1)
         axes.set_xlabel(unit)
         axes.set_ylabel("loss" + (" (log scale)" if log_loss else ""))
-        legend_above(axes)
+        style.legend_above(axes)
     name = "validation" if "validation" in lines else "training"
     points = lines[name][0]
     best, least = map(float, points[points[:, 1].argmin()])
@@ -267,7 +259,7 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Plot | None:
     title = (
         f"The {name} loss is lowest, {number(least)}, {'at' if unit == 'step' else 'in'} {where}"
     )
-    return Plot(
+    return style.Plot(
         name="losses",
         title=title,
         caption=_LOSS_CAPTIONS[name],
@@ -289,7 +281,7 @@ def _with_interval(area: Mapping[str, Any]) -> str:
 
 
 def _mark_point(axes: Axes, x: float, y: float, text: str) -> None:
-    axes.plot([x], [y], marker="o", markersize=6.5, color=INK, clip_on=False, zorder=5)
+    axes.plot([x], [y], marker="o", markersize=6.5, color=style.INK, clip_on=False, zorder=5)
     right, top = x > 0.55, y > 0.2
     axes.annotate(
         text,
@@ -298,8 +290,8 @@ def _mark_point(axes: Axes, x: float, y: float, text: str) -> None:
         textcoords="offset points",
         ha="right" if right else "left",
         va="top" if top else "bottom",
-        color=INK,
-        bbox=LABEL_GROUND,
+        color=style.INK,
+        bbox=style.LABEL_GROUND,
     )
 
 

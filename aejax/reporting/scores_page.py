@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from aejax.reporting import style
 from aejax.reporting.markup import (
     Markup,
     big_figure,
@@ -30,17 +31,6 @@ from aejax.reporting.scores_contents import ScoresReport, scores_report
 from aejax.reporting.sections import Section, detection_section, plot_figure, scores_section
 from aejax.reporting.series import series_section
 from aejax.reporting.slider import slider_section
-from aejax.reporting.style import (
-    ANOMALY,
-    INK,
-    LABEL_GROUND,
-    NORMAL,
-    Plot,
-    house_style,
-    legend_above,
-    new_figure,
-    to_png,
-)
 from aejax.scoring import manifest
 from aejax.scoring.evaluation import Labelled
 
@@ -49,7 +39,9 @@ MOST_DRAWN = 120
 LISTED = 20
 
 
-def flagged_by_file(files: Sequence[Mapping[str, Any]], expected: float | None) -> Plot | None:
+def flagged_by_file(
+    files: Sequence[Mapping[str, Any]], expected: float | None
+) -> style.Plot | None:
     """The share of each file's rows that is flagged, the newest file last.
 
     Args:
@@ -62,24 +54,24 @@ def flagged_by_file(files: Sequence[Mapping[str, Any]], expected: float | None) 
     shares = np.array([one["flagged_rate"] for one in known])
     drifted = np.array([one["drifted"] for one in known])
     place = np.arange(len(known))
-    with house_style():
-        figure = new_figure(9.2, 2.6)
+    with style.house_style():
+        figure = style.new_figure(9.2, 2.6)
         axes = figure.subplots()
         for chosen, colour, label in (
-            (~drifted, NORMAL, "as in calibration"),
-            (drifted, ANOMALY, "scores have drifted"),
+            (~drifted, style.NORMAL, "as in calibration"),
+            (drifted, style.ANOMALY, "scores have drifted"),
         ):
             if chosen.any():
                 axes.bar(place[chosen], shares[chosen], 0.8, color=colour, label=label)
         if expected is not None:
-            axes.axhline(expected, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+            axes.axhline(expected, color=style.INK, linewidth=1, linestyle=(0, (4, 2)))
             axes.annotate(
                 f"expected of normal rows {percent(expected)}",
                 (0, expected),
                 xytext=(2, 3),
                 textcoords="offset points",
-                color=INK,
-                bbox=LABEL_GROUND,
+                color=style.INK,
+                bbox=style.LABEL_GROUND,
             )
         axes.set_xlim(-0.6, len(known) - 0.4)
         axes.set_ylim(0, max(float(shares.max()), expected or 0.0, 1e-6) * 1.18)
@@ -87,12 +79,12 @@ def flagged_by_file(files: Sequence[Mapping[str, Any]], expected: float | None) 
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _name(known, value)))
         axes.set_ylabel("rows flagged")
-        legend_above(axes)
+        style.legend_above(axes)
     count = int(drifted.sum())
     title = f"{count:,} of the {len(known):,} newest files have drifted"
     if len(known) == len(files):
         title = f"{count:,} of {len(known):,} files have drifted"
-    return Plot(
+    return style.Plot(
         name="flagged_of_files",
         title=title,
         caption="The share of each file's rows that is flagged, in the order in which the files "
@@ -205,7 +197,7 @@ def _files_section(shown: ScoresReport) -> Section | None:
     plot = flagged_by_file(shown.files, None if shown.promise is None else shown.promise.expected)
     if plot is not None:
         parts.append(element("div", plot_figure(plot), class_="columns wide"))
-        files[plot.name] = to_png(plot.figure, plot.title)
+        files[plot.name] = style.to_png(plot.figure, plot.title)
     head = ("Rows", "Flagged", "Share", "Stability index", "Drift")
     tables = []
     if len(runs) > 1:
