@@ -21,6 +21,7 @@ from aejax.core.inside import (
     decode_rows,
     encode_rows,
     error_rows,
+    explain_rows,
     layer_state,
     output_rows,
     reconstruct_rows,
@@ -43,7 +44,6 @@ from aejax.core.learn import (
 )
 from aejax.core.members import Epochs, new_members, train_epochs, train_members
 from aejax.core.optimizers import Numbers
-from aejax.core.reasons import explain_rows
 from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, score_rows, scores_by_row

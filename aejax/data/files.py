@@ -210,7 +210,7 @@ def settled(paths: Sequence[Path], selection: Selection, expected: Schema | None
     """
     if selection.dialect.decimal is not None or not paths or format_of(paths[0]) != "csv":
         return selection
-    from aejax.data.decimals import with_decimal
+    from aejax.data.number_text import with_decimal
 
     return with_decimal(paths, selection, "." if expected is None else expected.decimal)
 

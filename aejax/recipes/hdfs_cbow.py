@@ -33,7 +33,7 @@ import numpy as np
 from aejax.config import Config, Context, InputError, Scale, Train
 from aejax.config.durable import write_file
 from aejax.data.batches import host_random
-from aejax.data.hdfs import BEGIN, END, EventNumbers, HdfsBlocks, keys, load_hdfs
+from aejax.data.datasets import BEGIN, END, EventNumbers, HdfsBlocks, block_keys, load_hdfs
 from aejax.data.windows import Sequences, Windows, mean_by_segment, top_by_segment, windows
 from aejax.detection.metrics import evaluate
 from aejax.recipes import hdfs_report
@@ -182,8 +182,8 @@ def find(run: StudyRun) -> Findings:
     blocks = _small(load_hdfs(), run.seed) if run.quick else load_hdfs()
     events = EventNumbers.of(blocks.train)
     train, normal, abnormal = map(events.number, (blocks.train, blocks.normal, blocks.abnormal))
-    known = set(keys(blocks.train))
-    unseen = np.array([key not in known for key in keys(blocks.normal)])
+    known = set(block_keys(blocks.train))
+    unseen = np.array([key not in known for key in block_keys(blocks.normal)])
 
     learned, held = _hold_out(train, run.seed)
     candidates = CANDIDATES[-2:] if run.quick else CANDIDATES
@@ -212,7 +212,7 @@ def find(run: StudyRun) -> Findings:
         for name, by_way in scores.items()
     }
     remembered = _auroc(
-        (unseen, np.array([key not in known for key in keys(blocks.abnormal)])), unseen
+        (unseen, np.array([key not in known for key in block_keys(blocks.abnormal)])), unseen
     )
     ours, theirs = auroc.values()
     measured = {
@@ -262,7 +262,7 @@ def _small(blocks: HdfsBlocks, seed: int) -> HdfsBlocks:
 
 def _hold_out(train: Sequences, seed: int) -> tuple[Sequences, Sequences]:
     """Blocks to learn from, and blocks of other sequences, each once."""
-    _, first, sequence = np.unique(keys(train), return_index=True, return_inverse=True)
+    _, first, sequence = np.unique(block_keys(train), return_index=True, return_inverse=True)
     held = host_random(seed, "held out").random(len(first)) < HELD_OUT
     return train.pick(np.flatnonzero(~held[sequence])), train.pick(np.sort(first[held]))
 

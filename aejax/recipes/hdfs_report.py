@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aejax.data.batches import host_random
-from aejax.data.hdfs import EventNumbers, HdfsBlocks, keys
+from aejax.data.datasets import EventNumbers, HdfsBlocks, block_keys
 from aejax.data.windows import Sequences
 from aejax.reporting.report import Table
 
@@ -135,7 +135,7 @@ def block_table(blocks: HdfsBlocks, unseen: np.ndarray, events: EventNumbers) ->
     lines = []
     for name, part in parts.items():
         strange = np.bincount(part.segments, ~np.isin(part.ids, events.events), minlength=len(part))
-        different, lengths = len(set(keys(part))), part.lengths
+        different, lengths = len(set(block_keys(part))), part.lengths
         events_of = f"{lengths.min()} / {np.median(lengths):.0f} / {lengths.max()}"
         lines.append(
             (name, len(part), different, len(part.ids), events_of, int((strange > 0).sum()))

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from aejax.config import Config, Window
-from aejax.data.nab import load_nab
+from aejax.data.datasets import load_nab
 from aejax.data.places import Place
 from aejax.data.schema import Clock
 from aejax.data.series import WindowRows
@@ -41,7 +41,7 @@ MERGE_GAP = 12
 
 def prepare(quick: bool) -> Experiment:
     """Windows of the first week to train on, all that end later to judge."""
-    from aejax.detection.training_series import training_series
+    from aejax.detection.file_rows import training_series
 
     nab = load_nab(FILE, 3 * WEEK if quick else None)
     windows, alarms = training_series(RECIPE.config, pa.table({"temperature": nab.values[:WEEK]}))

@@ -21,13 +21,12 @@ from aejax.detection.alarms import tell
 from aejax.detection.detector import Detector
 from aejax.detection.events import check_merging
 from aejax.detection.placed import default_batch_size
-from aejax.scoring.claiming import claim, lock
 from aejax.scoring.events import write_events
 from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import Engine, Job, Segment, check_layer, on_devices, write_parts
-from aejax.scoring.manifest import Manifest
+from aejax.scoring.manifest import Manifest, claim, lock
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.tabulation import Tabulator, key_names, threshold_identity

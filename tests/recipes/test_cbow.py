@@ -16,7 +16,7 @@ from aejax.data.windows import Sequences, Vocabulary, windows
 from aejax.recipes import find
 from aejax.recipes.hdfs_cbow import count
 from aejax.recipes.hdfs_report import FAULTS, with_fault
-from aejax.recipes.studies import run_any
+from aejax.recipes.runner import run_any
 from aejax.recipes.words_cbow import nearest
 
 REAL = pytest.mark.skipif("AEJAX_DATA_DIR" not in os.environ, reason="AEJAX_DATA_DIR is not set")

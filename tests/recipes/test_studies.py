@@ -17,7 +17,7 @@ from aejax.data import datasets
 from aejax.detection.loading import load
 from aejax.recipes import mnist_compression, mnist_latent, mnist_model_state, mnist_transfer
 from aejax.recipes.recipe import Study, StudyRun
-from aejax.recipes.studies import run_study
+from aejax.recipes.runner import run_study
 
 
 def quick(name: str, out: Path) -> dict[str, Any]:

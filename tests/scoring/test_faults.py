@@ -21,7 +21,7 @@ from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
 from aejax.detection.placed import default_batch_size
 from aejax.scoring import manifest, parts, tally, totals
-from aejax.scoring.claiming import claim, lock
+from aejax.scoring.manifest import claim, lock
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
 from tests.plain import plain_config
