@@ -29,7 +29,7 @@ from aejax.reporting.markup import (
 from aejax.reporting.page import document, settings_section
 from aejax.reporting.report import write_page
 from aejax.reporting.sections import Section, plot_figure
-from aejax.reporting.style import Plot, to_png
+from aejax.reporting.style import Plot, beside, to_png
 
 MOST_SHOWN, MOST_OF_A_KIND, MOST_LEFT_OUT = 50, 12, 25
 MOST_LETTERS = 80
@@ -142,7 +142,8 @@ def notable_table(report: GroupsReport, found: list[Notable]) -> Markup:
         element("span", "", id="groups-found"),
         class_="search",
     )
-    return join((search, element("div", table(caption, head, lines), id="groups-table"), _SCRIPT))
+    script = Markup(f"<script>\n{beside('groups.js')}</script>")
+    return join((search, element("div", table(caption, head, lines), id="groups-table"), script))
 
 
 def left_out_table(skipped: Mapping[str, str]) -> Markup:
@@ -156,26 +157,6 @@ def left_out_table(skipped: Mapping[str, str]) -> Markup:
     return table(
         f"{len(skipped):,} groups without a detector", ("Group", "Why"), lines, class_="words"
     )
-
-
-_SCRIPT = Markup("""<script>
-(() => {
-  const field = document.getElementById("groups-search");
-  const counted = document.getElementById("groups-found");
-  const lines = [...document.querySelectorAll("#groups-table tbody tr")];
-  field.addEventListener("input", () => {
-    const wanted = field.value.trim().toLowerCase();
-    let found = 0;
-    for (const line of lines) {
-      const name = line.cells[0].textContent.toLowerCase();
-      line.hidden = !name.includes(wanted);
-      found += !line.hidden;
-    }
-    const none = "none of these; the table of all groups may have it";
-    counted.textContent = !wanted ? "" : found ? found + " of " + lines.length + " shown" : none;
-  });
-})();
-</script>""")
 
 
 def write_groups_report(report: GroupsReport, folder: Path) -> Path:

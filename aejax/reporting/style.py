@@ -14,6 +14,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
@@ -228,204 +229,21 @@ def _rewrite(tag: str, name: str, used: frozenset[str]) -> str:
     return tag
 
 
-_TEXT = """
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body {
-  margin: 0; background: var(--surface); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-  overflow-wrap: anywhere;
-}
-main, header, footer { max-width: 1120px; margin: 0 auto; padding: 0 24px; }
-h1 { font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.15; letter-spacing: -0.02em; margin: 0; }
-h2 { font-size: 1.35rem; letter-spacing: -0.01em; line-height: 1.25; margin: 0 0 4px; }
-h3 { font-size: 1rem; line-height: 1.35; margin: 0; }
-p { margin: 0; max-width: 46rem; text-wrap: pretty; }
-h1, h2, h3 { text-wrap: balance; }
-a { color: var(--normal); }
-"""
-
-_HEADER = """
-header { padding-top: 40px; }
-.kind {
-  color: var(--muted); font-size: 0.8rem; font-weight: 600; letter-spacing: 0.08em;
-  text-transform: uppercase; margin-bottom: 8px;
-}
-.subtitle { color: var(--muted); font-size: 1.05rem; margin-top: 10px; }
-.headline {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr));
-  margin: 30px 0 0; border-top: 2px solid var(--ink); border-bottom: 1px solid var(--line);
-}
-.headline div { padding: 14px 16px 16px 0; }
-.headline dt { color: var(--muted); font-size: 0.85rem; }
-.headline dd { margin: 0; }
-.headline .big {
-  font-size: 2.05rem; font-weight: 650; letter-spacing: -0.03em; line-height: 1.2;
-  font-variant-numeric: tabular-nums;
-}
-.headline .small { color: var(--muted); font-size: 0.82rem; line-height: 1.35; }
-.verdict { font-size: 1.1rem; margin-top: 20px; }
-.alarm { margin-top: 12px; padding-left: 12px; border-left: 3px solid var(--anomaly); }
-header .note, .promise { margin-top: 12px; }
-nav { margin-top: 20px; font-size: 0.9rem; display: flex; flex-wrap: wrap; gap: 4px 18px; }
-nav a { text-decoration: none; }
-nav a:hover { text-decoration: underline; }
-"""
-
-_CHOOSE = """
-.choose { margin-top: 14px; }
-.choose label { display: block; color: var(--muted); font-size: 0.9rem; margin: 10px 0; }
-#choose-slider { display: block; width: 100%; margin: 10px 0; accent-color: var(--normal); }
-#choose-daily-rows { font: inherit; width: 9em; color: inherit; background: transparent;
-  border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; }
-.choices { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0 16px; margin: 0; }
-.choices dt { color: var(--muted); font-size: 0.85rem; white-space: nowrap; }
-#choose-command { display: block; white-space: nowrap; overflow-x: auto; padding: 4px 0; }
-.choices dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
-#choose-rows td:last-child, #choose-rows th:last-child { text-align: left; }
-#choose-rows td:last-child { white-space: normal; min-width: 16rem; }
-#choose-rows { margin-top: 16px; max-height: 420px; overflow: auto; }
-"""
-
-_SECTIONS = """
-section { padding-top: 44px; }
-.lede, figcaption p, .note { color: var(--muted); font-size: 0.9rem; }
-.columns { display: grid; gap: 24px; margin-top: 16px; align-items: start; }
-.columns > * { min-width: 0; }
-.apart { gap: 44px; }
-figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px 12px; }
-figcaption { margin-bottom: 8px; }
-figure svg { display: block; width: 100%; height: auto; }
-.wide figure { overflow-x: auto; }
-.wide figure svg, .wide figure img { min-width: 620px; }
-.columns .full { grid-column: 1 / -1; }
-svg * { stroke-linejoin: round; stroke-linecap: butt; }
-svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; }
-svg image { image-rendering: pixelated; }
-figure img {
-  display: block; width: 100%; height: auto; background: white; border-radius: 4px;
-}
-.rows { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); }
-.rows { margin-top: 14px; }
-.rows figure { padding: 10px 12px 8px; }
-.rows figcaption { display: flex; flex-wrap: wrap; gap: 2px 10px; align-items: baseline; }
-.rows h3 { font-size: 0.95rem; }
-.rows .tag { margin-left: auto; }
-.rows .fact { flex-basis: 100%; }
-.fact { color: var(--muted); font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-.tag {
-  font-size: 0.75rem; font-weight: 600; border: 1px solid currentColor; border-radius: 99px;
-  padding: 0 8px; color: var(--muted); white-space: nowrap;
-}
-.tag.anomaly { color: var(--anomaly); }
-.tag.normal { color: var(--normal); }
-.tag.mistaken.anomaly { background: var(--anomaly); border-color: var(--anomaly); }
-.tag.mistaken.normal { background: var(--normal); border-color: var(--normal); }
-.tag.mistaken.anomaly, .tag.mistaken.normal { color: var(--surface); }
-.key { color: var(--muted); font-size: 0.85rem; margin-right: 18px; white-space: nowrap; }
-.key::before {
-  content: ""; display: inline-block; width: 18px; height: 4px; border-radius: 2px;
-  background: currentColor; margin-right: 6px; vertical-align: middle;
-}
-.key.ink::before { background: var(--ink); }
-.key.expected::before { background: var(--normal); }
-.key.error::before { background: var(--anomaly); }
-"""
-
-_TABLES = """
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
-caption { text-align: left; font-weight: 600; padding: 0 0 8px; }
-th, td {
-  text-align: right; padding: 6px 0 6px 16px; border-bottom: 1px solid var(--line);
-  font-weight: 400; font-variant-numeric: tabular-nums; vertical-align: baseline;
-  overflow-wrap: normal;
-}
-td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-thead th { color: var(--muted); font-size: 0.82rem; vertical-align: bottom; }
-tbody tr:last-child > * { border-bottom: 0; }
-.matrix td { width: 36%; padding: 10px 14px; border: 2px solid var(--surface); text-align: left; }
-.matrix td { background: color-mix(in srgb, var(--shade) 15%, transparent); }
-.matrix th { border: 0; padding-right: 12px; }
-.matrix thead th { padding: 0 14px 4px; text-align: left; }
-.right { --shade: var(--normal); }
-.wrong { --shade: var(--anomaly); }
-.matrix strong { display: block; font-size: 1.35rem; font-weight: 650; line-height: 1.2; }
-.matrix span { color: var(--muted); font-size: 0.82rem; }
-.settings { columns: 2 330px; column-gap: 40px; margin-top: 14px; }
-.settings .scroll { break-inside: avoid; margin-bottom: 22px; }
-.settings th, .settings td { overflow-wrap: anywhere; white-space: normal; }
-details { margin-top: 18px; border: 1px solid var(--line); border-radius: 8px; }
-summary { cursor: pointer; padding: 10px 16px; font-weight: 600; }
-details .settings { padding: 0 16px; }
-.search { display: block; color: var(--muted); font-size: 0.9rem; margin: 14px 0; }
-.search input { font: inherit; width: 16em; color: inherit; background: transparent;
-  border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; margin-right: 10px; }
-.reasons tr > :last-child, .reasons tr > :nth-child(2) { text-align: left; }
-.reasons tbody th { white-space: nowrap; }
-.reasons td:last-child { white-space: normal; min-width: 16rem; }
-#groups-table td:nth-child(2), .words td { text-align: left; white-space: normal; }
-#groups-table th:nth-child(2), .words th { text-align: left; }
-footer { color: var(--muted); font-size: 0.85rem; padding: 36px 24px 40px; }
-"""
-
-_MEDIA = """
-@media (min-width: 820px) {
-  .columns.even { grid-template-columns: 1fr 1fr; }
-}
-@media (max-width: 600px) {
-  main, header, footer { padding-left: 16px; padding-right: 16px; }
-  header { padding-top: 24px; }
-  .headline, .choices { grid-template-columns: 1fr 1fr; }
-  .headline .big { font-size: 1.6rem; }
-  figure { padding: 10px; }
-  .rows { grid-template-columns: minmax(0, 1fr); }
-  th, td { padding-left: 10px; }
-  .matrix td { padding: 8px 10px; }
-  .reasons tr { display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 8px 0; }
-  .reasons tr { border-bottom: 1px solid var(--line); }
-  .reasons tr > * { padding: 0; border: 0; min-width: 0; text-align: left; white-space: normal; }
-  .reasons tr > :first-child, .reasons tr > :nth-child(2) { flex-basis: 100%; }
-  .reasons tr > :last-child { flex-basis: 100%; }
-}
-@media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
-@media print {
-  @page { margin: 14mm; }
-  body { font-size: 11pt; }
-  nav { display: none; }
-  main, header, footer { padding-left: 0; padding-right: 0; }
-  header { padding-top: 0; }
-  section { padding-top: 22px; }
-  .headline { grid-template-columns: repeat(auto-fit, minmax(105px, 1fr)); }
-  .headline .big { font-size: 1.4rem; }
-  .columns.even { grid-template-columns: 1fr 1fr; gap: 16px; }
-  .rows { grid-template-columns: 1fr 1fr 1fr; gap: 8px; }
-  .rows figcaption { font-size: 0.8rem; }
-  table { font-size: 0.8rem; }
-  .scroll { overflow: visible; }
-  figure, table, .headline { break-inside: avoid; }
-  h2, .lede { break-after: avoid; }
-  details::details-content { content-visibility: visible; height: auto; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-}
-"""
-
-
 def stylesheet() -> str:
     """The whole style sheet: light, dark where the reader asks for it, always light in print."""
     return "".join(
         (
             ":root { color-scheme: light dark; " + _variables(LIGHT) + " }\n",
             "@media screen and (prefers-color-scheme: dark) { :root { " + _variables(DARK) + " } }",
-            _TEXT,
-            _HEADER,
-            _CHOOSE,
-            _SECTIONS,
-            _TABLES,
-            _MEDIA,
+            "\n",
+            beside("page.css"),
         )
     )
+
+
+def beside(name: str) -> str:
+    """The text of a style sheet or a script that lies beside this file."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _variables(palette: Mapping[str, str]) -> str:
