@@ -1,4 +1,4 @@
-"""Looking inside: reconstructions, errors, latent values and states. Pure and unjitted."""
+"""Looking inside: reconstructions, errors, latent values, states, and reasons. Pure, unjitted."""
 
 from __future__ import annotations
 
