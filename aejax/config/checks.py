@@ -1,4 +1,4 @@
-"""What a setting may be, and the one error for what a person gave."""
+"""What a setting may be, the one error for what a person gave, and what extras bring."""
 
 from __future__ import annotations
 

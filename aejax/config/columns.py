@@ -1,4 +1,4 @@
-"""How the columns of a table are read."""
+"""How the columns of a table are read, and how the text of one is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of files that Arrow reads as batches from first to last: its own format, and JSON lines."""
+"""Rows of files that Arrow reads as batches: Parquet, its own format, and JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dates as Arrow has them and as people write them; their parts, and the days that they cover."""
+"""Dates as Arrow has them and people write them: parts, days, and the times of series."""
 
 from __future__ import annotations
 

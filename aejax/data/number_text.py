@@ -1,4 +1,4 @@
-"""Numbers as people and spreadsheets write them, from text: 1,234.5  1.234,5  (12)  12-  5 %."""
+"""Numbers as people write them, from text: 1.234,5  (12)  12-  5 %; and their decimal points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a table's columns of times and of series to which of its rows follow each other."""
+"""From columns of times and of series to which rows follow each other, and their period."""
 
 from __future__ import annotations
 

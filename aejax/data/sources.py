@@ -1,4 +1,4 @@
-"""Which files an input names: a file, a folder, a pattern, or several of these."""
+"""Which files an input names, their formats, and copies of rows that are in no file here."""
 
 from __future__ import annotations
 

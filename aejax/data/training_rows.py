@@ -1,4 +1,4 @@
-"""Rows to train on: in memory where they fit, else picked from disk."""
+"""Rows to train on: in memory where they fit, else picked from disk; and what is left out."""
 
 from __future__ import annotations
 

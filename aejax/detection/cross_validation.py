@@ -1,4 +1,4 @@
-"""Cross-validation of many configurations at once: folds are members of a population."""
+"""Cross-validation of many configurations, folds as members of a population; what it finds."""
 
 from __future__ import annotations
 

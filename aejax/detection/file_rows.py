@@ -1,4 +1,4 @@
-"""Rows to train on, from files of any size: read, checked, and removed when they are done with."""
+"""Rows and series to train on: read, checked, and removed when they are done with."""
 
 from __future__ import annotations
 

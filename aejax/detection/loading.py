@@ -1,4 +1,4 @@
-"""A saved detector, read back and checked."""
+"""A saved detector, read back and checked; and the detector that a folder or object means."""
 
 from __future__ import annotations
 

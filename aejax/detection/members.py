@@ -1,4 +1,4 @@
-"""Networks that are trained together: what each trains on, and in which programs."""
+"""Networks that are trained together: on what, without what, and in which programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained network on devices: compiled programs over any number of rows."""
+"""A network on devices: compiled programs over any rows, in batches and tiles that fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detector as an ONNX model: rows in, scores out, and flags where there is a threshold."""
+"""A detector as an ONNX model, and what operations that ONNX says otherwise become."""
 
 from __future__ import annotations
 

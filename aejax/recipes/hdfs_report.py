@@ -1,4 +1,4 @@
-"""What the report of `hdfs_cbow` shows: tables, conclusions and a drawing."""
+"""What `hdfs_cbow` shows: tables, conclusions and a drawing; and the faults that it tries."""
 
 from __future__ import annotations
 

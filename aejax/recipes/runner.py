@@ -1,4 +1,4 @@
-"""Runs one recipe: data, training, calibration, scoring, report."""
+"""Runs one recipe, from data to report, or one study, which does all but the report itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of many groups: how a number is spread over them, and how their losses fell.
+"""What a report on groups shows, and plots: how numbers are spread, how losses fell.
 
 What a plot holds is bounded whatever the number of groups: numbers are binned, epochs thinned.
 """

@@ -1,4 +1,4 @@
-"""The report of a run: one page, its plots as files, and its numbers as JSON.
+"""What reports show, as plain data that is checked, and how a page and its numbers are written.
 
 Importing this file imports neither matplotlib nor scikit-learn; writing a report does.
 """

@@ -1,4 +1,4 @@
-"""The section of a report on how its settings were found."""
+"""The section of a report on how its settings were found, and its plots."""
 
 from __future__ import annotations
 

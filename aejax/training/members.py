@@ -1,4 +1,4 @@
-"""A population's members: what each trains on, and what its training leaves."""
+"""What each of many members trains on, what it lacks, and what its training leaves."""
 
 from __future__ import annotations
 

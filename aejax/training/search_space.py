@@ -1,4 +1,4 @@
-"""What tuning searches: settings with a range or with choices, and draws from them."""
+"""What tuning searches, settings with a range or choices: the file that says it, and draws."""
 
 from __future__ import annotations
 
