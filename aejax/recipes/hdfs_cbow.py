@@ -275,8 +275,6 @@ def _windows(blocks: Sequences, window: int) -> Windows:
 def _trained(
     run: StudyRun, candidate: Candidate, blocks: Sequences, events: EventNumbers
 ) -> Detector:
-    from aejax.detection.fitting import fit
-
     config = Config(
         model=Context(
             vocabulary=events.vocabulary,
@@ -298,7 +296,7 @@ def _trained(
         ),
     )
     rows = _windows(events.with_unknown(blocks), candidate.window).rows
-    return fit(config, rows, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, rows)
 
 
 def _combined(surprise: Surprise, blocks: Sequences, window: int) -> dict[str, np.ndarray]:

@@ -242,8 +242,6 @@ def find(run: StudyRun) -> Findings:
 
 def train_autoencoder(run: StudyRun, x: np.ndarray, width: int) -> Detector:
     """An autoencoder of one latent width."""
-    from aejax.detection.fitting import fit
-
     config = Config(
         # Without batch normalisation some latent values die, and their bytes say nothing.
         model=Dense(hidden=(HIDDEN, width), activation="silu", output="sigmoid", batch_norm=True),
@@ -257,7 +255,7 @@ def train_autoencoder(run: StudyRun, x: np.ndarray, width: int) -> Detector:
             seed=run.seed,
         ),
     )
-    detector = fit(config, x, progress=run.progress, should_stop=run.should_stop)
+    detector = run.fit(config, x)
     detector.save(run.out / f"autoencoder_{width}")
     return detector
 

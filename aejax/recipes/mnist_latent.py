@@ -121,12 +121,10 @@ def find(run: StudyRun) -> Findings:
 
 def train_autoencoder(run: StudyRun, x: np.ndarray, seed: int) -> Detector:
     """The autoencoder, with one seed."""
-    from aejax.detection.fitting import fit
-
     epochs = 2 if run.quick else CONFIG.train.epochs
     train = dataclasses.replace(CONFIG.train, seed=seed, epochs=epochs)
     config = dataclasses.replace(CONFIG, train=train)
-    return fit(config, x, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, x)
 
 
 def reduce(detector: Detector, x_train: np.ndarray, x_test: np.ndarray) -> Reduction:

@@ -127,10 +127,8 @@ def find(run: StudyRun) -> Findings:
 
 def train_classifier(run: StudyRun, size: Size, seed: int) -> tuple[Detector, float]:
     """The network whose neurons are watched, and its accuracy on the test images."""
-    from aejax.detection.fitting import fit
-
     train, test = datasets.load("mnist", "train"), datasets.load("mnist", "test")
-    classifier = fit(
+    classifier = run.fit(
         Config(
             model=CLASSIFIER,
             scale=Scale(kind="unit"),
@@ -139,8 +137,6 @@ def train_classifier(run: StudyRun, size: Size, seed: int) -> tuple[Detector, fl
         train.x[: size.learned],
         labels=train.y[: size.learned],
         schema=train.schema,
-        progress=run.progress,
-        should_stop=run.should_stop,
     )
     named = classifier.classify(test.x).argmax(axis=1)
     return classifier, float(np.mean(named == test.y))
@@ -203,15 +199,13 @@ def look(classifier: Detector, images: np.ndarray, view: str) -> np.ndarray:
 
 def train_autoencoder(run: StudyRun, size: Size, rows: np.ndarray, seed: int) -> Detector:
     """Our detector, on normal rows."""
-    from aejax.detection.fitting import fit
-
     width = int(np.prod(rows.shape[1:]))
     config = Config(
         model=Dense(hidden=(128, 32) if width == PIXELS else (width // 2, width // 4)),
         scale=Scale(kind="standard"),
         train=Train(epochs=size.epochs[1], validation_fraction=0.0, schedule="cosine", seed=seed),
     )
-    return fit(config, rows, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, rows)
 
 
 def grow_forest(rows: np.ndarray, seed: int) -> Any:
@@ -225,8 +219,6 @@ def train_supervised(
     run: StudyRun, size: Size, normal: np.ndarray, anomalous: np.ndarray, seed: int
 ) -> Detector:
     """A network that learns which rows are anomalous from their labels."""
-    from aejax.detection.fitting import fit
-
     config = Config(
         model=Classifier(network=Dense(hidden=(64, 32)), classes=2),
         scale=Scale(kind="standard"),
@@ -234,7 +226,7 @@ def train_supervised(
     )
     rows = np.concatenate([normal, anomalous])
     labels = np.arange(len(rows)) >= len(normal)
-    return fit(config, rows, labels=labels, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, rows, labels=labels)
 
 
 def draw(results: Sequence[Result]) -> tuple[tuple[str, str, Any], ...]:

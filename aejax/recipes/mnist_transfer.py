@@ -124,16 +124,12 @@ def find(run: StudyRun) -> Findings:
 
 def pretrain(run: StudyRun) -> Detector:
     """The autoencoder, on images without labels."""
-    from aejax.detection.fitting import fit
-
     train = dataclasses.replace(PRETRAIN, seed=run.seed, epochs=2 if run.quick else PRETRAIN.epochs)
     images = datasets.load("mnist", "train")
-    return fit(
+    return run.fit(
         Config(model=NETWORK, scale=SCALE, train=train),
         images.x[: 2_000 if run.quick else None],
         schema=images.schema,
-        progress=run.progress,
-        should_stop=run.should_stop,
     )
 
 
@@ -148,9 +144,7 @@ def train_in_all_ways(
     x, y = images.x[picked], images.y[picked]
 
     def classifier(epochs: int, initial: Any = None, frozen: tuple[str, ...] = ()) -> Detector:
-        from aejax.detection.fitting import fit
-
-        return fit(
+        return run.fit(
             Config(
                 model=CLASSIFIER,
                 scale=SCALE,
@@ -160,8 +154,6 @@ def train_in_all_ways(
             labels=y,
             initial=initial,
             schema=images.schema,
-            progress=run.progress,
-            should_stop=run.should_stop,
         )
 
     begun = encoder_of(encoder, CLASSIFIER, images.schema, seed)

@@ -131,6 +131,12 @@ class StudyRun:
     text: Path | None = None
     words: tuple[str, ...] = ()
 
+    def fit(self, config: Config, x: Any, **how: Any) -> Detector:
+        """As `aejax.fit`, with this run's progress bars and its way to be stopped."""
+        from aejax.detection.fitting import fit
+
+        return fit(config, x, progress=self.progress, should_stop=self.should_stop, **how)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study(_Published):

@@ -73,8 +73,6 @@ class Near:
 
 def find(run: StudyRun) -> Findings:
     """Train on a text, and find the nearest words."""
-    from aejax.detection.fitting import fit
-
     paragraphs = split_words(read_text(run.text))
     if run.quick:
         paragraphs = _first(paragraphs, QUICK_WORDS)
@@ -84,12 +82,10 @@ def find(run: StudyRun) -> Findings:
     epochs = 2 if run.quick else TRAIN.length
     rows = windows(subsample(text, FREQUENT, host_random(run.seed, "subsample")), MODEL.window).rows
     picked, held = validation_split(len(rows), HELD_OUT, run.seed)
-    detector = fit(
+    detector = run.fit(
         config_of(vocabulary, seed=run.seed, epochs=epochs),
         rows[picked],
         x_validation=rows[held],
-        progress=run.progress,
-        should_stop=run.should_stop,
     )
     detector.save(run.out / "detector")
     vectors = np.asarray(detector.variables["params"]["embedding"])[UNKNOWN + 1 :]
