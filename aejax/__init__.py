@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from aejax.scoring.evaluation import evaluate
     from aejax.scoring.stream import score_files
     from aejax.training.loop import Diverged, Interrupted
-    from aejax.training.space_file import read_space
+    from aejax.training.search_space import read_space
 
     __version__: str
 else:
@@ -91,7 +91,7 @@ else:
         "fit_population": "aejax.detection.population",
         "Tuning": "aejax.detection.tuning",
         "tune": "aejax.detection.tuning",
-        "read_space": "aejax.training.space_file",
+        "read_space": "aejax.training.search_space",
         "export": "aejax.exporting.export",
         "score_files": "aejax.scoring.stream",
         "score_fn": "aejax.detection.score_functions",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from aejax.data import datasets
-from aejax.data.hdfs import load_hdfs
+from aejax.data.datasets import load_hdfs
 
 Source = tuple[str, np.ndarray, np.ndarray | None]
 

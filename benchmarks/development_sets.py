@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from aejax.data import datasets
-from aejax.data.hdfs import load_hdfs
+from aejax.data.datasets import load_hdfs
 from aejax.data.windows import Sequences
 from benchmarks import development_narrow, options
 

@@ -35,7 +35,7 @@ from aejax.data.schema import Schema
 from aejax.models.build import build
 from aejax.training.course import course
 from aejax.training.members import Member, member_orders
-from aejax.training.population import train_population
+from aejax.training.population import train_populations
 from benchmarks import machine, options
 from benchmarks.cases import CASES, make_rows, make_weights
 from benchmarks.report import environment_lines, keep, short, table
@@ -397,7 +397,7 @@ def populations(small: bool) -> dict[str, Any]:
     def run(chosen: list[Member], size: int) -> float:
         rows = x[: len(chosen) * per_member]
         started = time.perf_counter()
-        train_population(chosen, model, rows, shape=(features,), group_size=size or None)
+        train_populations([(chosen, model)], rows, shape=(features,), group_size=size or None)
         return time.perf_counter() - started
 
     few = members(8 if small else 1024)

@@ -25,7 +25,7 @@ from aejax.core import scaling
 from aejax.data.schema import Schema
 from aejax.models.build import build
 from aejax.training.loop import train
-from aejax.training.population import Member, train_population
+from aejax.training.population import Member, train_populations
 from benchmarks import groups, machine, options, report
 from benchmarks.cases import CASES, make_rows
 from benchmarks.figures import spread, times_faster
@@ -82,7 +82,9 @@ def jobs(x: np.ndarray, members: int, epochs: int) -> list[Job]:
         ]
 
         def run() -> float:
-            trained = train_population(chosen, model, x, shape=x.shape[1:], shared_order=shared)
+            (trained,) = train_populations(
+                [(chosen, model)], x, shape=x.shape[1:], shared_order=shared
+            )
             return float(np.median([member.history[-1]["loss"] for member in trained]))
 
         return run

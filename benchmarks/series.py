@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import aejax
-from aejax.data.nab import load_nab, nab_folder
+from aejax.data.datasets import load_nab, nab_folder
 from aejax.data.schema import Schema, Series
 from aejax.data.series import point_scores, windows_of
 from aejax.detection.series_metrics import volumes
@@ -187,7 +187,7 @@ def of_windows(score: Callable[[Labelled, int, int], np.ndarray]) -> Any:
 
 def found_length(values: np.ndarray) -> int:
     """The length of windows that aejax finds in the training part."""
-    from aejax.detection.training_series import training_series
+    from aejax.detection.file_rows import training_series
 
     config = aejax.Config(model=aejax.Dense(), window=aejax.Window())
     return training_series(config, values)[0].schema.shape[0]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from aejax.data.batches import host_random
-from aejax.data.words import UNKNOWN, Text, number_words, read_text, split_words, subsample
+from aejax.data.windows import UNKNOWN, Text, number_words, read_text, split_words, subsample
 from aejax.recipes.words_cbow import (
     FREQUENT,
     LEAST_COUNT,

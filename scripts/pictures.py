@@ -29,8 +29,8 @@ from sklearn.datasets import load_digits
 
 import aejax
 from aejax.detection.threshold import fit_threshold
-from aejax.reporting.histogram import score_histogram
 from aejax.reporting.pictures import strips_figure
+from aejax.reporting.plots import score_histogram
 from aejax.reporting.style import (
     ANOMALY,
     MUTED,

@@ -21,7 +21,7 @@ import aejax
 from aejax.cli import main
 from aejax.commands import COMMANDS
 from aejax.commands.experiments import Run
-from aejax.detection.batch_sizes import default_batch_size
+from aejax.detection.placed import default_batch_size
 from aejax.reporting.markup import fixed
 from aejax.reporting.sections import published_section
 

@@ -24,9 +24,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import aejax
 from aejax.config import InputError
-from aejax.detection import probability
 from aejax.detection.threshold import fit_threshold
-from aejax.estimator import AutoEncoder, PyODAutoEncoder
+from aejax.estimator import AutoEncoder, PyODAutoEncoder, core
 from tests.row_scores import in_float64
 
 # "stream" compiles one step for all numbers of rows, and the checks have many.
@@ -367,7 +366,7 @@ class TestPyOD:
 
 def test_constant_scores_have_probabilities() -> None:
     for method in ("linear", "unify"):
-        found = probability.probabilities(np.ones(5), np.array([0.0, 1.0]), method)
+        found = core.probabilities(np.ones(5), np.array([0.0, 1.0]), method)
         np.testing.assert_array_equal(found, [[1, 0], [1, 0]])
 
 

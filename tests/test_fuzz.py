@@ -25,10 +25,10 @@ import pytest
 import aejax
 from aejax.config import InputError, read_config, write_config
 from aejax.data import files
-from aejax.detection.batch_sizes import default_batch_size
+from aejax.detection.placed import default_batch_size
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import score_files
-from aejax.training.space_file import read_space
+from aejax.training.search_space import read_space
 from tests.plain import plain_config
 
 NAMES = tuple("abcd")

@@ -263,7 +263,8 @@ def private_words(path: Path) -> list[str]:
 
 def test_words_are_those_of_the_field() -> None:
     root = PACKAGE.parent
-    texts = [path for path in sorted(PACKAGE.rglob("*")) if path.suffix in (".py", ".template")]
+    suffixes = (".css", ".js", ".py", ".template")
+    texts = [path for path in sorted(PACKAGE.rglob("*")) if path.suffix in suffixes]
     texts += [path for path in sorted((root / "scripts").iterdir()) if path.is_file()]
     for folder in ("benchmarks", "tests"):
         texts += [path for path in sorted((root / folder).rglob("*.py")) if path != Path(__file__)]

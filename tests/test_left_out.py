@@ -21,7 +21,7 @@ import aejax
 from aejax.cli import main
 from aejax.data.rows import Selection
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
-from aejax.training.space_file import parse_space
+from aejax.training.search_space import parse_space
 from tests.plain import plain_config
 
 FEATURES = ["flow", "heat", "press"]

@@ -21,10 +21,10 @@ from aejax.config import Config, InputError
 from aejax.data import prepare
 from aejax.data.records import open_array_record
 from aejax.data.rows import Selection
-from aejax.detection.asking import ask_and_tell
-from aejax.detection.quality import peak_signal_to_noise
+from aejax.detection.quality import structural_similarity
+from aejax.detection.tuning import ask_and_tell
 from aejax.exporting.onnx_graph import Graph
-from aejax.recipes.codecs import picture_bytes
+from aejax.recipes.mnist_compression import picture_bytes
 from aejax.scoring.ray import _ray
 from aejax.training.history import History
 from aejax.training.search_space import SearchSpace
@@ -105,7 +105,7 @@ def test_every_imported_package_is_declared() -> None:
 NEEDS: dict[tuple[str, str], Callable[[Path], object]] = {
     ("array_record", "recipes"): lambda tmp: open_array_record(tmp, Selection(), None),
     ("PIL", "recipes"): lambda _: picture_bytes(np.zeros((1, 8, 8, 1), np.uint8), "PNG"),
-    ("skimage", "recipes"): lambda _: peak_signal_to_noise(*np.zeros((2, 1, 8, 8, 1))),
+    ("skimage", "recipes"): lambda _: structural_similarity(*np.zeros((2, 1, 16, 16, 1))),
     ("tensorflow_datasets", "recipes"): lambda tmp: prepare._write_arrays("ecg5000", tmp, tmp),
     ("tensorflow", "prepare"): lambda tmp: prepare._write_records("mnist", tmp),
     ("tensorboardX", "tensorboard"): lambda tmp: History(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from aejax.commands.experiments import Recipes, Run
-from aejax.commands.explain import Explain
-from aejax.commands.export import Export
-from aejax.commands.inside import Encode, States
-from aejax.commands.report import Report
+from aejax.commands.saved import Encode, Explain, Export, Report, States
 from aejax.commands.scoring import Evaluate, Inspect, Score
 from aejax.commands.training import Calibrate, Training
 from aejax.commands.tuning import Tune

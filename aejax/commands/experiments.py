@@ -81,8 +81,8 @@ class Run:
     def run(self) -> dict[str, Any]:
         """Run the recipe."""
         from aejax import recipes
+        from aejax.recipes.runner import run_any
         from aejax.recipes.seeds import run_seeds
-        from aejax.recipes.studies import run_any
 
         recipe = recipes.find(self.recipe)
         with StopOnSigterm() as should_stop:

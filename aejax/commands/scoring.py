@@ -9,18 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from aejax.commands.shared import (
-    Devices,
-    Json,
-    Names,
-    NoHeader,
-    NormalLabel,
-    Out,
-    Quiet,
-    StopOnSigterm,
-    Text,
-    selection,
-)
+from aejax.commands import shared
 from aejax.config import Dialect
 
 logger = logging.getLogger("aejax")
@@ -45,12 +34,12 @@ class Score:
             "columns are matched by name."
         ),
     ]
-    out: Out
+    out: shared.Out
     group_column: Annotated[
         str | None,
         arg(help="Of a detector of groups: the column of groups. Default: as in training."),
     ] = None
-    key: Annotated[Names, arg(help="Columns to carry through to the scores.")] = ()
+    key: Annotated[shared.Names, arg(help="Columns to carry through to the scores.")] = ()
     top_features: Annotated[int, arg(help="How many features to name for every row.")] = 0
     top: Annotated[
         int, arg(help="How many of the most anomalous rows to write to _top/rows.parquet.")
@@ -58,7 +47,7 @@ class Score:
     batch_size: Annotated[
         int | None, arg(help="Rows in a compiled batch. Default: by the width of a row.")
     ] = None
-    devices: Devices = None
+    devices: shared.Devices = None
     part_rows: Annotated[
         int | None, arg(help="Input rows in one output part. Default: by the width of a row.")
     ] = None
@@ -82,8 +71,8 @@ class Score:
         float | None,
         arg(help="End with exit code 3 if more than this share of the added rows is flagged."),
     ] = None
-    no_header: NoHeader = False
-    text: Text = Dialect()
+    no_header: shared.NoHeader = False
+    text: shared.Text = Dialect()
     engine: Annotated[
         Literal["local", "ray"],
         arg(help="Score in this process, or part by part on Ray (needs aejax[ray])."),
@@ -97,8 +86,8 @@ class Score:
     progress: Annotated[
         Literal["bar", "json"], arg(help="On stderr: a bar, or lines of JSON for schedulers.")
     ] = "bar"
-    quiet: Quiet = False
-    json: Json = False
+    quiet: shared.Quiet = False
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Score the files."""
@@ -127,7 +116,7 @@ class Score:
                 address=self.ray_address,
                 actors=self.ray_actors,
             )
-        with StopOnSigterm() as should_stop:
+        with shared.StopOnSigterm() as should_stop:
             result = score_files(
                 scorer,
                 inputs,
@@ -288,7 +277,7 @@ class Evaluate:
     label_column: Annotated[str, arg(help="Column of labels, there or among the carried keys.")] = (
         "label"
     )
-    normal_label: NormalLabel = None
+    normal_label: shared.NormalLabel = None
     threshold: Annotated[
         float | None, arg(help="Default: the one that the rows were flagged by.")
     ] = None
@@ -305,9 +294,9 @@ class Evaluate:
     report: Annotated[
         Path | None, arg(help="Folder for a report: curves, confusion, the worst rows.")
     ] = None
-    no_header: NoHeader = False
-    text: Text = Dialect()
-    json: Json = False
+    no_header: shared.NoHeader = False
+    text: shared.Text = Dialect()
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Read scores and labels and compare them."""
@@ -317,7 +306,7 @@ class Evaluate:
         found = labelled(
             self.scores,
             labels or None,
-            selection=selection(self),
+            selection=shared.selection(self),
             threshold=self.threshold,
             buffer=self.buffer,
             merge_gap=self.merge_gap,
@@ -337,7 +326,7 @@ class Inspect:
 
     path: Positional[Annotated[Path, arg(help="Its folder.")]]
     shapes: Annotated[bool, arg(help="Also the shape and type of every array.")] = False
-    json: Json = False
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Look into the folder."""

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from aejax.commands.shared import (
-    Devices,
-    DropColumns,
-    Ensemble,
-    Json,
-    Keys,
-    LabelColumn,
-    NoHeader,
-    NormalLabel,
-    Out,
-    Overwrite,
-    Profile,
-    Quiet,
-    StopOnSigterm,
-    Text,
-    selection,
-)
+from aejax.commands import shared
 from aejax.config import (
     RULES,
     Calibration,
@@ -44,8 +29,40 @@ from aejax.config.own_network import named_network
 from aejax.config.rules import default_rule, rule_text
 from aejax.config.scores import CHOICES
 
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
+    "GIB": 1 << 30,
+    "TIB": 1 << 40,
+}
 RULE = rule_text(default_rule())
 _DEFAULT = Config()
+
+
+def parse_bytes(text: str, name: str) -> int:
+    """A number of bytes.
+
+    Args:
+        text: such as "2 GiB", "500MB" or "1048576".
+        name: of the setting, for messages.
+
+    Raises:
+        InputError: if it is no size.
+
+    Example:
+        >>> parse_bytes("1.5 KiB", "memory_limit")
+        1536
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].upper() not in UNITS:
+        raise InputError(f"{name} is {text!r}; allowed: bytes, as in 500MB, 2 GiB or 1048576")
+    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +73,7 @@ class Training:
         Path,
         arg(help="File, folder or pattern of training rows; with labels, only normal rows train."),
     ]
-    out: Out
+    out: shared.Out
     model: Annotated[
         str,
         arg(
@@ -140,7 +157,7 @@ class Training:
             "out the largest losses, and a tenth of the rows that set the threshold is flagged."
         ),
     ] = False
-    ensemble: Ensemble = None
+    ensemble: shared.Ensemble = None
     combine: Annotated[
         Combine, arg(help="How an ensemble's scores become one; rank: by calibration rows.")
     ] = "mean"
@@ -151,16 +168,16 @@ class Training:
     least_rows: Annotated[
         int | None, arg(help="Leave out groups with fewer normal rows, and report them.")
     ] = None
-    devices: Devices = None
+    devices: shared.Devices = None
     distributed: Annotated[
         bool, arg(help="This is one of several processes that train together, as Slurm says.")
     ] = False
-    label_column: LabelColumn = None
-    normal_label: NormalLabel = None
-    drop_columns: DropColumns = ()
-    key: Keys = ()
-    no_header: NoHeader = False
-    text: Text = Dialect()
+    label_column: shared.LabelColumn = None
+    normal_label: shared.NormalLabel = None
+    drop_columns: shared.DropColumns = ()
+    key: shared.Keys = ()
+    no_header: shared.NoHeader = False
+    text: shared.Text = Dialect()
     memory_limit: Annotated[
         str,
         arg(help="Rows of more bytes (2 GiB, 500MB) are picked from disk instead of memory."),
@@ -172,16 +189,15 @@ class Training:
     keep_rows: Annotated[
         bool, arg(help="Leave rows that were copied to OUT/rows there, for another run.")
     ] = False
-    overwrite: Overwrite = False
+    overwrite: shared.Overwrite = False
     tensorboard: Annotated[Path | None, arg(help="Folder for TensorBoard event files.")] = None
-    profile: Profile = None
-    quiet: Quiet = False
-    json: Json = False
+    profile: shared.Profile = None
+    quiet: shared.Quiet = False
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Read, train, calibrate, save."""
         from aejax.config import parse_rule, parse_score
-        from aejax.config.sizes import parse_bytes
         from aejax.recipes.own_rows import train_on_file
 
         network = self.network
@@ -211,26 +227,26 @@ class Training:
             ):
                 if given is not None:
                     raise InputError(f"--{flag} is given with --group-column; allowed: one of them")
-            with StopOnSigterm() as should_stop:
+            with shared.StopOnSigterm() as should_stop:
                 return train_groups_on_file(
                     config,
                     self.input,
                     self.out,
                     column=self.group_column,
                     least_rows=self.least_rows,
-                    selection=selection(self),
+                    selection=shared.selection(self),
                     overwrite=self.overwrite,
                     progress=not self.quiet,
                     should_stop=should_stop,
                 )
         if self.least_rows is not None:
             raise InputError("--least-rows is given; allowed: with --group-column")
-        with StopOnSigterm() as should_stop:
+        with shared.StopOnSigterm() as should_stop:
             return train_on_file(
                 config,
                 self.input,
                 self.out,
-                selection=selection(self),
+                selection=shared.selection(self),
                 memory_limit=parse_bytes(self.memory_limit, "--memory-limit"),
                 on_bad_row=self.on_bad_row,
                 keep_rows=self.keep_rows,
@@ -287,11 +303,11 @@ class Calibrate:
             "rule that needs labels. None for a rule that needs no scores."
         ),
     ] = None
-    label_column: LabelColumn = None
-    normal_label: NormalLabel = None
-    no_header: NoHeader = False
-    text: Text = Dialect()
-    json: Json = False
+    label_column: shared.LabelColumn = None
+    normal_label: shared.NormalLabel = None
+    no_header: shared.NoHeader = False
+    text: shared.Text = Dialect()
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Score the rows, find the threshold, save it."""
@@ -299,5 +315,5 @@ class Calibrate:
         from aejax.recipes.own_rows import calibrate_on_file
 
         return calibrate_on_file(
-            self.run_folder, self.input, parse_rule(self.rule), selection=selection(self)
+            self.run_folder, self.input, parse_rule(self.rule), selection=shared.selection(self)
         )

@@ -8,22 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from aejax.commands.shared import (
-    DropColumns,
-    Json,
-    Keys,
-    LabelColumn,
-    Names,
-    NoHeader,
-    NormalLabel,
-    Out,
-    Overwrite,
-    Profile,
-    Quiet,
-    StopOnSigterm,
-    Text,
-    selection,
-)
+from aejax.commands import shared
 from aejax.config import Dialect
 
 
@@ -37,7 +22,7 @@ class Tune:
         ]
     ]
     space: Annotated[Path, arg(help="TOML file of what is searched: ranges and choices.")]
-    out: Out
+    out: shared.Out
     configurations: Annotated[int, arg(help="How many to draw.")] = 64
     folds: Annotated[int, arg(help="Parts of the normal rows, each held out once.")] = 5
     search: Annotated[
@@ -51,20 +36,21 @@ class Tune:
     test_fraction: Annotated[
         float, arg(help="Share of a file's rows that the winner is judged by, once.")
     ] = 0.2
-    label_column: LabelColumn = None
-    normal_label: NormalLabel = None
-    drop_columns: DropColumns = ()
-    key: Keys = ()
+    label_column: shared.LabelColumn = None
+    normal_label: shared.NormalLabel = None
+    drop_columns: shared.DropColumns = ()
+    key: shared.Keys = ()
     keep: Annotated[
-        Names, arg(name="columns.keep", help="Columns to take as features that would be left out.")
+        shared.Names,
+        arg(name="columns.keep", help="Columns to take as features that would be left out."),
     ] = ()
-    no_header: NoHeader = False
-    text: Text = Dialect()
+    no_header: shared.NoHeader = False
+    text: shared.Text = Dialect()
     seed: Annotated[int, arg(help="Seed of split, search and trainings.")] = 0
-    overwrite: Overwrite = False
-    profile: Profile = None
-    quiet: Quiet = False
-    json: Json = False
+    overwrite: shared.Overwrite = False
+    profile: shared.Profile = None
+    quiet: shared.Quiet = False
+    json: shared.Json = False
 
     def run(self) -> dict[str, Any]:
         """Search, then train the winner."""
@@ -79,14 +65,14 @@ class Tune:
             folds=self.folds,
             search=self.search,
             objective=self.objective,
-            selection=selection(self),
+            selection=shared.selection(self),
             keep=self.keep,
             test_fraction=self.test_fraction,
             seed=self.seed,
             overwrite=self.overwrite,
             progress=not self.quiet,
         )
-        with StopOnSigterm() as should_stop:
+        with shared.StopOnSigterm() as should_stop:
             return refit(
                 found,
                 self.out,

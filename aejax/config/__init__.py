@@ -12,9 +12,16 @@ Example:
 from __future__ import annotations
 
 from aejax.config.checks import InputError, suggest
-from aejax.config.columns import Columns
-from aejax.config.detector import Calibration, Combine, Config, Precision, PrecisionSetting
-from aejax.config.dialect import Dialect
+from aejax.config.columns import Columns, Dialect
+from aejax.config.detector import (
+    Calibration,
+    Combine,
+    Config,
+    Precision,
+    PrecisionSetting,
+    Vary,
+    Window,
+)
 from aejax.config.effort import EFFORTS, Effort
 from aejax.config.models import (
     MODELS,
@@ -34,8 +41,6 @@ from aejax.config.own_network import Functions, OwnNetwork, network
 from aejax.config.rules import RULES, Rule, parse_rule, rule_text
 from aejax.config.scores import SCORES, Score, parse_score, score_text
 from aejax.config.training import ErrorName, Scale, Train
-from aejax.config.vary import Vary
-from aejax.config.window import Window
 from aejax.config.written import (
     FORMAT_VERSION,
     MAX_JSON_BYTES,

@@ -1,4 +1,4 @@
-"""What a setting may be, and the one error for what a person gave."""
+"""What a setting may be, the one error for what a person gave, and what extras bring."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import difflib
 import math
 import os
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,12 @@ def check_choices(owner: object) -> None:
             check(owner, name, "True, False", isinstance(getattr(owner, name), bool))
 
 
+def check_counts(owner: object, *fields: str) -> None:
+    """Check that fields are whole numbers, at least 1."""
+    for field in fields:
+        check(owner, field, "a whole number, at least 1", is_count(getattr(owner, field)))
+
+
 def check_sizes(owner: object, field: str, at_least: int = 1) -> None:
     """Check that a field is a tuple of whole numbers, each at least 1."""
     sizes = getattr(owner, field)
@@ -73,3 +80,23 @@ def suggest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {', '.join(names)}"
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """A block that imports what the extra `name` of pyproject.toml installs.
+
+    Raises:
+        InputError: naming the package that is missing, and the extra.
+
+    Example:
+        >>> with extra("recipes"):
+        ...     import json
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "a package").partition(".")[0]
+        raise InputError(
+            f'{package} is not installed; allowed: pip install "aejax[{name}]"'
+        ) from None

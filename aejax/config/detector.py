@@ -1,11 +1,18 @@
-"""All settings of a detector in one object."""
+"""All settings of a detector in one object, its windows and what an ensemble varies among them."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, Literal
 
-from aejax.config.checks import InputError, check, check_choices
+from aejax.config.checks import (
+    InputError,
+    check,
+    check_choices,
+    check_counts,
+    is_count,
+    is_number,
+)
 from aejax.config.columns import Columns
 from aejax.config.effort import Effort, settings_beside, settings_of
 from aejax.config.models import MODELS, Model
@@ -15,14 +22,102 @@ from aejax.config.rules import Rule, check_is_rule, default_rule
 from aejax.config.scores import DEFAULT as DEFAULT_SCORE
 from aejax.config.scores import Score, checked_score
 from aejax.config.training import SCALES_OF_COLUMNS, ErrorName, Scale, Train
-from aejax.config.window import Window
 
+PointScores = Literal["causal", "centred"]
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PrecisionSetting = Literal["float32", "tensorfloat32", "bfloat16", "fastest"]
 Combine = Literal["mean", "median", "rank"]
 Calibration = Literal["held-out", "cross-fitted", "auto"]
 # Decided when a configuration is made: by the effort "standard", or to suit the network.
 _DECIDED: Any = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Window:
+    """Windows of a series: rows of a table that follow each other in time, a channel a column.
+
+    A network sees `length` consecutive points at once. No window reaches over a gap in time, over
+    a point that can't be used, or from one series to another.
+
+    Args:
+        length: points in a window; None takes the period of the training rows, as
+            `aejax.data.series_columns` finds it.
+        stride: points from one training window to the next. Scoring takes every window.
+        time: the column of times, no feature: dates, text that is dates, or numbers that rise.
+            Without it rows are taken to be evenly spaced and in order.
+        series: the column that names the series a row belongs to, where a table holds several; no
+            feature. All of them share one network.
+        scores: from windows to points. "causal": a point has the score of the window that ends
+            with it, so that only the past counts, as alarms need it. "centred": the mean over all
+            windows that hold it, which tells better where something was, afterwards.
+        gap: steps in time that are longer than so many usual ones end a window.
+        order: what becomes of rows whose times don't rise: "refuse" names the first; "sort" sorts
+            rows that are in memory, and leaves out those whose time another row has.
+
+    Example:
+        >>> window = aejax.Window(length=48, time="time")
+        >>> aejax.Config(model=aejax.Dense(), window=window).window.scores
+        'causal'
+    """
+
+    length: int | None = None
+    stride: int = 1
+    time: str | None = None
+    series: str | None = None
+    scores: PointScores = "causal"
+    gap: float = 3.0
+    order: Literal["refuse", "sort"] = "refuse"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        long = self.length is None or (is_count(self.length) and self.length >= 2)
+        check(self, "length", "a whole number, at least 2, or None", long)
+        check_counts(self, "stride")
+        check(self, "gap", "a number, at least 1", is_number(self.gap) and self.gap >= 1)
+        for field in ("time", "series"):
+            name = getattr(self, field)
+            named = name is None or (isinstance(name, str) and name != "")
+            check(self, field, "the name of a column, or None", named)
+        if self.time is not None:
+            check(self, "series", "another column than time", self.series != self.time)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vary:
+    """Parts that each member of an ensemble is given of everything; None gives it all.
+
+    Attributes:
+        features: each member sees a random subset of the features, of a random size between
+            this share and all but one ("feature bagging": Lazarevic and Kumar, "Feature
+            bagging for outlier detection", KDD 2005, with a share of 0.5).
+        units: each hidden layer of a member has a random number of units between this share
+            and all.
+        connections: each weight between two layers is kept with this probability (compare
+            RandNet: Chen, Sathe, Aggarwal and Turaga, "Outlier detection with autoencoder
+            ensembles", SDM 2017, whose connections are drawn with replacement).
+        rows: share of the training rows that a member trains on, drawn without replacement.
+
+    Example:
+        >>> aejax.fit(config, x, members=8, vary=aejax.Vary(features=0.5))  # doctest: +SKIP
+        >>> aejax.Vary(features=0.5).rows is None
+        True
+    """
+
+    features: float | None = None
+    units: float | None = None
+    connections: float | None = None
+    rows: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not 0 < value <= 1:
+                raise InputError(f"Vary.{field.name} is {value!r}; allowed: above 0, at most 1")
+
+    @property
+    def masks(self) -> bool:
+        """Whether members lack parts of the network."""
+        return any(part is not None for part in (self.features, self.units, self.connections))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

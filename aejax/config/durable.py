@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,14 +95,6 @@ def make_folder(path: Path) -> None:
     """
     with refused_as_input(path):
         path.mkdir(parents=True, exist_ok=True)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder, under another name: one that a kill left half removed is no longer found."""
-    removing = aside_of(path)
-    shutil.rmtree(removing, ignore_errors=True)
-    path.rename(removing)
-    shutil.rmtree(removing, ignore_errors=True)
 
 
 def exchange(one: Path, other: Path) -> bool:

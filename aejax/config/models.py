@@ -9,6 +9,7 @@ from aejax.config.checks import (
     InputError,
     check,
     check_choices,
+    check_counts,
     check_sizes,
     is_count,
     is_number,
@@ -149,6 +150,11 @@ class Dense(NetworkSettings):
         return dataclasses.replace(self, dropout=0.0)
 
 
+def _check_kernel(settings: Conv | Temporal | SuperResolution) -> None:
+    odd = is_count(settings.kernel) and settings.kernel % 2 == 1
+    check(settings, "kernel", "an odd whole number, at least 1", odd)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conv(NetworkSettings):
     """A convolutional autoencoder for images of shape [height, width, channels].
@@ -182,8 +188,7 @@ class Conv(NetworkSettings):
     def __post_init__(self) -> None:
         check_choices(self)
         check_sizes(self, "channels")
-        odd = is_count(self.kernel) and self.kernel % 2 == 1
-        check(self, "kernel", "an odd whole number, at least 1", odd)
+        _check_kernel(self)
 
     @property
     def depth(self) -> int:
@@ -232,10 +237,8 @@ class Temporal(NetworkSettings):
     def __post_init__(self) -> None:
         check_choices(self)
         check_sizes(self, "channels")
-        odd = is_count(self.kernel) and self.kernel % 2 == 1
-        check(self, "kernel", "an odd whole number, at least 1", odd)
-        for name in ("latent", "pool"):
-            check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
+        _check_kernel(self)
+        check_counts(self, "latent", "pool")
 
     def widest(self, features: int) -> int:
         """Values of the widest layer, of a series of one channel."""
@@ -274,10 +277,8 @@ class SuperResolution(NetworkSettings):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("levels", "convolutions", "channels"):
-            check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
-        odd = is_count(self.kernel) and self.kernel % 2 == 1
-        check(self, "kernel", "an odd whole number, at least 1", odd)
+        check_counts(self, "levels", "convolutions", "channels")
+        _check_kernel(self)
 
     def widest(self, features: int) -> int:
         """Values of the widest layer at full size."""
@@ -321,8 +322,7 @@ class Variational(_AroundNetwork):
     def __post_init__(self) -> None:
         check_choices(self)
         check(self, "network", "Dense or Conv", isinstance(self.network, Dense | Conv))
-        for name in ("latent", "samples"):
-            check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
+        check_counts(self, "latent", "samples")
         if self.likelihood == "bernoulli" and self.network.output != "sigmoid":
             raise InputError(
                 f"Variational.network.output is {self.network.output!r}; "
@@ -363,7 +363,7 @@ class NoiseConditioned(_AroundNetwork):
         check(self, "lowest", "a number above 0", positive)
         above = is_number(self.highest) and self.highest > self.lowest
         check(self, "highest", f"a number above lowest = {self.lowest:g}", above)
-        check(self, "levels", "a whole number, at least 1", is_count(self.levels))
+        check_counts(self, "levels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -445,8 +445,7 @@ class Context(NetworkSettings):
         many = is_count(self.vocabulary) and self.vocabulary >= 2
         check(self, "vocabulary", "a whole number, at least 2", many)
         check_sizes(self, "hidden", at_least=0)
-        for name in ("window", "width"):
-            check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
+        check_counts(self, "window", "width")
         fits = self._is_whole("positions") and self.positions <= self.window
         check(self, "positions", "a whole number from 0 to the window", fits)
         check(self, "negatives", "a whole number, at least 0", self._is_whole("negatives"))

@@ -120,12 +120,16 @@ def check_part(
     allowed = f"{', '.join(map(repr, known))}, or {own}"
     if isinstance(value, str | type(None)) or not is_one(value):
         raise InputError(f"{name} is {in_one_line(value)}; allowed: {allowed}")
+    require_hashable(value, f"{name} is {in_one_line(value)}", allowed)
+
+
+def require_hashable(value: object, said: str, allowed: str) -> None:
+    """Raise InputError where a part of what programs are compiled for can't be hashed."""
     try:
         hash(value)
     except TypeError as error:
-        raise InputError(
-            f"{name} is {in_one_line(value)}, which is not hashable ({error}); allowed: {allowed}"
-        ) from None
+        reason = in_one_line(error, str)
+        raise InputError(f"{said}, which is not hashable ({reason}); allowed: {allowed}") from None
 
 
 def accepts(function: Callable[..., Any], keyword: str) -> bool:
@@ -152,10 +156,14 @@ def _asked(function: Callable[..., Any]) -> frozenset[str] | None:
     return frozenset(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
 
 
+def taken(function: Callable[..., Any], optional: dict[str, Any]) -> dict[str, Any]:
+    """Those of some keywords that a function takes."""
+    return {name: value for name, value in optional.items() if accepts(function, name)}
+
+
 def call(function: Callable[..., Any], *arguments: Any, **optional: Any) -> Any:
     """What a function gives, called with those of the optional keywords that it takes."""
-    taken = {name: value for name, value in optional.items() if accepts(function, name)}
-    return function(*arguments, **taken)
+    return function(*arguments, **taken(function, optional))
 
 
 def import_named(place: str, field: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from aejax.config.checks import InputError, suggest
 from aejax.config.models import NetworkSettings
-from aejax.config.own import import_named, in_one_line
+from aejax.config.own import import_named, in_one_line, require_hashable
 
 Kind = Literal["linen", "nnx", "equinox", "functions", "factory", "network", "absent"]
 ALLOWED = (
@@ -271,14 +271,8 @@ def _is_of(value: object, hint: object) -> bool:
 
 def _wrapped(value: object, kind: Kind, name: str) -> OwnNetwork:
     wrapped = OwnNetwork(network=value, kind=kind, name=name, text=in_one_line(value))
-    try:
-        hash(wrapped)
-    except TypeError as error:
-        raise InputError(
-            f"Config.model is {name}, which is not hashable "
-            f"({in_one_line(error, str)}); allowed: fields that are "
-            "numbers, text, functions or tuples of these"
-        ) from None
+    allowed = "fields that are numbers, text, functions or tuples of these"
+    require_hashable(wrapped, f"Config.model is {name}", allowed)
     return wrapped
 
 

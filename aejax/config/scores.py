@@ -6,7 +6,7 @@ import inspect
 from typing import Any, Protocol
 
 from aejax.config.checks import InputError
-from aejax.config.own import Own, in_one_line, make_named, text_of
+from aejax.config.own import Own, in_one_line, make_named, require_hashable, text_of
 from aejax.config.registry import Registry
 
 DEFAULT = "error"
@@ -177,13 +177,8 @@ def _check_own(value: Any, shown: str) -> None:
                 f"Config.score is {shown}, which has apply{signature}; "
                 f"allowed: arguments named {', '.join(KEYWORDS)}"
             )
-    try:
-        hash(value)
-    except TypeError:
-        raise InputError(
-            f"Config.score is {shown}, which is not hashable; allowed: a hashable object, as a "
-            "dataclass that is frozen, whose fields are numbers, text or tuples of these"
-        ) from None
+    hashable = "a frozen dataclass, whose fields are numbers, text or tuples of these"
+    require_hashable(value, f"Config.score is {shown}", hashable)
     needs = getattr(value, "needs", ())
     if not isinstance(needs, tuple) or not all(isinstance(name, str) for name in needs):
         raise InputError(

@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from aejax.config.checks import InputError, check, check_choices, is_count, is_number
+from aejax.config.checks import (
+    InputError,
+    check,
+    check_choices,
+    check_counts,
+    is_count,
+    is_number,
+)
 from aejax.config.own import check_part
 
 ErrorName = Literal["squared", "absolute", "bernoulli"]
@@ -131,8 +138,7 @@ class Train:
         check_part(self, "schedule", ScheduleName, "a function of the step", callable)
         self._check_brought()
         self._count_one()
-        for name in ("steps" if self.epochs is None else "epochs", "batch_size"):
-            check(self, name, "a whole number, at least 1", is_count(getattr(self, name)))
+        check_counts(self, "steps" if self.epochs is None else "epochs", "batch_size")
         for name in ("noise", "weight_decay", "beta"):
             value = getattr(self, name)
             check(self, name, "a number, at least 0", is_number(value) and value >= 0)

@@ -194,24 +194,40 @@ def read_config(path: Path) -> Config:
         raise InputError(f"{path}: {error}") from None
 
 
+def read_bounded(path: Path, max_bytes: int, parse: Callable[[str], Any], kind: str) -> Any:
+    """What a file of bounded size holds.
+
+    Args:
+        path: the file.
+        max_bytes: of it.
+        parse: its text to what it holds.
+        kind: of text, for messages.
+
+    Raises:
+        InputError: if the file is missing, larger, or can't be parsed.
+    """
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise InputError(f"{path} has {size} bytes; allowed: at most {max_bytes}")
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except InputError:
+        raise
+    # ValueError: not UTF-8, not parsed, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not readable as {kind}: {reason}") from None
+
+
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """A JSON object from a file of bounded size.
 
     Raises:
         InputError: if the file is missing, larger than `max_bytes` or not a JSON object.
     """
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise InputError(f"{path} has {size} bytes; allowed: at most {max_bytes}")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except InputError:
-        raise
-    # ValueError: not UTF-8, not JSON, or a number of thousands of digits.
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable as JSON: {error}") from None
+    value = read_bounded(path, max_bytes, json.loads, "JSON")
     if not isinstance(value, dict):
         raise InputError(f"{path} holds {type(value).__name__}; allowed: a JSON object")
     return value

@@ -1,15 +1,20 @@
-"""Looking inside: reconstructions, errors, latent values and states. Pure and unjitted."""
+"""Looking inside: reconstructions, errors, latent values, states, and reasons. Pure, unjitted."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from aejax.config.scores import is_mean_error
 from aejax.core import errors, masks, mixed, scaling
 from aejax.core.scaling import Scaler
-from aejax.core.score import Scorer
+from aejax.core.score import Scorer, combined, member_scores, ranked
+
+# Features that are replaced one by one when reasons are looked for: each takes a pass.
+MOST_REPLACED = 8
 
 
 def reconstruct_rows(
@@ -97,3 +102,87 @@ def layer_state(
 ) -> jax.Array:
     """The state of one layer's neurons, float32 [B, ...]; the others are never kept."""
     return state_rows(scorer, variables, scaler, x)[layer]
+
+
+def explain_rows(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array, top: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scores with the features that are wrong; reconstructions stay on the device.
+
+    A wrong feature spoils the reconstruction of the others. So a feature that was found is
+    replaced by its reconstruction before the next one is looked for, up to
+    `MOST_REPLACED` times. Where features' usual errors are known, an error counts over the
+    square root of the usual one: half-way between the plain error, which names what is
+    always reconstructed badly, and their ratio, which names what hardly ever errs. Members'
+    errors are averaged feature by feature.
+
+    Returns:
+        scores float32 [B]; flat feature positions int32 [B, top], those of the largest error over
+        the square root of the usual one first; their errors float32 [B, top] in the
+        reconstruction of the row as it is.
+    """
+    if scorer.combine is None:
+        variables, scaler = jax.tree.map(lambda leaf: leaf[None], (variables, scaler))
+
+    def errors_of(replaced: jax.Array, before: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Errors [members, B, features] and reconstructions [members, B, ...]."""
+
+        def one(member: tuple[dict[str, Any], Scaler, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            variables, scaler, old = member
+            scaled = scaling.apply(scaler, x)
+            seen = jnp.where(replaced.reshape(scaled.shape), old, scaled)
+            y: Any = scorer.model.apply(variables, seen)
+            each = errors.feature_error(scorer.error, scaled, y, scorer.heads)
+            each = masks.weighted(variables, each).reshape(x.shape[0], -1)
+            if scorer.heads is not None:
+                return each, mixed.expected(scorer.heads, y)
+            return each, masks.seen(variables, scaled, y)
+
+        found: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
+        return found
+
+    features = math.prod(x.shape[1:])
+    usual = variables.get("normal", {}).get("error", jnp.ones((1, features)))
+    weight = jax.lax.rsqrt(jnp.mean(usual, axis=0))
+
+    def weighted(each: jax.Array, found: jax.Array) -> jax.Array:
+        return jnp.where(found, -jnp.inf, jnp.mean(each, axis=0) * weight)
+
+    def search(
+        carried: tuple[jax.Array, jax.Array, jax.Array], _: None
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+        found, y, each = carried
+        worst = jnp.argmax(weighted(each, found), axis=1)
+        found = found | (jnp.arange(features) == worst[:, None])
+        each, y = errors_of(found, y)
+        return (found, y, each), worst
+
+    none = jnp.zeros((x.shape[0], features), bool)
+    members = jax.tree.leaves(variables)[0].shape[0]
+    first, y = errors_of(none, jnp.zeros((members, *x.shape), jnp.float32))
+    replaced = min(top - 1, MOST_REPLACED)
+    (found, _, each), worst = jax.lax.scan(search, (none, y, first), length=replaced)
+    _, others = jax.lax.top_k(weighted(each, found), top - replaced)
+    named = jnp.concatenate([worst.T, others], axis=1).astype(jnp.int32)
+    # The first is the largest of all; what was found behind it is listed by its size in the row
+    # as it is, as people read a list.
+    sizes = jnp.take_along_axis(weighted(first, none), named, axis=1)
+    named = jnp.take_along_axis(named, jnp.argsort(-sizes, axis=1, stable=True), axis=1)
+    return (
+        _explained_scores(scorer, variables, scaler, x, first),
+        named,
+        jnp.take_along_axis(jnp.mean(first, axis=0), named, axis=1),
+    )
+
+
+def _explained_scores(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array, error: jax.Array
+) -> jax.Array:
+    """Scores of rows whose errors [members, B, features] are known already."""
+    rows = jnp.mean(error, axis=2)
+    if scorer.heads is not None:
+        count = jnp.sum(~jnp.isnan(x), axis=1)
+        rows = jnp.where(count > 0, jnp.sum(error, axis=2) / jnp.maximum(count, 1), jnp.nan)
+    if not is_mean_error(scorer.score):
+        return combined(scorer, member_scores(scorer, variables, scaler, x))
+    return combined(scorer, ranked(scorer, variables, rows))

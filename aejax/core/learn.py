@@ -8,6 +8,7 @@ population maps over them.
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,8 +17,6 @@ import jax.numpy as jnp
 
 from aejax.config import Config
 from aejax.core import errors, masks, objectives, optimizers, scaling
-from aejax.core.freezing import is_frozen, kept
-from aejax.core.keys import named_key
 from aejax.core.objectives import Fed, Objective
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
@@ -26,6 +25,47 @@ from aejax.models.network import Network
 
 # Rows as stored, [..., B, *shape], and with labels beside them where a model learns those.
 Rows = jax.Array | tuple[jax.Array, jax.Array]
+
+
+# One seed, split by name: every use of randomness has a stream of its own. Adding a new stream
+# never changes the numbers drawn from the others.
+def named_key(seed: int | jax.Array, name: str) -> jax.Array:
+    """The key of the stream `name` of a run's seed.
+
+    Args:
+        seed: the run's seed, a whole number or an integer scalar (traced ones too).
+        name: what the randomness is for, such as "parameters" or "noise".
+    """
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def is_frozen(frozen: tuple[str, ...], tree: Any) -> Any:
+    """Which leaves of a tree of parameters are frozen, a tree of bool.
+
+    Args:
+        frozen: beginnings of paths, such as "network/encoder_layers_0".
+        tree: parameters, or batch statistics.
+    """
+
+    def one(path: Any, _: Any) -> bool:
+        parts = [str(part.key) for part in path]
+        return any(parts[: len(start)] == start for start in starts)
+
+    starts = [start.split("/") for start in frozen]
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def kept(frozen: tuple[str, ...], new: object, old: object) -> Any:
+    """The new tree with the old one's frozen leaves.
+
+    Args:
+        frozen: as in `is_frozen`.
+        new: a tree of parameters, or batch statistics.
+        old: one of the same structure.
+    """
+    if not frozen:
+        return new
+    return jax.tree.map(lambda keep, a, b: b if keep else a, is_frozen(frozen, old), new, old)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -63,13 +63,11 @@ class Placement:
         start = jax.process_index() * size
         return x[(slice(None),) * axis + (slice(start, start + size),)]
 
-    def padded(self, x: np.ndarray, axis: int = 0, fill: int = 0) -> np.ndarray:
-        """Filled up along an axis, so that every device gets as many rows as any other."""
-        missing = -x.shape[axis] % self.devices
-        if not missing:
-            return x
-        widths = [(0, missing if at == axis else 0) for at in range(x.ndim)]
-        return np.pad(x, widths, constant_values=fill)
+    def padded(self, tiles: np.ndarray) -> np.ndarray:
+        """Tiles [n, rows, ...], so filled up that every device gets as many rows as any other."""
+        widths = [(0, 0)] * tiles.ndim
+        widths[1] = (0, -tiles.shape[1] % self.devices)
+        return np.pad(tiles, widths) if widths[1][1] else tiles
 
     def _put(self, tree: object, axis: int | None) -> Any:
         check_own_process()

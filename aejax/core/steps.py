@@ -17,11 +17,11 @@ import numpy as np
 
 from aejax.config import Precision
 from aejax.core.errors import feature_error
-from aejax.core.freezing import is_frozen
 from aejax.core.inside import (
     decode_rows,
     encode_rows,
     error_rows,
+    explain_rows,
     layer_state,
     output_rows,
     reconstruct_rows,
@@ -31,6 +31,7 @@ from aejax.core.learn import (
     Best,
     Program,
     TrainState,
+    is_frozen,
     keep_best,
     learning_rates,
     new_best,
@@ -43,7 +44,6 @@ from aejax.core.learn import (
 )
 from aejax.core.members import Epochs, new_members, train_epochs, train_members
 from aejax.core.optimizers import Numbers
-from aejax.core.reasons import explain_rows
 from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
 from aejax.core.score import Scorer, score_rows, scores_by_row

@@ -1,4 +1,4 @@
-"""Rows of files that Arrow reads as batches from first to last: its own format, and JSON lines."""
+"""Rows of files that Arrow reads as batches: Parquet, its own format, and JSON lines."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import io
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json
+import pyarrow.parquet
 import pyarrow.types
 
 from aejax.config import InputError
 from aejax.data.blocks import Block, Part
-from aejax.data.csv_bad_cells import end_of
-from aejax.data.formats import format_of
+from aejax.data.csv_tables import end_of
 from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, NoRows, Selection, guarded, unreadable
 from aejax.data.schema import Schema
+from aejax.data.sources import format_of
 from aejax.data.tables import NO_CONSTANTS, choose_columns, fits_float32, to_block
 from aejax.data.text_input import open_text
 
 _SAID = {"arrow": "Arrow", "jsonl": "JSON lines"}
 PIECE_BYTES = 1 << 22
+# Of all the columns that are read together; each has a buffer of its own.
+PARQUET_BUFFERS_BYTES = 1 << 26
+LEAST_BUFFER_BYTES = 1 << 14
+BATCH_ROWS = 1 << 16
+BATCH_BYTES = 1 << 24
 
 
 def open_batches(
@@ -133,4 +140,78 @@ def _widened(schema: pa.Schema) -> pa.Schema:
             else field
             for field in schema
         ]
+    )
+
+
+def open_parquet(
+    path: Path,
+    selection: Selection,
+    expected: Schema | None,
+    constants: Mapping[str, pa.Scalar] = NO_CONSTANTS,
+) -> Part:
+    """One Parquet file; nested columns must be dropped."""
+    try:
+        with _parquet(path) as file:
+            columns, rows = file.schema_arrow, file.metadata.num_rows
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        layout = choose_columns(path, columns.names, columns.types, selection, expected, constants)
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(path, "Parquet", error) from error
+    if rows < 0 or sum(groups) != rows:
+        raise InputError(f"{path} has {rows} rows; allowed: as many as its groups promise")
+    if not rows:
+        raise NoRows(f"{path} has 0 rows; allowed: at least 1")
+
+    # A batch costs time for each of its columns, so its rows don't follow the block size asked for.
+    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * max(1, len(layout.columns)))))
+
+    def chunks(start: int, size: int) -> Iterator[Block]:
+        starts = np.cumsum([0, *groups]).tolist()
+        kept = [group for group in range(len(groups)) if starts[group + 1] > start]
+        # Whole blocks in a batch save putting blocks together.
+        batch = batch_rows // size * size if size <= batch_rows else batch_rows
+        try:
+            file = _parquet(path, len(layout.columns))
+        except UNREADABLE as error:
+            raise unreadable(path, "Parquet", error) from error
+        with file:
+            for group in kept:
+                first, end = starts[group], starts[group + 1]
+                try:
+                    # One group at a time, so that a damaged one can be named.
+                    batches = file.iter_batches(batch, [group], layout.columns)
+                    # Decoding takes all cores, turning columns to rows one: so both at a time.
+                    with contextlib.closing(ahead(batches, 1)) as decoded:
+                        for found in decoded:
+                            skipped = min(max(start - first, 0), found.num_rows)
+                            if skipped < found.num_rows:
+                                yield to_block(found.slice(skipped), layout, first + skipped)
+                            first += found.num_rows
+                except InputError:
+                    raise
+                except UNREADABLE as error:
+                    where = f"row group {group} (rows {starts[group]} to {end - 1})"
+                    raise unreadable(path, "Parquet", error, where) from error
+                if first != end:
+                    raise InputError(
+                        f"{path}: row group {group} ends after {first - starts[group]} rows; "
+                        f"allowed: the {groups[group]} that it promises"
+                    )
+
+    types = {name: value.type for name, value in layout.constants.items()}
+    types |= dict(zip(columns.names, columns.types, strict=True))
+    wide = not all(fits_float32(types[name]) for name in layout.features)
+    return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks, wide=wide)
+
+
+def _parquet(path: Path, columns: int = 1) -> pyarrow.parquet.ParquetFile:
+    # Buffered, and not ahead, a row group's columns are read piece by piece instead of whole.
+    buffer_bytes = max(LEAST_BUFFER_BYTES, PARQUET_BUFFERS_BYTES // max(1, columns))
+    return pyarrow.parquet.ParquetFile(
+        path,
+        buffer_size=min(buffer_bytes, 1 << 20),
+        page_checksum_verification=True,
+        pre_buffer=False,
     )

@@ -58,7 +58,7 @@ class Block:
         bad: what is wrong with rows whose cells could not be read, by position in the block; each
             a `Wrong`.
         runs: which rows of which files these are, where several files were opened.
-        before: the rows before these, where windows reach into them; see `aejax.data.context`.
+        before: the rows before these, where windows reach into them; see `aejax.data.series`.
         after: likewise, behind these.
     """
 

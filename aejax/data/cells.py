@@ -14,8 +14,11 @@ from aejax.data.arrow_types import array_of_text, is_number, is_text, note, text
 from aejax.data.columns import Column
 from aejax.data.dates import dates_of, part_of
 from aejax.data.number_text import numbers_of_text
+from aejax.data.schema import Schema
+from aejax.data.sources import Input
 
 _TRUE, _FALSE = array_of_text(["true", "1"]), array_of_text(["false", "0"])
+READ_ROWS = 1 << 16
 
 
 def read_cells(
@@ -98,3 +101,39 @@ def _numbers(cells: pa.Array, name: str, wrong: dict[int, str]) -> np.ndarray:
     numbers, none = numbers_of_text(text)
     note(text, none, name, "not a number", wrong)
     return _floats(numbers)
+
+
+def check_cells(x: np.ndarray, schema: Schema, path: Input) -> None:
+    """Refuse rows of a mixed table with an infinite number or without any cell.
+
+    Args:
+        x: rows, float32 [n, columns]; NaN is a missing cell.
+        schema: of a mixed table.
+        path: what the rows are from, for the message.
+    """
+    for start in range(0, len(x), READ_ROWS):
+        rows = x[start : start + READ_ROWS]
+        if (infinite := np.isinf(rows)).any():
+            row, feature = np.unravel_index(int(np.argmax(infinite)), rows.shape)
+            raise InputError(
+                f"{path}: row {start + int(row)}, {schema.feature_name(int(feature))!r} is "
+                f"{rows[row, feature]}; allowed: numbers within float32's range, or none"
+            )
+        if (empty := np.isnan(rows).all(axis=1)).any():
+            raise InputError(
+                f"{path}: row {start + int(np.argmax(empty))} has no value in any column; "
+                "allowed: at least 1"
+            )
+
+
+def with_values(x: np.ndarray, schema: Schema) -> np.ndarray:
+    """The rows that have a value in some column: the others say nothing to learn from.
+
+    Args:
+        x: rows, [n, ...].
+        schema: of the rows; those that are not of a mixed table are all kept.
+    """
+    if schema.columns is None:
+        return x
+    kept = ~np.isnan(x).all(axis=1)
+    return x if kept.all() else x[kept]

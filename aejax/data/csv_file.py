@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.types as types
 
 from aejax.config import InputError
-from aejax.config.dialect import MISSING
+from aejax.config.columns import MISSING
 from aejax.data.number_text import numbers_of_text
 from aejax.data.rows import NoRows, Selection
 from aejax.data.sniffing import LEAST_SHARE, Text, is_number, sniff

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 
 with extra("recipes"):
     import tensorflow_datasets as tfds

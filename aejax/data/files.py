@@ -13,12 +13,11 @@ import numpy as np
 
 from aejax.config import InputError
 from aejax.data.blocks import Block, Part, Run, regrouped
-from aejax.data.formats import format_of
-from aejax.data.missing import check_cells
+from aejax.data.cells import check_cells
 from aejax.data.offsets import head_rows, with_offset
 from aejax.data.rows import NoRows, Selection, check_normal, fingerprint
 from aejax.data.schema import Schema
-from aejax.data.sources import Input, Source, find_sources, partition_values
+from aejax.data.sources import Input, Source, find_sources, format_of, partition_values
 
 __all__ = ["Block", "Input", "Rows", "Selection", "check_finite", "open_rows", "read"]
 
@@ -155,10 +154,10 @@ def open_rows(
     """
     selection = selection or Selection()
     if isinstance(path, (str, os.PathLike)) and not Path(path).exists():
-        from aejax.data import named_rows
+        from aejax.data import datasets
 
-        if named_rows.is_name(os.fspath(path)):
-            part = named_rows.open_named(os.fspath(path), selection, expected)
+        if datasets.is_name(os.fspath(path)):
+            part = datasets.open_named(os.fspath(path), selection, expected)
             return Rows(path=Path(path), parts=(part,))
     sources, many = find_sources(path)
     constants = partition_values(sources)
@@ -211,7 +210,7 @@ def settled(paths: Sequence[Path], selection: Selection, expected: Schema | None
     """
     if selection.dialect.decimal is not None or not paths or format_of(paths[0]) != "csv":
         return selection
-    from aejax.data.decimals import with_decimal
+    from aejax.data.number_text import with_decimal
 
     return with_decimal(paths, selection, "." if expected is None else expected.decimal)
 
@@ -234,9 +233,9 @@ def schema_with_offset(
     # What is wrong with rows is said by who reads them all.
     selection = dataclasses.replace(selection or Selection(), bad_cells="null")
     if isinstance(path, (str, os.PathLike)) and not Path(path).exists():
-        from aejax.data import named_rows
+        from aejax.data import datasets
 
-        if named_rows.is_name(os.fspath(path)):
+        if datasets.is_name(os.fspath(path)):
             return expected
     sources, _ = find_sources(path)
     selection = settled([source.path for source in sources], selection, expected)
@@ -360,9 +359,9 @@ def _opener(path: Path) -> Callable[..., Part]:
 
             return csv_tables.open_csv
         case "parquet":
-            from aejax.data import parquet_tables
+            from aejax.data import batch_tables
 
-            return parquet_tables.open_parquet
+            return batch_tables.open_parquet
         case "arrow" | "jsonl":
             from aejax.data import batch_tables
 

@@ -157,15 +157,14 @@ def unmasked(x: Any) -> np.ndarray:
     return np.ma.filled(x.astype(np.result_type(x, np.float32)), np.nan)
 
 
-def _converted(make: Callable[[], Any], column: str = "") -> Any:
+def _converted(make: Callable[[], Any]) -> Any:
     """What a conversion to Arrow gives; what it raises in one line."""
     try:
         return make()
     except _NO_ONE_TYPE as error:
         if isinstance(error, InputError):
             raise
-        where = f"rows: column {column!r}" if column else "rows"
-        raise InputError(f"{where}: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"rows: {' '.join(str(error).split())[:200]}") from None
 
 
 def _of_columns(columns: Sequence[tuple[str, Any]], bad: dict[int, str] | None) -> pa.Table:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aejax.config import InputError, suggest
-from aejax.data.formats import TABLES, format_of
 from aejax.data.rows import NoRows, Selection, check_normal, labels_to_flags, unreadable
-from aejax.data.sources import Input, find_sources, partition_values
+from aejax.data.sources import TABLES, Input, find_sources, format_of, partition_values
 
 if TYPE_CHECKING:
     import pyarrow

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError, suggest
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.data.datasets import CATALOGUE, arrays_folder, cache_folder
 
 RECORDS_AT_ONCE = 2_000

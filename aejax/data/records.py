@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.data.arrays import array_block, refuse_columns
 from aejax.data.blocks import Block, Part
 from aejax.data.rows import UNREADABLE, Selection, guarded, unreadable

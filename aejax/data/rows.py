@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from aejax.config import InputError, suggest
-from aejax.config.dialect import Dialect
+from aejax.config.columns import Dialect
 from aejax.data.blocks import Wrong
 from aejax.data.schema import Schema
 

@@ -15,7 +15,6 @@ import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -24,8 +23,8 @@ from aejax.config import InputError
 from aejax.data.blocks import Part
 from aejax.data.disk_rows import DiskRows
 from aejax.data.files import Rows
-from aejax.data.formats import PACKED, TEXT, format_of
 from aejax.data.schema import Schema
+from aejax.data.sources import PACKED, TEXT, format_of
 from aejax.data.text_input import open_text
 
 SPOOL, ASIDE = "rows", "rows.writing"
@@ -107,12 +106,7 @@ class SpoolWriter:
             "allowed: a disk with room for all of them, or a higher --memory-limit"
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for file in self.files.values():
             file.close()
         shutil.rmtree(self.aside, ignore_errors=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,11 @@ from aejax.data import arrow_types as cells
 from aejax.data import files
 from aejax.data.batch_tables import batches_of
 from aejax.data.csv_file import CsvFile, csv_file, text_of_bytes
-from aejax.data.formats import format_of
 from aejax.data.number_text import is_missing, numbers_of_text
 from aejax.data.rows import UNREADABLE, NoRows, Selection, unreadable
 from aejax.data.schema import Schema
 from aejax.data.sniffing import LEAST_SHARE
-from aejax.data.sources import Input, find_sources, partition_values
+from aejax.data.sources import Input, find_sources, format_of, partition_values
 from aejax.data.tables import Layout, feature_names, labels_of_batch
 
 BATCH_ROWS, BATCH_VALUES = 1 << 16, 1 << 22
@@ -30,6 +30,8 @@ BATCH_ROWS, BATCH_VALUES = 1 << 16, 1 << 22
 NO_NUMBER = np.inf
 # Of a table of numbers a column is one where that share of cells are numbers.
 LEAST_NUMBERS = 0.5
+# From the columns that a file has to those that are read.
+_Chosen = Callable[[list[str]], list[str]]
 
 
 def row_labels(path: Input) -> frozenset[str]:
@@ -69,7 +71,8 @@ def normal_rows(
         if not source.path.is_file():
             raise InputError(f"{source.path} does not exist or is no file")
         first = 0
-        batches = _batches(source.path, selection, settings, constants, names)
+        chosen = functools.partial(_chosen, source.path, selection, constants, names)
+        batches = _batches(source.path, selection, settings, chosen)
         while True:
             try:
                 batch = next(batches, None)
@@ -99,22 +102,18 @@ def normal_rows(
 
 
 def _batches(
-    path: Path,
-    selection: Selection,
-    settings: Columns,
-    constants: Collection[str],
-    names: Sequence[str] | None,
+    path: Path, selection: Selection, settings: Columns, chosen: _Chosen
 ) -> Generator[pa.RecordBatch]:
     if path.stat().st_size == 0:
         raise NoRows(f"{path} is empty; allowed: at least 1 row")
     match format_of(path):
         case "csv":
-            yield from _csv(path, selection, settings, constants, names)
+            yield from _csv(path, selection, settings, chosen)
         case "parquet":
-            yield from _parquet(path, selection, settings, constants, names)
+            yield from _parquet(path, chosen)
         case kind:
             there, read = batches_of(path, kind)
-            columns = _chosen(path, list(there.names), selection, constants, names)
+            columns = chosen(list(there.names))
             for batch in read():
                 yield batch.select(columns)
 
@@ -137,10 +136,10 @@ def _normal(batch: pa.RecordBatch, selection: Selection, path: Path, first: int)
 
 def _chosen(
     path: Path,
-    there: list[str],
     selection: Selection,
     constants: Collection[str],
     names: Sequence[str] | None,
+    there: list[str],
 ) -> list[str]:
     """The columns to read of those that a file has: wanted features, and the label."""
     added = [name for name in constants if name not in there]
@@ -151,16 +150,10 @@ def _chosen(
     return [name for name in there if name in chosen or name == selection.label_column] or there[:1]
 
 
-def _parquet(
-    path: Path,
-    selection: Selection,
-    settings: Columns,
-    constants: Collection[str],
-    names: Sequence[str] | None,
-) -> Generator[pa.RecordBatch]:
+def _parquet(path: Path, chosen: _Chosen) -> Generator[pa.RecordBatch]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            columns = _chosen(path, file.schema_arrow.names, selection, constants, names)
+            columns = chosen(file.schema_arrow.names)
             rows = max(1, min(BATCH_ROWS, BATCH_VALUES // max(1, len(columns))))
             yield from file.iter_batches(rows, columns=columns)
     except InputError:
@@ -170,11 +163,7 @@ def _parquet(
 
 
 def _csv(
-    path: Path,
-    selection: Selection,
-    settings: Columns,
-    constants: Collection[str],
-    names: Sequence[str] | None,
+    path: Path, selection: Selection, settings: Columns, chosen: _Chosen
 ) -> Generator[pa.RecordBatch]:
     mixed = settings.kinds == "mixed"
     try:
@@ -182,7 +171,7 @@ def _csv(
         found = file.types(LEAST_SHARE if mixed else LEAST_NUMBERS, codes=mixed)
         there = list(file.names)
         types_of = dict(zip(there, found, strict=True))
-        columns = _chosen(path, there, selection, constants, names)
+        columns = chosen(there)
         # As it is written: no digit is lost, and no cell is of a wrong type.
         wanted = {
             name: pa.string() if name == selection.label_column else pa.binary() for name in columns

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aejax.detection.drift import BINS, bins_of, known_deciles, least_drift, population_stability
+from aejax.detection.drift import (
+    BINS,
+    bins_of,
+    known_deciles,
+    least_drift,
+    population_stability,
+)
 
 if TYPE_CHECKING:
     from aejax.detection.threshold import Threshold

@@ -16,7 +16,7 @@ from aejax.data import batches
 from aejax.data.schema import Schema
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import usual_values
+from aejax.detection.drift import usual_values
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.rows import as_stored, check_finite, training_rows
 from aejax.models.build import build

@@ -12,8 +12,8 @@ from aejax.data.batches import evenly
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.series import WindowRows, scores_of_picked
 from aejax.detection.alarms import alarms_of_scores, record
-from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
+from aejax.detection.placed import batch_size_for
 from aejax.detection.promise import unchecked
 from aejax.detection.threshold import (
     KEPT_SCORES,

@@ -19,8 +19,8 @@ from aejax.data.disk_rows import Stored
 from aejax.data.offsets import MOST_WHOLE
 from aejax.data.schema import Schema
 from aejax.detection.alarms import Alarm
-from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.detector import Detector
+from aejax.detection.placed import batch_size_for
 from aejax.models.build import build
 
 # Both networks score the same rows, so few of them tell which is better.

@@ -22,12 +22,11 @@ from aejax.config import Config, InputError, rule_text
 from aejax.config.rules import is_of_normal_rows, least_scores, needs_labels, needs_split
 from aejax.config.scores import learns, score_object, score_text
 from aejax.data.batches import Picked
-from aejax.detection.batch_sizes import batch_size_for
 from aejax.detection.checks import judged_by_error, mean_errors
 from aejax.detection.detector import Detector
-from aejax.detection.members import side_by_side
+from aejax.detection.members import side_by_side, split_folds
 from aejax.detection.normal import learn_normal, stacked, usual_error
-from aejax.detection.subsets import split_folds
+from aejax.detection.placed import batch_size_for
 from aejax.detection.voting import Votes, unranked, with_ranks
 from aejax.training.members import Member, TrainedMember
 

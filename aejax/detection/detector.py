@@ -18,11 +18,10 @@ from aejax.data.frames import check_order
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.alarms import OF_SCORES, Alarm, alarms_of_scores, in_sentences, record, tell
-from aejax.detection.artifact import arrays_of
+from aejax.detection.artifact import arrays_of, describe_normal
 from aejax.detection.events import Event
-from aejax.detection.fitted import FittedModel
+from aejax.detection.explained import ExplainedModel
 from aejax.detection.groups import Groups, provenance_of
-from aejax.detection.kept_normal import describe_normal
 from aejax.detection.own_network import with_saved_programs
 from aejax.detection.promise import unchecked
 from aejax.detection.series import series_events
@@ -31,7 +30,7 @@ from aejax.rules import p_values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Detector(FittedModel):
+class Detector(ExplainedModel):
     """Trained networks with everything that scoring needs. Immutable; methods return new ones.
 
     One network scores all rows; or several of them, an ensemble, score each row and decide

@@ -21,13 +21,13 @@ from aejax.data.series import WindowRows
 from aejax.detection.checks import check_training
 from aejax.detection.cross_fitting import FOLDS, cross_fits, folds_of, judge, problem_of
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import usual_values
+from aejax.detection.drift import usual_values
 from aejax.detection.members import train_members
 from aejax.detection.normal import learn_normal, with_normal
+from aejax.detection.plan import Rows, Trained, Training, check_frozen
 from aejax.detection.precision import choose_precision
 from aejax.detection.rows import as_stored, check_finite, check_kind, stored_rows, training_rows
 from aejax.detection.threshold import check_rule
-from aejax.detection.trained import Rows, Trained, Training, check_frozen
 from aejax.models.build import build
 from aejax.models.heads import heads_of
 from aejax.training.loop import train

@@ -21,14 +21,18 @@ from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow
 from aejax.detection.alarms import record
 from aejax.detection.calibration import calibrate
 from aejax.detection.detector import Detector
-from aejax.detection.file_rows import groups_of_files, left_out_alarms, rows_of_files, stopper
-from aejax.detection.fit_ensemble import fit_ensemble
-from aejax.detection.fit_groups import fit_groups
+from aejax.detection.file_rows import (
+    groups_of_files,
+    left_out_alarms,
+    more_windows,
+    rows_of_files,
+    stopper,
+    training_series,
+)
 from aejax.detection.fit_one import fit_one
+from aejax.detection.fit_several import fit_ensemble, fit_groups
 from aejax.detection.members import check_member
-from aejax.detection.plan import refuse
-from aejax.detection.trained import Rows, Training
-from aejax.detection.training_series import more_windows, training_series
+from aejax.detection.plan import Rows, Training, refuse
 
 
 def fit(

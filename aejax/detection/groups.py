@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from aejax.data.offsets import less_each
 from aejax.detection.alarms import Alarm
 
 MOST_GROUPS = 1 << 20
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+MOST_EPOCHS = 200
+LOSSES = ("loss", "validation_loss")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,3 +231,49 @@ def provenance_of(group: Group, of_all: Mapping[str, Any], config: Config) -> di
         **({"alarms": alarms} if alarms else {}),
         "of_all_groups": {name: of_all[name] for name in sorted(shared & set(of_all))},
     }
+
+
+def unit_of(history: Sequence[Mapping[str, Any]]) -> str:
+    """What a training is counted in: "step", where its history says, or "epoch"."""
+    return "step" if history and "step" in history[0] else "epoch"
+
+
+def spread_of_losses(histories: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Quantiles over groups of their losses in every epoch, or in `MOST_EPOCHS` even ones.
+
+    A group that stopped early counts with its last losses in the epochs after that; otherwise
+    the later quantiles would be those of the groups that took longest.
+
+    Args:
+        histories: of every group, as `TrainedMember.history`.
+
+    Returns:
+        A dict an epoch: "epoch"; "step", the last one in it, where steps are counted; "groups",
+        how many still trained; and of "loss" and "validation_loss", where there are any, the
+        quantiles `QUANTILES`.
+    """
+    histories = [history for history in histories if history]
+    if not histories:
+        return []
+    lengths = np.array([len(history) for history in histories])
+    last = int(lengths.max())
+    # Epochs after a group's last one take its last.
+    places = np.minimum(np.arange(last), lengths[:, None] - 1)
+    losses = {}
+    for name in LOSSES:
+        if all(name in history[0] for history in histories):
+            found = np.full((len(histories), last), np.nan)
+            for at, history in enumerate(histories):
+                found[at, : len(history)] = [row[name] for row in history]
+            losses[name] = np.quantile(np.take_along_axis(found, places, axis=1), QUANTILES, axis=0)
+    longest = histories[int(lengths.argmax())]
+    kept = np.unique(np.linspace(0, last - 1, min(last, MOST_EPOCHS)).round().astype(int))
+    return [
+        {
+            "epoch": int(epoch) + 1,
+            **({"step": longest[epoch]["step"]} if "step" in longest[epoch] else {}),
+            "groups": int((lengths > epoch).sum()),
+            **{name: quantiles[:, epoch].tolist() for name, quantiles in losses.items()},
+        }
+        for epoch in kept
+    ]

@@ -1,7 +1,8 @@
-"""A saved detector, read back and checked."""
+"""A saved detector, read back and checked; and the detector that a folder or object means."""
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,9 @@ from aejax.core.programs import ProgramNetwork
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema
 from aejax.detection import artifact
-from aejax.detection.artifact import arrays_of
+from aejax.detection.artifact import arrays_of, check_learnt, read_normal_like
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
-from aejax.detection.kept_normal import check_learnt, read_normal_like
 from aejax.detection.own_network import check_same_network, flat, with_network, with_programs
 from aejax.detection.threshold import read_threshold
 from aejax.models.backend import shapes_of
@@ -166,3 +166,30 @@ def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(str(error)) from None
+
+
+def as_detector(source: object) -> Detector:
+    """The detector of what somebody has at hand.
+
+    Args:
+        source: a detector, a fitted estimator of `aejax.estimator`, or the folder of a run, a
+            detector or an export.
+
+    Raises:
+        InputError: if it is none of these, or not fitted.
+    """
+    if isinstance(source, Detector):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return load(os.fspath(source))
+    if isinstance(fitted := getattr(source, "detector_", None), Detector):
+        return fitted
+    kind, allowed = type(source).__name__, "a detector, a fitted estimator, or a folder"
+    if hasattr(source, "steps") and hasattr(source, "named_steps"):
+        raise InputError(
+            f"{kind} is given; allowed: its last step, pipeline[-1], with rows as the steps before "
+            "it make them"
+        )
+    if hasattr(source, "fit") and hasattr(source, "get_params"):
+        raise InputError(f"{kind} has no detector_; allowed: {allowed} (call fit first)")
+    raise InputError(f"{kind} is given; allowed: {allowed}")

@@ -19,8 +19,8 @@ from aejax.core.score import KEPT_OF_NORMAL, learnt_of
 from aejax.data.batches import evenly
 from aejax.data.disk_rows import Stored
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import UsualValues
-from aejax.detection.inside import LATENT
+from aejax.detection.drift import UsualValues
+from aejax.detection.explained import LATENT
 
 # Rows that are reconstructed: enough for a mean error, and few enough to cost little beside
 # training.

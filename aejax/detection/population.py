@@ -17,7 +17,7 @@ from aejax.detection.calibration import calibrate
 from aejax.detection.checks import check_training
 from aejax.detection.cross_fitting import FOLDS, by_network, judge, problem_of
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import usual_values
+from aejax.detection.drift import usual_values
 from aejax.detection.members import (
     check_member,
     give_parts,
@@ -31,8 +31,7 @@ from aejax.detection.plan import Plan, plan_alike
 from aejax.detection.precision import choose_precision, with_precision
 from aejax.detection.rows import as_rows
 from aejax.detection.voting import vote, with_ranks
-from aejax.training.masks import Parts, described
-from aejax.training.members import TrainedMember
+from aejax.training.members import Parts, TrainedMember, described
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

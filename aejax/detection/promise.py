@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aejax.config import Rule
 from aejax.config.rules import expected_above, is_of_normal_rows, share_above
 from aejax.detection.alarms import Alarm
 from aejax.detection.metrics import INTERVAL_LEVEL
 from aejax.detection.threshold import GroupThresholds, Threshold
+
+if TYPE_CHECKING:
+    from aejax.detection.detector import Detector
+
+
+# Scores below which the rate of false alarms that a threshold gives is uncertain.
+FEW_SCORES = 100
 
 
 class Promise(NamedTuple):
@@ -90,3 +97,27 @@ def unchecked(rule: Rule, rows: int) -> list[Alarm]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
+
+
+def limits_of(detector: Detector) -> list[str]:
+    """What is uncertain about some groups of a detector, in sentences."""
+    groups, thresholds = detector.grouped
+    said = []
+    few = int((thresholds.rows < FEW_SCORES).sum())
+    if few:
+        said.append(
+            f"The thresholds of {few:,} of {len(groups):,} groups rest on fewer than "
+            f"{FEW_SCORES} scores each: their rates of false alarms are uncertain."
+        )
+    alarmed = sum(bool(group.alarms) for group in groups.each)
+    if alarmed:
+        said.append(
+            f"{alarmed:,} of {len(groups):,} groups raised an alarm in training or calibration; "
+            "groups.csv of the run says which."
+        )
+    if groups.skipped:
+        said.append(
+            f"Groups of the training rows that have no detector: {len(groups.skipped):,}. Their "
+            "rows, and those of groups that were not there, get no score."
+        )
+    return said

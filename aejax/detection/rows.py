@@ -14,6 +14,7 @@ import numpy as np
 
 from aejax.config import Columns, Config, InputError
 from aejax.core.mesh import ONE_DEVICE, Placement
+from aejax.data.cells import check_cells, with_values
 from aejax.data.disk_rows import DiskRows, Stored
 from aejax.data.frames import (
     check_container,
@@ -23,7 +24,6 @@ from aejax.data.frames import (
     rows_of_frame,
     unmasked,
 )
-from aejax.data.missing import check_cells, with_values
 from aejax.data.offsets import centred, heads, is_wide, with_offset
 from aejax.data.rows import usable_rows
 from aejax.data.schema import RowKind, Schema

@@ -28,6 +28,7 @@ from aejax.detection.rows import as_rows, as_stored
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
+    from aejax.detection.explained import ExplainedModel
     from aejax.detection.fitted import FittedModel
 
 # Windows whose errors are in memory together.
@@ -150,7 +151,7 @@ def _usable_windows(points: Points, series: Series) -> np.ndarray:
 
 
 def channel_errors(
-    detector: FittedModel, points: Points, *, batch_size: int | None = None
+    detector: ExplainedModel, points: Points, *, batch_size: int | None = None
 ) -> np.ndarray:
     """Each channel's mean error in the windows that a point's score is of, float32 [n, channels].
 

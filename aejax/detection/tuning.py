@@ -7,25 +7,118 @@ side by side, each on each fold's training rows, as `fit` would have trained it 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax.config import Columns, InputError
+from aejax.config.checks import extra
 from aejax.data.schema import Schema
 from aejax.detection.alarms import tell
-from aejax.detection.asking import ask_and_tell
-from aejax.detection.cross_validation import OBJECTIVES, Objective, cross_validate
-from aejax.detection.members import kinds
+from aejax.detection.cross_validation import (
+    OBJECTIVES,
+    Objective,
+    Search,
+    Trial,
+    Tuning,
+    cross_validate,
+)
+from aejax.detection.members import kinds, split_folds
 from aejax.detection.rows import as_stored, check_finite, stored_array, training_rows
-from aejax.detection.subsets import split_folds
-from aejax.detection.trials import Search, Trial, Tuning
-from aejax.training.search_space import SearchSpace, draw
+from aejax.training.search_space import Choices, Drawn, Range, SearchSpace, draw
 
+# Asked for together and trained as one population; a larger batch learns less from itself.
+BATCH = 16
+# Proposals that `Config` refused, before a space is taken to hold nothing else.
+MOST_REFUSED = 1000
 __all__ = ["OBJECTIVES", "SEARCHES", "Objective", "Search", "Trial", "Tuning", "rungs", "tune"]
-
 SEARCHES: tuple[Search, ...] = ("random", "halving", "optuna")
 # Of each rung's configurations one in so many goes on, with so many times the epochs, or steps.
 RATE = 3
+
+
+def ask_and_tell(
+    space: SearchSpace,
+    configurations: int,
+    seed: int,
+    judge: Callable[[Sequence[Trial]], list[Trial]],
+    *,
+    maximise: bool,
+) -> list[Trial]:
+    """Try configurations that Optuna's tree-structured Parzen estimator proposes.
+
+    Watanabe, "Tree-structured Parzen estimator" (arXiv:2304.11127), says how it works; Akiba
+    et al., "Optuna" (KDD 2019), what it is part of. A batch is proposed with the rest of the
+    batch taken for bad ("constant liar"), so that its members don't crowd in one place.
+
+    Args:
+        space: what is searched.
+        configurations: how many to try.
+        seed: of the proposals, and of every configuration's training.
+        judge: gives trials back with their folds, or with a problem.
+        maximise: whether a larger objective is better.
+
+    Raises:
+        InputError: if Optuna isn't installed, or no proposal is allowed.
+    """
+    with extra("optuna"):
+        import optuna
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="maximize" if maximise else "minimize",
+        sampler=optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, constant_liar=True, warn_independent_sampling=False
+        ),
+    )
+    done: list[Trial] = []
+    refused = 0
+    while len(done) < configurations:
+        asked: list[Any] = []
+        trials: list[Trial] = []
+        while len(trials) < min(BATCH, configurations - len(done)):
+            proposal = study.ask()
+            settings = {
+                name: _suggested(proposal, name, found) for name, found in space.searched.items()
+            }
+            try:
+                config = space.config({**settings, "train.seed": seed})
+            except InputError as error:
+                study.tell(proposal, state=optuna.trial.TrialState.FAIL)
+                refused += 1
+                if refused > MOST_REFUSED:
+                    raise InputError(
+                        f"{space.source}: {refused} proposals were refused, the last with: {error}"
+                    ) from None
+                continue
+            asked.append(proposal)
+            trials.append(
+                Trial(
+                    number=len(done) + len(trials),
+                    drawn=Drawn(settings=settings, config=config),
+                    length=config.train.length,
+                    rung=0,
+                )
+            )
+        judged = judge(trials)
+        for proposal, trial in zip(asked, judged, strict=True):
+            if trial.problem is None:
+                study.tell(proposal, trial.mean)
+            else:
+                study.tell(proposal, state=optuna.trial.TrialState.FAIL)
+        done += judged
+    return done
+
+
+def _suggested(proposal: Any, name: str, dimension: Range | Choices) -> Any:
+    """A value of one setting, of the type that the space has."""
+    if isinstance(dimension, Choices):
+        # Optuna's choices are numbers and text; widths are lists.
+        written = [json.dumps(value) for value in dimension.values]
+        return dimension.values[written.index(proposal.suggest_categorical(name, written))]
+    low, high = dimension.ends()
+    if dimension.whole:
+        return proposal.suggest_int(name, low, high, log=dimension.log)
+    return proposal.suggest_float(name, low, high, log=dimension.log)
 
 
 def tune(
@@ -64,7 +157,7 @@ def tune(
         configurations: how many to draw; a space that holds fewer gives all that it has.
         folds: parts of the normal rows, each held out once.
         search: "random", "halving" for successive halving, or "optuna" for proposals that
-            learn from what was tried, in batches (see `aejax.detection.asking`).
+            learn from what was tried, in batches (see `aejax.detection.tuning`).
         objective: "reconstruction" (mean score of held-out normal rows in scaled units, so
             `scale`, `error` and `score` must be fixed; smaller is better), "auroc" or
             "average-precision" (larger is better).
@@ -79,7 +172,7 @@ def tune(
         InputError: naming the argument that is of no use, or if all configurations diverged.
 
     Example:
-        >>> from aejax.training.space_file import parse_space
+        >>> from aejax.training.search_space import parse_space
         >>> x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
         >>> space = parse_space({"train.epochs": 3, "model.hidden": {"choices": [[4], [2]]}})
         >>> len(tune(space, x, configurations=2, folds=2).trials)

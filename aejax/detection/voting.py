@@ -13,7 +13,7 @@ from aejax.config import Combine, Config
 from aejax.data.disk_rows import Stored
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import usual_values
+from aejax.detection.drift import usual_values
 from aejax.detection.loading import RANK_QUANTILES
 from aejax.detection.members import side_by_side
 from aejax.detection.normal import learn_normal, stacked, with_normal

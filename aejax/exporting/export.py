@@ -11,12 +11,15 @@ The folder is the detector's own artifact (`detection/artifact.py`), whose descr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import runpy
+import shutil
 import typing
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -26,27 +29,70 @@ import numpy as np
 
 from aejax import __version__
 from aejax.config import InputError, read_json
-from aejax.config.durable import write_file, written_aside
+from aejax.config.durable import exchange, sync_folder, write_file, written_aside
 from aejax.core import programs
 from aejax.detection import artifact
-from aejax.detection.batch_sizes import batch_sizes
+from aejax.detection.artifact import is_export
 from aejax.detection.detector import Detector
-from aejax.detection.loading import load
+from aejax.detection.loading import as_detector, load
 from aejax.detection.own_network import SCORING
-from aejax.detection.sources import as_detector
+from aejax.detection.placed import batch_sizes
 from aejax.exporting import parity
-from aejax.exporting.folder import new_folder
 from aejax.exporting.group_card import write_group_card
 from aejax.exporting.model_card import write_model_card
 from aejax.models.backend import default_settings
 
 Format = Literal["stablehlo", "onnx"]
-
 SCORER, ONNX, METRICS = "scorer.py", "model.onnx", "metrics.json"
 METRICS_BYTES = 16 << 20
 # Groups whose scores are checked on all edges.
 MOST_CHECKED = 8
 _TEMPLATE = Path(__file__).with_name("scorer.py.template")
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to fill that takes its name only when the block ends well, and else is gone.
+
+    Args:
+        out: its name.
+        overwrite: replace an export that has it; nothing else is ever replaced.
+
+    Raises:
+        InputError: if the name is taken, or the disk doesn't take the files.
+    """
+    old = out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir())))
+    if old and (out.is_symlink() or not is_export(out)):
+        raise InputError(f"{out} is there and holds no export; allowed: a new or an empty folder")
+    if old and not overwrite:
+        raise InputError(f"{out} already holds an export; allowed: --overwrite to replace it")
+    aside = out.parent / f".{out.name}-{uuid.uuid4().hex}.writing"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        sync_folder(aside)
+        if old:
+            if not exchange(aside, out):
+                _replace_in_two_steps(aside, out)
+        else:
+            aside.replace(out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace_in_two_steps(aside: Path, out: Path) -> None:
+    """What stops between the two leaves the old export under its other name."""
+    before = aside.with_suffix(".replaced")
+    out.rename(before)
+    try:
+        aside.rename(out)
+    except OSError:
+        before.rename(out)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def export(

@@ -9,21 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from aejax import config as settings
-from aejax.config import score_text
-from aejax.config.own import shown
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
-from aejax.detection.limits import limits_of
-from aejax.detection.promise import promise_of
+from aejax.detection.promise import limits_of, promise_of
 from aejax.exporting.model_card import (
     counted,
     facts_table,
     made_by,
     score_in_words,
+    settings_section,
     training_data,
     write_card,
 )
@@ -58,7 +55,7 @@ def group_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> 
         _use(detector, groups),
         training_data(schema, detector.provenance),
         _groups(groups),
-        _settings(detector),
+        settings_section(detector),
         _quality(metrics or {}),
         _thresholds(detector),
         _limits(detector, metrics or {}),
@@ -102,21 +99,6 @@ def _groups(groups: Groups) -> str:
     if found := spread_of(left):
         lines.append(("error left, as a share of an untrained network's", found))
     return f"## Groups\n\n{facts_table(lines)}"
-
-
-def _settings(detector: Detector) -> str:
-    config, groups = detector.config, detector.members
-    leaves = jax.tree.leaves(detector.variables)
-    lines: list[tuple[str, Any]] = [
-        ("numbers in the model of a group", f"{sum(leaf.size for leaf in leaves) // groups:,}"),
-        ("model", settings.to_dict(config.model)),
-        ("scaling, of each group by itself", settings.to_dict(config.scale)),
-        ("training", settings.to_dict(config.train)),
-        ("error of a feature", shown(config.error)),
-        ("score", score_text(detector.scoring.score)),
-        ("precision", config.precision),
-    ]
-    return f"## Settings\n\n{facts_table(lines)}"
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:

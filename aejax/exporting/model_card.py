@@ -17,6 +17,7 @@ import jax
 from aejax import config as settings
 from aejax.config import score_text
 from aejax.config.durable import write_file
+from aejax.config.own import shown
 from aejax.config.scores import is_built_in
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
@@ -66,7 +67,7 @@ def model_card(detector: Detector, metrics: Mapping[str, Any] | None = None) -> 
         f"# Model card: {_what(detector)}",
         _intended_use(detector),
         training_data(detector.schema, detector.provenance),
-        _settings(detector),
+        settings_section(detector),
         _quality(detector, metrics or {}),
         _thresholds(detector),
         _limits(detector, metrics or {}),
@@ -151,15 +152,22 @@ def training_data(schema: Schema, provenance: Mapping[str, Any]) -> str:
     return f"## Training data\n\n{facts_table(lines)}"
 
 
-def _settings(detector: Detector) -> str:
-    config = detector.config
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(detector.variables))
-    lines = [
-        ("numbers in the model", f"{parameters:,}"),
+def settings_section(detector: Detector) -> str:
+    """The section on the settings, of a detector of groups those that all groups have."""
+    config, grouped = detector.config, detector.groups is not None
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(detector.variables))
+    lines: list[tuple[str, Any]] = [
+        (
+            f"numbers in the model{' of a group' if grouped else ''}",
+            f"{numbers // (detector.members if grouped else 1):,}",
+        ),
         ("model", settings.to_dict(config.model)),
-        ("scaling", settings.to_dict(config.scale)),
+        (
+            f"scaling{', of each group by itself' if grouped else ''}",
+            settings.to_dict(config.scale),
+        ),
         ("training", settings.to_dict(config.train)),
-        ("error of a feature", config.error),
+        ("error of a feature", shown(config.error)),
         ("score", score_text(detector.scoring.score)),
         ("precision", config.precision),
     ]

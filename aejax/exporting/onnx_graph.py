@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.models.backend import default_settings
 
 OPSET = 18

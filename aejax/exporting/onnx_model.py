@@ -1,27 +1,237 @@
-"""A detector as an ONNX model: rows in, scores out, and flags where there is a threshold."""
+"""A detector as an ONNX model, and what operations that ONNX says otherwise become."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.core import steps
 from aejax.core.programs import symbolic_rows
 from aejax.detection.detector import Detector
 from aejax.exporting import parity
-from aejax.exporting.onnx_graph import OPSET, Graph
-from aejax.exporting.onnx_operations import OPERATIONS
+from aejax.exporting.onnx_graph import OPSET, Graph, Operation, Tensor, Value
 
 TOLERANCE = 1e-5
 ROWS, SCORE, FLAG = "rows", "score", "is_anomaly"
 # Members are written one after the other.
 MOST_MEMBERS = 64
+
+
+def _broadcast_in_dim(graph: Graph, equation: Any, x: Value, *_: Value) -> Tensor:
+    shape = equation.outvars[0].aval.shape
+    kept = equation.params["broadcast_dimensions"]
+    before = x.shape
+    if isinstance(x, Tensor):
+        sizes = [1] * len(shape)
+        for axis, size in zip(kept, before, strict=True):
+            sizes[axis] = size if isinstance(size, int) else -1
+        if not x.whole:
+            x = dataclasses.replace(x, name=graph.whole(x))
+        name = x.name if len(before) == len(shape) else graph.reshaped(x.name, sizes)
+    else:
+        sizes = [1] * len(shape)
+        for axis, size in zip(kept, before, strict=True):
+            sizes[axis] = size
+        name = graph.name(np.reshape(x, sizes))
+    same = len(before) == len(shape) and all(
+        a is b or a == b for a, b in zip(before, shape, strict=True)
+    )
+    return graph.result(name, equation, whole=same)
+
+
+def _reshape(graph: Graph, equation: Any, x: Value, *_: Value) -> Tensor:
+    shape = equation.outvars[0].aval.shape
+    return graph.result(graph.reshaped(graph.whole(x), shape), equation)
+
+
+def _transpose(graph: Graph, equation: Any, x: Value) -> Tensor:
+    order = list(equation.params["permutation"])
+    return graph.result(graph.node("Transpose", [graph.whole(x)], perm=order), equation)
+
+
+def _convert_element_type(graph: Graph, equation: Any, x: Value) -> Tensor:
+    with extra("onnx"):
+        from onnx import helper
+
+    wanted = helper.np_dtype_to_tensor_dtype(np.dtype(equation.params["new_dtype"]))
+    name = graph.node("Cast", [graph.name(x)], to=wanted)
+    return graph.like(name, equation, [x])
+
+
+def _square(graph: Graph, equation: object, x: Value) -> Tensor:
+    name = graph.name(x)
+    return graph.like(graph.node("Mul", [name, name]), equation, [x])
+
+
+def _integer_pow(graph: Graph, equation: Any, x: Value) -> Tensor:
+    power, name = equation.params["y"], graph.name(x)
+    if power < 1:
+        raise InputError(f"the model has the power {power}; allowed for ONNX: at least 1")
+    result = name
+    for _ in range(power - 1):
+        result = graph.node("Mul", [result, name])
+    return graph.like(result, equation, [x])
+
+
+def _rsqrt(graph: Graph, equation: object, x: Value) -> Tensor:
+    name = graph.node("Reciprocal", [graph.node("Sqrt", [graph.name(x)])])
+    return graph.like(name, equation, [x])
+
+
+def _log1p(graph: Graph, equation: object, x: Value) -> Tensor:
+    one = graph.constant(np.float32(1))
+    return graph.like(graph.node("Log", [graph.node("Add", [graph.name(x), one])]), equation, [x])
+
+
+def _ne(graph: Graph, equation: object, x: Value, y: Value) -> Tensor:
+    name = graph.node("Not", [graph.node("Equal", [graph.name(x), graph.name(y)])])
+    return graph.like(name, equation, [x, y])
+
+
+def _select_n(graph: Graph, equation: object, which: Value, no: Value, yes: Value) -> Tensor:
+    names = [graph.name(which), graph.name(yes), graph.name(no)]
+    return graph.like(graph.node("Where", names), equation, [which, yes, no])
+
+
+def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Tensor:
+    names = [graph.whole(part) for part in parts]
+    axis = equation.params["dimension"]
+    return graph.result(graph.node("Concat", names, axis=axis), equation)
+
+
+def _gather(graph: Graph, equation: Any, x: Value, places: Value) -> Tensor:
+    """Whole slices at places that are known: what a strided slice becomes."""
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    picked = tuple(numbers.start_index_map)
+    others = [axis for axis in range(len(x.shape)) if axis not in picked]
+    plain = (
+        not (numbers.operand_batching_dims or numbers.start_indices_batching_dims)
+        and tuple(numbers.collapsed_slice_dims) == tuple(sorted(picked))
+        and all(sizes[axis] == 1 for axis in picked)
+        and all(sizes[axis] == x.shape[axis] for axis in others)
+    )
+    limits = [x.shape[axis] for axis in picked]
+    if (
+        not plain
+        or isinstance(places, Tensor)
+        or not ((places >= 0) & (places < np.array(limits))).all()
+    ):
+        raise InputError(
+            "the model looks values up by what a row holds, which the ONNX export does not "
+            "know; allowed: --format stablehlo"
+        )
+    front = graph.node("Transpose", [graph.whole(x)], perm=[*picked, *others])
+    found = graph.node("GatherND", [front, graph.constant(np.asarray(places, np.int64))])
+    # The places come first here; there, the axes of slices stand where offset_dims says.
+    rank = len(equation.outvars[0].aval.shape)
+    first = iter(range(rank - len(others)))
+    slices = iter(range(rank - len(others), rank))
+    order = [next(slices if axis in numbers.offset_dims else first) for axis in range(rank)]
+    return graph.result(graph.node("Transpose", [found], perm=order), equation)
+
+
+def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
+    axis = equation.params["axis"]
+    where = graph.constant(np.array([axis], np.int64))
+    names = [graph.node("Unsqueeze", [graph.whole(part), where]) for part in parts]
+    return graph.result(graph.node("Concat", names, axis=axis), equation)
+
+
+def _dot_general(graph: Graph, equation: Any, x: Value, y: Value) -> Tensor:
+    (over_x, over_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
+    rank_x, rank_y = len(x.shape), len(y.shape)
+    names = [graph.whole(x), graph.whole(y)]
+    if not batch_x and rank_y == 2 and tuple(over_y) == (0,) and tuple(over_x) == (rank_x - 1,):
+        return graph.result(graph.node("MatMul", names), equation)
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    left = [next(letters) for _ in range(rank_x)]
+    right = [next(letters) for _ in range(rank_y)]
+    for a, b in (*zip(over_x, over_y, strict=True), *zip(batch_x, batch_y, strict=True)):
+        right[b] = left[a]
+    out = [left[a] for a in batch_x]
+    out += [left[a] for a in range(rank_x) if a not in (*over_x, *batch_x)]
+    out += [right[b] for b in range(rank_y) if b not in (*over_y, *batch_y)]
+    how = f"{''.join(left)},{''.join(right)}->{''.join(out)}"
+    return graph.result(graph.node("Einsum", names, equation=how), equation)
+
+
+def _conv_general_dilated(graph: Graph, equation: Any, x: Value, kernel: Value) -> Tensor:
+    params = equation.params
+    numbers = params["dimension_numbers"]
+    if not isinstance(kernel, np.ndarray) or params["batch_group_count"] != 1:
+        raise InputError("the model has a computed kernel; allowed for ONNX: a plain one")
+    pads = [size for sides in zip(*params["padding"], strict=True) for size in sides]
+    groups = params["feature_group_count"]
+    up, stride = tuple(params["lhs_dilation"]), tuple(params["window_strides"])
+    image = graph.node("Transpose", [graph.whole(x)], perm=list(numbers.lhs_spec))
+    weights = np.asarray(kernel, np.float32).transpose(numbers.rhs_spec)
+    if set(up) == {1}:
+        y = graph.node(
+            "Conv",
+            [image, graph.constant(weights)],
+            strides=list(stride),
+            pads=pads,
+            dilations=list(params["rhs_dilation"]),
+            group=groups,
+        )
+    elif groups == 1 and set(params["rhs_dilation"]) == {1}:
+        y = _conv_transpose(graph, image, weights, up, stride, pads)
+    else:
+        raise InputError("the model spreads in groups; allowed for ONNX: one of both")
+    back = np.argsort(numbers.out_spec).tolist()
+    return graph.result(graph.node("Transpose", [y], perm=back), equation)
+
+
+def _conv_transpose(
+    graph: Graph,
+    image: str,
+    weights: np.ndarray,
+    up: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: Sequence[int],
+) -> str:
+    """A convolution over an image spread by zeros: ONNX says it by what the padding removes."""
+    if set(stride) != {1}:
+        raise InputError("the model spreads and strides at once; allowed for ONNX: one of both")
+    sizes = weights.shape[2:] * 2
+    left = [size - 1 - pad for size, pad in zip(sizes, pads, strict=True)]
+    more = [max(0, -value) for value in left[len(up) :]]
+    flipped = np.flip(weights, tuple(range(2, weights.ndim))).swapaxes(0, 1)
+    return graph.node(
+        "ConvTranspose",
+        [image, graph.constant(flipped)],
+        strides=list(up),
+        pads=[max(0, value) for value in left],
+        output_padding=more,
+    )
+
+
+OPERATIONS: dict[str, Operation] = {
+    "broadcast_in_dim": _broadcast_in_dim,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "convert_element_type": _convert_element_type,
+    "square": _square,
+    "integer_pow": _integer_pow,
+    "rsqrt": _rsqrt,
+    "log1p": _log1p,
+    "ne": _ne,
+    "select_n": _select_n,
+    "concatenate": _concatenate,
+    "gather": _gather,
+    "stack": _stack,
+    "dot_general": _dot_general,
+    "conv_general_dilated": _conv_general_dilated,
+    "squeeze": _reshape,
+    "expand_dims": _reshape,
+}
 
 
 def checked_model(detector: Detector, edges: parity.Edges) -> tuple[bytes, float, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
-import flax.linen as nn
 import jax
 
 from aejax import config
@@ -16,7 +15,7 @@ from aejax.models.heads import refuse_mixed
 from aejax.models.network import LinenNetwork
 
 
-class ConvAutoencoder(nn.Module):
+class ConvAutoencoder(layers.Autoencoder):
     """Halves an image level by level, then doubles it back.
 
     Args:
@@ -63,21 +62,6 @@ class ConvAutoencoder(nn.Module):
         self.encoder_norms = [layers.batch_norm() for _ in self.encoder_layers if self.batch_norm]
         self.decoder_norms = [layers.batch_norm() for _ in self.decoder_layers if self.batch_norm]
         self.output_layer = layer(self.shape[-1], activation=self.output)
-
-    def __call__(
-        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
-        """Reconstruct images.
-
-        Args:
-            x: float32 [B, height, width, channels], scaled.
-            train: normalise with the batch's own statistics.
-            mask: bool [B]; rows that are False don't enter the batch's statistics.
-
-        Returns:
-            float32 [B, height, width, channels].
-        """
-        return self.decode(self.encode(x, train, mask), train, mask)
 
     def encode(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """The latent images of float32 [B, height, width, channels].

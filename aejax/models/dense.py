@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 
-import flax.linen as nn
 import jax
 
 from aejax import config
 from aejax.config import Activation, Precision
 from aejax.data.schema import Schema
 from aejax.models import layers
-from aejax.models.dropout import Dropout
 from aejax.models.heads import heads_of, outputs_of
+from aejax.models.layers import Dropout
 from aejax.models.network import LinenNetwork
 
 
-class DenseAutoencoder(nn.Module):
+class DenseAutoencoder(layers.Autoencoder):
     """Flattens a row, maps it through narrowing and widening layers, and restores its shape.
 
     Args:
@@ -45,22 +44,6 @@ class DenseAutoencoder(nn.Module):
         self.decoder_norms = [layers.batch_norm() for _ in self.decoder if self.batch_norm]
         self.drop = Dropout()
         self.output_layer = layers.Dense(math.prod(self.shape), self.precision)
-
-    def __call__(
-        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
-        """Reconstruct rows.
-
-        Args:
-            x: float32 [B, *shape], scaled.
-            train: normalise with the batch's own statistics, and drop units where
-                `dropout.rates` said how many; that needs the "dropout" random stream.
-            mask: bool [B]; rows that are False don't enter the batch's statistics.
-
-        Returns:
-            float32 [B, *shape].
-        """
-        return self.decode(self.encode(x, train, mask), train, mask)
 
     def encode(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """The latent layer's values, float32 [B, hidden[-1]], of rows float32 [B, *shape]."""

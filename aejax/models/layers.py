@@ -29,6 +29,55 @@ from aejax.models.convolution import (
 MERGED_FEATURES = 4
 
 
+class Autoencoder(nn.Module):
+    """What encodes rows and decodes latent values; the one after the other reconstructs."""
+
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Reconstruct rows.
+
+        Args:
+            x: float32 [B, *shape], scaled; images as [B, height, width, channels].
+            train: normalise with the batch's own statistics, and drop units where `rates` said
+                how many; that needs the "dropout" random stream.
+            mask: bool [B]; rows that are False don't enter the batch's statistics.
+
+        Returns:
+            float32 [B, *shape].
+        """
+        return self.decode(self.encode(x, train, mask), train, mask)
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al., JMLR 15, 2014) whose rate is an array and not a constant.
+
+    The rate is the variable "rate" of the collection "dropout", which `rates` makes; a model
+    that isn't given one has no random bits in its program. Units are those that
+    `flax.linen.Dropout` drops.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Rows float32 [B, features], some of their units 0 and the others scaled up."""
+        if not train or not self.has_variable("dropout", "rate"):
+            return x
+        kept = 1 - self.get_variable("dropout", "rate")
+        keep = jax.random.bernoulli(self.make_rng("dropout"), kept, x.shape)
+        return jnp.where(keep, x / kept, 0)
+
+
+def rates(model: nn.Module, rate: jax.Array | float) -> dict[str, Any]:
+    """What makes a model drop units while it trains, to be joined to its variables.
+
+    Args:
+        model: as `build` gives it.
+        rate: share of hidden units that are dropped, float32 scalar, traced or not.
+    """
+    found = {"drop": {"rate": rate}}
+    return {"dropout": {"network": found} if hasattr(model, "network") else found}
+
+
 def sigmoid(x: jax.Array) -> jax.Array:
     """The logistic function, by way of tanh: equal to 1e-7, with a division less on CPUs."""
     return 0.5 + 0.5 * jnp.tanh(0.5 * x)

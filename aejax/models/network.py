@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import Precision
-from aejax.models import dropout
+from aejax.models import layers
 from aejax.models.heads import Head
 
 Variables = dict[str, Any]
@@ -225,7 +225,7 @@ class LinenNetwork(Network):
 
     def dropping(self, variables: Variables, rate: jax.Array) -> Variables:
         """As `Network.dropping`, for modules made of `models.dropout.Dropout`."""
-        return {**variables, **dropout.rates(self.module, rate)}
+        return {**variables, **layers.rates(self.module, rate)}
 
     def states(self, variables: Variables, x: jax.Array) -> dict[str, jax.Array]:
         """What the module sows into the collection "states"; see `models.layers.keep_state`."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from aejax import config
 from aejax.config import Precision
 from aejax.data.schema import Schema
+from aejax.models import layers
 from aejax.models.build import inner
 from aejax.models.dense import DenseAutoencoder
 from aejax.models.heads import refuse_mixed
 from aejax.models.network import LinenNetwork, Variables
 
 
-class NoiseConditionedAutoencoder(nn.Module):
-    """Removes normal noise of a level that it is given.
+class NoiseConditionedAutoencoder(layers.Autoencoder):
+    """Removes normal noise of a level that it is given; reconstructs at the lowest level.
 
     Args:
         network: takes a row, flattened, with the level and its logarithm after it.
@@ -31,21 +31,6 @@ class NoiseConditionedAutoencoder(nn.Module):
     lowest: float
     highest: float
     levels: int
-
-    def __call__(
-        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
-        """Reconstruct rows as they are, at the lowest level.
-
-        Args:
-            x: float32 [B, *shape], scaled.
-            train: as in the network.
-            mask: bool [B]; rows that are False don't enter the batch's statistics.
-
-        Returns:
-            float32 [B, *shape].
-        """
-        return self.decode(self.encode(x, train, mask), train, mask)
 
     def encode(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """The latent values float32 [B, latent] of rows float32 [B, *shape] at the lowest level."""
@@ -125,10 +110,5 @@ def network(
     """The network of settings."""
     refuse_mixed(settings, schema)
     around, _ = inner(settings.network, schema.shape, precision)
-    module = NoiseConditionedAutoencoder(
-        network=around,
-        lowest=settings.lowest,
-        highest=settings.highest,
-        levels=settings.levels,
-    )
+    module = NoiseConditionedAutoencoder(**{**vars(settings), "network": around})
     return NoiseConditionedNetwork(module=module, precision=precision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import InputError, Precision
-from aejax.config.extras import extra
-from aejax.config.own import in_one_line
+from aejax.config.checks import extra
+from aejax.config.own import accepts, in_one_line, taken
 from aejax.config.own_network import Functions, OwnNetwork
 from aejax.data.schema import Schema
 from aejax.models.backend import shapes_of
@@ -84,14 +83,6 @@ def _output(made: Network, shape: tuple[int, ...]) -> Callable[[jax.Array], Any]
     return output
 
 
-def keywords(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Those of some keywords that a function's signature has."""
-    parameters = inspect.signature(function).parameters
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
-        return given
-    return {name: value for name, value in given.items() if name in parameters}
-
-
 def _pair(found: Any, train: bool) -> Any:
     """What a function gave, as `Network.apply` gives it."""
     is_pair = isinstance(found, tuple) and len(found) == 2
@@ -133,7 +124,7 @@ class FunctionNetwork(Network):
         train = how["train"]
         assert self.functions.apply is not None
         function = self.functions.apply
-        return _pair(function(self._own(variables), x, **keywords(function, how)), train)
+        return _pair(function(self._own(variables), x, **taken(function, how)), train)
 
     def call(self, method: str, variables: Variables, *args: Any) -> Any:
         """What "encode" or "decode" gives."""
@@ -149,7 +140,7 @@ class FunctionNetwork(Network):
         if function is None:
             return None
         how = {"train": False, "mask": None, "key": None, **how}
-        found = function(self._own(variables), x, target, **keywords(function, how))
+        found = function(self._own(variables), x, target, **taken(function, how))
         pair = _pair(found, True)
         return pair if how["train"] else (pair[0], {})
 
@@ -251,7 +242,7 @@ class NnxNetwork(ModuleNetwork):
         module = self._module(variables, how["key"])
         (module.train if train else module.eval)()
         function = getattr(module, method)
-        found = function(*args, **keywords(function, how))
+        found = function(*args, **taken(function, how))
         if not train:
             return found
         parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
@@ -296,8 +287,7 @@ class EquinoxNetwork(ModuleNetwork):
                 "(equinox.nn.StateIndex, as BatchNorm does); allowed: modules without, or "
                 "aejax.network(init, apply) that handles it"
             )
-        is_array = _is_trained
-        return equinox.partition(made, is_array)
+        return equinox.partition(made, _is_trained)
 
     def init(self, key: jax.Array, shape: tuple[int, ...]) -> Variables:
         """The module's arrays by their paths; of a factory, those of a new one."""
@@ -325,8 +315,9 @@ class EquinoxNetwork(ModuleNetwork):
         train = how.setdefault("train", False)
         module = self._module(variables, train)
         key = how.pop("key", None)
-        given = keywords(type(module).__call__, {"train": train})
-        if key is None or "key" not in inspect.signature(type(module).__call__).parameters:
+        function = type(module).__call__
+        given = taken(function, {"train": train})
+        if key is None or not accepts(function, "key"):
             y = jax.vmap(lambda row: module(row, **given))(x)
         else:
             keys = jax.random.split(key, x.shape[0])
@@ -360,22 +351,6 @@ def _number(path: Any) -> int:
     return zlib.crc32(jax.tree_util.keystr(path).encode()) & 0x7FFFFFFF
 
 
-def _functions(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
-    return FunctionNetwork(functions=settings.network, shape=shape)
-
-
-def _linen(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
-    return OwnLinenNetwork(module=settings.network)
-
-
-def _nnx(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
-    return NnxNetwork(settings=settings, shape=shape)
-
-
-def _equinox(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
-    return EquinoxNetwork(settings=settings, shape=shape)
-
-
 def _factory(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     """By what the factory makes."""
     from aejax.config.own_network import own_network
@@ -396,11 +371,6 @@ def _factory(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     return (NnxNetwork if kind == "nnx" else EquinoxNetwork)(settings=settings, shape=shape)
 
 
-def _network(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
-    made: Network = settings.network
-    return made
-
-
 def _absent(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     raise InputError(
         f"Config.model is {settings.name}, of which only the description is here; allowed: "
@@ -409,11 +379,11 @@ def _absent(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
 
 
 ADAPTERS: dict[str, Callable[[OwnNetwork, tuple[int, ...]], Network]] = {
-    "linen": _linen,
-    "nnx": _nnx,
-    "equinox": _equinox,
-    "functions": _functions,
+    "linen": lambda settings, shape: OwnLinenNetwork(module=settings.network),
+    "nnx": lambda settings, shape: NnxNetwork(settings=settings, shape=shape),
+    "equinox": lambda settings, shape: EquinoxNetwork(settings=settings, shape=shape),
+    "functions": lambda settings, shape: FunctionNetwork(functions=settings.network, shape=shape),
     "factory": _factory,
-    "network": _network,
+    "network": lambda settings, shape: settings.network,
     "absent": _absent,
 }

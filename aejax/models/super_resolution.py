@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import flax.linen as nn
 import jax
 
 from aejax import config
@@ -16,7 +15,7 @@ from aejax.models.heads import refuse_mixed
 from aejax.models.network import LinenNetwork
 
 
-class SuperResolver(nn.Module):
+class SuperResolver(layers.Autoencoder):
     """Shrinks an image by max-pooling, then doubles and convolves it level by level.
 
     Args:
@@ -59,21 +58,6 @@ class SuperResolver(nn.Module):
         ]
         self.decoder_norms = [layers.batch_norm() for _ in self.decoder_layers if self.batch_norm]
         self.output_layer = layer(self.shape[-1], activation=self.output)
-
-    def __call__(
-        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
-        """Restore images from what is left of them after shrinking.
-
-        Args:
-            x: float32 [B, height, width, channels], scaled.
-            train: normalise with the batch's own statistics.
-            mask: bool [B]; rows that are False don't enter the batch's statistics.
-
-        Returns:
-            float32 [B, height, width, channels].
-        """
-        return self.decode(self.encode(x, train, mask), train, mask)
 
     def encode(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """The shrunk images, float32 [B, height / 2**levels, width / 2**levels, channels]."""

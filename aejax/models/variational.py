@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -175,15 +175,8 @@ class VariationalNetwork(LinenNetwork):
         -log p(row | sample) + beta * KL(posterior, prior), summed over features and latent
         dimensions (Kingma and Welling 2014, equation 10).
         """
-        found = self._run(
-            variables,
-            x,
-            train=train,
-            mask=mask if train else None,
-            key=key,
-            method="negative_elbo",
-            target=target,
-        )
+        how: dict[str, Any] = {"train": train, "mask": mask if train else None, "key": key}
+        found = self._run(variables, x, method="negative_elbo", target=target, **how)
         terms, changed = found if train else (found, {})
         reconstruction, divergence = terms
         return reconstruction + beta * divergence, changed
@@ -195,12 +188,6 @@ def network(
     """The network of settings."""
     refuse_mixed(settings, schema)
     around, body = inner(settings.network, schema.shape, precision)
-    module = VariationalAutoencoder(
-        network=around,
-        body=body,
-        latent=settings.latent,
-        likelihood=settings.likelihood,
-        samples=settings.samples,
-        precision=precision,
-    )
+    given = {**vars(settings), "network": around}
+    module = VariationalAutoencoder(body=body, precision=precision, **given)
     return VariationalNetwork(module=module, precision=precision)

@@ -12,16 +12,15 @@ import numpy as np
 from aejax.config import InputError
 from aejax.config.durable import write_file
 from aejax.data import files
+from aejax.data.cells import check_cells
 from aejax.data.groups import positions_of
-from aejax.data.missing import check_cells
 from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Groups
 from aejax.detection.loading import load
-from aejax.detection.reasons import named_reasons
-from aejax.detection.wording import in_units
-from aejax.reporting.contents import Examples
+from aejax.detection.reasons import in_units, named_reasons
+from aejax.reporting.report import Examples
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -30,22 +30,119 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, Context, Scale, Train
+from aejax.config import Config, Context, InputError, Scale, Train
 from aejax.config.durable import write_file
 from aejax.data.batches import host_random
-from aejax.data.hdfs import BEGIN, END, EventNumbers, HdfsBlocks, keys, load_hdfs
+from aejax.data.datasets import BEGIN, END, EventNumbers, HdfsBlocks, block_keys, load_hdfs
 from aejax.data.windows import Sequences, Windows, mean_by_segment, top_by_segment, windows
-from aejax.recipes.block_faults import FAULTS, with_fault
-from aejax.recipes.count_model import count
+from aejax.detection.metrics import evaluate
+from aejax.recipes import hdfs_report
+from aejax.recipes.hdfs_report import FAULTS, with_fault
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.reporting.findings import Findings
+
 
 HELD_OUT = 0.3
 # From the first mark to the last of the longest training block.
 WHOLE_BLOCK = 43
+
+
+# A model of counts with back-off: what a context model has to beat to be worth training.
+#
+# The probability of an event between its nearest neighbours is how often it stood between
+# these in training; a context seen seldom, or never, leans on the context one neighbour
+# narrower on each side (Witten and Bell, "The zero-frequency problem", 1991, method C).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Counts:
+    """Counts of one width of context; contexts and pairs are sorted codes, int64."""
+
+    contexts: np.ndarray
+    seen: np.ndarray
+    kinds: np.ndarray
+    pairs: np.ndarray
+    pairs_seen: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountModel:
+    """Counts of events by their neighbours.
+
+    Attributes:
+        vocabulary: how many numbers there are.
+        choices: among how many events an event is drawn that was never counted.
+        tables: for contexts of 0, 1, 2, ... neighbours on each side.
+    """
+
+    vocabulary: int
+    choices: int
+    tables: tuple[_Counts, ...]
+
+    def surprise(self, rows: np.ndarray) -> np.ndarray:
+        """-log of the probability of every window's middle, in nats, float64 [n].
+
+        Args:
+            rows: windows, whole numbers [n, 2 * window + 1], at least as wide as the counts.
+        """
+        middle = rows[:, rows.shape[1] // 2].astype(np.int64)
+        probability = np.full(len(rows), 1 / self.choices)
+        for width, table in enumerate(self.tables):
+            codes = _codes(rows, width, self.vocabulary)
+            at, known = _find(table.contexts, codes)
+            pair, met = _find(table.pairs, codes * self.vocabulary + middle)
+            seen, kinds = table.seen[at], table.kinds[at]
+            counted = np.where(met, table.pairs_seen[pair], 0)
+            wider = (counted + kinds * probability) / (seen + kinds)
+            probability = np.where(known, wider, probability)
+        surprise: np.ndarray = -np.log(probability)
+        return surprise
+
+
+def count(rows: np.ndarray, neighbours: int, vocabulary: int, choices: int) -> CountModel:
+    """Count events by their neighbours.
+
+    Args:
+        rows: windows to learn from, whole numbers [n, 2 * window + 1].
+        neighbours: most neighbours on each side that count.
+        vocabulary: how many numbers there are.
+        choices: different events that the middle can be, the unknown one with them.
+
+    Raises:
+        InputError: if contexts are too many to be numbered, or windows too narrow.
+    """
+    if vocabulary ** (2 * neighbours + 1) >= 1 << 63 or 2 * neighbours >= rows.shape[1]:
+        raise InputError(
+            f"neighbours is {neighbours}; allowed with {vocabulary} numbers and windows of "
+            f"{rows.shape[1]}: fewer"
+        )
+    middle = rows[:, rows.shape[1] // 2].astype(np.int64)
+    tables = []
+    for width in range(neighbours + 1):
+        codes = _codes(rows, width, vocabulary)
+        contexts, seen = np.unique(codes, return_counts=True)
+        pairs, pairs_seen = np.unique(codes * vocabulary + middle, return_counts=True)
+        kinds = np.bincount(np.searchsorted(contexts, pairs // vocabulary))
+        tables.append(
+            _Counts(contexts=contexts, seen=seen, kinds=kinds, pairs=pairs, pairs_seen=pairs_seen)
+        )
+    return CountModel(vocabulary=vocabulary, choices=choices, tables=tuple(tables))
+
+
+def _codes(rows: np.ndarray, width: int, vocabulary: int) -> np.ndarray:
+    """One number for each context of `width` neighbours on each side, int64 [n]."""
+    middle = rows.shape[1] // 2
+    codes = np.zeros(len(rows), np.int64)
+    for offset in (o for w in range(1, width + 1) for o in (-w, w)):
+        codes = codes * vocabulary + rows[:, middle + offset].astype(np.int64)
+    return codes
+
+
+def _find(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each number stands in a sorted array, and whether it does."""
+    at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    return at, known[at] == asked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,14 +179,11 @@ COMBINED: dict[str, Combine] = {
 
 def find(run: StudyRun) -> Findings:
     """Choose settings on held-out normal blocks, train, and score the test blocks."""
-    from aejax.recipes import hdfs_report
-    from aejax.reporting.findings import Findings
-
     blocks = _small(load_hdfs(), run.seed) if run.quick else load_hdfs()
     events = EventNumbers.of(blocks.train)
     train, normal, abnormal = map(events.number, (blocks.train, blocks.normal, blocks.abnormal))
-    known = set(keys(blocks.train))
-    unseen = np.array([key not in known for key in keys(blocks.normal)])
+    known = set(block_keys(blocks.train))
+    unseen = np.array([key not in known for key in block_keys(blocks.normal)])
 
     learned, held = _hold_out(train, run.seed)
     candidates = CANDIDATES[-2:] if run.quick else CANDIDATES
@@ -118,7 +212,7 @@ def find(run: StudyRun) -> Findings:
         for name, by_way in scores.items()
     }
     remembered = _auroc(
-        (unseen, np.array([key not in known for key in keys(blocks.abnormal)])), unseen
+        (unseen, np.array([key not in known for key in block_keys(blocks.abnormal)])), unseen
     )
     ours, theirs = auroc.values()
     measured = {
@@ -168,7 +262,7 @@ def _small(blocks: HdfsBlocks, seed: int) -> HdfsBlocks:
 
 def _hold_out(train: Sequences, seed: int) -> tuple[Sequences, Sequences]:
     """Blocks to learn from, and blocks of other sequences, each once."""
-    _, first, sequence = np.unique(keys(train), return_index=True, return_inverse=True)
+    _, first, sequence = np.unique(block_keys(train), return_index=True, return_inverse=True)
     held = host_random(seed, "held out").random(len(first)) < HELD_OUT
     return train.pick(np.flatnonzero(~held[sequence])), train.pick(np.sort(first[held]))
 
@@ -181,8 +275,6 @@ def _windows(blocks: Sequences, window: int) -> Windows:
 def _trained(
     run: StudyRun, candidate: Candidate, blocks: Sequences, events: EventNumbers
 ) -> Detector:
-    from aejax.detection.fitting import fit
-
     config = Config(
         model=Context(
             vocabulary=events.vocabulary,
@@ -204,7 +296,7 @@ def _trained(
         ),
     )
     rows = _windows(events.with_unknown(blocks), candidate.window).rows
-    return fit(config, rows, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, rows)
 
 
 def _combined(surprise: Surprise, blocks: Sequences, window: int) -> dict[str, np.ndarray]:
@@ -265,8 +357,6 @@ def _scores(
 
 def _auroc(pair: tuple[np.ndarray, np.ndarray], unseen: np.ndarray) -> tuple[Any, Any]:
     """Against all normal blocks, and against those not seen in training; with intervals."""
-    from aejax.detection.metrics import evaluate
-
     found = []
     for normal in (pair[0], pair[0][unseen]):
         scores = np.concatenate([normal, pair[1]]).astype(np.float64)

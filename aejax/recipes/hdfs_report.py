@@ -1,22 +1,80 @@
-"""What the report of `hdfs_cbow` shows: tables, conclusions and a drawing."""
+"""What `hdfs_cbow` shows: tables, conclusions and a drawing; and the faults that it tries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.data.hdfs import EventNumbers, HdfsBlocks, keys
-from aejax.reporting.findings import Table
-from aejax.reporting.style import ANOMALY, NORMAL, SECOND, house_style, legend_above, new_figure
+from aejax.data.batches import host_random
+from aejax.data.datasets import EventNumbers, HdfsBlocks, block_keys
+from aejax.data.windows import Sequences
+from aejax.reporting.report import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+Fault = Callable[[np.ndarray, np.random.Generator, np.ndarray], np.ndarray]
 AGAINST = ("all normal blocks", "those not seen in training")
 # Scores below this, in nats, are drawn there.
 LEAST_DRAWN = 1e-6
+
+
+def with_fault(name: str, blocks: Sequences, events: np.ndarray, seed: int) -> Sequences:
+    """Every sequence with one fault in it, at a random place.
+
+    Args:
+        name: one of `FAULTS`.
+        blocks: sequences of at least two events.
+        events: numbers that an event may be replaced with, [many].
+        seed: of places and events.
+    """
+    random = host_random(seed, f"fault {name}")
+    parts = np.split(blocks.ids, blocks.bounds[1:-1])
+    return Sequences.of(FAULTS[name](part, random, events) for part in parts)
+
+
+def _lost(ids: np.ndarray, random: np.random.Generator, events: np.ndarray) -> np.ndarray:
+    return np.delete(ids, random.integers(len(ids)))
+
+
+def _repeated(ids: np.ndarray, random: np.random.Generator, events: np.ndarray) -> np.ndarray:
+    at = random.integers(len(ids))
+    return np.insert(ids, at, ids[at])
+
+
+def _swapped(ids: np.ndarray, random: np.random.Generator, events: np.ndarray) -> np.ndarray:
+    # Two equal neighbours would make no fault.
+    places = np.flatnonzero(ids[1:] != ids[:-1])
+    at = random.choice(places) if len(places) else 0
+    return np.concatenate([ids[:at], ids[at : at + 2][::-1], ids[at + 2 :]])
+
+
+def _replaced(ids: np.ndarray, random: np.random.Generator, events: np.ndarray) -> np.ndarray:
+    at = random.integers(len(ids))
+    changed = ids.copy()
+    changed[at] = random.choice(events[events != ids[at]])
+    return changed
+
+
+def _cut_short(ids: np.ndarray, random: np.random.Generator, events: np.ndarray) -> np.ndarray:
+    return ids[: random.integers(1, len(ids))]
+
+
+def _foreign(ids: np.ndarray, random: np.random.Generator, events: np.ndarray) -> np.ndarray:
+    return np.insert(ids, random.integers(len(ids) + 1), random.choice(events))
+
+
+FAULTS: dict[str, Fault] = {
+    "an event lost": _lost,
+    "an event repeated": _repeated,
+    "two neighbours swapped": _swapped,
+    "an event replaced": _replaced,
+    "a further event": _foreign,
+    "cut short": _cut_short,
+}
 
 
 def _shown(area: Mapping[str, float]) -> str:
@@ -77,7 +135,7 @@ def block_table(blocks: HdfsBlocks, unseen: np.ndarray, events: EventNumbers) ->
     lines = []
     for name, part in parts.items():
         strange = np.bincount(part.segments, ~np.isin(part.ids, events.events), minlength=len(part))
-        different, lengths = len(set(keys(part))), part.lengths
+        different, lengths = len(set(block_keys(part))), part.lengths
         events_of = f"{lengths.min()} / {np.median(lengths):.0f} / {lengths.max()}"
         lines.append(
             (name, len(part), different, len(part.ids), events_of, int((strange > 0).sum()))
@@ -125,6 +183,8 @@ def drawing(
     normal: np.ndarray, abnormal: np.ndarray, unseen: np.ndarray, headline: str
 ) -> tuple[str, str, Figure]:
     """How the scores of three groups of blocks are spread."""
+    from aejax.reporting.style import ANOMALY, NORMAL, SECOND, house_style, legend_above, new_figure
+
     groups = {
         "normal, seen in training": (normal[~unseen], NORMAL),
         "normal, not seen": (normal[unseen], SECOND),

@@ -29,11 +29,12 @@ import numpy as np
 
 from aejax.config import Config, Dense, Scale, Train
 from aejax.data import datasets
+from aejax.detection.metrics import mean_interval, repeat_seeds
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.reporting.findings import Findings, Table
 
 LATENT = 32
 TOP = 255
@@ -87,9 +88,6 @@ class Judged:
 
 def find(run: StudyRun) -> Findings:
     """Train the autoencoders, fit the components, and probe both."""
-    from aejax.detection.intervals import mean_interval, repeat_seeds
-    from aejax.reporting.findings import Findings
-
     train, test = datasets.load("mnist", "train"), datasets.load("mnist", "test")
     kept, tested = slice(1_000 if run.quick else None), slice(500 if run.quick else None)
     rows = train.x[kept], train.y[kept], test.x[tested], test.y[tested]
@@ -123,12 +121,10 @@ def find(run: StudyRun) -> Findings:
 
 def train_autoencoder(run: StudyRun, x: np.ndarray, seed: int) -> Detector:
     """The autoencoder, with one seed."""
-    from aejax.detection.fitting import fit
-
     epochs = 2 if run.quick else CONFIG.train.epochs
     train = dataclasses.replace(CONFIG.train, seed=seed, epochs=epochs)
     config = dataclasses.replace(CONFIG, train=train)
-    return fit(config, x, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, x)
 
 
 def reduce(detector: Detector, x_train: np.ndarray, x_test: np.ndarray) -> Reduction:
@@ -167,8 +163,6 @@ def judge(reduction: Reduction, y_train: np.ndarray, x_test: np.ndarray, y: np.n
 
 def conclusions(own: Sequence[Judged], linear: Judged) -> tuple[str, ...]:
     """Who keeps more, and whose numbers tell digits apart better."""
-    from aejax.detection.intervals import mean_interval
-
     accuracy = mean_interval([judged.accuracy for judged in own], within=(0, 1))
     error = mean_interval([judged.error for judged in own])
     seeds = f"{len(own)} seed{'s' if len(own) > 1 else ''}"
@@ -190,9 +184,6 @@ def conclusions(own: Sequence[Judged], linear: Judged) -> tuple[str, ...]:
 
 def results_table(own: Sequence[Judged], linear: Judged) -> Table:
     """Both reductions, side by side."""
-    from aejax.detection.intervals import mean_interval
-    from aejax.reporting.findings import Table
-
     accuracy = mean_interval([judged.accuracy for judged in own], within=(0, 1))
     error = mean_interval([judged.error for judged in own])
     return Table(
@@ -207,8 +198,6 @@ def results_table(own: Sequence[Judged], linear: Judged) -> Table:
 
 def digits_table(own: Sequence[Judged], linear: Judged) -> Table:
     """The share of mistakes, digit by digit."""
-    from aejax.reporting.findings import Table
-
     mean = np.mean([judged.wrong for judged in own], axis=0)
     return Table(
         title="Test images that the probe names wrong, in %",

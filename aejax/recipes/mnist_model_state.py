@@ -31,38 +31,34 @@ two minutes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aejax.config import Classifier, Config, Dense, Scale, Train
 from aejax.data import batches, datasets
-from aejax.recipes.model_state_findings import (
-    DETECTORS,
-    NOISES,
-    QUALITIES,
-    VIEWS,
-    Place,
-    Result,
-    conclusion,
-    heat,
-    overall,
-    repeats,
-    results_table,
-    summary,
-)
+from aejax.detection.metrics import Interval, evaluate, mean_interval, repeat_seeds
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aejax.detection.detector import Detector
-    from aejax.reporting.findings import Findings
 
 CLASSIFIER = Classifier(network=Dense(hidden=(32, 32)))
 LAYERS = ("network/encoder_0", "network/encoder_1")
 LEARNED = 50_000
 FALSE_ALARMS = 0.01
 PIXELS = 28 * 28
+NOISES = (0.02, 0.1, 0.3, 0.6)
+VIEWS = ("pixels", "layer 1", "layer 2", "both layers")
+DETECTORS = ("autoencoder", "isolation forest", "supervised")
+QUALITIES = {"auroc": "AUROC", "found": "Found at 1 % false alarms"}
+# Where in the results a number is: detector, view, noise.
+Place = tuple[str, str, float]
+Result = Mapping[Place, Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,9 +86,6 @@ QUICK = Size(repeats=1, learned=2_000, seen=500, tested=500, epochs=(2, 2, 2))
 
 def find(run: StudyRun) -> Findings:
     """Train classifiers and detectors, and compare the views."""
-    from aejax.detection.intervals import mean_interval, repeat_seeds
-    from aejax.reporting.findings import Findings
-
     size = QUICK if run.quick else FULL
     results, accuracies = [], []
     for number, seed in enumerate(repeat_seeds(run.seed, size.repeats)):
@@ -134,10 +127,8 @@ def find(run: StudyRun) -> Findings:
 
 def train_classifier(run: StudyRun, size: Size, seed: int) -> tuple[Detector, float]:
     """The network whose neurons are watched, and its accuracy on the test images."""
-    from aejax.detection.fitting import fit
-
     train, test = datasets.load("mnist", "train"), datasets.load("mnist", "test")
-    classifier = fit(
+    classifier = run.fit(
         Config(
             model=CLASSIFIER,
             scale=Scale(kind="unit"),
@@ -146,8 +137,6 @@ def train_classifier(run: StudyRun, size: Size, seed: int) -> tuple[Detector, fl
         train.x[: size.learned],
         labels=train.y[: size.learned],
         schema=train.schema,
-        progress=run.progress,
-        should_stop=run.should_stop,
     )
     named = classifier.classify(test.x).argmax(axis=1)
     return classifier, float(np.mean(named == test.y))
@@ -155,8 +144,6 @@ def train_classifier(run: StudyRun, size: Size, seed: int) -> tuple[Detector, fl
 
 def compare(run: StudyRun, size: Size, classifier: Detector, seed: int) -> Result:
     """Every detector on every view at every noise level, once."""
-    from aejax.detection.metrics import evaluate
-
     random = batches.host_random(seed, "noise")
     seen = datasets.load("mnist", "train").x[LEARNED : LEARNED + size.seen]
     tested = datasets.load("mnist", "test").x
@@ -212,15 +199,13 @@ def look(classifier: Detector, images: np.ndarray, view: str) -> np.ndarray:
 
 def train_autoencoder(run: StudyRun, size: Size, rows: np.ndarray, seed: int) -> Detector:
     """Our detector, on normal rows."""
-    from aejax.detection.fitting import fit
-
     width = int(np.prod(rows.shape[1:]))
     config = Config(
         model=Dense(hidden=(128, 32) if width == PIXELS else (width // 2, width // 4)),
         scale=Scale(kind="standard"),
         train=Train(epochs=size.epochs[1], validation_fraction=0.0, schedule="cosine", seed=seed),
     )
-    return fit(config, rows, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, rows)
 
 
 def grow_forest(rows: np.ndarray, seed: int) -> Any:
@@ -234,8 +219,6 @@ def train_supervised(
     run: StudyRun, size: Size, normal: np.ndarray, anomalous: np.ndarray, seed: int
 ) -> Detector:
     """A network that learns which rows are anomalous from their labels."""
-    from aejax.detection.fitting import fit
-
     config = Config(
         model=Classifier(network=Dense(hidden=(64, 32)), classes=2),
         scale=Scale(kind="standard"),
@@ -243,7 +226,7 @@ def train_supervised(
     )
     rows = np.concatenate([normal, anomalous])
     labels = np.arange(len(rows)) >= len(normal)
-    return fit(config, rows, labels=labels, progress=run.progress, should_stop=run.should_stop)
+    return run.fit(config, rows, labels=labels)
 
 
 def draw(results: Sequence[Result]) -> tuple[tuple[str, str, Any], ...]:
@@ -283,3 +266,102 @@ RECIPE = Study(
     published={},
     find=find,
 )
+
+
+def repeats(results: Sequence[Result]) -> str:
+    """How many, and what brackets hold."""
+    if len(results) == 1:
+        return "1 repeat"
+    return f"{len(results)} repeats, 95 % interval in brackets"
+
+
+def summary(results: Sequence[Result], place: Place, quality: str = "auroc") -> Interval:
+    """Mean and interval over repeats."""
+    return mean_interval([result[place][quality] for result in results], within=(0, 1))
+
+
+def winners(results: Sequence[Result], detector: str, noise: float, quality: str) -> list[str]:
+    """The best view and those that can't be distinguished from it, best first.
+
+    A view is worse if the 95 % interval of the paired differences excludes 0; where there
+    is one repeat, if its number is lower.
+    """
+
+    def values(view: str) -> np.ndarray:
+        return np.array([result[detector, view, noise][quality] for result in results])
+
+    order = sorted(VIEWS, key=lambda view: -values(view).mean())
+    best = values(order[0])
+    ties = [order[0]]
+    for view in order[1:]:
+        difference = mean_interval(best - values(view))
+        worse = difference.mean > 0 if len(results) == 1 else difference.excludes_zero
+        if not worse:
+            ties.append(view)
+    return ties
+
+
+def conclusion(results: Sequence[Result], noise: float) -> str:
+    """Which view wins at a noise level, in a sentence."""
+    parts = []
+    for detector in DETECTORS:
+        views = winners(results, detector, noise, "auroc")
+        best = summary(results, (detector, views[0], noise))
+        found = summary(results, (detector, views[0], noise), "found")
+        shown = f"{views[0]} (AUROC {best.text()}, {found.mean:.1%} found at 1 % false alarms)"
+        if len(views) > 1:
+            shown += f", not distinguishable from {' and '.join(views[1:])}"
+        parts.append(f"{detector}: {shown}")
+    return f"Noise {noise:g}, the best view of each detector. " + "; ".join(parts) + "."
+
+
+def overall(results: Sequence[Result]) -> str:
+    """How often pixels win, in a sentence."""
+    sole: dict[str, int] = {}
+    for detector in DETECTORS:
+        for noise in NOISES:
+            views = winners(results, detector, noise, "auroc")
+            name = views[0] if len(views) == 1 else "no single view"
+            sole[name] = sole.get(name, 0) + 1
+    parts = [f"{name} in {count}" for name, count in sorted(sole.items(), key=lambda p: -p[1])]
+    cases = len(DETECTORS) * len(NOISES)
+    return f"Of {cases} cases (detector and noise level), the best view is: {', '.join(parts)}."
+
+
+def results_table(results: Sequence[Result], quality: str) -> Table:
+    """A line for every detector and noise level, a column for every view."""
+
+    def line(detector: str, noise: float) -> tuple[str, ...]:
+        cells = (summary(results, (detector, view, noise), quality).text() for view in VIEWS)
+        best = " = ".join(winners(results, detector, noise, quality))
+        return (f"{detector}, noise {noise:g}", *cells, best)
+
+    return Table(
+        title=f"{QUALITIES[quality]}, mean of {repeats(results)}; the best views are those that "
+        "differ from the very best by no more than chance",
+        head=("Detector", *(view.capitalize() for view in VIEWS), "Best"),
+        lines=[line(detector, noise) for detector in DETECTORS for noise in NOISES],
+    )
+
+
+def heat(results: Sequence[Result]) -> Figure:
+    """Both qualities as heat maps, a panel for every detector."""
+    from aejax.reporting.pictures import Heat, heat_figure
+
+    def panels(quality: str) -> dict[str, np.ndarray]:
+        def line(detector: str, view: str) -> list[float]:
+            places = ((detector, view, noise) for noise in NOISES)
+            return [summary(results, place, quality).mean for place in places]
+
+        return {
+            detector: np.array([line(detector, view) for view in VIEWS]) for detector in DETECTORS
+        }
+
+    return heat_figure(
+        [
+            Heat(name="AUROC", panels=panels("auroc"), low=0.5, high=1.0),
+            Heat(name="found at 1 % false alarms", panels=panels("found"), low=0.0, high=1.0),
+        ],
+        rows=VIEWS,
+        columns=[f"{noise:g}" for noise in NOISES],
+    )

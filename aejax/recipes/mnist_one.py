@@ -1,4 +1,9 @@
-"""What the recipes on MNIST's ones share: the article's rows, its judgement and its plot.
+"""Ones against all other digits: four autoencoders that have only seen ones.
+
+    aejax run mnist_one_plain --out runs/mnist_one_plain
+    aejax run mnist_one_denoise --out runs/mnist_one_denoise
+    aejax run mnist_one_denoise_input --out runs/mnist_one_denoise_input
+    aejax run mnist_one_superres --out runs/mnist_one_superres
 
 Published (a Qiita article on unsupervised anomaly detection with autoencoders): trained on
 the 6,742 ones of MNIST's training part, judged on the 1,135 ones and the 8,865 other digits
@@ -20,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.config import Config, Model, Scale, Train
+from aejax.config import Config, Conv, Model, Scale, SuperResolution, Train
 from aejax.data import datasets
+from aejax.detection.threshold import fit_threshold
 from aejax.recipes.recipe import Experiment, Figures, Recipe
 from aejax.rules.mean_std import MeanStd
 
@@ -107,8 +113,6 @@ def prepare(quick: bool) -> Experiment:
 
 def rates_now(detector: Detector, experiment: Experiment) -> dict[str, float]:
     """The shares of ones and of other digits that a detector judges right."""
-    from aejax.detection.threshold import fit_threshold
-
     scores, is_anomaly = detector.score(experiment.x_test), experiment.is_anomaly
     assert is_anomaly is not None
     flagged = fit_threshold(RULE, scores[~is_anomaly]).flags(scores)
@@ -153,3 +157,68 @@ def draw(detector: Detector, experiment: Experiment, *, published: Mapping[str, 
         + (" Dotted lines: what the article reports of its run." if published else "")
     )
     return ((title, caption, figure),)
+
+
+# Published (a Qiita article on unsupervised anomaly detection, one run): 98.68 % of the test
+# ones and 97.13 % of the other test digits judged right.
+#
+# As published: Conv 8 + BatchNorm, max-pool 2, again, Conv 8 + BatchNorm, up-sample 2, Conv 8
+# + BatchNorm, up-sample 2, Conv 8 + BatchNorm, Conv 1 with sigmoid; kernels of 3x3, ReLU
+# before BatchNorm. All else as above.
+MNIST_ONE_PLAIN = recipe(
+    "mnist_one_plain",
+    title="Ones against other digits: a plain autoencoder",
+    summary="An autoencoder that has only seen ones meets all other digits.",
+    model=Conv(channels=(8, 8), down="pool", batch_norm=True),
+    published=(0.9868, 0.9713),
+)
+
+
+# Published (a Qiita article on unsupervised anomaly detection, one run): 98.68 % of the test
+# ones and 97.59 % of the other test digits judged right.
+#
+# As published: the network of `mnist_one_plain`. The article speaks of a denoising
+# autoencoder, whose *input* is noisy, but its program adds 0.1 x normal noise to the *target*
+# and leaves the input clean; so does this recipe. Noise is drawn anew in every step and not
+# cut off at [0, 1]. `mnist_one_denoise_input` does what the article speaks of. All else
+# as above.
+MNIST_ONE_DENOISE = recipe(
+    "mnist_one_denoise",
+    title="Ones against other digits: noise on the target",
+    summary="An autoencoder that has only seen ones, trained to give them with noise added, "
+    "meets all other digits.",
+    model=Conv(channels=(8, 8), down="pool", batch_norm=True),
+    noise=NOISE,
+    noise_on_target=True,
+    published=(0.9868, 0.9759),
+)
+
+
+# Nothing is published for it: the article behind `mnist_one_denoise` describes this, a
+# denoising autoencoder, but its program adds the noise to the target. The same 0.1 x normal
+# noise, drawn anew in every step, is added to the input here, and the clean image is the
+# target. All else as above.
+MNIST_ONE_DENOISE_INPUT = recipe(
+    "mnist_one_denoise_input",
+    title="Ones against other digits: noise on the input",
+    summary="A denoising autoencoder that has only seen ones meets all other digits.",
+    model=Conv(channels=(8, 8), down="pool", batch_norm=True),
+    noise=NOISE,
+    published=None,
+)
+
+
+# Published (a Qiita article on unsupervised anomaly detection, one run): 98.59 % of the test
+# ones and 84.85 % of the other test digits judged right.
+#
+# As published: max-pool 4, up-sample 2, twice Conv 8 + BatchNorm, up-sample 2, twice Conv 8 +
+# BatchNorm, Conv 1 with sigmoid; kernels of 3x3, ReLU before BatchNorm. All else
+# as above.
+MNIST_ONE_SUPERRES = recipe(
+    "mnist_one_superres",
+    title="Ones against other digits: super-resolution",
+    summary="A network that has only learnt to restore shrunk ones meets all other digits.",
+    model=SuperResolution(levels=2, convolutions=2, channels=8, batch_norm=True),
+    published=(0.9859, 0.8485),
+    time="about three minutes",
+)

@@ -35,12 +35,12 @@ import numpy as np
 
 from aejax.config import Classifier, Config, Dense, Scale, Train
 from aejax.data import batches, datasets
+from aejax.detection.metrics import Interval, mean_interval, repeat_seeds
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
     from aejax.detection.detector import Detector
-    from aejax.detection.intervals import Interval
-    from aejax.reporting.findings import Findings, Table
 
 NETWORK = Dense(hidden=(256, 128, 32), output="sigmoid")
 CLASSIFIER = Classifier(network=NETWORK)
@@ -94,9 +94,7 @@ Accuracies = dict[int, dict[str, list[float]]]
 
 def find(run: StudyRun) -> Findings:
     """Train the autoencoder, and classifiers with and without its encoder."""
-    from aejax.detection.intervals import repeat_seeds
     from aejax.detection.loading import load
-    from aejax.reporting.findings import Findings
 
     pretrain(run).save(run.out / "encoder")
     encoder = load(run.out / "encoder")
@@ -126,16 +124,12 @@ def find(run: StudyRun) -> Findings:
 
 def pretrain(run: StudyRun) -> Detector:
     """The autoencoder, on images without labels."""
-    from aejax.detection.fitting import fit
-
     train = dataclasses.replace(PRETRAIN, seed=run.seed, epochs=2 if run.quick else PRETRAIN.epochs)
     images = datasets.load("mnist", "train")
-    return fit(
+    return run.fit(
         Config(model=NETWORK, scale=SCALE, train=train),
         images.x[: 2_000 if run.quick else None],
         schema=images.schema,
-        progress=run.progress,
-        should_stop=run.should_stop,
     )
 
 
@@ -150,9 +144,7 @@ def train_in_all_ways(
     x, y = images.x[picked], images.y[picked]
 
     def classifier(epochs: int, initial: Any = None, frozen: tuple[str, ...] = ()) -> Detector:
-        from aejax.detection.fitting import fit
-
-        return fit(
+        return run.fit(
             Config(
                 model=CLASSIFIER,
                 scale=SCALE,
@@ -162,8 +154,6 @@ def train_in_all_ways(
             labels=y,
             initial=initial,
             schema=images.schema,
-            progress=run.progress,
-            should_stop=run.should_stop,
         )
 
     begun = encoder_of(encoder, CLASSIFIER, images.schema, seed)
@@ -191,15 +181,11 @@ def pick(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def difference(ways: Mapping[str, Sequence[float]], way: str, other: str) -> Interval:
     """How much more accurate one way is than another, on the same labels."""
-    from aejax.detection.intervals import mean_interval
-
     return mean_interval(np.subtract(ways[way], ways[other]))
 
 
 def conclusion(ways: Mapping[str, Sequence[float]], labels: int) -> str:
     """Which way is best with so many labels, in a sentence."""
-    from aejax.detection.intervals import mean_interval
-
     means = {way: mean_interval(values, within=(0, 1)) for way, values in ways.items()}
     gain = difference(ways, TUNED, SCRATCH)
     better = sum(tuned > scratch for tuned, scratch in zip(ways[TUNED], ways[SCRATCH], strict=True))
@@ -215,9 +201,6 @@ def conclusion(ways: Mapping[str, Sequence[float]], labels: int) -> str:
 
 def accuracy_table(accuracies: Accuracies) -> Table:
     """Means and intervals of all ways."""
-    from aejax.detection.intervals import mean_interval
-    from aejax.reporting.findings import Table
-
     return Table(
         title="Test images named right, in %: mean over subsets of labels, 95 % interval",
         head=("Labels", *(way.capitalize() for way in WAYS)),
@@ -233,8 +216,6 @@ def accuracy_table(accuracies: Accuracies) -> Table:
 
 def difference_table(accuracies: Accuracies) -> Table:
     """What the trained encoder is worth."""
-    from aejax.reporting.findings import Table
-
     pairs = ((TUNED, SCRATCH), (FROZEN, SCRATCH), (TUNED, FROZEN))
     return Table(
         title="Differences on the same labels, in points: mean over subsets, 95 % interval",
@@ -248,8 +229,7 @@ def difference_table(accuracies: Accuracies) -> Table:
 
 def draw(accuracies: Accuracies, tried: Sequence[Labelled]) -> tuple[tuple[str, str, Any], ...]:
     """Accuracy against labels, and the learning rate."""
-    from aejax.detection.intervals import mean_interval
-    from aejax.reporting.comparisons import Curve, curves_figure
+    from aejax.reporting.pictures import Curve, curves_figure
 
     labels = [one.labels for one in tried]
     curves = {}

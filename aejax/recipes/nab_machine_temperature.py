@@ -21,10 +21,12 @@ import numpy as np
 import pyarrow as pa
 
 from aejax.config import Config, Window
-from aejax.data.nab import load_nab
+from aejax.data.datasets import load_nab
 from aejax.data.places import Place
 from aejax.data.schema import Clock
 from aejax.data.series import WindowRows
+from aejax.detection.events import events
+from aejax.detection.series_metrics import evaluate_series, stretches
 from aejax.recipes.recipe import Experiment, Figures, Recipe
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ MERGE_GAP = 12
 
 def prepare(quick: bool) -> Experiment:
     """Windows of the first week to train on, all that end later to judge."""
-    from aejax.detection.training_series import training_series
+    from aejax.detection.file_rows import training_series
 
     nab = load_nab(FILE, 3 * WEEK if quick else None)
     windows, alarms = training_series(RECIPE.config, pa.table({"temperature": nab.values[:WEEK]}))
@@ -69,8 +71,6 @@ def measure(
     detector: Detector, experiment: Experiment, metrics: Mapping[str, Any]
 ) -> dict[str, float]:
     """Volumes, stretches, events and delay."""
-    from aejax.detection.series_metrics import evaluate_series
-
     scores, threshold = detector.score(experiment.x_test), detector.threshold_value
     found = evaluate_series(
         scores, experiment.is_anomaly, threshold, buffer=LENGTH, merge_gap=MERGE_GAP
@@ -81,8 +81,6 @@ def measure(
 
 def draw(detector: Detector, experiment: Experiment) -> Figures:
     """The scores over time, and the worst events."""
-    from aejax.detection.events import events
-    from aejax.detection.series_metrics import stretches
     from aejax.reporting.series import course_of, overview, worst_events
 
     assert detector.schema.series is not None

@@ -22,11 +22,16 @@ from aejax.data.training_rows import MEMORY_LIMIT, OnBadRow, read_training
 from aejax.detection.calibration import scores_of_points
 from aejax.detection.cross_fitting import cross_fits
 from aejax.detection.detector import Detector
-from aejax.detection.file_rows import check_rows, left_out_alarms, schema_of_files, stopper
+from aejax.detection.file_rows import (
+    check_rows,
+    left_out_alarms,
+    schema_of_files,
+    stopper,
+    training_series,
+)
 from aejax.detection.loading import load
 from aejax.detection.promise import promise_of
 from aejax.detection.threshold import fit_threshold
-from aejax.detection.training_series import training_series
 from aejax.recipes.page import Story
 from aejax.recipes.recipe import Experiment, final_losses
 from aejax.recipes.runner import run_experiment

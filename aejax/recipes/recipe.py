@@ -15,12 +15,12 @@ from aejax.data.batches import data_fingerprint
 from aejax.data.disk_rows import Stored
 from aejax.data.places import Place
 from aejax.data.schema import Schema
+from aejax.reporting.report import Findings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aejax.detection.detector import Detector
-    from aejax.reporting.findings import Findings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,8 @@ Draw = Callable[["Detector", Experiment], Figures]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A published experiment.
+class _Published:
+    """What is said of every published experiment.
 
     Attributes:
         name: on the command line.
@@ -74,12 +74,6 @@ class Recipe:
         source: who published it, and where.
         time: what to expect on two CPU cores, in words.
         published: the published numbers, by name; empty where nothing was published.
-        config: all settings but the seed.
-        prepare: whether it is a quick run -> the rows.
-        measure: detector, rows and metrics -> our numbers, under the published names.
-        watch: detector and rows after every epoch -> numbers for the history; or None.
-        draw: detector and rows -> further figures of the report: title, caption, drawing;
-            or None.
     """
 
     name: str
@@ -88,6 +82,26 @@ class Recipe:
     source: str
     time: str
     published: Mapping[str, float]
+
+    def subtitle(self, seed: int, quick: bool) -> str:
+        """What a run's report says under its title."""
+        quickly = " A quick run on a part of the rows: its numbers mean nothing." if quick else ""
+        return f"{self.summary} Source: {self.source}. Seed {seed}.{quickly}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(_Published):
+    """A published experiment of one detector.
+
+    Attributes:
+        config: all settings but the seed.
+        prepare: whether it is a quick run -> the rows.
+        measure: detector, rows and metrics -> our numbers, under the published names.
+        watch: detector and rows after every epoch -> numbers for the history; or None.
+        draw: detector and rows -> further figures of the report: title, caption, drawing;
+            or None.
+    """
+
     config: Config
     prepare: Callable[[bool], Experiment]
     measure: Measure
@@ -117,29 +131,23 @@ class StudyRun:
     text: Path | None = None
     words: tuple[str, ...] = ()
 
+    def fit(self, config: Config, x: Any, **how: Any) -> Detector:
+        """As `aejax.fit`, with this run's progress bars and its way to be stopped."""
+        from aejax.detection.fitting import fit
+
+        return fit(config, x, progress=self.progress, should_stop=self.should_stop, **how)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(_Published):
     """A published experiment that takes more than one detector.
 
     Attributes:
-        name: on the command line.
-        title: of the report.
-        summary: one sentence.
-        source: who published it, and where.
-        time: what to expect on two CPU cores, in words.
-        published: the published numbers, by name; empty where nothing was published.
         reads_text: whether it takes a text, and words to tell about.
         find: does everything, and says what came out; its `Findings` need neither title,
             subtitle, published numbers nor environment, which are the study's.
     """
 
-    name: str
-    title: str
-    summary: str
-    source: str
-    time: str
-    published: Mapping[str, float]
     find: Callable[[StudyRun], Findings]
     reads_text: bool = False
 

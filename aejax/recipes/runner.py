@@ -1,4 +1,4 @@
-"""Runs one recipe: data, training, calibration, scoring, report."""
+"""Runs one recipe, from data to report, or one study, which does all but the report itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.monitoring
+
 from aejax import __version__
-from aejax.config import Combine, Config, Vary
+from aejax.config import Combine, Config, InputError, Vary
 from aejax.detection.alarms import record
 from aejax.detection.checks import rows_seen_in_training
 from aejax.detection.detector import Detector
@@ -18,11 +20,59 @@ from aejax.detection.fitting import fit
 from aejax.detection.loading import load
 from aejax.detection.metrics import evaluate
 from aejax.recipes.page import Story, write_page
-from aejax.recipes.recipe import Draw, Experiment, Figures, Recipe, Watch
-from aejax.recipes.together import ensemble_identity
+from aejax.recipes.recipe import Draw, Experiment, Figures, Recipe, Study, StudyRun, Watch
+from aejax.reporting.findings import write_findings
 from aejax.training import processes
-from aejax.training.compiling import compile_seconds
 from aejax.training.run_folder import claim
+
+_COMPILE = "/jax/core/compile/"
+_seconds = 0.0
+_listening = False
+
+
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
+    global _seconds
+    if event.startswith(_COMPILE):
+        _seconds += duration_secs
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent tracing, lowering and compiling since the first call.
+
+    Take the difference of two calls to time a part of a program.
+    """
+    global _listening
+    if not _listening:
+        jax.monitoring.register_event_duration_secs_listener(_listen)
+        _listening = True
+    return _seconds
+
+
+def ensemble_identity(
+    ensemble: int | None, combine: Combine, vary: Vary | None, tensorboard: Path | None
+) -> dict[str, Any]:
+    """What of an ensemble decides a run: nothing where none is asked for.
+
+    Args:
+        ensemble: how many members, or None.
+        combine: how their scores become one.
+        vary: what they differ in besides their seeds.
+        tensorboard: folder for TensorBoard event files, which are one detector's.
+
+    Raises:
+        InputError: if they don't go together.
+    """
+    if ensemble is not None and tensorboard is not None:
+        raise InputError("event files were asked for; allowed: with one detector, no ensemble")
+    if ensemble is not None and processes.are_joined():
+        raise InputError(f"ensemble is {ensemble}; allowed with several processes: none")
+    together: dict[str, Any] = {} if ensemble is None else {"ensemble": ensemble}
+    if ensemble is None and (vary is not None or combine != "mean"):
+        raise InputError("what members differ in was given; allowed: with an ensemble")
+    # As runs were written before there was either.
+    together |= {} if combine == "mean" else {"combine": combine}
+    together |= {} if vary is None else {"vary": dataclasses.asdict(vary)}
+    return together
 
 
 def run_recipe(
@@ -51,8 +101,7 @@ def run_recipe(
     story = Story(
         name=recipe.name,
         title=recipe.title,
-        subtitle=f"{recipe.summary} Source: {recipe.source}. Seed {seed}."
-        + (" A quick run on a part of the rows: its numbers mean nothing." if quick else ""),
+        subtitle=recipe.subtitle(seed, quick),
         published=dict(recipe.published),
         identity={"recipe": recipe.name, "quick": quick},
     )
@@ -231,4 +280,70 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def run_any(recipe: Recipe | Study, out: Path, **how: Any) -> dict[str, Any]:
+    """Run a recipe or a study; see `run_recipe` and `StudyRun` for what can be said how."""
+    if isinstance(recipe, Study):
+        if how.pop("ensemble", None) is not None:
+            raise InputError(f"{recipe.name}: an ensemble was asked for; allowed: with recipes")
+        if how.pop("tensorboard", None) is not None:
+            raise InputError(
+                f"{recipe.name}: event files were asked for; allowed: recipes of a single training"
+            )
+        overwrite = how.pop("overwrite", False)
+        return run_study(recipe, StudyRun(out=out, **how), overwrite=overwrite)
+    if how.pop("text", None) is not None or how.pop("words", ()):
+        raise InputError(f"{recipe.name}: a text or words were given; allowed: with words_cbow")
+    return run_recipe(recipe, out, **how)
+
+
+def run_study(study: Study, run: StudyRun, *, overwrite: bool = False) -> dict[str, Any]:
+    """Run a published experiment that takes more than one detector.
+
+    Args:
+        study: which one.
+        run: how; a folder that holds the same study is done again.
+        overwrite: replace what the folder holds.
+
+    Returns:
+        What `metrics.json` holds, and where the report is.
+
+    Raises:
+        InputError: if the folder holds something else, or the data can't be had.
+    """
+    if not study.reads_text and (run.text is not None or run.words):
+        raise InputError(f"{study.name}: a text or words were given; allowed: with words_cbow")
+    data: dict[str, Any] = {"recipe": study.name, "quick": run.quick, "seed": run.seed}
+    if run.text is not None:
+        data["text"] = run.text.name
+    if run.words:
+        data["words"] = list(run.words)
+    claim(run.out, None, None, data, overwrite=overwrite)
+    compiling, clock = compile_seconds(), time.monotonic()
+    found = study.find(run)
+    seconds = {
+        **found.seconds,
+        "total": time.monotonic() - clock,
+        "compile": compile_seconds() - compiling,
+    }
+    found = dataclasses.replace(
+        found,
+        title=study.title,
+        subtitle=study.subtitle(run.seed, run.quick),
+        published=study.published,
+        seconds=seconds,
+        environment=versions(),
+    )
+    page = write_findings(found, run.out)
+    return {
+        "recipe": study.name,
+        "seed": run.seed,
+        "quick": run.quick,
+        "published": dict(study.published),
+        "measured": dict(found.measured),
+        "conclusions": list(found.conclusions),
+        "seconds": seconds,
+        "report": str(page),
     }

@@ -12,9 +12,9 @@ from aejax.config import InputError, read_json
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
 from aejax.recipes.recipe import Recipe, Study
-from aejax.recipes.runner import seeded, versions
-from aejax.recipes.studies import run_any
-from aejax.reporting.findings import Findings, Table, write_findings
+from aejax.recipes.runner import run_any, seeded, versions
+from aejax.reporting.findings import write_findings
+from aejax.reporting.report import Findings, Table
 from aejax.training.run_folder import check_config, claim
 
 if TYPE_CHECKING:

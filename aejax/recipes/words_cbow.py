@@ -30,14 +30,20 @@ import numpy as np
 from aejax.config import Config, Context, Scale, Train
 from aejax.config.durable import refused_as_input, written_aside
 from aejax.data.batches import host_random, validation_split
-from aejax.data.windows import windows
-from aejax.data.words import UNKNOWN, Vocabulary, number_words, read_text, split_words, subsample
+from aejax.data.windows import (
+    UNKNOWN,
+    Vocabulary,
+    number_words,
+    read_text,
+    split_words,
+    subsample,
+    windows,
+)
 from aejax.recipes.recipe import Study, StudyRun
+from aejax.reporting.report import Findings, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from aejax.reporting.findings import Findings
 
 LEAST_COUNT = 5
 FREQUENT = 1e-3
@@ -67,9 +73,6 @@ class Near:
 
 def find(run: StudyRun) -> Findings:
     """Train on a text, and find the nearest words."""
-    from aejax.detection.fitting import fit
-    from aejax.reporting.findings import Findings, Table
-
     paragraphs = split_words(read_text(run.text))
     if run.quick:
         paragraphs = _first(paragraphs, QUICK_WORDS)
@@ -79,12 +82,10 @@ def find(run: StudyRun) -> Findings:
     epochs = 2 if run.quick else TRAIN.length
     rows = windows(subsample(text, FREQUENT, host_random(run.seed, "subsample")), MODEL.window).rows
     picked, held = validation_split(len(rows), HELD_OUT, run.seed)
-    detector = fit(
+    detector = run.fit(
         config_of(vocabulary, seed=run.seed, epochs=epochs),
         rows[picked],
         x_validation=rows[held],
-        progress=run.progress,
-        should_stop=run.should_stop,
     )
     detector.save(run.out / "detector")
     vectors = np.asarray(detector.variables["params"]["embedding"])[UNKNOWN + 1 :]

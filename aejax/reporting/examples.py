@@ -12,10 +12,9 @@ from aejax.data.frames import as_table
 from aejax.data.places import Place
 from aejax.detection.detector import Detector
 from aejax.detection.promise import promise_of
-from aejax.detection.reasons import Reason
-from aejax.detection.wording import Cell, in_units
-from aejax.reporting.contents import FEATURES_DRAWN, Examples, Report, Words
+from aejax.detection.reasons import Cell, Reason, in_units
 from aejax.reporting.markup import number
+from aejax.reporting.report import FEATURES_DRAWN, Examples, Report, Words
 from aejax.reporting.slider import MOST_ROWS_SHOWN
 
 # Rows that are drawn at either end: cards that fill lines of one, two or three.

@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aejax.reporting.markup import element, number, readable, table
-from aejax.reporting.page import document, navigation
-from aejax.reporting.report import write_metrics, write_page
+from aejax.reporting.page import document, timings
+from aejax.reporting.report import Findings, write_metrics, write_page
 from aejax.reporting.sections import Section, figures_section, published_section
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-        title: what it shows, in a sentence.
-        head: names of the columns.
-        lines: their cells; numbers are shortened for reading.
-    """
-
-    title: str
-    head: tuple[str, ...]
-    lines: Sequence[Sequence[Any]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Findings:
-    """Everything that the report of a study shows.
-
-    Attributes:
-        title: of the page.
-        subtitle: what was done, with its source.
-        conclusions: what the numbers say, a sentence each; written from the numbers.
-        published: quantity -> published value.
-        measured: quantity -> value of this run.
-        tables: in the order in which they are shown.
-        figures: title, caption and drawing.
-        details: what `metrics.json` holds besides, as JSON knows it.
-        seconds: stage -> seconds it took.
-        environment: versions, device and whatever else tells runs apart.
-    """
-
-    title: str = ""
-    subtitle: str = ""
-    conclusions: tuple[str, ...] = ()
-    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    tables: tuple[Table, ...] = ()
-    figures: tuple[tuple[str, str, Figure], ...] = ()
-    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pass
 
 
 def write_findings(findings: Findings, folder: Path) -> Path:
@@ -76,25 +30,14 @@ def write_findings(findings: Findings, folder: Path) -> Path:
 
 def render(findings: Findings) -> tuple[str, dict[str, bytes]]:
     """The page as text, and its plots as PNG by name."""
-    sections = [
-        section
-        for section in (
-            _conclusions(findings),
-            published_section(findings) or _measured(findings),
-            _tables(findings),
-            figures_section(findings),
-            _machine(findings),
-        )
-        if section is not None
-    ]
-    header = element(
-        "header",
-        element("p", "Study", class_="kind"),
-        element("h1", findings.title),
-        element("p", findings.subtitle, class_="subtitle"),
-        navigation(sections),
+    possible = (
+        _conclusions(findings),
+        published_section(findings) or _measured(findings),
+        _tables(findings),
+        figures_section(findings),
+        _machine(findings),
     )
-    return document(findings.title, header, sections, "Written by aejax.")
+    return document(findings.title, findings.subtitle, possible, kind="Study", footer="")
 
 
 def _conclusions(findings: Findings) -> Section | None:
@@ -129,18 +72,7 @@ def _tables(findings: Findings) -> Section | None:
 
 
 def _machine(findings: Findings) -> Section | None:
-    seconds = [(readable(key), f"{number(value)} s") for key, value in findings.seconds.items()]
-    machine = [(readable(key), number(value)) for key, value in findings.environment.items()]
-    shown = [
-        table(name, (), lines)
-        for name, lines in (("Seconds", seconds), ("Environment", machine))
-        if lines
-    ]
-    if not shown:
+    folded = timings(findings.seconds, findings.environment)
+    if folded is None:
         return None
-    folded = element(
-        "details",
-        element("summary", "Timings and environment"),
-        element("div", *shown, class_="settings"),
-    )
     return Section(anchor="settings", heading="Settings", content=folded)

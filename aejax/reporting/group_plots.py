@@ -1,32 +1,27 @@
-"""Plots of many groups: how a number is spread over them, and how their losses fell.
+"""What a report on groups shows, and plots: how numbers are spread, how losses fell.
 
 What a plot holds is bounded whatever the number of groups: numbers are binned, epochs thinned.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aejax.detection.curves import LOSSES, QUANTILES, unit_of
-from aejax.reporting.groups_contents import Floats
+from aejax.config import InputError
+from aejax.detection.detector import Detector
+from aejax.detection.groups import LOSSES, QUANTILES, Group, Groups, unit_of
+from aejax.detection.threshold import GroupThresholds
+from aejax.reporting import style
 from aejax.reporting.markup import number
-from aejax.reporting.style import (
-    INK,
-    LABEL_GROUND,
-    NORMAL,
-    PLOT_WIDTH,
-    SECOND,
-    Plot,
-    house_style,
-    legend_above,
-    new_figure,
-    plain_log_ticks,
-)
 
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 MOST_BINS = 48
 # Fewer numbers than this have no distribution to be drawn.
 LEAST_GROUPS = 4
@@ -34,9 +29,76 @@ LEAST_GROUPS = 4
 LONG_RANGE = 20.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupsReport:
+    """Everything that the report of a detector of groups shows.
+
+    Args:
+        title: of the page.
+        subtitle: one sentence on what was done.
+        config: settings, nested as in `aejax.config.to_dict`.
+        detector: of all groups.
+        judged: normal rows of each group that were scored, [groups].
+        flagged: how many of them lie above the group's threshold, [groups].
+        areas: AUROC of the groups that have labelled anomalies, by name.
+        table: name of the file beside the page that has a line for every group.
+        seconds: stage -> seconds it took.
+        environment: versions, device and whatever else tells runs apart.
+    """
+
+    title: str
+    subtitle: str
+    config: Mapping[str, Any]
+    detector: Detector
+    judged: Counts
+    flagged: Counts
+    areas: Mapping[str, float]
+    table: str
+    seconds: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        count = self.detector.members
+        for name in ("judged", "flagged"):
+            if (shape := getattr(self, name).shape) != (count,):
+                raise InputError(f"GroupsReport.{name} has shape {shape}; allowed: ({count},)")
+
+    @property
+    def known(self) -> Groups:
+        """What is known of the groups."""
+        return self.detector.grouped[0]
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """That have a detector."""
+        return self.known.each
+
+    @property
+    def thresholds(self) -> GroupThresholds:
+        """The thresholds of the groups."""
+        return self.detector.grouped[1]
+
+    @property
+    def rows(self) -> Counts:
+        """That each group was trained and calibrated on, [groups]."""
+        return np.array([group.rows for group in self.groups])
+
+    @property
+    def shares(self) -> Floats:
+        """Flagged shares of each group's judged rows, float64 [groups]; NaN without rows."""
+        shares = np.full(len(self.judged), np.nan)
+        np.divide(self.flagged, self.judged, out=shares, where=self.judged > 0)
+        return shares
+
+    def numbers(self, name: str) -> Floats:
+        """A number that each `Group` has, [groups]; NaN where it is None."""
+        found = [getattr(group, name) for group in self.groups]
+        return np.array([np.nan if value is None else value for value in found], np.float64)
+
+
 def spread(
     values: Floats, *, name: str, label: str, title: str, caption: str, share: bool = False
-) -> Plot | None:
+) -> style.Plot | None:
     """A histogram of one number of every group, with the median marked.
 
     Args:
@@ -66,38 +128,24 @@ def spread(
         width = max(abs(high), 1e-3) / 2
         edges = np.linspace(low - width, high + width, 10)
     counts = np.histogram(np.clip(known, edges[0], edges[-1]), edges)[0]
-    with house_style():
-        figure = new_figure(PLOT_WIDTH, 2.5)
+    with style.house_style():
+        figure = style.new_figure(style.PLOT_WIDTH, 2.5)
         axes = figure.subplots()
-        axes.stairs(counts, edges, fill=True, alpha=0.32, color=NORMAL)
-        axes.stairs(counts, edges, linewidth=1.4, color=NORMAL)
+        axes.stairs(counts, edges, fill=True, alpha=0.32, color=style.NORMAL)
+        axes.stairs(counts, edges, linewidth=1.4, color=style.NORMAL)
         if logarithmic:
             axes.set_xscale("log")
-            plain_log_ticks(axes, "x")
+            style.plain_log_ticks(axes, "x")
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, counts.max() * 1.22)
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        style.count_ticks(axes.yaxis, 4)
         if share:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        left, right = (np.log(edges[[0, -1]]) if logarithmic else edges[[0, -1]]).tolist()
-        place = ((np.log(middle) if logarithmic else middle) - left) / (right - left)
-        axes.axvline(middle, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-        axes.annotate(
-            f"median {shown(middle)}",
-            (middle, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(-4 if place > 0.6 else 4, -2),
-            textcoords="offset points",
-            ha="right" if place > 0.6 else "left",
-            va="top",
-            color=INK,
-            bbox=LABEL_GROUND,
-        )
+        style.mark_place(axes, middle, f"median {shown(middle)}")
         axes.set_xlabel(label + (" (log scale)" if logarithmic else ""))
         axes.set_ylabel("groups in a bin")
     title = title.format(middle=shown(middle))
-    return Plot(
+    return style.Plot(
         name=name,
         title=title,
         caption=caption,
@@ -112,7 +160,7 @@ def in_percent(part: float) -> str:
     return f"{100 * part:.1f}%"
 
 
-def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None:
+def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> style.Plot | None:
     """The median loss of the groups in each epoch, and where most of them lie.
 
     Args:
@@ -128,11 +176,11 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
     everything = np.concatenate([bands.ravel() for bands in shown.values()])
     logarithmic = bool(everything.min() > 0 and everything.max() > 8 * everything.min())
     marks = {
-        "loss": ("training", NORMAL, "-"),
-        "validation_loss": ("validation", SECOND, (0, (5, 1.5))),
+        "loss": ("training", style.NORMAL, "-"),
+        "validation_loss": ("validation", style.SECOND, (0, (5, 1.5))),
     }
-    with house_style():
-        figure = new_figure(PLOT_WIDTH, 2.9)
+    with style.house_style():
+        figure = style.new_figure(style.PLOT_WIDTH, 2.9)
         axes = figure.subplots()
         for name, bands in shown.items():
             label, colour, line = marks[name]
@@ -157,17 +205,17 @@ def loss_bands(history: Sequence[Mapping[str, Any]], groups: int) -> Plot | None
             )
         if logarithmic:
             axes.set_yscale("log")
-            plain_log_ticks(axes, "y")
+            style.plain_log_ticks(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if len(epochs) == 1:
             axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
         axes.set_xlabel(unit)
         axes.set_ylabel("loss" + (" (log scale)" if logarithmic else ""))
-        legend_above(axes, columns=2)
+        style.legend_above(axes, columns=2)
     label = marks[names[-1]][0]
     first, last = (shown[names[-1]][at, len(QUANTILES) // 2] for at in (0, -1))
     title = f"The median {label} loss goes from {number(float(first))} to {number(float(last))}"
-    return Plot(
+    return style.Plot(
         name="losses",
         title=title,
         caption=f"Over {groups:,} groups: the darker band holds half of them, the lighter one "

@@ -2,21 +2,161 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from aejax.detection.curves import unit_of
-from aejax.detection.limits import limits_of
-from aejax.detection.promise import promise_of
-from aejax.reporting.group_plots import in_percent, loss_bands, spread
-from aejax.reporting.group_table import left_out_table, notable_groups, notable_table
-from aejax.reporting.groups_contents import GroupsReport
-from aejax.reporting.markup import Markup, big_figure, element, join, number, percent, table
-from aejax.reporting.page import document, navigation, settings_section
+from aejax.config.rules import share_above
+from aejax.detection.groups import unit_of
+from aejax.detection.promise import limits_of, promise_of
+from aejax.detection.threshold import Threshold
+from aejax.reporting.group_plots import Floats, GroupsReport, in_percent, loss_bands, spread
+from aejax.reporting.markup import (
+    Markup,
+    big_figure,
+    element,
+    join,
+    number,
+    percent,
+    shorten,
+    table,
+    with_lede,
+)
+from aejax.reporting.page import document, settings_section
 from aejax.reporting.report import write_page
 from aejax.reporting.sections import Section, plot_figure
-from aejax.reporting.style import Plot, to_png
+from aejax.reporting.style import Plot, beside, to_png
+
+MOST_SHOWN, MOST_OF_A_KIND, MOST_LEFT_OUT = 50, 12, 25
+MOST_LETTERS = 80
+_DIGITS = re.compile(r"\d+")
+# Above a median by so many quartile distances, a number stands out (Tukey's outer fence is 3).
+FENCE = 3.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Notable:
+    """A group that stands out.
+
+    Attributes:
+        at: its position among those that have a detector.
+        why: in a few words each.
+    """
+
+    at: int
+    why: tuple[str, ...]
+
+
+def notable_groups(report: GroupsReport) -> list[Notable]:
+    """The groups that a person should look at first, at most `MOST_SHOWN`.
+
+    Those with alarms come first, then those beyond the outer fence of the others in
+    how badly they fit, in what is flagged of their normal rows, or in their threshold, and
+    those whose threshold rests on fewest rows.
+    """
+    reasons: dict[int, list[str]] = {}
+
+    def add(order: list[int], words: str) -> None:
+        for at in order[:MOST_OF_A_KIND]:
+            if at in reasons or len(reasons) < MOST_SHOWN:
+                reasons.setdefault(at, []).append(
+                    words.format(rows=report.thresholds.each[at].rows)
+                )
+
+    groups, shares = report.groups, report.shares
+    alarmed = [at for at, group in enumerate(groups) if group.alarms]
+    for kind in dict.fromkeys(alarm.kind for at in alarmed for alarm in groups[at].alarms):
+        sizes = {
+            at: alarm.size for at in alarmed for alarm in groups[at].alarms if alarm.kind == kind
+        }
+        add(_falling(np.array([sizes.get(at, np.nan) for at in range(len(groups))])), kind)
+    left = report.numbers("error_left")
+    add(_beyond(left), "worst fit")
+    if not np.isfinite(left).any():
+        add(_beyond(report.numbers("loss")), "worst fit")
+    add(_beyond(shares), "most flagged")
+    add(_beyond(report.thresholds.values), "highest threshold")
+    calibrated = -report.thresholds.rows.astype(np.float64)
+    few = [
+        at for at in _falling(calibrated) if -calibrated[at] < _least(report.thresholds.each[at])
+    ]
+    # What most groups have in common makes none stand out.
+    add(few if len(few) <= len(groups) / 2 else [], "threshold rests on {rows:,} rows")
+    return [Notable(at=at, why=tuple(why)) for at, why in reasons.items()]
+
+
+def _least(threshold: Threshold) -> float:
+    """Rows below which a quantile as far out as the rule's is the largest score, or beyond."""
+    share = share_above(threshold.rule)
+    return 1 / share if share else 10.0
+
+
+def _beyond(values: Floats) -> list[int]:
+    """Positions of numbers above the outer fence, the largest first."""
+    known = values[np.isfinite(values)]
+    if len(known) < 4:
+        return []
+    quarter, three = np.quantile(known, [0.25, 0.75])
+    fence = three + FENCE * (three - quarter)
+    return [at for at in _falling(values) if values[at] > fence]
+
+
+def _falling(values: Floats) -> list[int]:
+    order: list[int] = np.argsort(-values, kind="stable").tolist()
+    return [at for at in order if np.isfinite(values[at])]
+
+
+def notable_table(report: GroupsReport, found: list[Notable]) -> Markup:
+    """The groups that stand out, with a field that finds one by its name."""
+    shares, areas = report.shares, report.areas
+    left = report.numbers("error_left")
+    known = np.isfinite(left).any()
+    head = ["Group", "Why it stands out", "Rows", "Threshold", "Flagged"]
+    head += ["Error left"] if known else []
+    head += ["Validation loss"]
+    head += ["AUROC"] if areas else []
+    lines = []
+    for one in found:
+        group = report.groups[one.at]
+        alarms = [alarm.text for alarm in group.alarms]
+        cells: list[object] = [
+            element("span", shorten(group.name, MOST_LETTERS)),
+            element("span", "; ".join(one.why), title=". ".join(alarms) or None),
+            number(group.rows),
+            number(report.thresholds.each[one.at].value),
+            number(None) if np.isnan(shares[one.at]) else percent(float(shares[one.at])),
+        ]
+        cells += [in_percent(float(left[one.at]))] if known else []
+        cells += [number(group.validation_loss)]
+        cells += [f"{areas[group.name]:.3f}" if group.name in areas else number(None)] * bool(areas)
+        lines.append(cells)
+    caption = f"{len(found):,} of {len(report.groups):,} groups"
+    search = element(
+        "label",
+        "Find by name ",
+        element("input", type="search", id="groups-search", autocomplete="off"),
+        element("span", "", id="groups-found"),
+        class_="search",
+    )
+    script = Markup(f"<script>\n{beside('groups.js')}</script>")
+    return join((search, element("div", table(caption, head, lines), id="groups-table"), script))
+
+
+def left_out_table(skipped: Mapping[str, str]) -> Markup:
+    """Groups that have no detector, and why; those with the rarest reasons first."""
+    reasons = {name: _DIGITS.sub("0", why) for name, why in skipped.items()}
+    often = Counter(reasons.values())
+    order = sorted(skipped, key=lambda name: (often[reasons[name]], name))
+    lines = [(shorten(name, MOST_LETTERS), skipped[name]) for name in order[:MOST_LEFT_OUT]]
+    if len(skipped) > MOST_LEFT_OUT:
+        lines.append((f"and {len(skipped) - MOST_LEFT_OUT:,} more", ""))
+    return table(
+        f"{len(skipped):,} groups without a detector", ("Group", "Why"), lines, class_="words"
+    )
 
 
 def write_groups_report(report: GroupsReport, folder: Path) -> Path:
@@ -26,36 +166,25 @@ def write_groups_report(report: GroupsReport, folder: Path) -> Path:
 
 def render(report: GroupsReport) -> tuple[str, dict[str, bytes]]:
     """The page as text, and its plots as PNG by name."""
-    sections = [
-        section
-        for section in (
-            _notable(report),
-            _spread(report),
-            _training(report),
-            _left_out(report),
-            settings_section(report),
-        )
-        if section is not None
-    ]
-    alarms, thresholds = report.detector.provenance.get("alarms", ()), report.thresholds
-    header = element(
-        "header",
-        element("p", "Detectors of groups", class_="kind"),
-        element("h1", report.title),
-        element("p", report.subtitle, class_="subtitle"),
-        element("dl", *_headline(report), class_="headline"),
-        element("p", _verdict(report), class_="verdict"),
-        *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in alarms),
-        *(
-            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
-            for p in [promise_of(thresholds)]
-            if p
-        ),
-        *(element("p", limit, class_="note") for limit in limits_of(report.detector)),
-        navigation(sections),
+    possible = (
+        _notable(report),
+        _spread(report),
+        _training(report),
+        _left_out(report),
+        settings_section(report),
     )
-    footer = "Written by aejax. Scores of different groups compare only beside their thresholds."
-    return document(report.title, header, sections, footer)
+    return document(
+        report.title,
+        report.subtitle,
+        possible,
+        kind="Detectors of groups",
+        headline=_headline(report),
+        verdict=(_verdict(report),),
+        alarms=report.detector.provenance.get("alarms", ()),
+        promise=promise_of(report.thresholds),
+        notes=limits_of(report.detector),
+        footer="Scores of different groups compare only beside their thresholds.",
+    )
 
 
 def _headline(report: GroupsReport) -> list[Markup]:
@@ -103,17 +232,17 @@ def _verdict(report: GroupsReport) -> str:
 
 def _notable(report: GroupsReport) -> Section:
     found = notable_groups(report)
-    lede = element(
-        "p",
+    lede = (
         "Groups with an alarm, and those far beyond the others (more than three quartile ranges "
         "above the upper quartile) in the error that training left, in what is flagged of their "
         "normal rows or in their threshold, and thresholds that rest on few rows. Hold the pointer "
         "over a reason for its numbers. "
-        f"All groups are in {report.table}, beside this page.",
-        class_="lede",
+        f"All groups are in {report.table}, beside this page."
     )
     content = notable_table(report, found) if found else element("p", "No group stands out.")
-    return Section(anchor="notable", heading="Groups that stand out", content=join((lede, content)))
+    return Section(
+        anchor="notable", heading="Groups that stand out", content=with_lede(lede, content)
+    )
 
 
 def _spread(report: GroupsReport) -> Section:
@@ -219,12 +348,8 @@ def _left_out(report: GroupsReport) -> Section | None:
     skipped = report.known.skipped
     if not skipped:
         return None
-    lede = element(
-        "p",
-        "Their rows get no score, and the summary of a scoring job counts them.",
-        class_="lede",
-    )
-    content = join((lede, element("div", left_out_table(skipped), class_="columns")))
+    lede = "Their rows get no score, and the summary of a scoring job counts them."
+    content = with_lede(lede, element("div", left_out_table(skipped), class_="columns"))
     return Section(anchor="left-out", heading="Groups left out", content=content)
 
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from aejax.config import InputError, read_json, to_dict
-from aejax.config.durable import make_folder, write_file
-from aejax.data.packed import pack
+from aejax.config import read_json, to_dict
+from aejax.config.durable import write_file
 from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.exporting.group_card import write_group_card
-from aejax.reporting.groups_contents import GroupsReport
+from aejax.reporting.group_plots import GroupsReport
 from aejax.reporting.groups_page import write_groups_report
-from aejax.reporting.report import KEPT, MAX_BYTES, METRICS, write_metrics
+from aejax.reporting.kept import keep, kept
+from aejax.reporting.report import MAX_BYTES, METRICS, write_metrics
 
 TABLE = "groups.csv"
 
@@ -129,7 +126,8 @@ def write_report(
     """Write the report, the table of groups and what both are made of; returns the page's path."""
     groups, _ = detector.grouped
     write_table(detector, judged, out / TABLE)
-    keep(judged, {"name": name, "seconds": seconds, "environment": environment}, out)
+    arrays = {field: getattr(judged, field) for field in ("scores", "members", "is_anomaly")}
+    keep({"name": name, "seconds": seconds, "environment": environment}, arrays, out)
     return write_groups_report(
         GroupsReport(
             title=f"Detectors for the groups of {name}",
@@ -164,16 +162,6 @@ def measured(detector: Detector, judged: Judged) -> dict[str, float]:
     return numbers
 
 
-def keep(judged: Judged, said: Mapping[str, Any], folder: Path) -> None:
-    """Keep what `renew_groups` makes a report of, beside the page."""
-    arrays = {name: getattr(judged, name) for name in ("scores", "members", "is_anomaly")}
-    described = np.frombuffer(json.dumps(said, default=str).encode(), np.uint8)
-    content = io.BytesIO()
-    pack(content, {**arrays, "described": described})
-    make_folder(folder)
-    write_file(folder / KEPT, content.getvalue())
-
-
 def renew_groups(detector: Detector, folder: Path, out: Path | None = None) -> Path:
     """Show the thresholds that a run's detector has now: in report, table, metrics and card.
 
@@ -188,15 +176,8 @@ def renew_groups(detector: Detector, folder: Path, out: Path | None = None) -> P
     Raises:
         InputError: if the folder keeps no scores of its rows, or the disk doesn't take them.
     """
-    path = folder / KEPT
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            said = json.loads(file["described"].tobytes())
-            judged = judged_by(detector, file["scores"], file["members"], file["is_anomaly"])
-    except (OSError, ValueError, LookupError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(
-            f"{path} can't be read ({error!r:.100}); allowed: what a run wrote"
-        ) from None
+    with kept(folder) as (said, arrays):
+        judged = judged_by(detector, *(arrays[k] for k in ("scores", "members", "is_anomaly")))
     page = write_report(detector, judged, folder if out is None else out, **said)
     if out is None:
         written = read_json(folder / METRICS, MAX_BYTES) if (folder / METRICS).is_file() else {}

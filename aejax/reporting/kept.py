@@ -6,17 +6,19 @@ shows everywhere it is written, without the rows that the run was made of.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aejax.config import InputError, read_json, rule_text
-from aejax.config.durable import write_file
+from aejax.config.durable import make_folder, write_file
 from aejax.data.packed import pack
 from aejax.data.places import Place
 from aejax.data.schema import Schema
@@ -24,9 +26,17 @@ from aejax.detection.detector import Detector
 from aejax.detection.metrics import evaluate
 from aejax.detection.promise import promise_of
 from aejax.exporting.model_card import write_model_card
-from aejax.reporting.contents import Examples, Report, Words
 from aejax.reporting.markup import Markup
-from aejax.reporting.report import KEPT, MAX_BYTES, METRICS, write_metrics, write_report
+from aejax.reporting.report import (
+    KEPT,
+    MAX_BYTES,
+    METRICS,
+    Examples,
+    Report,
+    Words,
+    write_metrics,
+    write_report,
+)
 from aejax.reporting.sections import Section
 from aejax.reporting.tuning_section import tuning_section
 
@@ -78,10 +88,7 @@ def keep_report(report: Report, folder: Path) -> None:
         described["tuning"] = [section.anchor, section.heading, section.content]
         for name, image in section.files.items():
             arrays[f"tuning/{name}"] = np.frombuffer(image, np.uint8)
-    arrays["described"] = np.frombuffer(json.dumps(described, default=str).encode(), np.uint8)
-    content = io.BytesIO()
-    pack(content, arrays)
-    write_file(folder / KEPT, content.getvalue())
+    keep(described, arrays, folder)
 
 
 def kept_report(folder: Path) -> Report:
@@ -90,14 +97,8 @@ def kept_report(folder: Path) -> Report:
     Raises:
         InputError: if it keeps none, or a damaged one.
     """
-    path = folder / KEPT
-    if not path.is_file():
-        raise InputError(f"{folder} keeps no report ({KEPT} is missing); allowed: a run's folder")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        described = json.loads(arrays["described"].tobytes())
-        return Report(
+    with kept(folder) as (described, arrays):
+        report = Report(
             **{name: described[name] for name in _PLAIN},
             most=_examples("most", described.get("most"), arrays),
             least=_examples("least", described.get("least"), arrays),
@@ -115,9 +116,35 @@ def kept_report(folder: Path) -> Report:
             ),
             tuning=_tuning(described.get("tuning"), arrays),
         )
+    return report
+
+
+def keep(described: Mapping[str, Any], arrays: Mapping[str, Any], folder: Path) -> None:
+    """Write what a report is made of, text as JSON and arrays, into a run's folder."""
+    content = io.BytesIO()
+    text = json.dumps(described, default=str).encode()
+    pack(content, {**arrays, "described": np.frombuffer(text, np.uint8)})
+    make_folder(folder)
+    write_file(folder / KEPT, content.getvalue())
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What `keep` wrote, to make a report of it inside.
+
+    Raises:
+        InputError: if the folder keeps nothing, or something that no report can be made of.
+    """
+    path = folder / KEPT
+    if not path.is_file():
+        raise InputError(f"{folder} keeps no report ({KEPT} is missing); allowed: a run's folder")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        yield json.loads(arrays["described"].tobytes()), arrays
+    except InputError:
+        raise
     except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path} is damaged ({error!r:.100}); allowed: what a run wrote") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,17 +17,15 @@ from aejax.detection import metrics
 from aejax.detection.detector import Detector
 from aejax.detection.events import Event
 from aejax.detection.groups import without_groups
-from aejax.detection.loading import load
+from aejax.detection.loading import as_detector, load
 from aejax.detection.rows import as_rows
 from aejax.detection.series import in_units, is_windows
 from aejax.detection.series_metrics import stretches
-from aejax.detection.sources import as_detector
-from aejax.reporting.contents import Report
 from aejax.reporting.examples import report_on
 from aejax.reporting.judged_groups import judge_groups, renew_groups
 from aejax.reporting.judged_groups import write_report as write_groups
 from aejax.reporting.kept import renew_report
-from aejax.reporting.report import write_report
+from aejax.reporting.report import Report, write_report
 from aejax.reporting.scores_page import write_scores_report
 from aejax.reporting.series import course_of
 from aejax.scoring import manifest
@@ -88,34 +86,40 @@ def report(
         return renew(detector, home, out)
     if out is None:
         raise InputError("folder is None; allowed: a folder for the report")
+    asked = _Asked(x, labels, selection, threshold, out, title)
     if x is None and isinstance(source, (np.ndarray, list, tuple)):
-        return _of_scores(source, labels, selection, threshold, out, title)
+        return _of_scores(source, asked)
     detector = as_detector(source)
     if x is None:
         raise InputError("x is None; allowed with a detector: rows to judge it by")
     if detector.groups is not None:
-        return _of_groups(detector, x, groups, labels, selection, out, title)
+        return _of_groups(detector, groups, asked)
     if detector.schema.series is not None and not is_windows(x, detector.schema):
-        return _of_series(detector, x, labels, selection, threshold, out, title)
-    return _of_detector(detector, x, labels, selection, threshold, out, title)
+        return _of_series(detector, asked)
+    return _of_detector(detector, asked)
 
 
-def _of_scores(
-    scores: Any,
-    labels: Any,
-    selection: Selection,
-    threshold: float | None,
-    out: Path,
-    title: str | None,
-) -> Path:
+class _Asked(NamedTuple):
+    """What `report` was asked for, besides what it reports on."""
+
+    x: Any
+    labels: Any
+    selection: Selection
+    threshold: float | None
+    out: Path
+    title: str | None
+
+
+def _of_scores(scores: Any, asked: _Asked) -> Path:
+    labels, threshold = asked.labels, asked.threshold
     flags, numbers = None, {}
     values = np.asarray(scores, np.float64)
     if labels is not None:
-        found = labelled(values, labels, selection=selection, threshold=threshold)
+        found = labelled(values, labels, selection=asked.selection, threshold=threshold)
         values, flags = found.scores, found.is_anomaly.astype(bool)
         numbers = metrics.evaluate(values, flags, threshold)
     made = Report(
-        title=title or f"{len(values):,} scores",
+        title=asked.title or f"{len(values):,} scores",
         subtitle="Scores that were given, and what is above the threshold.",
         config={},
         history=[],
@@ -125,27 +129,19 @@ def _of_scores(
         metrics=numbers,
         schema=Schema(shape=(1,)),
     )
-    return write_report(made, out)
+    return write_report(made, asked.out)
 
 
-def _of_detector(
-    detector: Detector,
-    x: Any,
-    labels: Any,
-    selection: Selection,
-    threshold: float | None,
-    out: Path,
-    title: str | None,
-) -> Path:
-    if threshold is not None:
-        raise InputError("threshold is given; allowed with a detector: its own (with_threshold)")
-    table = as_table(x, detector.schema.sources)
-    rows = x if table is None else table
+def _of_detector(detector: Detector, asked: _Asked) -> Path:
+    _refuse_threshold(asked)
+    labels = asked.labels
+    table = as_table(asked.x, detector.schema.sources)
+    rows = asked.x if table is None else table
     scores = detector.score(rows)
     threshold = detector.threshold_value
     flags, numbers = None, {}
     if labels is not None:
-        found = labelled(scores, labels, selection=selection, threshold=threshold)
+        found = labelled(scores, labels, selection=asked.selection, threshold=threshold)
         flags = found.is_anomaly.astype(bool)
         numbers = metrics.evaluate(scores, flags, threshold)
     made = report_on(
@@ -153,32 +149,29 @@ def _of_detector(
         rows,
         flags,
         scores,
-        title=title or f"A detector on {len(scores):,} rows",
+        title=asked.title or f"A detector on {len(scores):,} rows",
         subtitle="Scores, threshold and the rows that stand out most, of the rows that were given.",
         metrics=numbers,
     )
-    return write_report(made, out)
+    return write_report(made, asked.out)
 
 
-def _of_series(
-    detector: Detector,
-    x: Any,
-    labels: Any,
-    selection: Selection,
-    threshold: float | None,
-    out: Path,
-    title: str | None,
-) -> Path:
-    """Scores over time, and the worst windows beside their reconstructions."""
-    if threshold is not None:
+def _refuse_threshold(asked: _Asked) -> None:
+    if asked.threshold is not None:
         raise InputError("threshold is given; allowed with a detector: its own (with_threshold)")
+
+
+def _of_series(detector: Detector, asked: _Asked) -> Path:
+    """Scores over time, and the worst windows beside their reconstructions."""
+    _refuse_threshold(asked)
+    x, labels = asked.x, asked.labels
     series = detector.schema.series
     assert series is not None
     found, scores = in_units(detector, x), detector.score(x, on_bad_row="null")
     flags, numbers = None, {}
     spans: list[tuple[int, int]] = []
     if labels is not None:
-        known = labelled(detector, labels, x=x, selection=selection)
+        known = labelled(detector, labels, x=x, selection=asked.selection)
         numbers = judged(known)
         flags = np.zeros(len(scores), bool)
         flags[known.rows] = known.is_anomaly == 1
@@ -217,32 +210,25 @@ def _of_series(
         None if flags is None else flags[rows],
         scores[rows],
         places=lambda some: [Place("the series", int(rows[one])) for one in some],
-        title=title or f"A detector on {len(scores):,} points",
+        title=asked.title or f"A detector on {len(scores):,} points",
         subtitle="Scores over time, and the windows that stand out most, of the series that was "
         "given.",
         metrics=numbers,
         course=course,
     )
-    return write_report(made, out)
+    return write_report(made, asked.out)
 
 
-def _of_groups(
-    detector: Detector,
-    x: Any,
-    groups: Any,
-    labels: Any,
-    selection: Selection,
-    out: Path,
-    title: str | None,
-) -> Path:
+def _of_groups(detector: Detector, groups: Any, asked: _Asked) -> Path:
     if groups is None:
         raise InputError("groups is None; allowed with a detector of groups: as in Detector.score")
-    x, names = without_groups(x, groups)
+    x, names = without_groups(asked.x, groups)
+    labels = asked.labels
     rows, _ = as_rows(x, detector.schema)
     flags = None
     if labels is not None:
-        found = labelled(np.zeros(len(rows)), labels, selection=selection)
+        found = labelled(np.zeros(len(rows)), labels, selection=asked.selection)
         flags = found.is_anomaly
     judged = judge_groups(detector, rows, np.asarray(names), flags)
-    name = title or f"{len(rows):,} rows"
-    return write_groups(detector, judged, out, name=name, seconds={}, environment={})
+    name = asked.title or f"{len(rows):,} rows"
+    return write_groups(detector, judged, asked.out, name=name, seconds={}, environment={})

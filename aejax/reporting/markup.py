@@ -53,6 +53,11 @@ def join(children: Iterable[object], between: str = "") -> Markup:
     )
 
 
+def with_lede(lede: str, *parts: object) -> Markup:
+    """A section's content below the sentences that say how to read it."""
+    return join((element("p", lede, class_="lede"), *parts))
+
+
 def table(
     caption: str,
     head: Sequence[object],

@@ -18,7 +18,7 @@ from aejax.reporting.markup import (
     readable,
     table,
 )
-from aejax.reporting.row_cards import rows_sections
+from aejax.reporting.rows import rows_sections
 from aejax.reporting.sections import (
     Section,
     detection_section,
@@ -29,11 +29,12 @@ from aejax.reporting.sections import (
 )
 from aejax.reporting.series import series_section
 from aejax.reporting.slider import slider_section
-from aejax.reporting.stylesheet import stylesheet
+from aejax.reporting.style import stylesheet
 from aejax.reporting.tuning_section import tuning_section
 
 if TYPE_CHECKING:
-    from aejax.reporting.contents import Report
+    from aejax.detection.promise import Promise
+    from aejax.reporting.report import Report
 
 
 class Settled(Protocol):
@@ -56,30 +57,73 @@ def render(report: Report) -> tuple[str, dict[str, bytes]]:
     report = dataclasses.replace(
         report, scores=np.asarray(report.scores, np.float64), is_anomaly=labels
     )
-    sections = [
-        section
-        for section in (
-            published_section(report),
-            None if report.course is None else series_section(report.course, report.metrics),
-            scores_section(report),
-            detection_section(report),
-            slider_section(report),
-            *rows_sections(report),
-            training_section(report),
-            report.tuning if isinstance(report.tuning, Section) else tuning_section(report.tuning),
-            figures_section(report),
-            settings_section(report),
-        )
-        if section is not None
-    ]
-    footer = "Written by aejax. A larger score is more anomalous."
-    return document(report.title, header(report, sections), sections, footer)
+    possible = (
+        published_section(report),
+        None if report.course is None else series_section(report.course, report.metrics),
+        scores_section(report),
+        detection_section(report),
+        slider_section(report),
+        *rows_sections(report),
+        training_section(report),
+        report.tuning if isinstance(report.tuning, Section) else tuning_section(report.tuning),
+        figures_section(report),
+        settings_section(report),
+    )
+    return document(
+        report.title,
+        report.subtitle,
+        possible,
+        kind="Anomaly detection report",
+        headline=headline(report),
+        verdict=(verdict(report),),
+        alarms=report.alarms,
+        promise=report.promise,
+        notes=report.notes,
+    )
 
 
 def document(
-    title: str, header: Markup, sections: Sequence[Section], footer: str
+    title: str,
+    subtitle: str,
+    possible: Sequence[Section | None],
+    *,
+    kind: str,
+    headline: Sequence[Markup] = (),
+    verdict: Sequence[str | None] = (),
+    alarms: Sequence[str] = (),
+    promise: Promise | None = None,
+    notes: Sequence[str] = (),
+    footer: str = "A larger score is more anomalous.",
 ) -> tuple[str, dict[str, bytes]]:
-    """A whole page of sections as text, and its plots as PNG by name."""
+    """A whole page as text, and its plots as PNG by name.
+
+    Args:
+        title: of the page.
+        subtitle: one sentence.
+        possible: its sections in their order; None is left out.
+        kind: what page it is, above the title.
+        headline: the numbers people come for.
+        verdict: the finding, in sentences.
+        alarms: what would make a detector fail in silence, a sentence each.
+        promise: what the threshold promises of normal rows.
+        notes: further sentences.
+        footer: what is said at the end, behind who wrote it.
+    """
+    sections = [section for section in possible if section is not None]
+    header = element(
+        "header",
+        element("p", kind, class_="kind"),
+        element("h1", title),
+        element("p", subtitle, class_="subtitle"),
+        element("dl", *headline, class_="headline") if headline else None,
+        *(element("p", text, class_="verdict") for text in verdict),
+        *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in alarms),
+        element("p", f"Flags of normal rows: {promise.text}.", class_="promise")
+        if promise
+        else None,
+        *(element("p", note, class_="note") for note in notes),
+        navigation(sections),
+    )
     files = {name: content for section in sections for name, content in section.files.items()}
     page = element(
         "html",
@@ -106,7 +150,7 @@ def document(
                     for section in sections
                 ),
             ),
-            element("footer", footer),
+            element("footer", f"Written by aejax. {footer}".strip()),
         ),
         lang="en",
     )
@@ -117,26 +161,6 @@ def navigation(sections: Sequence[Section]) -> Markup:
     """Links to the sections."""
     links = (element("a", section.heading, href=f"#{section.anchor}") for section in sections)
     return element("nav", *links, aria_label="Sections")
-
-
-def header(report: Report, sections: list[Section]) -> Markup:
-    """Title, headline numbers, the finding in a sentence, and links to the sections."""
-    return element(
-        "header",
-        element("p", "Anomaly detection report", class_="kind"),
-        element("h1", report.title),
-        element("p", report.subtitle, class_="subtitle"),
-        element("dl", *headline(report), class_="headline"),
-        element("p", verdict(report), class_="verdict"),
-        *(element("p", f"Warning: {alarm}.", class_="alarm") for alarm in report.alarms),
-        *(
-            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
-            for p in [report.promise]
-            if p
-        ),
-        *(element("p", note, class_="note") for note in report.notes),
-        navigation(sections),
-    )
 
 
 def headline(report: Report) -> list[Markup]:
@@ -189,22 +213,25 @@ def verdict(report: Report) -> str | None:
 def settings_section(report: Settled) -> Section | None:
     """Settings in the open; timings and environment folded away."""
     settings = [table(name, (), lines) for name, lines in grouped(report.config, "Run")]
-    seconds = [(readable(key), f"{number(value)} s") for key, value in flat(report.seconds)]
-    machine = [(PACKAGES.get(key, readable(key)), number(v)) for key, v in flat(report.environment)]
-    folded = [
+    folded = timings(report.seconds, report.environment)
+    if not settings and folded is None:
+        return None
+    shown = element("div", *settings, class_="settings") if settings else None
+    return Section(anchor="settings", heading="Settings", content=join((shown, folded)))
+
+
+def timings(seconds: Mapping[str, Any], environment: Mapping[str, Any]) -> Markup | None:
+    """What took how long, and on what machine, folded away; None where neither is known."""
+    times = [(readable(key), f"{number(value)} s") for key, value in flat(seconds)]
+    machine = [(PACKAGES.get(key, readable(key)), number(v)) for key, v in flat(environment)]
+    tables = [
         table(name, (), lines)
-        for name, lines in (("Seconds", seconds), ("Environment", machine))
+        for name, lines in (("Seconds", times), ("Environment", machine))
         if lines
     ]
-    parts: list[Markup] = []
-    if settings:
-        parts.append(element("div", *settings, class_="settings"))
-    if folded:
-        summary = element("summary", "Timings and environment")
-        parts.append(element("details", summary, element("div", *folded, class_="settings")))
-    if not parts:
-        return None
-    return Section(anchor="settings", heading="Settings", content=join(parts))
+    summary = element("summary", "Timings and environment")
+    folded = element("details", summary, element("div", *tables, class_="settings"))
+    return folded if tables else None
 
 
 def grouped(nested: Mapping[str, Any], rest: str) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,13 @@ from matplotlib.figure import Figure, FigureBase
 
 from aejax.data.places import Place
 from aejax.data.schema import Schema
-from aejax.reporting.contents import FEATURES_DRAWN, Examples
-from aejax.reporting.markup import number, percent, shorten
-from aejax.reporting.style import (
-    ANOMALY,
-    INK,
-    MUTED,
-    NORMAL,
-    house_style,
-    legend_above,
-    new_figure,
-)
+from aejax.reporting import style
+from aejax.reporting.markup import Markup, element, join, number, percent, shorten
+from aejax.reporting.report import FEATURES_DRAWN, Examples
+from aejax.reporting.sections import Section
+
+if TYPE_CHECKING:
+    from aejax.reporting.report import Examples, Report
 
 WIDTH = 3.9
 MAX_PIXELS = 160
@@ -67,8 +63,8 @@ def shared_scales(schema: Schema, *groups: Examples | None) -> Scales:
 
 def row_figure(examples: Examples, index: int, schema: Schema, scales: Scales) -> Figure:
     """One row as a figure of its own, without a title."""
-    with house_style():
-        figure = new_figure(WIDTH, _height(schema))
+    with style.house_style():
+        figure = style.new_figure(WIDTH, _height(schema))
         _draw(figure, examples, index, schema, scales, legend=False)
     return figure
 
@@ -83,8 +79,8 @@ def rows_figure(
     """All rows of a group in two columns, each under its heading."""
     columns = min(2, len(examples.row))
     lines = -(-len(examples.row) // columns)
-    with house_style():
-        figure = new_figure(WIDTH * columns, (_height(schema) + 0.45) * lines + 0.3)
+    with style.house_style():
+        figure = style.new_figure(WIDTH * columns, (_height(schema) + 0.45) * lines + 0.3)
         parts = np.ravel(figure.subfigures(lines, columns, squeeze=False))
         for index, part in enumerate(parts[: len(examples.row)]):
             _draw(part, examples, index, schema, scales, legend=True)
@@ -162,7 +158,7 @@ def _draw(
         axes = figure.subplots()
         _draw_series(axes, x, y, error, schema, scales)
         if legend:
-            legend_above(axes, reverse=True)
+            style.legend_above(axes, reverse=True)
     else:
         axes = figure.subplots()
         words = None
@@ -171,7 +167,7 @@ def _draw(
         kept = drawn_features(examples, index, FEATURES_DRAWN)
         _draw_table(axes, x.ravel(), y.ravel(), error.ravel(), schema, words, kept)
         if legend:
-            legend_above(axes)
+            style.legend_above(axes)
 
 
 def _draw_image(figure: FigureBase, x: Array, y: Array, error: Array, scales: Scales) -> None:
@@ -181,7 +177,7 @@ def _draw_image(figure: FigureBase, x: Array, y: Array, error: Array, scales: Sc
     for axes, image, title in zip(panels, (x, y, error_map), titles, strict=True):
         image = _smaller(image)
         axes.set_axis_off()
-        axes.set_title(title, color=MUTED)
+        axes.set_title(title, color=style.MUTED)
         if title == "error":
             axes.imshow(image, cmap="magma", vmin=0, vmax=scales.error, interpolation="none")
         elif image.ndim == 3 and image.shape[-1] == 3:
@@ -224,9 +220,9 @@ def _draw_series(
     time = np.arange(0, len(x), step)
     x, y = x[::step], y[::step]
     marker = "o" if len(time) == 1 else None
-    axes.fill_between(time, x, y, color=ANOMALY, alpha=0.38, linewidth=0, label="error")
-    axes.plot(time, y, color=NORMAL, linewidth=1.3, label="reconstruction", marker=marker)
-    axes.plot(time, x, color=INK, linewidth=1.1, label="input", marker=marker)
+    axes.fill_between(time, x, y, color=style.ANOMALY, alpha=0.38, linewidth=0, label="error")
+    axes.plot(time, y, color=style.NORMAL, linewidth=1.3, label="reconstruction", marker=marker)
+    axes.plot(time, x, color=style.INK, linewidth=1.1, label="input", marker=marker)
     margin = 0.04 * (high - low)
     axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(-0.5 if len(time) == 1 else 0, max(float(time[-1]), 0.5))
@@ -252,7 +248,7 @@ def _draw_table(
         else np.full(len(kept), max(peaks.max(), 1e-30))
     )
     place = np.arange(len(kept))
-    bars = (("found", found, INK, -0.19), ("expected", expected, NORMAL, 0.19))
+    bars = (("found", found, style.INK, -0.19), ("expected", expected, style.NORMAL, 0.19))
     for bar, (name, values, colour, shift) in enumerate(bars):
         axes.barh(place + shift, values / unit, 0.34, color=colour, label=name)
         for row, (value, length) in enumerate(zip(values, values / unit, strict=True)):
@@ -272,9 +268,9 @@ def _draw_table(
     total = float(error.sum())
     shares = [percent(float(error[i]) / total) if total > 0 else "0%" for i in kept]
     names = [shorten(schema.feature_name(int(i)), 22) for i in kept]
-    axes.set_yticks(place, names, color=INK)
+    axes.set_yticks(place, names, color=style.INK)
     axes.grid(visible=False)
-    axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.axvline(0, color=style.MUTED, linewidth=0.8)
     lengths = np.concatenate([found / unit, expected / unit])
     left, right = min(0.0, float(lengths.min())), max(0.0, float(lengths.max()))
     room = (0.32 if words is None else 0.6) * max(right - left, 1e-6)
@@ -287,5 +283,89 @@ def _draw_table(
     scale = "each feature on its own scale" if own_scale else "one scale for all features"
     axes.set_xlabel(f"{scale}; right: share of the error", fontsize=7.5)
     error_axis = axes.secondary_yaxis("right")
-    error_axis.set_yticks(place, shares, color=ANOMALY)
+    error_axis.set_yticks(place, shares, color=style.ANOMALY)
     error_axis.spines["right"].set_visible(False)
+
+
+def rows_sections(report: Report) -> list[Section]:
+    """The most and the least anomalous rows, drawn on the same scales."""
+    scales = shared_scales(report.schema, report.most, report.least)
+    sections = []
+    for examples, anchor, heading in (
+        (report.most, "most_anomalous", "Most anomalous rows"),
+        (report.least, "least_anomalous", "Least anomalous rows"),
+    ):
+        if examples is None or not len(examples.row):
+            continue
+        cards = (
+            row_card(report, examples, index, scales, f"{anchor}-{index}")
+            for index in range(len(examples.row))
+        )
+        counted = _COUNTED[bool(report.places)]
+        lede = element("p", f"{_HOW_TO_READ[report.schema.kind]} {counted}", class_="lede")
+        drawn = rows_figure(examples, report.schema, scales, report.threshold, report.places)
+        sections.append(
+            Section(
+                anchor=anchor,
+                heading=heading,
+                content=join(
+                    (lede, _KEYS[report.schema.kind], element("div", *cards, class_="rows"))
+                ),
+                files={anchor: style.to_png(drawn, heading)},
+            )
+        )
+    return sections
+
+
+_HOW_TO_READ = {
+    "image": "Inputs and reconstructions share one scale, errors another: brighter is larger.",
+    "series": "The band between input and reconstruction is the error. Rows of one channel share "
+    "one scale; of several the worst is drawn, on its own.",
+    "table": "The features that make up the score, most first: in their own units what was found "
+    "and what the model expected in its place. Lengths are as the model compares them.",
+}
+_COUNTED = {
+    True: "Rows are counted from 0 in their file, as aejax explain --row takes them.",
+    False: "Rows are counted from 0 among those that were judged.",
+}
+
+
+def _key(*entries: tuple[str, str]) -> Markup:
+    """What the colours of the rows stand for, once for all of them."""
+    return element(
+        "p", *(element("span", word, class_=f"key {class_}") for word, class_ in entries)
+    )
+
+
+_KEYS = {
+    "image": None,
+    "series": _key(("input", "ink"), ("reconstruction", "expected"), ("error", "error")),
+    "table": _key(
+        ("found", "ink"), ("expected", "expected"), ("share of the row's error", "error")
+    ),
+}
+
+
+def row_card(report: Report, examples: Examples, index: int, scales: Scales, name: str) -> Markup:
+    """One row with what is known of it."""
+    place, fact, *words = row_facts(examples, index, report.threshold, report.places)
+    known = report.places.get(int(examples.row[index]))
+    wrong = words in (["anomaly", "not flagged"], ["normal", "flagged"])
+    labelled = words[:1] if examples.is_anomaly is not None else []
+    kind = " ".join(["tag", *labelled, *(["mistaken"] if wrong else [])])
+    tag = element("span", ", ".join(words), class_=kind) if words else None
+    drawn = row_figure(examples, index, report.schema, scales)
+    if report.threshold is not None and report.threshold > 0:
+        times = float(f"{float(examples.score[index]) / report.threshold:.2g}")
+        fact += f", {number(times)} times the threshold"
+    description = row_description(examples, index, report.schema, place)
+    key = element("p", known.key, class_="fact") if known and known.key else None
+    caption = (
+        element("h3", place[:1].upper() + place[1:]),
+        tag,
+        key,
+        element("p", fact, class_="fact"),
+    )
+    return element(
+        "figure", element("figcaption", *caption), style.to_svg(drawn, name, description)
+    )

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from aejax.config import InputError
+from aejax.data.dates import times_of
 from aejax.data.places import MOST_KEYS, MOST_SHOWN, Place
 from aejax.data.schema import Schema, Series
-from aejax.data.times import times_of
 from aejax.detection.events import Event
 from aejax.detection.promise import Promise, promise_of
 from aejax.detection.series_metrics import stretches
 from aejax.detection.threshold import read_threshold
-from aejax.reporting.contents import Report
 from aejax.reporting.markup import number
+from aejax.reporting.report import Report
 from aejax.reporting.series import Course, course_of
 from aejax.scoring import manifest
 from aejax.scoring.evaluation import Labelled, judged

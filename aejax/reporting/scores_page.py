@@ -6,11 +6,14 @@ decisions of the threshold are shown as in the report of a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aejax.reporting.file_plots import flagged_by_file
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from aejax.reporting import style
 from aejax.reporting.markup import (
     Markup,
     big_figure,
@@ -20,18 +23,84 @@ from aejax.reporting.markup import (
     percent,
     readable,
     table,
+    with_lede,
 )
-from aejax.reporting.page import document, flat, grouped, navigation, verdict
+from aejax.reporting.page import document, flat, grouped, verdict
 from aejax.reporting.report import write_page
 from aejax.reporting.scores_contents import ScoresReport, scores_report
 from aejax.reporting.sections import Section, detection_section, plot_figure, scores_section
 from aejax.reporting.series import series_section
 from aejax.reporting.slider import slider_section
-from aejax.reporting.style import to_png
 from aejax.scoring import manifest
 from aejax.scoring.evaluation import Labelled
 
+# Bars that can be seen one by one; of more files, the newest.
+MOST_DRAWN = 120
 LISTED = 20
+
+
+def flagged_by_file(
+    files: Sequence[Mapping[str, Any]], expected: float | None
+) -> style.Plot | None:
+    """The share of each file's rows that is flagged, the newest file last.
+
+    Args:
+        files: as `_files.csv` has them: "file", "flagged_rate" and "drifted".
+        expected: the share of normal rows that is expected to be, or None.
+    """
+    known = [one for one in files if one["flagged_rate"] is not None][-MOST_DRAWN:]
+    if len(known) < 2:
+        return None
+    shares = np.array([one["flagged_rate"] for one in known])
+    drifted = np.array([one["drifted"] for one in known])
+    place = np.arange(len(known))
+    with style.house_style():
+        figure = style.new_figure(9.2, 2.6)
+        axes = figure.subplots()
+        for chosen, colour, label in (
+            (~drifted, style.NORMAL, "as in calibration"),
+            (drifted, style.ANOMALY, "scores have drifted"),
+        ):
+            if chosen.any():
+                axes.bar(place[chosen], shares[chosen], 0.8, color=colour, label=label)
+        if expected is not None:
+            axes.axhline(expected, color=style.INK, linewidth=1, linestyle=(0, (4, 2)))
+            axes.annotate(
+                f"expected of normal rows {percent(expected)}",
+                (0, expected),
+                xytext=(2, 3),
+                textcoords="offset points",
+                color=style.INK,
+                bbox=style.LABEL_GROUND,
+            )
+        axes.set_xlim(-0.6, len(known) - 0.4)
+        axes.set_ylim(0, max(float(shares.max()), expected or 0.0, 1e-6) * 1.18)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(float(value))))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _name(known, value)))
+        axes.set_ylabel("rows flagged")
+        style.legend_above(axes)
+    count = int(drifted.sum())
+    title = f"{count:,} of the {len(known):,} newest files have drifted"
+    if len(known) == len(files):
+        title = f"{count:,} of {len(known):,} files have drifted"
+    return style.Plot(
+        name="flagged_of_files",
+        title=title,
+        caption="The share of each file's rows that is flagged, in the order in which the files "
+        "were scored.",
+        alternative=f"{title}. The newest, {known[-1]['file']}, has {percent(float(shares[-1]))} "
+        "of its rows flagged.",
+        figure=figure,
+    )
+
+
+def _name(files: Sequence[Mapping[str, Any]], value: float) -> str:
+    at = round(value)
+    if abs(value - at) > 0.01 or not 0 <= at < len(files):
+        return ""
+    name: str = files[at]["file"]
+    return name if len(name) <= 18 else "\N{HORIZONTAL ELLIPSIS}" + name[-17:]
 
 
 def write_scores_report(
@@ -66,24 +135,16 @@ def render(shown: ScoresReport) -> tuple[str, dict[str, bytes]]:
         _bad_section(summary),
         _settings_section(shown),
     )
-    sections = [section for section in possible if section is not None]
-    header = element(
-        "header",
-        element("p", "Scored rows", class_="kind"),
-        element("h1", shown.title),
-        element("p", shown.subtitle, class_="subtitle"),
-        element("dl", *_headline(shown), class_="headline"),
-        *(element("p", text, class_="verdict") for text in _verdict(shown)),
-        *(element("p", f"Warning: {text}.", class_="alarm") for text in summary.get("alarms", ())),
-        *(
-            element("p", f"Flags of normal rows: {p.text}.", class_="promise")
-            for p in [shown.promise]
-            if p
-        ),
-        navigation(sections),
+    return document(
+        shown.title,
+        shown.subtitle,
+        possible,
+        kind="Scored rows",
+        headline=_headline(shown),
+        verdict=_verdict(shown),
+        alarms=summary.get("alarms", ()),
+        promise=shown.promise,
     )
-    footer = "Written by aejax. A larger score is more anomalous."
-    return document(shown.title, header, sections, footer)
 
 
 def _headline(shown: ScoresReport) -> list[Markup]:
@@ -136,7 +197,7 @@ def _files_section(shown: ScoresReport) -> Section | None:
     plot = flagged_by_file(shown.files, None if shown.promise is None else shown.promise.expected)
     if plot is not None:
         parts.append(element("div", plot_figure(plot), class_="columns wide"))
-        files[plot.name] = to_png(plot.figure, plot.title)
+        files[plot.name] = style.to_png(plot.figure, plot.title)
     head = ("Rows", "Flagged", "Share", "Stability index", "Drift")
     tables = []
     if len(runs) > 1:
@@ -174,7 +235,7 @@ def _series_section(shown: ScoresReport) -> Section | None:
         lines = [{**one, "score": number(float(one["score"]))}.values() for one in worst]
         lede = f"Consecutive flags are one event; {manifest.EVENTS} has all {shown.events:,}."
         first = table(f"The first {len(lines):,} by score", head, map(list, lines))
-        events = join((element("p", lede, class_="lede"), element("div", first)))
+        events = with_lede(lede, element("div", first))
     metrics = {} if shown.report is None else shown.report.metrics
     return series_section(shown.course, metrics, events)
 
@@ -202,12 +263,8 @@ def _worst_section(shown: ScoresReport) -> Section | None:
     lede = "Rows are counted from 0 in their file, as aejax explain --row takes them."
     if not any(shown.reasons):
         lede += " aejax score --top-features 3 writes their reasons."
-    content = join(
-        (
-            element("p", lede, class_="lede"),
-            element("div", table(f"The first {len(lines):,}", head, lines, class_="reasons")),
-        )
-    )
+    worst_rows = table(f"The first {len(lines):,}", head, lines, class_="reasons")
+    content = with_lede(lede, element("div", worst_rows))
     return Section(anchor="worst", heading="Most anomalous rows", content=content)
 
 
@@ -221,12 +278,8 @@ def _features_section(summary: Mapping[str, Any]) -> Section | None:
         "Population stability index of the rows that the newest run added against normal rows: "
         "0 where a feature is spread as there; above 0.25 it has moved."
     )
-    content = join(
-        (
-            element("p", lede, class_="lede"),
-            element("div", table("Features that moved most", head, lines), class_="columns even"),
-        )
-    )
+    most = table("Features that moved most", head, lines)
+    content = with_lede(lede, element("div", most, class_="columns even"))
     return Section(anchor="features", heading="Drift of features", content=content)
 
 
@@ -254,12 +307,8 @@ def _bad_section(summary: Mapping[str, Any]) -> Section | None:
         return None
     lines = [(why, number(count)) for why, count in summary["bad_rows_by_reason"].items()]
     lede = "They are not flagged: look at them. The column reason says what is wrong with each."
-    content = join(
-        (
-            element("p", lede, class_="lede"),
-            element("div", table("By reason", ("Reason", "Rows"), lines), class_="columns even"),
-        )
-    )
+    reasons = table("By reason", ("Reason", "Rows"), lines)
+    content = with_lede(lede, element("div", reasons, class_="columns even"))
     return Section(anchor="bad", heading="Rows without a score", content=content)
 
 

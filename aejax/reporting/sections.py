@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
-from aejax.detection.curves import unit_of
+from aejax.detection.groups import unit_of
 from aejax.reporting import plots
-from aejax.reporting.histogram import score_histogram
 from aejax.reporting.markup import Markup, element, fixed, join, number, percent, readable, table
+from aejax.reporting.plots import score_histogram
 from aejax.reporting.style import PNG_DPI, Plot, plain_png, to_png, to_svg
 
 # Inches of a page's width that a figure beside another one has.
@@ -25,7 +25,7 @@ HALF_PAGE = 6.0
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aejax.reporting.contents import Report
+    from aejax.reporting.report import Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,21 +14,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from aejax.data.schema import Series
 from aejax.detection.events import Event
+from aejax.reporting import style
 from aejax.reporting.markup import Markup, element, join, number, shorten, table
 from aejax.reporting.sections import Section, plot_figure
-from aejax.reporting.style import (
-    ANOMALY,
-    INK,
-    MUTED,
-    NORMAL,
-    SECOND,
-    Plot,
-    house_style,
-    legend_above,
-    new_figure,
-    plain_log_ticks,
-    to_png,
-)
 
 MEASURES = {
     "vus_pr": "VUS-PR",
@@ -94,7 +82,7 @@ def course_of(series: Series, times: np.ndarray | None, **known: Any) -> Course:
 
     Args:
         series: of the points.
-        times: as `aejax.data.times.times_of` gives them, [n]; None without times.
+        times: as `aejax.data.dates.times_of` gives them, [n]; None without times.
         known: further fields of `Course`.
     """
     window, unit = series.window, "row"
@@ -130,14 +118,14 @@ def series_section(
         anchor="series",
         heading="The series",
         content=join([*parts, *([] if events is None else [events])]),
-        files={plot.name: to_png(plot.figure, plot.title) for plot in plots},
+        files={plot.name: style.to_png(plot.figure, plot.title) for plot in plots},
     )
 
 
-def overview(course: Course) -> Plot:
+def overview(course: Course) -> style.Plot:
     """All scores over time, with the threshold, events and labelled stretches."""
-    with house_style():
-        figure = new_figure(WIDTH, 2.9)
+    with style.house_style():
+        figure = style.new_figure(WIDTH, 2.9)
         axes = figure.subplots()
         edges = np.unique(np.linspace(0, len(course.scores), BINS + 1).astype(int))[:-1]
         low, high = (
@@ -147,18 +135,18 @@ def overview(course: Course) -> Plot:
         none = np.isinf(high)
         low, high = np.where(none, np.nan, low), np.where(none, np.nan, high)
         places = course.places[edges]
-        axes.fill_between(places, low, high, color=NORMAL, alpha=0.3, linewidth=0)
-        axes.plot(places, high, color=NORMAL, linewidth=0.9, label="score")
+        axes.fill_between(places, low, high, color=style.NORMAL, alpha=0.3, linewidth=0)
+        axes.plot(places, high, color=style.NORMAL, linewidth=0.9, label="score")
         _mark(axes, course, least=(course.places[-1] - course.places[0]) / BINS)
         _scale(axes, course)
-        legend_above(axes, columns=4)
+        style.legend_above(axes, columns=4)
     title = "Scores over time"
     if course.threshold is not None:
         title = f"{course.found:,} event{'' if course.found == 1 else 's'} above the threshold"
     caption = "The highest score of each moment, and down to the lowest where the band reaches."
     if course.stretches:
         caption += " Labelled stretches are shaded."
-    return Plot(
+    return style.Plot(
         name="scores_over_time",
         title=title,
         caption=caption,
@@ -167,13 +155,13 @@ def overview(course: Course) -> Plot:
     )
 
 
-def worst_events(course: Course) -> Plot:
+def worst_events(course: Course) -> style.Plot:
     """The events with the highest scores, each with what is around it."""
     shown = course.events[:MOST_EVENTS]
     lines = -(-len(shown) // COLUMNS)
     rows = 1 if course.values is None else 2
-    with house_style():
-        figure = new_figure(WIDTH, (1.15 * rows + 0.75) * lines)
+    with style.house_style():
+        figure = style.new_figure(WIDTH, (1.15 * rows + 0.75) * lines)
         parts = np.ravel(figure.subfigures(lines, COLUMNS, squeeze=False))
         for part, event in zip(parts, shown, strict=False):
             part.set_facecolor("none")
@@ -189,16 +177,19 @@ def worst_events(course: Course) -> Plot:
             if course.values is not None:
                 channel = _channel(course, event)
                 panels[0].plot(
-                    near.places, course.values[first : last + 1, channel], color=INK, linewidth=1
+                    near.places,
+                    course.values[first : last + 1, channel],
+                    color=style.INK,
+                    linewidth=1,
                 )
                 _mark(panels[0], dataclasses.replace(near, threshold=None))
                 panels[0].set_ylabel(shorten(course.channels[channel], 16))
             axes = panels[-1]
-            axes.plot(near.places, near.scores, color=NORMAL, linewidth=1.1)
+            axes.plot(near.places, near.scores, color=style.NORMAL, linewidth=1.1)
             _mark(axes, near)
             _scale(axes, near)
             part.suptitle(_heading(event), fontsize=8.5, x=0.03, ha="left")
-    return Plot(
+    return style.Plot(
         name="worst_events",
         title="The worst event" if len(shown) == 1 else f"The {len(shown)} worst events",
         caption="Each with what was before and after it."
@@ -225,10 +216,10 @@ def _mark(axes: Axes, course: Course, least: Any = None) -> None:
     """The threshold, and events and labelled stretches as spans, of at least some width."""
     if course.threshold is not None:
         axes.axhline(
-            course.threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), label="threshold"
+            course.threshold, color=style.INK, linewidth=1, linestyle=(0, (4, 2)), label="threshold"
         )
-    spans = [(one.first, one.last, ANOMALY, "event") for one in course.events]
-    spans += [(first, last, SECOND, "labelled") for first, last in course.stretches]
+    spans = [(one.first, one.last, style.ANOMALY, "event") for one in course.events]
+    spans += [(first, last, style.SECOND, "labelled") for first, last in course.stretches]
     named: set[str] = set()
     first_row, last_row = course.rows[0], course.rows[-1]
     for first, last, colour, name in spans:
@@ -253,7 +244,7 @@ def _scale(axes: Axes, course: Course) -> None:
     finite = course.scores[np.isfinite(course.scores)]
     if len(finite) and finite.min() > 0 and finite.max() > 30 * np.median(finite):
         axes.set_yscale("log")
-        plain_log_ticks(axes, "y")
+        style.plain_log_ticks(axes, "y")
     axes.set_ylabel("score")
     if course.times is not None and course.times.dtype.kind == "M":
         locator = AutoDateLocator(minticks=3, maxticks=7)
@@ -263,4 +254,4 @@ def _scale(axes: Axes, course: Course) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     if course.unit:
-        axes.set_xlabel(course.unit, color=MUTED)
+        axes.set_xlabel(course.unit, color=style.MUTED)

@@ -12,14 +12,17 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from aejax.reporting.markup import Markup, clean
 
@@ -140,6 +143,32 @@ def plain_log_ticks(axes: Axes, name: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def count_ticks(axis: Axis, most: int = 5) -> None:
+    """Ticks of a linear axis of counts: whole numbers, thousands separated."""
+    axis.set_major_locator(MaxNLocator(most, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def mark_place(axes: Axes, place: float, text: str) -> None:
+    """A dashed line over the whole height at a place of the x axis, with words at its top."""
+    axes.axvline(place, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
+    left, right = axes.get_xlim()
+    share = (place - left) / (right - left)
+    if axes.get_xscale() == "log":
+        share = np.log(place / left) / np.log(right / left)
+    axes.annotate(
+        text,
+        (place, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if share > 0.6 else 4, -2),
+        textcoords="offset points",
+        ha="right" if share > 0.6 else "left",
+        va="top",
+        color=INK,
+        bbox=LABEL_GROUND,
+    )
+
+
 def to_svg(figure: Figure, name: str, alternative: str) -> Markup:
     """A figure as inline SVG in the page's colours; `name` sets its ids apart from others."""
     stream = io.StringIO()
@@ -198,3 +227,24 @@ def _rewrite(tag: str, name: str, used: frozenset[str]) -> str:
     for colour, value in LIGHT.items():
         tag = tag.replace(value, f"var(--{colour})")
     return tag
+
+
+def stylesheet() -> str:
+    """The whole style sheet: light, dark where the reader asks for it, always light in print."""
+    return "".join(
+        (
+            ":root { color-scheme: light dark; " + _variables(LIGHT) + " }\n",
+            "@media screen and (prefers-color-scheme: dark) { :root { " + _variables(DARK) + " } }",
+            "\n",
+            beside("page.css"),
+        )
+    )
+
+
+def beside(name: str) -> str:
+    """The text of a style sheet or a script that lies beside this file."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _variables(palette: Mapping[str, str]) -> str:
+    return " ".join(f"--{name}: {value};" for name, value in palette.items())

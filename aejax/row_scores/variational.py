@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from aejax.core.keys import named_key
+from aejax.core.learn import named_key
 from aejax.models.variational import divergence
 
 

@@ -18,12 +18,12 @@ from aejax.data.labels import are_intervals, labels_in, labels_of, read_labels
 from aejax.data.rows import Selection, check_normal
 from aejax.data.schema import Series
 from aejax.data.series_columns import without_columns
-from aejax.data.sources import Input, find_sources
+from aejax.data.sources import find_sources
 from aejax.detection import metrics
 from aejax.detection.events import check_merging
 from aejax.detection.groups import without_groups
+from aejax.detection.loading import as_detector
 from aejax.detection.series_metrics import evaluate_series
-from aejax.detection.sources import as_detector
 from aejax.scoring.joining import match_intervals, match_labels
 from aejax.scoring.reading import OWN, ROW, read_scores, series_of
 
@@ -313,14 +313,3 @@ def _are_files(labels: Any) -> bool:
         isinstance(one, os.PathLike) or (isinstance(one, str) and Path(one).exists())
         for one in labels
     )
-
-
-def evaluate_scores(
-    folder: Path,
-    labels: Input | None,
-    *,
-    selection: Selection,
-    **how: Any,
-) -> dict[str, Any]:
-    """`evaluate` of a folder, with all that says how files of labels are read."""
-    return judged(labelled(folder, labels, selection=selection, **how))

@@ -110,15 +110,13 @@ class Files:
         drifted = order[: int(np.sum(index > least))].tolist()
         if not drifted or (of_all and len(drifted) == len(index)):
             return []
-        named = ", ".join(
-            f"{self._name(at)} with {index[at]:.2f}, above {least[at]:.2g}"
-            for at in drifted[:MOST_NAMED]
+        named = _named(
+            [f"{self._name(at)} with {index[at]:.2f}, above {least[at]:.2g}" for at in drifted]
         )
-        more = f" and {len(drifted) - MOST_NAMED:,} more" if len(drifted) > MOST_NAMED else ""
         return [
             f"{len(drifted):,} of {len(self.stretches):,} files, or parts of them, have scores "
             "distributed unlike those of the calibration rows (population stability index of "
-            f"{named}{more})"
+            f"{named})"
         ]
 
     def without_scores(self) -> list[str]:
@@ -130,14 +128,10 @@ class Files:
         lost = np.flatnonzero(2 * scored < rows).tolist() if self.alike == 1 else []
         if not lost:
             return []
-        named = ", ".join(
-            f"{self.names[at]!r} ({rows[at] - scored[at]:,} of {rows[at]:,})"
-            for at in lost[:MOST_NAMED]
+        named = _named(
+            [f"{self.names[at]!r} ({rows[at] - scored[at]:,} of {rows[at]:,})" for at in lost]
         )
-        more = f" and {len(lost) - MOST_NAMED:,} more" if len(lost) > MOST_NAMED else ""
-        return [
-            f"most rows of {len(lost):,} of {len(self.names):,} files have no score: {named}{more}"
-        ]
+        return [f"most rows of {len(lost):,} of {len(self.names):,} files have no score: {named}"]
 
     def _name(self, stretch: int) -> str:
         """A file, and which of its rows where they are not all."""
@@ -183,3 +177,9 @@ class Files:
         """Population stability indices [n], NaN where unknown, and above what they say so."""
         bins = counts[:, len(COUNTED) :] / self.alike
         return population_stability(bins), least_drift(bins.sum(axis=1), self.calibrated)
+
+
+def _named(files: list[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(files) - MOST_NAMED:,} more" if len(files) > MOST_NAMED else ""
+    return ", ".join(files[:MOST_NAMED]) + more

@@ -17,7 +17,13 @@ import pyarrow as pa
 from aejax.config.durable import written_aside
 from aejax.data.groups import positions_of
 from aejax.detection.alarms import Alarm, drift_alarms, in_sentences
-from aejax.detection.drift import BINS, bins_of, least_drift, population_stability, tell_apart
+from aejax.detection.drift import (
+    BINS,
+    bins_of,
+    least_drift,
+    population_stability,
+    tell_apart,
+)
 from aejax.detection.threshold import GroupThresholds
 from aejax.scoring.manifest import GROUPS
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 RUN_BYTES = 16 << 20
 SKIPPED_SHOWN = 10
-# In a scores folder: the model that made them. An underscore keeps it from readers of parts.
 
 
 def inspect_folder(folder: Path, *, shapes: bool = False) -> dict[str, Any]:
@@ -116,7 +115,7 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
     if detector.groups is not None:
         return _groups(detector, shapes)
     schema = detector.schema.to_dict()
-    leaves = jax.tree_util.tree_leaves_with_path(detector.variables)
+    leaves = jax.tree.leaves(detector.variables)
     described = {
         "fingerprint": detector.fingerprint,
         "threshold": None if detector.threshold is None else detector.threshold.to_dict(),
@@ -124,17 +123,22 @@ def _detector(home: Path, shapes: bool) -> dict[str, Any]:
         "seed": detector.provenance.get("seeds", detector.config.train.seed),
         "schema": schema,
         "config": settings.to_dict(detector.config),
-        "parameters": sum(leaf.size for _, leaf in leaves),
+        "parameters": sum(leaf.size for leaf in leaves),
         "provenance": detector.provenance,
     }
-    if shapes:
-        described["arrays"] = {
-            jax.tree_util.keystr(
-                path, simple=True, separator="/"
-            ): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in leaves
+    return described | (_arrays(detector) if shapes else {})
+
+
+def _arrays(detector: Detector) -> dict[str, Any]:
+    """The shape and type of every array, by the path of its names."""
+    from jax.tree_util import keystr, tree_leaves_with_path
+
+    return {
+        "arrays": {
+            keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+            for path, leaf in tree_leaves_with_path(detector.variables)
         }
-    return described
+    }
 
 
 def _groups(detector: Detector, shapes: bool) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _groups(detector: Detector, shapes: bool) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from aejax.detection.limits import limits_of
+    from aejax.detection.promise import limits_of
     from aejax.exporting.group_card import spread_of
 
     groups, thresholds = detector.grouped
@@ -168,11 +172,4 @@ def _groups(detector: Detector, shapes: bool) -> dict[str, Any]:
         "config": settings.to_dict(detector.config),
         "provenance": detector.provenance,
     }
-    if shapes:
-        described["arrays"] = {
-            jax.tree_util.keystr(
-                path, simple=True, separator="/"
-            ): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in jax.tree_util.tree_leaves_with_path(detector.variables)
-        }
-    return described
+    return described | (_arrays(detector) if shapes else {})

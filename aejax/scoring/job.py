@@ -13,15 +13,15 @@ import numpy as np
 from aejax.config import InputError, suggest
 from aejax.core import mesh
 from aejax.data.blocks import Block
-from aejax.data.context import with_context
 from aejax.data.files import Rows
 from aejax.data.overlap import Behind, ahead
+from aejax.data.series import with_context
 from aejax.detection.detector import Detector
-from aejax.detection.wording import in_units
+from aejax.detection.reasons import in_units
+from aejax.scoring.events import score_block
 from aejax.scoring.grouped import members_of
 from aejax.scoring.manifest import Manifest
 from aejax.scoring.parts import Parts
-from aejax.scoring.points import score_block
 from aejax.scoring.progress import Progress
 from aejax.scoring.tabulation import PartRows, Refusal, Scored, Tabulator
 from aejax.scoring.tally import Tally

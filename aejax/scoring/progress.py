@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from types import TracebackType
 from typing import Literal
 
 from aejax.training.bar import Bar
@@ -42,12 +41,7 @@ class Progress:
         if time.monotonic() - self.shown >= SECONDS_BETWEEN_LINES:
             self._line("progress")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self.bar.close()
         self._line("stopped" if kind else "scored")
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from aejax.config import InputError
-from aejax.config.extras import extra
+from aejax.config.checks import extra
 from aejax.data.files import Input, Rows
 from aejax.data.rows import Selection
 from aejax.scoring.job import Job, Segment

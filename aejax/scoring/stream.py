@@ -18,16 +18,15 @@ from aejax.data.rows import Selection
 from aejax.data.schema import Schema
 from aejax.data.series_columns import with_columns
 from aejax.detection.alarms import tell
-from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
 from aejax.detection.events import check_merging
-from aejax.scoring.claiming import claim, lock
+from aejax.detection.placed import default_batch_size
 from aejax.scoring.events import write_events
 from aejax.scoring.file_totals import Files
 from aejax.scoring.grouped import counted_groups, with_groups
 from aejax.scoring.inspection import write_model
 from aejax.scoring.job import Engine, Job, Segment, check_layer, on_devices, write_parts
-from aejax.scoring.manifest import Manifest
+from aejax.scoring.manifest import Manifest, claim, lock
 from aejax.scoring.parts import Parts
 from aejax.scoring.progress import Progress, ProgressKind
 from aejax.scoring.tabulation import Tabulator, key_names, threshold_identity

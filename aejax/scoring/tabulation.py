@@ -20,8 +20,7 @@ from aejax.data.files import Rows
 from aejax.data.rows import finite_rows
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
-from aejax.detection.drift import BINS, bins_of, known_deciles
-from aejax.detection.feature_drift import ROWS_OF_A_BLOCK, bin_counts
+from aejax.detection.drift import BINS, ROWS_OF_A_BLOCK, bin_counts, bins_of, known_deciles
 
 # Kinds of bad rows, as a summary counts them.
 MISSING, INFINITE, UNREADABLE, BEYOND = (

@@ -24,8 +24,7 @@ import pyarrow.parquet as pq
 from aejax.config import InputError
 from aejax.data.arrow_types import array_of, floats_of
 from aejax.detection.detector import Detector
-from aejax.detection.drift import known_deciles, tell_apart
-from aejax.detection.feature_drift import MOST_ROWS, feature_stability
+from aejax.detection.drift import MOST_ROWS, feature_stability, known_deciles, tell_apart
 from aejax.scoring.file_totals import Files
 from aejax.scoring.group_totals import Groups, GroupTotals
 from aejax.scoring.score_bins import bin_of

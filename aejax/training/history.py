@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from aejax.config.checks import extra
 from aejax.config.durable import make_folder, refused_as_input, write_file
-from aejax.config.extras import extra
 from aejax.training.bar import Bar
 
 

@@ -25,11 +25,10 @@ from aejax.data.disk_rows import DiskRows, Stored
 from aejax.models.network import Network
 from aejax.training import processes
 from aejax.training.course import Orders, course, rows_of_steps
-from aejax.training.feeding import Run, feed
+from aejax.training.feeding import Run, Validation, feed
 from aejax.training.history import Diverged, History
 from aejax.training.identity import digest, training_identity
 from aejax.training.saving import Saving, checkpoints_in
-from aejax.training.validation import Validation
 
 __all__ = ["Diverged", "Interrupted", "Trained", "train"]
 
@@ -131,7 +130,7 @@ def train(
             "labels": digest((labels, labels_validation)),
             "initial variables": None if initial is None else digest(initial),
         }
-    processes.check_same(f"{json.dumps(identity)} {config} {len(x)}", "settings or rows")
+    processes.check_same(f"{json.dumps(identity)} {config} {len(x)}")
     if not len(x):
         raise InputError("training rows: found 0; allowed: at least 1")
     if settings.patience is not None and (x_validation is None or not len(x_validation)):

@@ -16,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,14 +27,11 @@ from aejax.data.batches import data_fingerprint
 from aejax.models.network import Network
 from aejax.training import cohorts
 from aejax.training.bar import Bar
-from aejax.training.cohorts import MOST_EXACT_STEPS, Cohort, Kind
+from aejax.training.cohorts import MOST_EXACT_STEPS, Cohort, Kind, Round
 from aejax.training.identity import members_identity
 from aejax.training.loop import Interrupted
-from aejax.training.members import Member, TrainedMember
+from aejax.training.members import Member, TrainedMember, history_of, problem_of
 from aejax.training.parts import KeptParts
-from aejax.training.records import Record, keep, note, result
-
-__all__ = ["GROUP", "Member", "TrainedMember", "train_population", "train_populations"]
 
 GROUP, ACCELERATOR_GROUP = 8, 1024
 # Programs of each core that train at once where kinds are to be finished one by one.
@@ -42,42 +40,66 @@ LEAST_AT_ONCE = 4
 _Work = tuple[int, Callable[[], Cohort]]
 
 
-def train_population(
-    members: Sequence[Member],
-    model: Network,
-    x: np.ndarray,
-    *,
-    shape: tuple[int, ...],
-    shared_order: bool = False,
-    group_size: int | None = None,
-    devices: int | None = None,
-    progress: bool = False,
-) -> list[TrainedMember]:
-    """Train members of one kind; see `train_populations`.
+@dataclasses.dataclass(kw_only=True)
+class Record:
+    """What is known of a member while it trains."""
 
-    Args:
-        members: what to train; equal in all that a program is compiled for.
-        model: built for the members' model settings.
-        x: rows as stored, [n, ...], shared by all members.
-        shape: of one row.
-        shared_order: as in `train_populations`.
-        group_size: as in `train_populations`.
-        devices: as in `train_populations`.
-        progress: whether to draw a progress bar on stderr.
+    losses: list[np.ndarray] = dataclasses.field(default_factory=list)
+    checks: list[np.ndarray] = dataclasses.field(default_factory=list)
+    variables: dict[str, Any] | None = None
+    best_epoch: int | None = None
+    counted: int | None = None
 
-    Raises:
-        InputError: if there are no members, or they differ in what must be shared.
-    """
-    (trained,) = train_populations(
-        [(members, model)],
-        x,
-        shape=shape,
-        shared_order=shared_order,
-        group_size=group_size,
-        devices=devices,
-        progress=progress,
+
+def note(records: list[Record], after: Round) -> None:
+    """Add a round's losses to the records of its members."""
+    for at, number in enumerate(after.cohort.numbers):
+        if after.cohort.own[at]:
+            records[number].losses.append(after.loss[at])
+            records[number].checks.append(after.check[at])
+
+
+def keep(kind: Kind, records: list[Record], cohort: Cohort, *, only_stopped: bool = False) -> int:
+    """Put what training left into the records of a cohort's members; returns of how many."""
+    best = cohort.best
+    host = jax.device_get(cohort.states.variables if best is None else best)
+    count = 0
+    for at, number in enumerate(cohort.numbers):
+        if not cohort.own[at] or (only_stopped and not host.stopped[at]):
+            continue
+        count += 1
+        record = records[number]
+        # Copies: a member must not keep its whole cohort in memory.
+        own = jax.tree.map(lambda leaf, at=at: np.array(leaf[at]), host)
+        variables = dict(own if best is None else own.variables)
+        variables.pop("mask", None)
+        record.variables = variables
+        if best is not None:
+            record.best_epoch = int(own.epoch)
+            record.counted = int(own.epoch + own.waited) + 1
+    return count
+
+
+def result(kind: Kind, number: int, record: Record) -> TrainedMember:
+    """What a member's training left, from its record."""
+    member = kind.members[number]
+    own = cohorts.course_of(member if kind.leader is None else kind.leader)
+    loss = np.concatenate([part[:, : own.per_epoch] for part in record.losses])[: record.counted]
+    # Behind the last step there is padding only.
+    loss.ravel()[own.steps :] = 0
+    check = np.concatenate(record.checks)
+    assert record.variables is not None
+    return TrainedMember(
+        variables=record.variables,
+        scaler=kind.scalers[number],
+        history=history_of(loss, check if len(member.validation) else None, member),
+        best_epoch=record.best_epoch,
+        problem=problem_of(loss, record.variables),
+        epochs_run=len(check),
     )
-    return trained
+
+
+__all__ = ["GROUP", "Member", "TrainedMember", "train_populations"]
 
 
 def train_populations(

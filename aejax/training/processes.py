@@ -109,12 +109,11 @@ def lost(error: Exception) -> bool:
     return any(word in str(error) for word in WORDS_OF_LOSS)
 
 
-def check_same(described: str, what: str) -> None:
-    """Refuse to go on where processes differ in something that must be equal.
+def check_same(described: str) -> None:
+    """Refuse to go on where processes differ in settings or rows.
 
     Args:
-        described: equal in all processes that belong together.
-        what: it is, for the message.
+        described: these, equal in all processes that belong together.
 
     Raises:
         InputError: in every process.
@@ -126,7 +125,8 @@ def check_same(described: str, what: str) -> None:
     others = [number for number, other in enumerate(found) if np.any(other != found[0])]
     if others:
         raise InputError(
-            f"process {others[0]} has other {what} than process 0; allowed: the same everywhere"
+            f"process {others[0]} has other settings or rows than process 0; "
+            "allowed: the same everywhere"
         )
 
 

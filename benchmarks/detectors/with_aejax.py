@@ -15,7 +15,7 @@ from aejax.core import learn, scaling
 from aejax.data.schema import Schema
 from aejax.detection.cross_fitting import MOST_ROWS
 from aejax.detection.detector import Detector
-from aejax.detection.feature_drift import usual_values
+from aejax.detection.drift import usual_values
 from aejax.detection.normal import learn_normal, with_normal
 from aejax.detection.population import Population, fit_population
 from aejax.estimator import PyODAutoEncoder

@@ -13,7 +13,7 @@ from aejax.core import scaling, steps
 from aejax.data.schema import Schema
 from aejax.detection import detector as detection
 from aejax.detection import fitting
-from aejax.detection.batch_sizes import batch_size_for
+from aejax.detection.placed import batch_size_for
 from aejax.models.build import build
 from aejax.training.loop import train
 from benchmarks.systems.job import Choice, Job

@@ -297,7 +297,7 @@ def test_streaming_holds_a_block_not_the_file(
 ) -> None:
     # Pieces that are small beside a small file, as the real ones are beside a real file.
     monkeypatch.setattr("aejax.data.csv_file.BLOCK_BYTES", 1 << 17)
-    monkeypatch.setattr("aejax.data.parquet_tables.BATCH_BYTES", 1 << 18)
+    monkeypatch.setattr("aejax.data.batch_tables.BATCH_BYTES", 1 << 18)
     monkeypatch.setattr("aejax.data.arrays.CHUNK_BYTES", 1 << 17)
     rows, features = 40_000, 50
     x = np.random.default_rng(0).integers(0, 9, (rows, features)).astype(np.float32)

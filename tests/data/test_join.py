@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aejax.data.join import match_keys
+from aejax.scoring.joining import match_keys
 
 MIDNIGHT = dt.datetime(2026, 1, 1)
 ZONED = MIDNIGHT.replace(tzinfo=dt.UTC)

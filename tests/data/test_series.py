@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from aejax.config import InputError, Window
-from aejax.data.period import length_of, period_of
+from aejax.data.dates import clock_of, times_of
 from aejax.data.schema import Clock, Schema, Series
 from aejax.data.series import Points, WindowRows, point_scores, scores_of_picked, window_rows
 from aejax.data.series import windows_of as view_of
-from aejax.data.times import clock_of, times_of
+from aejax.data.series_columns import length_of, period_of
 
 
 def series_of(length: int, scores: str = "causal", stride: int = 1, channels: int = 2) -> Series:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from aejax.config import InputError
-from aejax.data.hdfs import EventNumbers, load_hdfs, read_blocks
-from aejax.data.windows import Sequences
-from aejax.data.words import number_words, read_text, split_words, subsample
+from aejax.data.datasets import EventNumbers, load_hdfs, read_blocks
+from aejax.data.windows import Sequences, number_words, read_text, split_words, subsample
 
 REAL = pytest.mark.skipif("AEJAX_DATA_DIR" not in os.environ, reason="AEJAX_DATA_DIR is not set")
 

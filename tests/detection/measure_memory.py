@@ -17,7 +17,7 @@ from pathlib import Path
 import aejax
 from aejax.data import batches, csv_file, training_rows
 from aejax.detection import calibration
-from aejax.training import validation
+from aejax.training import feeding
 from tests.plain import plain_config
 
 # Small blocks, so that the smaller of the inputs is many of them.
@@ -25,7 +25,7 @@ BLOCK_BYTES = 1 << 20
 BLOCKS = (
     (training_rows, "READ_BYTES"),
     (batches, "BLOCK_BYTES"),
-    (validation, "STREAMED_BYTES"),
+    (feeding, "STREAMED_BYTES"),
     (calibration, "BLOCK_BYTES"),
 )
 # Arrow reads up to 32 blocks of a CSV file ahead.

@@ -23,8 +23,8 @@ from aejax.detection.checks import (
     rows_seen_in_training,
     wild_values,
 )
-from aejax.detection.curves import QUANTILES, spread_of_losses
 from aejax.detection.detector import Detector
+from aejax.detection.groups import QUANTILES, spread_of_losses
 from tests.plain import plain_config
 
 GOOD = Train(epochs=30, batch_size=64, learning_rate=3e-3)
@@ -108,7 +108,7 @@ def test_members_that_learnt_nothing(
 
 
 def test_a_search_tells_nothing_of_its_folds(caplog: pytest.LogCaptureFixture) -> None:
-    from aejax.training.space_file import parse_space
+    from aejax.training.search_space import parse_space
 
     space = parse_space(
         {"train.epochs": 1, "train.learning_rate": {"choices": [1e-9, 2e-9]}},

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from aejax.detection.asking import BATCH, ask_and_tell
-from aejax.detection.trials import Trial
-from aejax.detection.tuning import tune
-from aejax.training.search_space import draw
-from aejax.training.space_file import parse_space
+from aejax.detection.cross_validation import Trial
+from aejax.detection.tuning import BATCH, ask_and_tell, tune
+from aejax.training.search_space import draw, parse_space
 
 SPACE = parse_space(
     {

@@ -14,7 +14,7 @@ import aejax
 from aejax import Conformal, Contamination, FalseAlarms, Fixed, Quantile
 from aejax.config import Config, Dense, InputError, Scale, Train, Vary
 from aejax.detection.cross_fitting import FOLDS, MOST_ROWS, cross_fits, folds_of
-from aejax.detection.subsets import split_folds
+from aejax.detection.members import split_folds
 from tests.row_scores import in_float64
 
 CONFIG = Config(

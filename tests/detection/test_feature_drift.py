@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import aejax
 from aejax.config import Dense, Train
-from aejax.detection import feature_drift
+from aejax.detection import drift
 from aejax.detection.drift import population_stability
 from aejax.scoring.stream import score_files
 from tests.plain import plain_config
@@ -50,7 +50,7 @@ def job(folder: Path, detector: aejax.Detector, x: np.ndarray, **how: object) ->
 def test_bins_are_those_of_a_histogram_open_on_the_left(values: list[float]) -> None:
     x = np.array(values, np.float32)[:, None]
     edges = np.quantile(x, np.arange(1, 10) / 10, axis=0, method="inverted_cdf")
-    found = feature_drift.bin_counts(edges, x)[:, 0]
+    found = drift.bin_counts(edges, x)[:, 0]
     by_hand = np.bincount(np.searchsorted(edges[:, 0], x[:, 0], side="left"), minlength=10)
     np.testing.assert_array_equal(found, by_hand)
     assert found.sum() == len(values)
@@ -79,7 +79,7 @@ def test_features_that_moved_are_named(tmp_path: Path) -> None:
     summary = job(tmp_path, detector, x)
     assert summary["features_drifted"] == 2
     assert set(list(summary["feature_stability"])[:2]) == {"b", "f"}
-    usual = feature_drift.UsualValues(**detector.variables["normal"]["values"])
+    usual = drift.UsualValues(**detector.variables["normal"]["values"])
     # All rows are counted where a block has few.
     counts = np.histogram(x[:, 1], [-np.inf, *usual.edges[:, 1], np.inf])[0]
     expected = population_stability(counts, usual.shares[:, 1])
@@ -103,10 +103,10 @@ def test_a_stopped_job_says_the_same(tmp_path: Path) -> None:
 def test_what_is_not_measured() -> None:
     few = rows(99, 0)
     table = aejax.Schema(shape=(6,))
-    assert feature_drift.usual_values(few, table) is None
-    assert feature_drift.usual_values(rows(100, 0), table) is not None
+    assert drift.usual_values(few, table) is None
+    assert drift.usual_values(rows(100, 0), table) is not None
     image = aejax.Schema(shape=(2, 3, 1), kind="image")
-    assert feature_drift.usual_values(rows(200, 0).reshape(-1, 2, 3, 1), image) is None
+    assert drift.usual_values(rows(200, 0).reshape(-1, 2, 3, 1), image) is None
 
 
 def test_older_detectors_and_saved_ones(tmp_path: Path) -> None:

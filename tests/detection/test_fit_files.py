@@ -22,7 +22,7 @@ from aejax.data.disk_rows import DiskRows
 from aejax.data.rows import Selection
 from aejax.data.training_rows import read_training
 from aejax.detection import calibration
-from aejax.training import validation
+from aejax.training import feeding
 from aejax.training.loop import Interrupted
 from tests.plain import plain_config
 
@@ -146,7 +146,7 @@ def test_many_validation_rows_are_streamed_to_the_same_loss(
     x, y = table
     expected = aejax.fit(CONFIG, x[y == 0])
     # Two tiles of 256 rows of 6 values at a time, of 737 rows.
-    monkeypatch.setattr(validation, "STREAMED_BYTES", 2 * 256 * x.shape[1] * 4)
+    monkeypatch.setattr(feeding, "STREAMED_BYTES", 2 * 256 * x.shape[1] * 4)
     found = aejax.fit(CONFIG, parquet, selection=LABELLED, memory_limit=0)
     losses = [[row["validation_loss"] for row in d.history] for d in (found, expected)]
     np.testing.assert_allclose(*losses, rtol=1e-5)

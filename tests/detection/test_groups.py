@@ -18,7 +18,7 @@ from aejax.config import Dense, Scale, Train
 from aejax.core import steps
 from aejax.data.groups import group_positions
 from aejax.detection.detector import Detector
-from aejax.detection.tiles import pack, tile_rows
+from aejax.detection.placed import pack, tile_rows
 from tests.plain import plain_config
 
 CONFIG = plain_config(

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from aejax.config import InputError
-from aejax.detection.intervals import mean_interval, repeat_seeds
+from aejax.detection.metrics import mean_interval, repeat_seeds
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 30])

@@ -188,9 +188,9 @@ def test_another_machines_number_of_members_is_kept(
     """Which members train side by side is the folder's choice once it has made one."""
     short = dataclasses.replace(CONFIG, train=Train(epochs=1, batch_size=64))
     x, groups = rows()
-    monkeypatch.setattr("aejax.detection.fit_groups.members_together", lambda *_: 2)
+    monkeypatch.setattr("aejax.detection.fit_several.members_together", lambda *_: 2)
     aejax.fit(short, x, groups=groups, folder=tmp_path)
-    monkeypatch.setattr("aejax.detection.fit_groups.members_together", lambda *_: 5)
+    monkeypatch.setattr("aejax.detection.fit_several.members_together", lambda *_: 5)
     before = kept(tmp_path)
     aejax.fit(short, x, groups=groups, folder=tmp_path)
     assert kept(tmp_path) == before

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 import aejax
 from aejax.config import Dense, InputError, PrecisionSetting, Scale, Train
 from aejax.detection.cross_validation import cross_validate
-from aejax.detection.subsets import split_folds
+from aejax.detection.members import split_folds
 from aejax.row_scores import neighbours
 from tests.plain import plain_config
 from tests.row_scores import in_float64

@@ -221,7 +221,7 @@ def test_many_members_share_it(detector: Detector) -> None:
 
 
 def test_a_search_sees_the_digits() -> None:
-    from aejax.training.space_file import parse_space
+    from aejax.training.search_space import parse_space
 
     space = parse_space({"train.epochs": 3, "model.hidden": {"choices": [[4], [2]]}})
     x = numbers()

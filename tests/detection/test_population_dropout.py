@@ -15,7 +15,7 @@ from aejax.core import steps
 from aejax.detection.members import kinds
 from aejax.detection.population import fit_population
 from aejax.detection.tuning import tune
-from aejax.training.space_file import parse_space
+from aejax.training.search_space import parse_space
 from tests.plain import plain_config
 
 RATES = (0.0, 0.1, 0.5)

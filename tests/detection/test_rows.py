@@ -18,7 +18,7 @@ import aejax
 from aejax.config import Dense, InputError, Train
 from aejax.data.schema import Schema
 from aejax.detection import rows as rows_module
-from aejax.detection.batch_sizes import default_batch_size, fitting_batch_size
+from aejax.detection.placed import default_batch_size, fitting_batch_size
 from aejax.detection.rows import (
     as_rows,
     as_stored,

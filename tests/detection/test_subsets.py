@@ -15,11 +15,11 @@ from aejax.config import Dense, InputError, Scale, Train, Vary
 from aejax.core import steps
 from aejax.data.schema import Schema
 from aejax.detection.detector import Detector
+from aejax.detection.members import random_parts, random_rows
 from aejax.detection.population import fit_population
 from aejax.detection.rows import as_rows
-from aejax.detection.subsets import random_parts, random_rows
 from aejax.models.build import build
-from aejax.training.masks import Parts
+from aejax.training.members import Parts
 from tests.plain import plain_config
 
 BASE = plain_config(

@@ -12,10 +12,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import aejax
 from aejax.config import Classifier, Config, Dense, InputError, Train
 from aejax.detection.cross_validation import fold_interval
-from aejax.detection.subsets import split_folds
+from aejax.detection.members import split_folds
 from aejax.detection.tuning import Trial, rungs, tune
-from aejax.training.search_space import SearchSpace, draw
-from aejax.training.space_file import parse_space
+from aejax.training.search_space import SearchSpace, draw, parse_space
 from tests.plain import plain_config
 
 RATES = {"low": 1e-3, "high": 3e-2, "log": True}

@@ -23,8 +23,8 @@ from aejax import Quantile, cli
 from aejax.config import Classifier, InputError, Scale, Variational
 from aejax.core import programs
 from aejax.detection import artifact
-from aejax.detection.batch_sizes import batch_size_for, batch_sizes
 from aejax.detection.detector import Detector
+from aejax.detection.placed import batch_size_for, batch_sizes
 from aejax.detection.population import fit_population
 from aejax.exporting import export as exporting
 from aejax.exporting import parity

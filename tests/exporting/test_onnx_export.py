@@ -14,7 +14,7 @@ from aejax.config import Combine, InputError, Scale, SuperResolution
 from aejax.detection.detector import Detector
 from aejax.detection.population import fit_population
 from aejax.exporting import onnx_graph
-from aejax.exporting.onnx_operations import OPERATIONS
+from aejax.exporting.onnx_model import OPERATIONS
 from aejax.scoring.inspection import inspect_folder
 from tests.plain import plain_config
 

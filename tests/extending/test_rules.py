@@ -34,7 +34,7 @@ from aejax.detection.threshold import (
     fit_threshold_streaming,
 )
 from aejax.estimator import AutoEncoder, PyODAutoEncoder
-from aejax.training.space_file import parse_space
+from aejax.training.search_space import parse_space
 from tests.plain import plain_config
 
 CODE = '''

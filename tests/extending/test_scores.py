@@ -312,7 +312,7 @@ class NeedsRows(Plain):
         ("eror", "Config.score is 'eror'; allowed: 'error', "),
         ("log-odds", "Config.score is 'log-odds'; allowed: 'error', "),
         (Plain, "Config.score is <class .*; allowed: 'error', "),
-        (Unhashable(), "which is not hashable; allowed: a hashable object"),
+        (Unhashable(), r"which is not hashable \(.*\); allowed: a frozen dataclass"),
         (AsksTooMuch(), r"which has apply\(x.*allowed: arguments named network, variables, x"),
         (NeedsText(), r"Config.score.needs is 'encode'; allowed: a tuple of names"),
         (NeedsRows(), r"Config.score.least is 0; allowed: a whole number, at least 1"),

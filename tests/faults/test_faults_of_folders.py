@@ -18,7 +18,7 @@ from aejax.config.durable import write_file
 from aejax.data.schema import Schema
 from aejax.detection import artifact
 from aejax.detection.detector import Detector
-from aejax.exporting import folder as export_folder
+from aejax.exporting import export as export_folder
 from aejax.recipes.own_rows import calibrate_on_file
 from aejax.reporting.report import write_metrics, write_page
 from aejax.training import run_folder

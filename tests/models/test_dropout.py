@@ -17,7 +17,7 @@ from aejax.core import objectives, optimizers, scaling, steps
 from aejax.core.objectives import Fed
 from aejax.data.schema import Column, Schema
 from aejax.models.build import build
-from aejax.models.dropout import rates
+from aejax.models.layers import rates
 from tests.plain import plain_config
 
 KEY = jax.random.key(3)

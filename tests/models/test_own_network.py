@@ -18,7 +18,7 @@ from aejax.models.context import ContextNetwork
 from aejax.models.own import OwnLinenNetwork
 from aejax.training.loop import train
 from aejax.training.members import Member
-from aejax.training.population import train_population
+from aejax.training.population import train_populations
 from tests.plain import plain_config
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -79,7 +79,7 @@ def test_what_is_no_reconstruction_is_refused(make: Callable[[jax.Array], Any], 
         assert "\n" not in str(error.value)
     member = Member(config=config, training=np.arange(20), validation=np.arange(20, 30))
     with pytest.raises(InputError, match="the network gives"):
-        train_population([member], own(make), X, shape=(6,))
+        train_populations([([member], own(make))], X, shape=(6,))
     scaler = scaling.fit(config.scale, [X], np.dtype(np.float32))
     variables = dict(Gives(lambda y: y).init(jax.random.key(0), X[:1]))
     scorer = steps.Scorer(model=own(make), error="squared")

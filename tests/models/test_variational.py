@@ -14,7 +14,7 @@ from scipy import stats
 
 from aejax.config import Conv, Dense, InputError, Scale, Train, Variational
 from aejax.core import objectives, optimizers
-from aejax.core.keys import named_key
+from aejax.core.learn import named_key
 from aejax.core.objectives import Fed
 from aejax.core.scaling import Scaler
 from aejax.data.schema import Schema

@@ -12,12 +12,11 @@ import pytest
 
 import aejax
 from aejax.config import InputError
-from aejax.data.windows import Sequences, windows
-from aejax.data.words import Vocabulary
+from aejax.data.windows import Sequences, Vocabulary, windows
 from aejax.recipes import find
-from aejax.recipes.block_faults import FAULTS, with_fault
-from aejax.recipes.count_model import count
-from aejax.recipes.studies import run_any
+from aejax.recipes.hdfs_cbow import count
+from aejax.recipes.hdfs_report import FAULTS, with_fault
+from aejax.recipes.runner import run_any
 from aejax.recipes.words_cbow import nearest
 
 REAL = pytest.mark.skipif("AEJAX_DATA_DIR" not in os.environ, reason="AEJAX_DATA_DIR is not set")

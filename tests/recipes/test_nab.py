@@ -9,7 +9,7 @@ import pytest
 
 from aejax import recipes
 from aejax.config import InputError
-from aejax.data.nab import load_nab
+from aejax.data.datasets import load_nab
 from aejax.recipes.nab_machine_temperature import FILE, WEEK
 from aejax.recipes.runner import run_recipe
 

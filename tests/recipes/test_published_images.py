@@ -17,7 +17,7 @@ from aejax import recipes
 from aejax.config import Dense, SuperResolution
 from aejax.detection.fitting import fit
 from aejax.models.build import build
-from aejax.recipes import digit_makers, fashion_mnist_denoise, mnist_one
+from aejax.recipes import fashion_mnist, mnist_one, mnist_vae
 from aejax.recipes.recipe import Recipe
 from aejax.recipes.runner import run_recipe
 
@@ -126,8 +126,8 @@ def test_noise_on_target_and_on_input_are_different_trainings(data_dir: Path) ->
 def test_denoising_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = run("fashion_mnist_denoise", tmp_path, quick=True)
     measured = result["measured"]
-    experiment = fashion_mnist_denoise.prepare(True)
-    seen = fashion_mnist_denoise.denoise(aejax.load(tmp_path), experiment.x_test)
+    experiment = fashion_mnist.prepare(True)
+    seen = fashion_mnist.denoise(aejax.load(tmp_path), experiment.x_test)
     np.testing.assert_allclose(seen.clean, experiment.x_test / 255, atol=1e-6)
     inside = (seen.clean > 0.4) & (seen.clean < 0.6)
     assert abs((seen.noisy - seen.clean)[inside].std() - 0.2) < 0.02
@@ -145,16 +145,16 @@ def test_denoising_quickly(data_dir: Path, tmp_path: Path) -> None:
 def test_variational_quickly(data_dir: Path, tmp_path: Path) -> None:
     result = run("mnist_vae", tmp_path, quick=True)
     measured = result["measured"]
-    last = measured[digit_makers.after(2)]
+    last = measured[mnist_vae.after(2)]
     # Two estimates of the same: a sample for every row, and samples that all rows share.
     assert abs(measured["negative_elbo_as_scored"] - last) < 0.05 * last
     assert measured["divergence_nats"] > 0
     assert len(list((tmp_path / "plots").glob("figure_*.png"))) == 3
     detector = aejax.load(tmp_path)
-    experiment = digit_makers.prepare(True)
-    walks = digit_makers.walks(detector, experiment.x_test)
-    ends = detector.reconstruct(experiment.x_test[: 2 * digit_makers.WALKS])[1]
-    steps = digit_makers.COLUMNS
+    experiment = mnist_vae.prepare(True)
+    walks = mnist_vae.walks(detector, experiment.x_test)
+    ends = detector.reconstruct(experiment.x_test[: 2 * mnist_vae.WALKS])[1]
+    steps = mnist_vae.COLUMNS
     np.testing.assert_allclose(walks[::steps], ends[::2], atol=1e-5)
     np.testing.assert_allclose(walks[steps - 1 :: steps], ends[1::2], atol=1e-5)
 
@@ -170,9 +170,9 @@ def test_denoising_as_published(data_dir: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_variational_as_published(data_dir: Path, tmp_path: Path) -> None:
     measured = run("mnist_vae", tmp_path)["measured"]
-    assert measured[digit_makers.after(10)] <= 106
-    assert measured[digit_makers.after(30)] <= 104
-    assert abs(measured["negative_elbo_as_scored"] - measured[digit_makers.after(30)]) < 1
+    assert measured[mnist_vae.after(10)] <= 106
+    assert measured[mnist_vae.after(30)] <= 104
+    assert abs(measured["negative_elbo_as_scored"] - measured[mnist_vae.after(30)]) < 1
 
 
 @pytest.mark.slow

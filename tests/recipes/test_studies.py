@@ -15,16 +15,9 @@ from aejax import recipes
 from aejax.config import InputError
 from aejax.data import datasets
 from aejax.detection.loading import load
-from aejax.recipes import (
-    codecs,
-    mnist_compression,
-    mnist_latent,
-    mnist_model_state,
-    mnist_transfer,
-    model_state_findings,
-)
-from aejax.recipes.recipe import Study
-from aejax.recipes.studies import run_study
+from aejax.recipes import mnist_compression, mnist_latent, mnist_model_state, mnist_transfer
+from aejax.recipes.recipe import Study, StudyRun
+from aejax.recipes.runner import run_study
 
 
 def quick(name: str, out: Path) -> dict[str, Any]:
@@ -32,7 +25,7 @@ def quick(name: str, out: Path) -> dict[str, Any]:
     study = recipes.find(name)
     assert isinstance(study, Study)
     assert study.name == name
-    result = run_study(study, out, quick=True)
+    result = run_study(study, StudyRun(out=out, quick=True))
     written = json.loads((out / "metrics.json").read_text())
     assert written["measured"] == result["measured"]
     assert written["metrics"]["conclusions"] == result["conclusions"]
@@ -114,23 +107,23 @@ def test_jpeg_is_pillows_and_gives_every_image_its_place() -> None:
 
     images = np.random.default_rng(0).integers(256, size=(230, 28, 28, 1)).astype(np.uint8)
     images[7] = 255
-    size, found = codecs.jpeg(images, quality=95)
+    size, found = mnist_compression.jpeg(images, quality=95)
     assert found.shape == images.shape
     # Noise is hard for JPEG, yet nearer to itself than to any other image.
     distance = np.abs(found[:, None, ::4, ::4] - images[None, :, ::4, ::4] / 255).mean((2, 3, 4))
     np.testing.assert_array_equal(distance.argmin(axis=1), np.arange(len(images)))
-    one, back = codecs.jpeg(images[:1], quality=30)
+    one, back = mnist_compression.jpeg(images[:1], quality=30)
     stream = io.BytesIO()
     Image.fromarray(images[0, ..., 0]).save(stream, "JPEG", quality=30, optimize=True)
     assert one == len(stream.getvalue())
     np.testing.assert_array_equal(np.rint(back[0, ..., 0] * 255), np.asarray(Image.open(stream)))
-    assert size * len(images) == codecs.picture_bytes(images, "JPEG", 95)
+    assert size * len(images) == mnist_compression.picture_bytes(images, "JPEG", 95)
 
 
 def test_a_byte_is_off_by_half_a_step_at_most() -> None:
     random = np.random.default_rng(0)
     latent = np.float32(random.normal(size=(500, 4)) * [1, 100, 1e-3, 0] + [0, 5, 0, 3])
-    kept = codecs.Bytes.of(latent)
+    kept = mnist_compression.Bytes.of(latent)
     code = kept.write(latent)
     assert code.dtype == np.uint8
     spread = latent.max(axis=0) - latent.min(axis=0)
@@ -169,12 +162,12 @@ def state_results(pixels: list[float], layer: list[float]) -> list[Any]:
     """Results in which two views have these numbers, and the others lower ones."""
     found = []
     for first, second in zip(pixels, layer, strict=True):
-        values = dict(zip(model_state_findings.VIEWS, (first, second, 0.1, 0.2), strict=True))
+        values = dict(zip(mnist_model_state.VIEWS, (first, second, 0.1, 0.2), strict=True))
         found.append(
             {
                 (detector, view, noise): {"auroc": value, "found": value / 2}
-                for detector in model_state_findings.DETECTORS
-                for noise in model_state_findings.NOISES
+                for detector in mnist_model_state.DETECTORS
+                for noise in mnist_model_state.NOISES
                 for view, value in values.items()
             }
         )
@@ -183,17 +176,15 @@ def state_results(pixels: list[float], layer: list[float]) -> list[Any]:
 
 def test_a_view_wins_where_the_paired_differences_say_so() -> None:
     def winners(pixels: list[float], layer: list[float]) -> list[str]:
-        return model_state_findings.winners(
-            state_results(pixels, layer), "supervised", 0.1, "auroc"
-        )
+        return mnist_model_state.winners(state_results(pixels, layer), "supervised", 0.1, "auroc")
 
     assert winners([0.9, 0.7, 0.8], [0.89, 0.69, 0.788]) == ["pixels"]
     assert winners([0.9, 0.7, 0.8], [0.6, 0.9, 0.8]) == ["pixels", "layer 1"]
     assert winners([0.8, 0.8, 0.8], [0.8, 0.8, 0.8]) == ["pixels", "layer 1"]
     assert winners([0.8], [0.9]) == ["layer 1"]
     results = state_results([0.9, 0.7, 0.8], [0.6, 0.9, 0.8])
-    assert "not distinguishable from layer 1" in model_state_findings.conclusion(results, 0.1)
-    assert "no single view in 12" in model_state_findings.overall(results)
+    assert "not distinguishable from layer 1" in mnist_model_state.conclusion(results, 0.1)
+    assert "no single view in 12" in mnist_model_state.overall(results)
 
 
 def test_labels_are_drawn_evenly_and_without_repeats() -> None:
@@ -237,5 +228,5 @@ def test_a_probe_is_worth_what_a_regression_finds() -> None:
 def test_a_study_leaves_another_runs_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(InputError):
-        run_study(mnist_latent.RECIPE, tmp_path, quick=True)
+        run_study(mnist_latent.RECIPE, StudyRun(out=tmp_path, quick=True))
     assert (tmp_path / "mine.txt").read_text() == "kept"

@@ -13,8 +13,8 @@ import pytest
 
 import aejax
 from aejax.cli import main
+from aejax.commands.training import parse_bytes
 from aejax.config import InputError
-from aejax.config.sizes import parse_bytes
 from aejax.data import batches
 from aejax.recipes import own_rows
 

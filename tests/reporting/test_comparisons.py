@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.reporting.comparisons import Curve, Heat, curves_figure, heat_figure
+from aejax.reporting.pictures import Curve, Heat, curves_figure, heat_figure
 from aejax.reporting.style import plain_png
 
 
@@ -14,9 +14,7 @@ def test_heat_maps_write_every_number_and_the_best_in_bold() -> None:
         Heat(name="AUROC", panels={"a": values, "b": values[::-1]}, low=0.5, high=1.0),
         Heat(name="found", panels={"a": values, "b": values}, low=0.0, high=1.0, digits=1),
     ]
-    figure = heat_figure(
-        lines, rows=("pixels", "one", "two"), columns=("0.1", "0.2"), label="noise"
-    )
+    figure = heat_figure(lines, rows=("pixels", "one", "two"), columns=("0.1", "0.2"))
     first, second, third, _ = figure.axes
     assert [text.get_text() for text in first.texts] == [
         *("0.50", "0.91"),
@@ -53,10 +51,3 @@ def test_curves_hold_their_points_and_bands() -> None:
     shown = [label.get_text() for label in axes.get_xticklabels()]
     assert {"100", "200", "500", "1000"} <= set(shown)
     assert any(label.get_text().endswith("%") for label in axes.get_yticklabels())
-
-
-def test_a_linear_axis_is_one() -> None:
-    figure = curves_figure(
-        {"a": Curve(x=[0, 1], y=[2, 3])}, x_label="x", y_label="y", logarithmic=False
-    )
-    assert figure.axes[0].get_xscale() == "linear"

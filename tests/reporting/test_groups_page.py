@@ -17,9 +17,8 @@ from aejax.detection.alarms import Alarm
 from aejax.detection.detector import Detector
 from aejax.detection.groups import Group, Groups
 from aejax.detection.threshold import GroupThresholds, Threshold
-from aejax.reporting.group_table import MOST_SHOWN, notable_groups
-from aejax.reporting.groups_contents import GroupsReport
-from aejax.reporting.groups_page import render, write_groups_report
+from aejax.reporting.group_plots import GroupsReport
+from aejax.reporting.groups_page import MOST_SHOWN, notable_groups, render, write_groups_report
 from tests.plain import plain_config
 
 

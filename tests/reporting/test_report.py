@@ -21,7 +21,7 @@ from aejax.config import InputError, to_dict
 from aejax.data.schema import Schema
 from aejax.detection.metrics import evaluate
 from aejax.reporting import markup, rows
-from aejax.reporting.histogram import bin_scores, score_histogram
+from aejax.reporting.plots import bin_scores, score_histogram
 from aejax.reporting.report import Examples, Report, write_metrics, write_report
 from aejax.reporting.sections import figures_section
 from aejax.reporting.style import to_svg

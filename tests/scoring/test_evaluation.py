@@ -18,7 +18,7 @@ from aejax.cli import main
 from aejax.config import InputError
 from aejax.data.rows import Selection
 from aejax.detection.detector import Detector
-from aejax.scoring.evaluation import evaluate_scores
+from aejax.scoring import evaluation
 from aejax.scoring.stream import score_files
 
 ROWS = 400
@@ -56,7 +56,7 @@ def auroc(scored: Path, rows: pd.DataFrame, kept: Any = slice(None)) -> float:
 
 
 def judged(scored: Path, labels: Any, **how: Any) -> dict[str, Any]:
-    return evaluate_scores(scored, labels, selection=Selection(**how))
+    return evaluation.judged(evaluation.labelled(scored, labels, selection=Selection(**how)))
 
 
 @pytest.mark.parametrize("key", ["id", "number", "when"])

@@ -18,10 +18,10 @@ import pytest
 import aejax
 from aejax.config import InputError, durable
 from aejax.data.rows import Selection
-from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
+from aejax.detection.placed import default_batch_size
 from aejax.scoring import manifest, parts, tally, totals
-from aejax.scoring.claiming import claim, lock
+from aejax.scoring.manifest import claim, lock
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
 from tests.plain import plain_config
@@ -123,11 +123,11 @@ def test_a_corrupt_row_group_names_itself_and_its_rows(
 def test_a_reader_that_fails_once_loses_nothing(
     detector: Detector, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aejax.data import parquet_tables
+    from aejax.data import batch_tables
 
     score_files(detector, rows_file, tmp_path / "whole", part_rows=500)
     with monkeypatch.context() as patched:
-        patched.setattr(parquet_tables, "to_block", failing_after(3, parquet_tables.to_block))
+        patched.setattr(batch_tables, "to_block", failing_after(3, batch_tables.to_block))
         with pytest.raises(InputError, match="row group 3"):
             score_files(detector, rows_file, tmp_path / "out", part_rows=500)
     again = score_files(detector, rows_file, tmp_path / "out", part_rows=500)

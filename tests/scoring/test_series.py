@@ -21,7 +21,7 @@ import aejax
 from aejax import Config, Window, score_files
 from aejax.detection.detector import Detector
 from aejax.detection.series_metrics import volumes
-from aejax.scoring.evaluation import evaluate_scores
+from aejax.scoring.evaluation import judged, labelled
 from aejax.training.loop import Interrupted
 
 LENGTH = 12
@@ -212,7 +212,7 @@ def test_labels_are_a_column_or_intervals(
     spans.to_csv(tmp_path / "spans.csv", index=False)
     selection = aejax.data.rows.Selection(label_column="label")
     points, found = (
-        evaluate_scores(tmp_path / "out", tmp_path / name, selection=selection)
+        judged(labelled(tmp_path / "out", tmp_path / name, selection=selection))
         for name in ("points.csv", "spans.csv")
     )
     assert found["joined_by"] == "intervals"

@@ -19,8 +19,8 @@ import pytest
 import aejax
 from aejax.config import InputError
 from aejax.data.rows import Selection
-from aejax.detection.batch_sizes import default_batch_size
 from aejax.detection.detector import Detector
+from aejax.detection.placed import default_batch_size
 from aejax.scoring import manifest
 from aejax.scoring.inspection import inspect_folder
 from aejax.scoring.stream import default_part_rows, score_files
@@ -152,7 +152,7 @@ def test_parts_have_the_same_bytes_in_any_blocks(
     monkeypatch.setattr("aejax.scoring.parts.GROUP_ROWS", 300)
     score_files(detector, rows_file, tmp_path / "one", part_rows=1024)
     monkeypatch.setattr("aejax.scoring.job.BLOCK_BYTES", 1)
-    monkeypatch.setattr("aejax.data.parquet_tables.BATCH_ROWS", 77)
+    monkeypatch.setattr("aejax.data.batch_tables.BATCH_ROWS", 77)
     score_files(detector, rows_file, tmp_path / "two", part_rows=1024)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 

@@ -23,7 +23,7 @@ from aejax.training.cohorts import (
     steps_of,
 )
 from aejax.training.members import Member, TrainedMember
-from aejax.training.population import train_population
+from aejax.training.population import train_populations
 from tests.plain import plain_config
 
 EPOCHS = 40
@@ -45,7 +45,7 @@ def members(rows: int) -> list[Member]:
 
 def trained(chosen: list[Member], x: np.ndarray, group_size: int) -> list[TrainedMember]:
     model = build(chosen[0].config.model, Schema(shape=x.shape[1:]))
-    return train_population(chosen, model, x, shape=x.shape[1:], group_size=group_size)
+    return train_populations([(chosen, model)], x, shape=x.shape[1:], group_size=group_size)[0]
 
 
 def test_members_that_stopped_cost_nothing_and_the_others_end_the_same() -> None:

@@ -11,8 +11,7 @@ from scipy import stats
 
 from aejax import MeanStd
 from aejax.config import Config, Dense, InputError, Scale, Train
-from aejax.training.search_space import Choices, Range, draw
-from aejax.training.space_file import parse_space, read_space
+from aejax.training.search_space import Choices, Range, draw, parse_space, read_space
 
 RATE = {"low": 1e-4, "high": 1e-1, "log": True}
 

@@ -22,7 +22,7 @@ from aejax.training import feeding, loop
 from aejax.training.course import Orders, course, rows_of_steps
 from aejax.training.loop import Interrupted, Trained
 from aejax.training.members import Member
-from aejax.training.population import train_population
+from aejax.training.population import train_populations
 from tests.plain import plain_config
 
 FEATURES, ROWS, BATCH = 5, 70, 8
@@ -134,7 +134,7 @@ def test_members_of_any_rows_share_a_program_and_end_as_alone(patience: int | No
     ]
     model = build(MODEL, Schema(shape=(FEATURES,)))
     before = steps.compiled_train_members.programs()
-    together = train_population(members, model, x, shape=(FEATURES,))
+    (together,) = train_populations([(members, model)], x, shape=(FEATURES,))
     if patience is None:
         # Rounds of 16 and 15 parts.
         assert steps.compiled_train_members.programs() - before <= 2
