@@ -13,7 +13,7 @@ from aejax.row_scores.distances import whitened, whitening
 from aejax.row_scores.noise_levels import NoiseLevels
 
 # Standard deviations at which cells are cut; the share of the rows that is taken for normal, and
-# how often it is chosen; the most values whose covariance is looked at, and rows for it.
+# how often it is chosen; the most values that have a covariance, and the most rows that it is of.
 MOST, CORE, TURNS = 3.0, 0.6, 4
 MOST_VALUES, MOST_ROWS = 1024, 1 << 13
 # Variance that is added to each, of their mean: what is constant among the rows that lie closest
