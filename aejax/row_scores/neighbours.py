@@ -58,8 +58,9 @@ class ErrorAndNeighbours:
         most = min(MOST_NEIGHBOURS, max(FEWEST_OF_A_GROUP, total), max(2, MOST_VALUES // values))
         rows = known.training(most).reshape(-1, values)
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
-        # A value that never changed may change less than others do.
-        reach = MOST * np.maximum(spread, np.sqrt(np.mean(np.square(spread))))
+        # A value that never changed may change as much as others do, or by a unit of the scale.
+        usual = np.sqrt(np.mean(np.square(spread))) or np.float32(1)
+        reach = MOST * np.maximum(spread, usual)
         low, high = mean - reach, mean + reach
         kept = np.clip(rows, low, high)
         return {"neighbours": kept, "spacing": spacing_of(kept), "low": low, "high": high}

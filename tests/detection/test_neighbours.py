@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -214,3 +215,19 @@ def test_what_needs_normal_rows_is_tuned_and_has_its_precision_chosen(score: str
     fastest: PrecisionSetting = "fastest"
     chosen = aejax.fit(dataclasses.replace(config, precision=fastest), np.tile(x, (8, 1)))
     assert chosen.config.precision in ("float32", "bfloat16")
+
+
+def test_rows_that_never_change_leave_others_their_distance() -> None:
+    known = SimpleNamespace(rows=np.ones((9, 3), np.float32), training=lambda most: np.ones((9, 3)))
+    learnt = neighbours.ErrorAndNeighbours().learn(known)
+    np.testing.assert_array_equal(learnt["low"], -3)
+    np.testing.assert_array_equal(learnt["high"], 5)
+
+
+def test_a_value_that_never_changed_may_change_as_much_as_others() -> None:
+    x = rows(0, 300)
+    x[:, 2] = 7
+    known = SimpleNamespace(rows=x, training=lambda most: x)
+    learnt = neighbours.ErrorAndNeighbours().learn(known)
+    usual = np.sqrt(x.var(axis=0).mean())
+    assert learnt["high"][2] == pytest.approx(7 + 4 * usual, rel=1e-5)
