@@ -218,7 +218,8 @@ def test_what_needs_normal_rows_is_tuned_and_has_its_precision_chosen(score: str
 
 
 def test_rows_that_never_change_leave_others_their_distance() -> None:
-    known = SimpleNamespace(rows=np.ones((9, 3), np.float32), training=lambda most: np.ones((9, 3)))
+    same = np.ones((9, 3), np.float32)
+    known = SimpleNamespace(rows=same, training=lambda most: same, sharing=1)
     learnt = neighbours.ErrorAndNeighbours().learn(known)
     np.testing.assert_array_equal(learnt["low"], -3)
     np.testing.assert_array_equal(learnt["high"], 5)
@@ -227,7 +228,7 @@ def test_rows_that_never_change_leave_others_their_distance() -> None:
 def test_a_value_that_never_changed_may_change_as_much_as_others() -> None:
     x = rows(0, 300)
     x[:, 2] = 7
-    known = SimpleNamespace(rows=x, training=lambda most: x)
+    known = SimpleNamespace(rows=x, training=lambda most: x, sharing=1)
     learnt = neighbours.ErrorAndNeighbours().learn(known)
     usual = np.sqrt(x.var(axis=0).mean())
     assert learnt["high"][2] == pytest.approx(7 + 4 * usual, rel=1e-5)
