@@ -46,7 +46,7 @@ from aejax.core.optimizers import Numbers
 from aejax.core.reasons import explain_rows
 from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
-from aejax.core.score import Scorer, score_rows, scores_by_row
+from aejax.core.score import Scorer, score_columns, score_rows, scores_by_row
 from aejax.core.tiles import tiled
 from aejax.core.uncompiled import evaluated
 from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
@@ -77,6 +77,7 @@ __all__ = [
     "compiled_reconstruct",
     "compiled_scale",
     "compiled_score",
+    "compiled_score_columns",
     "compiled_train_members",
     "compiled_train_step",
     "compiled_train_steps",
@@ -97,6 +98,7 @@ __all__ = [
     "program_of",
     "program_text",
     "reconstruct_rows",
+    "score_columns",
     "score_rows",
     "scores_by_row",
     "state_rows",
@@ -256,6 +258,7 @@ compiled_any = Compiled(jnp.any, static_argnames="axis")
 compiled_scale = Compiled(scale_rows)
 compiled_feature_error = Compiled(feature_error, static_argnames="name")
 compiled_score = Compiled(score_rows, static_argnames="scorer")
+compiled_score_columns = Compiled(score_columns, static_argnames="scorer")
 compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
 compiled_encode = Compiled(encode_rows, static_argnames="scorer")
 compiled_errors = Compiled(error_rows, static_argnames="scorer")

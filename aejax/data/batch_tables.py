@@ -18,7 +18,14 @@ from aejax.data.formats import format_of
 from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, NoRows, Selection, guarded, unreadable
 from aejax.data.schema import Schema
-from aejax.data.tables import NO_CONSTANTS, choose_columns, fits_float32, to_block
+from aejax.data.tables import (
+    NO_CONSTANTS,
+    Layout,
+    choose_columns,
+    fits_float32,
+    read_in_columns,
+    to_block,
+)
 from aejax.data.text_input import open_text
 
 _SAID = {"arrow": "Arrow", "jsonl": "JSON lines"}
@@ -41,7 +48,7 @@ def open_batches(
     except UNREADABLE as error:
         raise unreadable(path, _SAID[kind], error) from error
 
-    def chunks(start: int, size: int) -> Iterator[Block]:
+    def chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
         first = 0
         with contextlib.closing(ahead(batches(), 1)) as read:
             for batch in read:
@@ -52,13 +59,17 @@ def open_batches(
                 first += batch.num_rows
         yield end_of(layout, first)
 
+    def guarded_chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
+        return guarded(chunks(start, size, layout), path, _SAID[kind])
+
     types = {name: value.type for name, value in layout.constants.items()}
     types |= dict(zip(there.names, there.types, strict=True))
     return Part(
         path=path,
         schema=layout.schema,
         rows=None,
-        chunks=lambda start, size: guarded(chunks(start, size), path, _SAID[kind]),
+        chunks=guarded_chunks,
+        columns=read_in_columns(guarded_chunks, layout),
         wide=not all(fits_float32(types[name]) for name in layout.features),
     )
 

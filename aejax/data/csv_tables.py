@@ -16,7 +16,7 @@ from aejax.data.csv_file import csv_file, tidied
 from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
-from aejax.data.tables import NO_CONSTANTS, Layout, choose_columns, to_block
+from aejax.data.tables import NO_CONSTANTS, Layout, choose_columns, read_in_columns, to_block
 
 
 def open_csv(
@@ -55,7 +55,7 @@ def open_csv(
             for batch in reader:
                 yield tidied(batch, file, categories)
 
-    def chunks(start: int, size: int) -> Iterator[Block]:
+    def chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
         first = 0
         try:
             # Arrow parses on one core: the batch before is turned to rows on another.
@@ -76,7 +76,14 @@ def open_csv(
             return
         yield csv_bad_cells.end_of(layout, first)
 
-    return Part(path=path, schema=layout.schema, rows=None, chunks=chunks, wide=True)
+    return Part(
+        path=path,
+        schema=layout.schema,
+        rows=None,
+        chunks=chunks,
+        wide=True,
+        columns=read_in_columns(chunks, layout),
+    )
 
 
 def _from(batch: pa.RecordBatch, layout: Layout, first: int, start: int) -> Block | None:

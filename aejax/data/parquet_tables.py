@@ -15,13 +15,21 @@ from aejax.data.blocks import Block, Part
 from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, NoRows, Selection, unreadable
 from aejax.data.schema import Schema
-from aejax.data.tables import NO_CONSTANTS, choose_columns, fits_float32, to_block
+from aejax.data.tables import (
+    NO_CONSTANTS,
+    Layout,
+    choose_columns,
+    fits_float32,
+    read_in_columns,
+    to_block,
+)
 
 # Of all the columns that are read together; each has a buffer of its own.
 PARQUET_BUFFERS_BYTES = 1 << 26
 LEAST_BUFFER_BYTES = 1 << 14
+# Decoded at once, which costs time for each column; and handed on at once, to stay in a cache.
 BATCH_ROWS = 1 << 16
-BATCH_BYTES = 1 << 24
+BATCH_BYTES, PIECE_BYTES = 1 << 26, 1 << 24
 
 
 def open_parquet(
@@ -45,14 +53,17 @@ def open_parquet(
     if not rows:
         raise NoRows(f"{path} has 0 rows; allowed: at least 1")
 
-    # A batch costs time for each of its columns, so its rows don't follow the block size asked for.
-    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * max(1, len(layout.columns)))))
+    row_bytes = 4 * max(1, len(layout.columns))
 
-    def chunks(start: int, size: int) -> Iterator[Block]:
+    def rows_of(most_bytes: int, size: int) -> int:
+        # Whole blocks save putting blocks together.
+        rows = max(1, min(BATCH_ROWS, most_bytes // row_bytes))
+        return rows // size * size if size <= rows else rows
+
+    def chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
         starts = np.cumsum([0, *groups]).tolist()
         kept = [group for group in range(len(groups)) if starts[group + 1] > start]
-        # Whole blocks in a batch save putting blocks together.
-        batch = batch_rows // size * size if size <= batch_rows else batch_rows
+        batch, piece = rows_of(BATCH_BYTES, size), rows_of(PIECE_BYTES, size)
         try:
             file = _parquet(path, len(layout.columns))
         except UNREADABLE as error:
@@ -67,8 +78,8 @@ def open_parquet(
                     with contextlib.closing(ahead(batches, 1)) as decoded:
                         for found in decoded:
                             skipped = min(max(start - first, 0), found.num_rows)
-                            if skipped < found.num_rows:
-                                yield to_block(found.slice(skipped), layout, first + skipped)
+                            for at in range(skipped, found.num_rows, piece):
+                                yield to_block(found.slice(at, piece), layout, first + at)
                             first += found.num_rows
                 except InputError:
                     raise
@@ -84,7 +95,14 @@ def open_parquet(
     types = {name: value.type for name, value in layout.constants.items()}
     types |= dict(zip(columns.names, columns.types, strict=True))
     wide = not all(fits_float32(types[name]) for name in layout.features)
-    return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks, wide=wide)
+    return Part(
+        path=path,
+        schema=layout.schema,
+        rows=rows,
+        chunks=chunks,
+        wide=wide,
+        columns=read_in_columns(chunks, layout),
+    )
 
 
 def _parquet(path: Path, columns: int = 1) -> pyarrow.parquet.ParquetFile:

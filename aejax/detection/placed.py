@@ -91,7 +91,7 @@ class PlacedModel:
 
         Args:
             program: of scorer, variables, scaler and a batch; gives an array [B, ...] or a
-                tuple of them.
+                tuple of them. `compiled_score_columns` gets batches [features, B].
             rows: [n, ...], as the schema says.
             batch_size: rows in a batch; None takes what suits the network and the number of rows.
             members: int32 [n], the position of each row's own network along the leading axis of
@@ -110,6 +110,7 @@ class PlacedModel:
         few = self.devices is None and len(rows) <= most
         batch_size = batch_size or fitting_batch_size(len(rows), most)
         dtype = self.schema.device_dtype
+        by_column = program is steps.compiled_score_columns
         while True:
             size = self.batch_limit.of(batch_size)
             try:
@@ -118,7 +119,7 @@ class PlacedModel:
                     return map_tiles(functions, rows, members, batch_size=size, dtype=dtype)
                 place = mesh.on_devices(1 if few else self.devices)
                 function = functools.partial(program, self.scoring, *self.arrays_on(place), **how)
-                return map_batches(function, rows, size, dtype, place)
+                return map_batches(function, rows, size, dtype, place, by_column=by_column)
             except jax.errors.JaxRuntimeError as error:
                 self.batch_limit.halve(size, error)
             # Out here the error is gone, and with it what its frames kept on the device.
