@@ -47,7 +47,7 @@ def batch_sizes(schema: Schema, config: Config) -> list[int]:
     sizes = [default_batch_size(schema, config)]
     while sizes[0] // FEWER >= FEWEST_BATCH_ROWS:
         sizes.insert(0, sizes[0] // FEWER)
-    return [sizes[0] // FEWER, *sizes]
+    return [1, sizes[0] // FEWER, *sizes]
 
 
 def fitting_batch_size(rows: int, most: int) -> int:
@@ -60,12 +60,15 @@ def fitting_batch_size(rows: int, most: int) -> int:
     Returns:
         The largest of `most`, an eighth of it, an eighth of that and so on that the rows fill;
         where they fill none, the last that is at least 32, or an eighth of that one where all
-        of them go into it.
+        of them go into it; 1 of one row.
 
     Example:
-        >>> [fitting_batch_size(rows, 16_384) for rows in (1, 20, 300, 5_000, 100_000)]
-        [4, 32, 256, 2048, 16384]
+        >>> [fitting_batch_size(rows, 16_384) for rows in (1, 2, 20, 300, 5_000, 100_000)]
+        [1, 4, 32, 256, 2048, 16384]
     """
+    if rows == 1:
+        # What is scored as it comes: a batch of four takes half as long again, or more.
+        return 1
     size = most
     while size > rows and size // FEWER >= FEWEST_BATCH_ROWS:
         size //= FEWER

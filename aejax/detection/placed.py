@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,6 +69,10 @@ class PlacedModel:
     def _copies(self) -> dict[Any, tuple[dict[str, Any], Scaler]]:
         return {}
 
+    @functools.cached_property
+    def _functions(self) -> dict[Any, Callable[..., Any]]:
+        return {}
+
     def arrays_on(self, place: mesh.Placement | jax.Device) -> tuple[dict[str, Any], Scaler]:
         """Variables and scaler on devices; copied there once."""
         shared = isinstance(place, mesh.Placement)
@@ -117,12 +122,19 @@ class PlacedModel:
                 if members is not None:
                     functions = self._of_tiles(program, 1 if few else self.devices, how)
                     return map_tiles(functions, rows, members, batch_size=size, dtype=dtype)
-                place = mesh.on_devices(1 if few else self.devices)
-                function = functools.partial(program, self.scoring, *self.arrays_on(place), **how)
+                place = mesh.ONE_DEVICE if few else mesh.on_devices(self.devices)
+                function = self._on(program, place)
+                function = functools.partial(function, **how) if how else function
                 return map_batches(function, rows, size, dtype, place, by_column=by_column)
             except jax.errors.JaxRuntimeError as error:
                 self.batch_limit.halve(size, error)
             # Out here the error is gone, and with it what its frames kept on the device.
+
+    def _on(self, program: steps.Compiled, place: mesh.Placement) -> Callable[..., Any]:
+        key = program, place.devices
+        if key not in self._functions:
+            self._functions[key] = program.on(self.scoring, *self.arrays_on(place))
+        return self._functions[key]
 
     def _of_tiles(
         self, program: steps.Compiled, devices: int | None, how: dict[str, Any]

@@ -25,7 +25,7 @@ def prepared_scorer(model: PlacedModel, batch: int) -> Callable[[np.ndarray], np
     schema = model.schema
     shape, dtype = (batch, *schema.shape), np.dtype(schema.device_dtype)
     taken = dtype if schema.offset is None else np.dtype("float64")
-    program = steps.compiled_score.bound(model.scoring, *model.arrays_on(mesh.ONE_DEVICE))
+    program = steps.compiled_score.on(model.scoring, *model.arrays_on(mesh.ONE_DEVICE))
     with transfers_allowed():
         # Compiles it.
         program(np.zeros(shape, dtype))

@@ -377,7 +377,9 @@ def _filled(
     part: np.ndarray, size: int, dtype: str, buffer: Callable[[], np.ndarray] | None = None
 ) -> np.ndarray:
     """Rows as a batch: themselves where they are one, else in a buffer that is filled up with 0."""
-    if len(part) == size and part.dtype == dtype and _is_aligned(part):
+    whole = len(part) == size and part.dtype == dtype
+    # Where a few bytes lie isn't worth asking.
+    if whole and (part.nbytes <= FEW_BYTES or _is_aligned(part)):
         return part
     batch = _new_batch((size, *part.shape[1:]), dtype) if buffer is None else buffer()
     if part.dtype == dtype:
