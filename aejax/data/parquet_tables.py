@@ -25,11 +25,12 @@ from aejax.data.tables import (
 )
 
 # Of all the columns that are read together; each has a buffer of its own.
-PARQUET_BUFFERS_BYTES = 1 << 26
+PARQUET_BUFFERS_BYTES = 1 << 25
 LEAST_BUFFER_BYTES = 1 << 14
 # Decoded at once, which costs time for each column; and handed on at once, to stay in a cache.
+# Larger batches decode a little faster still, in memory that a process has to get first.
 BATCH_ROWS = 1 << 16
-BATCH_BYTES, PIECE_BYTES = 1 << 26, 1 << 24
+BATCH_BYTES, PIECE_BYTES = 1 << 25, 1 << 24
 
 
 def open_parquet(
