@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Config, Dense, Scale, Train
+from aejax.config import Config, Dense, InputError, Scale, Train
 from aejax.core import steps
 from aejax.training import feeding, loop
 from tests.plain import plain_config
@@ -162,7 +162,7 @@ def test_few_rows_use_few_programs() -> None:
     with compilations() as compiled:
         for n in (0, 1, 4, 5, 31, 32, 255, 256, 2_047, 2_048, 16_383, 16_384, 40_000):
             assert detector.score(rows(n)).shape == (n,)
-    assert len(compiled) == 5
+    assert len(compiled) == 6
 
 
 def test_a_loaded_and_a_recalibrated_detector_use_the_same_program(tmp_path: Any) -> None:
@@ -206,3 +206,20 @@ def test_scoring_copies_nothing_implicitly_to_the_device() -> None:
         detector.score(rows(100), batch_size=16)
         detector.explain_rows(rows(100), top=2, batch_size=16)
         detector.encode(rows(3))
+
+
+def test_a_row_is_scored_by_the_program_of_a_detectors_copies(tmp_path: Any) -> None:
+    """Arrays' trees are looked through once a detector; their programs are shared all the same."""
+    detector = aejax.fit(BASE, rows())
+    detector.save(tmp_path / "detector")
+    loaded = aejax.load(tmp_path / "detector")
+    row = rows(1)
+    expected = detector.score(row)
+    with traces() as gained:
+        assert loaded.score(row) == expected
+        # The prepared scorer's is the same program, of a batch of one row.
+        assert loaded.scorer()(row) == expected
+    assert gained == {}
+    for wrong, message in ((np.full_like(row, np.nan), "NaN|nan"), (row[:, 1:], "shape")):
+        with pytest.raises(InputError, match=message):
+            loaded.score(wrong)

@@ -66,6 +66,17 @@ class Scorer:
         return self.model.maps and not programs
 
     @property
+    def is_mean_error(self) -> bool:
+        """Whether a score is the mean of the errors of a row's features, by one of the names."""
+        mean = is_built_in(self.score) and getattr(self.score, "is_mean_error", False)
+        return bool(mean and isinstance(self.error, str) and self.combine is None)
+
+    @property
+    def takes_columns(self) -> bool:
+        """Whether `score_columns` gives what `score_rows` does."""
+        return self.is_mean_error and self.model.takes_columns and self.heads is None
+
+    @property
     def heads(self) -> tuple[Head, ...] | None:
         """The heads of the columns of a mixed table; None for other rows."""
         return self.model.heads
@@ -260,3 +271,27 @@ def score_rows(
         shared = _shared(scorer, {"normal": one[0]}, one[1], x)
         return _joined(scorer, _score_one(scorer, variables, scaler, x), shared)
     return combined(scorer, member_scores(scorer, variables, scaler, x))
+
+
+def score_columns(
+    scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
+) -> jax.Array:
+    """As `score_rows`, of rows that lie side by side, where the scorer takes them.
+
+    Nothing is turned: each product's result has the batch last, as the rows have it, and errors
+    are added up over the first axis.
+
+    Args:
+        scorer: whose `takes_columns` is true.
+        variables: as in `score_rows`.
+        scaler: as in `score_rows`.
+        x: rows as stored, [features, B].
+
+    Returns:
+        float32 [B].
+    """
+    # Only elementwise operations lie between a transpose and the next: the compiler drops both.
+    scaled = scaling.apply(scaler, x.T).T
+    y = errors.of_shape(scorer.model.apply_columns(variables, scaled), scaled.shape)
+    each = errors.feature_error(scorer.error, scaled, y)
+    return jnp.mean(masks.weighted(variables, each.T).T, axis=0)

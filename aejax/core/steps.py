@@ -46,7 +46,7 @@ from aejax.core.members import Epochs, new_members, train_epochs, train_members
 from aejax.core.optimizers import Numbers
 from aejax.core.scaling import Scaler
 from aejax.core.scaling import apply as scale_rows
-from aejax.core.score import Scorer, score_rows, scores_by_row
+from aejax.core.score import Scorer, score_columns, score_rows, scores_by_row
 from aejax.core.tiles import tiled
 from aejax.core.uncompiled import evaluated
 from aejax.models.backend import check_own_process, compiler_options, default_settings, shapes_of
@@ -77,6 +77,7 @@ __all__ = [
     "compiled_reconstruct",
     "compiled_scale",
     "compiled_score",
+    "compiled_score_columns",
     "compiled_train_members",
     "compiled_train_step",
     "compiled_train_steps",
@@ -97,6 +98,7 @@ __all__ = [
     "program_of",
     "program_text",
     "reconstruct_rows",
+    "score_columns",
     "score_rows",
     "scores_by_row",
     "state_rows",
@@ -158,6 +160,7 @@ class Compiled:
     ) -> None:
         self._function, self._one_thread, self._how = function, one_thread, how
         self._jitted: dict[str, Any] = {}
+        self._jitted_of_leaves: dict[str, Any] = {}
 
     @cached_property
     def of_tiles(self) -> Compiled:
@@ -171,29 +174,42 @@ class Compiled:
         with default_settings():
             return self.jitted(args[0])(*args, **kwargs)
 
-    def bound(self, first: Any, *arrays: Any) -> Callable[[Any], Any]:
-        """The function of a last argument alone, as a program of its own.
+    def on(self, first: Any, *arrays: Any) -> Callable[..., Any]:
+        """The function of the arguments that follow some arrays.
 
-        Arrays are looked through once, where a call of `self` looks through their tree each time:
-        as long as a small network takes for a row.
+        The arrays' tree is looked through here, where a call of `self` does at every call: as
+        long as a small network takes for a row.
 
         Args:
             first: the first argument, static.
-            arrays: the arguments after it, on the device that computes.
+            arrays: the arguments after it, on the devices that compute.
         """
         leaves, tree = jax.tree.flatten(arrays)
+        jitted = self._of_leaves(_precision(first))
 
-        def of_leaves(leaves: list[jax.Array], last: jax.Array) -> Any:
-            return self._function(first, *jax.tree.unflatten(tree, leaves), last)
-
-        jitted = jax.jit(of_leaves, compiler_options=self._options(_precision(first)))
-
-        def call(last: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             check_own_process()
             with default_settings():
-                return jitted(leaves, last)
+                return jitted(first, tree, leaves, *args, **kwargs)
 
         return call
+
+    def _of_leaves(self, precision: Precision) -> Any:
+        if precision not in self._jitted_of_leaves:
+
+            def of_leaves(first: Any, tree: Any, leaves: Any, *args: Any, **kwargs: Any) -> Any:
+                return self._function(first, *jax.tree.unflatten(tree, leaves), *args, **kwargs)
+
+            static = self._how["static_argnames"]
+            static = [static] if isinstance(static, str) else static
+            self._jitted_of_leaves[precision] = jax.jit(
+                of_leaves,
+                compiler_options=self._options(precision),
+                static_argnums=(0, 1),
+                # The first one by its place.
+                static_argnames=static[1:],
+            )
+        return self._jitted_of_leaves[precision]
 
     def jitted(self, first: Any) -> Any:
         """The jitted function for a first argument; what it offers (`lower`, say) is JAX's.
@@ -213,7 +229,8 @@ class Compiled:
     def programs(self) -> int:
         """How many programs have been compiled; with arrays of NumPy too, it counts twice."""
         # JAX has no public count of them.
-        return sum(jitted._cache_size() for jitted in self._jitted.values())
+        jitted = (*self._jitted.values(), *self._jitted_of_leaves.values())
+        return sum(one._cache_size() for one in jitted)
 
 
 class Drawn(Compiled):
@@ -256,6 +273,7 @@ compiled_any = Compiled(jnp.any, static_argnames="axis")
 compiled_scale = Compiled(scale_rows)
 compiled_feature_error = Compiled(feature_error, static_argnames="name")
 compiled_score = Compiled(score_rows, static_argnames="scorer")
+compiled_score_columns = Compiled(score_columns, static_argnames="scorer")
 compiled_explain = Compiled(explain_rows, static_argnames=("scorer", "top"))
 compiled_encode = Compiled(encode_rows, static_argnames="scorer")
 compiled_errors = Compiled(error_rows, static_argnames="scorer")

@@ -20,16 +20,25 @@ from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, NoRows, Selection, guarded, unreadable
 from aejax.data.schema import Schema
 from aejax.data.sources import format_of
-from aejax.data.tables import NO_CONSTANTS, choose_columns, fits_float32, to_block
+from aejax.data.tables import (
+    NO_CONSTANTS,
+    Layout,
+    choose_columns,
+    fits_float32,
+    read_in_columns,
+    to_block,
+)
 from aejax.data.text_input import open_text
 
 _SAID = {"arrow": "Arrow", "jsonl": "JSON lines"}
 PIECE_BYTES = 1 << 22
 # Of all the columns that are read together; each has a buffer of its own.
-PARQUET_BUFFERS_BYTES = 1 << 26
+PARQUET_BUFFERS_BYTES = 1 << 25
 LEAST_BUFFER_BYTES = 1 << 14
+# Decoded at once, which costs time for each column; and handed on at once, to stay in a cache.
+# Larger batches decode a little faster still, in memory that a process has to get first.
 BATCH_ROWS = 1 << 16
-BATCH_BYTES = 1 << 24
+BATCH_BYTES, PIECE_BYTES = 1 << 25, 1 << 24
 
 
 def open_batches(
@@ -48,7 +57,7 @@ def open_batches(
     except UNREADABLE as error:
         raise unreadable(path, _SAID[kind], error) from error
 
-    def chunks(start: int, size: int) -> Iterator[Block]:
+    def chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
         first = 0
         with contextlib.closing(ahead(batches(), 1)) as read:
             for batch in read:
@@ -59,13 +68,17 @@ def open_batches(
                 first += batch.num_rows
         yield end_of(layout, first)
 
+    def guarded_chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
+        return guarded(chunks(start, size, layout), path, _SAID[kind])
+
     types = {name: value.type for name, value in layout.constants.items()}
     types |= dict(zip(there.names, there.types, strict=True))
     return Part(
         path=path,
         schema=layout.schema,
         rows=None,
-        chunks=lambda start, size: guarded(chunks(start, size), path, _SAID[kind]),
+        chunks=guarded_chunks,
+        columns=read_in_columns(guarded_chunks, layout),
         wide=not all(fits_float32(types[name]) for name in layout.features),
     )
 
@@ -164,14 +177,17 @@ def open_parquet(
     if not rows:
         raise NoRows(f"{path} has 0 rows; allowed: at least 1")
 
-    # A batch costs time for each of its columns, so its rows don't follow the block size asked for.
-    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * max(1, len(layout.columns)))))
+    row_bytes = 4 * max(1, len(layout.columns))
 
-    def chunks(start: int, size: int) -> Iterator[Block]:
+    def rows_of(most_bytes: int, size: int) -> int:
+        # Whole blocks save putting blocks together.
+        rows = max(1, min(BATCH_ROWS, most_bytes // row_bytes))
+        return rows // size * size if size <= rows else rows
+
+    def chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
         starts = np.cumsum([0, *groups]).tolist()
         kept = [group for group in range(len(groups)) if starts[group + 1] > start]
-        # Whole blocks in a batch save putting blocks together.
-        batch = batch_rows // size * size if size <= batch_rows else batch_rows
+        batch, piece = rows_of(BATCH_BYTES, size), rows_of(PIECE_BYTES, size)
         try:
             file = _parquet(path, len(layout.columns))
         except UNREADABLE as error:
@@ -184,11 +200,11 @@ def open_parquet(
                     batches = file.iter_batches(batch, [group], layout.columns)
                     # Decoding takes all cores, turning columns to rows one: so both at a time.
                     with contextlib.closing(ahead(batches, 1)) as decoded:
-                        for found in decoded:
-                            skipped = min(max(start - first, 0), found.num_rows)
-                            if skipped < found.num_rows:
-                                yield to_block(found.slice(skipped), layout, first + skipped)
-                            first += found.num_rows
+                        for read in decoded:
+                            skipped = min(max(start - first, 0), read.num_rows)
+                            for at in range(skipped, read.num_rows, piece):
+                                yield to_block(read.slice(at, piece), layout, first + at)
+                            first += read.num_rows
                 except InputError:
                     raise
                 except UNREADABLE as error:
@@ -203,7 +219,14 @@ def open_parquet(
     types = {name: value.type for name, value in layout.constants.items()}
     types |= dict(zip(columns.names, columns.types, strict=True))
     wide = not all(fits_float32(types[name]) for name in layout.features)
-    return Part(path=path, schema=layout.schema, rows=rows, chunks=chunks, wide=wide)
+    return Part(
+        path=path,
+        schema=layout.schema,
+        rows=rows,
+        chunks=chunks,
+        wide=wide,
+        columns=read_in_columns(chunks, layout),
+    )
 
 
 def _parquet(path: Path, columns: int = 1) -> pyarrow.parquet.ParquetFile:

@@ -60,6 +60,7 @@ class Block:
         runs: which rows of which files these are, where several files were opened.
         before: the rows before these, where windows reach into them; see `aejax.data.series`.
         after: likewise, behind these.
+        by_column: whether `x` lies in memory as its transpose does, one column after the other.
     """
 
     first_row: int
@@ -70,6 +71,7 @@ class Block:
     runs: tuple[Run, ...] = ()
     before: Block | None = None
     after: Block | None = None
+    by_column: bool = False
 
     def place(self, row: int) -> tuple[int, int]:
         """The file of a row of the block, by its position, and the row in that file, from 0."""
@@ -90,6 +92,7 @@ class Block:
             keys=None if self.keys is None else self.keys.slice(start, stop - start),
             bad={row - start: what for row, what in self.bad.items() if start <= row < stop},
             runs=_cut(self.runs, start, stop),
+            by_column=self.by_column,
         )
 
 
@@ -107,6 +110,8 @@ class Part:
         name: what the file is called among those that were opened with it.
         digest: SHA-256 of the rows where there is no file to take it of.
         wide: whether features are of a type that holds numbers that float32 doesn't.
+        columns: as `chunks`, of blocks that lie in memory column by column; None where the file
+            has no columns of numbers.
     """
 
     path: Path
@@ -116,6 +121,7 @@ class Part:
     name: str = ""
     digest: Callable[[], str] | None = None
     wide: bool = False
+    columns: Callable[[int, int], Iterator[Block]] | None = None
 
 
 def regrouped(chunks: Iterable[Block], size: int, cut: int | None = None) -> Generator[Block]:
@@ -169,6 +175,7 @@ def joined(blocks: Sequence[Block]) -> Block:
             for row, what in block.bad.items()
         },
         runs=_merged(run for block in blocks for run in block.runs),
+        by_column=all(block.by_column for block in blocks),
     )
 
 

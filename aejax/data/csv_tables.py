@@ -21,7 +21,7 @@ from aejax.data.number_text import is_missing, numbers_of_text
 from aejax.data.overlap import ahead
 from aejax.data.rows import UNREADABLE, Selection, unreadable
 from aejax.data.schema import Schema
-from aejax.data.tables import NO_CONSTANTS, Layout, choose_columns, to_block
+from aejax.data.tables import NO_CONSTANTS, Layout, choose_columns, read_in_columns, to_block
 
 # Rows of a CSV file that has bad cells: all cells are read as text, then made numbers if they are.
 #
@@ -205,7 +205,7 @@ def open_csv(
             for batch in reader:
                 yield tidied(batch, file, categories)
 
-    def chunks(start: int, size: int) -> Iterator[Block]:
+    def chunks(start: int, size: int, layout: Layout = layout) -> Iterator[Block]:
         first = 0
         try:
             # Arrow parses on one core: the batch before is turned to rows on another.
@@ -226,7 +226,14 @@ def open_csv(
             return
         yield end_of(layout, first)
 
-    return Part(path=path, schema=layout.schema, rows=None, chunks=chunks, wide=True)
+    return Part(
+        path=path,
+        schema=layout.schema,
+        rows=None,
+        chunks=chunks,
+        wide=True,
+        columns=read_in_columns(chunks, layout),
+    )
 
 
 def _from(batch: pa.RecordBatch, layout: Layout, first: int, start: int) -> Block | None:

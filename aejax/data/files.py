@@ -57,6 +57,7 @@ class Rows:
         file: int = 0,
         first_row: int | None = None,
         cut: int | None = None,
+        by_column: bool = False,
     ) -> Generator[Block]:
         """Blocks of exactly `size` rows, the last one smaller where rows are left, in file order.
 
@@ -67,6 +68,7 @@ class Rows:
             file: position of the file to begin with; those before it are not touched.
             first_row: the number that the first row gets; None counts as `start` does.
             cut: also end a block after every `cut` rows, counted from the first.
+            by_column: have rows lie in memory column by column, where the files have columns.
 
         Raises:
             InputError: if the file turns out unreadable, or a label is not allowed.
@@ -77,7 +79,8 @@ class Rows:
                 "allowed: size at least 1, start at least 0"
             )
         offset = 0 if first_row is None else first_row - start
-        return regrouped(self._chunks(size, start, file, offset), size, cut)
+        by_column = by_column and all(part.columns is not None for part in self.parts)
+        return regrouped(self._chunks(size, start, file, offset, by_column), size, cut)
 
     def fingerprint(self) -> str:
         """SHA-256 over the files' sizes and contents, as hex digits; see `rows.fingerprint`."""
@@ -101,7 +104,9 @@ class Rows:
         by_name = {part.name: part for part in self.parts}
         return dataclasses.replace(self, parts=tuple(by_name[name] for name in names))
 
-    def _chunks(self, size: int, start: int, file: int, offset: int) -> Iterator[Block]:
+    def _chunks(
+        self, size: int, start: int, file: int, offset: int, by_column: bool
+    ) -> Iterator[Block]:
         before = 0
         for index in range(file, len(self.parts)):
             part = self.parts[index]
@@ -109,7 +114,8 @@ class Rows:
                 before += part.rows
                 continue
             end = before
-            for block in part.chunks(max(start - before, 0), size):
+            read = part.columns if by_column and part.columns else part.chunks
+            for block in read(max(start - before, 0), size):
                 count = len(block.x)
                 end = before + block.first_row + count
                 yield dataclasses.replace(
@@ -193,6 +199,7 @@ def _empty(source: Source, schema: Schema | None) -> Part:
         schema=schema,
         rows=0,
         chunks=lambda start, size: iter(()),
+        columns=lambda start, size: iter(()),
         name=source.name,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -43,6 +43,14 @@ class Layout:
     schema: Schema
     selection: Selection
     constants: Mapping[str, pa.Scalar] = dataclasses.field(default_factory=dict)
+    by_column: bool = False
+
+    def in_columns(self) -> Layout | None:
+        """The same for blocks that lie in memory column by column; None of other than numbers."""
+        numbers = self.schema.columns is None and len(self.schema.shape) == 1
+        if not numbers or self.schema.dtype != "float32":
+            return None
+        return dataclasses.replace(self, by_column=True)
 
     @property
     def columns(self) -> list[str]:
@@ -198,6 +206,14 @@ def fits_float32(dtype: pa.DataType) -> bool:
     return not pyarrow.types.is_decimal(dtype)
 
 
+def read_in_columns(
+    chunks: Callable[[int, int, Layout], Iterator[Block]], layout: Layout
+) -> Callable[[int, int], Iterator[Block]] | None:
+    """A reader of blocks that lie in memory column by column, see `Part.columns`."""
+    columns = layout.in_columns()
+    return None if columns is None else lambda start, size: chunks(start, size, columns)
+
+
 def to_block(
     batch: pa.RecordBatch, layout: Layout, first_row: int, bad: dict[int, str] | None = None
 ) -> Block:
@@ -215,7 +231,7 @@ def to_block(
     noted = bad if layout.selection.bad_cells == "null" else None
     if layout.schema.columns is None:
         dtype = np.float64 if layout.schema.dtype == "float64" else np.float32
-        x = numbers_of(batch, layout.features, dtype)
+        x = numbers_of(batch, layout.features, dtype, by_column=layout.by_column)
         x = cast_rows(x, layout.schema, layout.path, first_row, noted)
     else:
 
@@ -230,18 +246,32 @@ def to_block(
         y=labels_of_batch(batch, layout, first_row),
         keys=_keys(batch, layout.selection.key_columns),
         bad=bad,
+        by_column=layout.by_column,
     )
 
 
-def numbers_of(batch: pa.RecordBatch, features: Sequence[str], dtype: Any) -> np.ndarray:
-    """Columns of numbers as rows [n, features] of float32 or float64, NaN for nulls."""
+def numbers_of(
+    batch: pa.RecordBatch, features: Sequence[str], dtype: Any, *, by_column: bool = False
+) -> np.ndarray:
+    """Columns of numbers as rows [n, features] of float32 or float64, NaN for nulls.
+
+    Args:
+        batch: that has them.
+        features: their names.
+        dtype: float32 or float64.
+        by_column: whether to leave them in memory one after the other, in Arrow's memory, which
+            is aligned and used again: fresh memory can take longer than what is written there.
+    """
     rows, wanted = batch.num_rows, pa.from_numpy_dtype(dtype)
-    columns = []
+    found = []
     for name in features:
         column = batch.column(name)
-        if column.type != wanted:
-            column = column.cast(wanted, safe=False)
-        columns.append(floats_of(column, dtype))
+        found.append(column if column.type == wanted else column.cast(wanted, safe=False))
+    if by_column:
+        numbers = pa.RecordBatch.from_arrays(found, list(features))
+        turned: np.ndarray = numbers.to_tensor(null_to_nan=True, row_major=False).to_numpy()
+        return turned
+    columns = [floats_of(column, dtype) for column in found]
     # Through a buffer that stays in the cache, and turned square by square there: otherwise
     # every value would be fetched from memory by itself.
     x = np.empty((rows, len(features)), dtype)

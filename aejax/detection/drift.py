@@ -152,9 +152,12 @@ def bin_counts(edges: np.ndarray, rows: np.ndarray) -> np.ndarray:
         rows: [n, ...].
     """
     flat = rows.reshape(len(rows), edges.shape[1])
-    above = np.stack([np.sum(flat > edge, axis=0) for edge in edges])
+    # As bytes: NumPy adds up booleans one by one.
+    above = np.stack(
+        [np.sum((flat > edge).view(np.uint8), axis=0, dtype=np.uint32) for edge in edges]
+    ).astype(np.int64)
     ends = np.concatenate([np.full((1, flat.shape[1]), len(flat)), above, np.zeros_like(above[:1])])
-    counts: np.ndarray = (ends[:-1] - ends[1:]).astype(np.int64)
+    counts: np.ndarray = ends[:-1] - ends[1:]
     return counts
 
 

@@ -75,6 +75,16 @@ class FittedModel:
         return self._model.scoring
 
     @property
+    def scores_tell(self) -> bool:
+        """Whether a row that holds NaN or infinity is known by a score that isn't finite.
+
+        It is where every feature's error counts, and nothing is clipped or ranked before.
+        """
+        counts_all = self.scoring.is_mean_error and "weights" not in self.variables
+        clips = self.scaler.limit is not None or self.scaler.knots is not None
+        return counts_all and self.scoring.reconstructs and self.scoring.heads is None and not clips
+
+    @property
     def batch_limit(self) -> BatchLimit:
         """What is known of how large a batch the device holds."""
         return self._model.batch_limit
@@ -310,6 +320,7 @@ class FittedModel:
         members: np.ndarray | None = None,
         batch_size: int | None = None,
         check: bool = False,
+        by_column: bool = False,
     ) -> np.ndarray:
         """Score rows that were prepared (see `prepare`); those with NaN get NaN.
 
@@ -319,8 +330,11 @@ class FittedModel:
                 of -1 get NaN.
             batch_size: as in `score`.
             check: refuse rows without a score.
+            by_column: whether rows lie in memory column by column, and `scoring.takes_columns`;
+                scores are those of other rows to 1e-6.
         """
-        (scores,) = self._model.run(steps.compiled_score, rows, batch_size, members)
+        program = steps.compiled_score_columns if by_column else steps.compiled_score
+        (scores,) = self._model.run(program, rows, batch_size, members)
         if check:
             check_scores(scores, rows, self.schema, self.config)
         return scores

@@ -164,7 +164,7 @@ def batch_sizes(schema: Schema, config: Config) -> list[int]:
     sizes = [default_batch_size(schema, config)]
     while sizes[0] // FEWER >= FEWEST_BATCH_ROWS:
         sizes.insert(0, sizes[0] // FEWER)
-    return [sizes[0] // FEWER, *sizes]
+    return [1, sizes[0] // FEWER, *sizes]
 
 
 def fitting_batch_size(rows: int, most: int) -> int:
@@ -177,12 +177,15 @@ def fitting_batch_size(rows: int, most: int) -> int:
     Returns:
         The largest of `most`, an eighth of it, an eighth of that and so on that the rows fill;
         where they fill none, the last that is at least 32, or an eighth of that one where all
-        of them go into it.
+        of them go into it; 1 of one row.
 
     Example:
-        >>> [fitting_batch_size(rows, 16_384) for rows in (1, 20, 300, 5_000, 100_000)]
-        [4, 32, 256, 2048, 16384]
+        >>> [fitting_batch_size(rows, 16_384) for rows in (1, 2, 20, 300, 5_000, 100_000)]
+        [1, 4, 32, 256, 2048, 16384]
     """
+    if rows == 1:
+        # What is scored as it comes: a batch of four takes half as long again, or more.
+        return 1
     size = most
     while size > rows and size // FEWER >= FEWEST_BATCH_ROWS:
         size //= FEWER
@@ -287,6 +290,10 @@ class PlacedModel:
     def _copies(self) -> dict[Any, tuple[dict[str, Any], Scaler]]:
         return {}
 
+    @functools.cached_property
+    def _functions(self) -> dict[Any, Callable[..., Any]]:
+        return {}
+
     def arrays_on(self, place: mesh.Placement | jax.Device) -> tuple[dict[str, Any], Scaler]:
         """Variables and scaler on devices; copied there once."""
         shared = isinstance(place, mesh.Placement)
@@ -310,7 +317,7 @@ class PlacedModel:
 
         Args:
             program: of scorer, variables, scaler and a batch; gives an array [B, ...] or a
-                tuple of them.
+                tuple of them. `compiled_score_columns` gets batches [features, B].
             rows: [n, ...], as the schema says.
             batch_size: rows in a batch; None takes what suits the network and the number of rows.
             members: int32 [n], the position of each row's own network along the leading axis of
@@ -329,18 +336,26 @@ class PlacedModel:
         few = self.devices is None and len(rows) <= most
         batch_size = batch_size or fitting_batch_size(len(rows), most)
         dtype = self.schema.device_dtype
+        by_column = program is steps.compiled_score_columns
         while True:
             size = self.batch_limit.of(batch_size)
             try:
                 if members is not None:
                     functions = self._of_tiles(program, 1 if few else self.devices, how)
                     return map_tiles(functions, rows, members, batch_size=size, dtype=dtype)
-                place = mesh.on_devices(1 if few else self.devices)
-                function = functools.partial(program, self.scoring, *self.arrays_on(place), **how)
-                return map_batches(function, rows, size, dtype, place)
+                place = mesh.ONE_DEVICE if few else mesh.on_devices(self.devices)
+                function = self._on(program, place)
+                function = functools.partial(function, **how) if how else function
+                return map_batches(function, rows, size, dtype, place, by_column=by_column)
             except jax.errors.JaxRuntimeError as error:
                 self.batch_limit.halve(size, error)
             # Out here the error is gone, and with it what its frames kept on the device.
+
+    def _on(self, program: steps.Compiled, place: mesh.Placement) -> Callable[..., Any]:
+        key = program, place.devices
+        if key not in self._functions:
+            self._functions[key] = program.on(self.scoring, *self.arrays_on(place))
+        return self._functions[key]
 
     def _of_tiles(
         self, program: steps.Compiled, devices: int | None, how: dict[str, Any]
@@ -394,7 +409,7 @@ def prepared_scorer(model: PlacedModel, batch: int) -> Callable[[np.ndarray], np
     schema = model.schema
     shape, dtype = (batch, *schema.shape), np.dtype(schema.device_dtype)
     taken = dtype if schema.offset is None else np.dtype("float64")
-    program = steps.compiled_score.bound(model.scoring, *model.arrays_on(mesh.ONE_DEVICE))
+    program = steps.compiled_score.on(model.scoring, *model.arrays_on(mesh.ONE_DEVICE))
     with transfers_allowed():
         # Compiles it.
         program(np.zeros(shape, dtype))

@@ -312,6 +312,8 @@ def map_batches(
     batch_size: int,
     dtype: str,
     place: Placement = ONE_DEVICE,
+    *,
+    by_column: bool = False,
 ) -> list[np.ndarray]:
     """Apply a compiled function to rows in padded batches of one shape, dispatching ahead.
 
@@ -325,16 +327,18 @@ def map_batches(
         batch_size: rows in every device's batch, the padded last one included.
         dtype: of the batches.
         place: the devices.
+        by_column: hand the function batches [features, B] instead, of rows [n, features].
 
     Returns:
         One NumPy array [n, ...] for each array in the function's result.
     """
     batch_size *= place.devices
+    fill = _filled_columns if by_column else _filled
     if place.mesh is None and len(x) <= batch_size:
         # The only batch goes in as it is, on purpose: for one that is put on the device first,
         # the program waits in another thread, longer than a few rows take.
         with transfers_allowed():
-            results = function(_filled(x, batch_size, dtype))
+            results = function(fill(x, batch_size, dtype))
             each = results if isinstance(results, tuple) else (results,)
             return [np.array(np.asarray(result)[: len(x)]) for result in each]
     pending: deque[tuple[int, int, Any]] = deque()
@@ -344,7 +348,8 @@ def map_batches(
 
     def free_buffer() -> np.ndarray:
         few = len(buffers) <= AHEAD
-        buffers.append(_aligned((batch_size, *x.shape[1:]), dtype) if few else buffers.popleft())
+        shape = (x.shape[1], batch_size) if by_column else (batch_size, *x.shape[1:])
+        buffers.append(_aligned(shape, dtype) if few else buffers.popleft())
         return buffers[-1]
 
     def read() -> None:
@@ -358,8 +363,9 @@ def map_batches(
     for first in range(0, max(len(x), 1), batch_size):
         part = x[first : first + batch_size]
         # A buffer is free again here: its batch's results have been read.
-        batch = _filled(part, batch_size, dtype, free_buffer)
-        pending.append((first, len(part), function(place.rows(batch))))
+        batch = fill(part, batch_size, dtype, free_buffer)
+        placed = place.rows(batch, axis=1 if by_column else 0)
+        pending.append((first, len(part), function(placed)))
         if len(pending) > AHEAD:
             read()
     while pending:
@@ -371,7 +377,9 @@ def _filled(
     part: np.ndarray, size: int, dtype: str, buffer: Callable[[], np.ndarray] | None = None
 ) -> np.ndarray:
     """Rows as a batch: themselves where they are one, else in a buffer that is filled up with 0."""
-    if len(part) == size and part.dtype == dtype and _is_aligned(part):
+    whole = len(part) == size and part.dtype == dtype
+    # Where a few bytes lie isn't worth asking.
+    if whole and (part.nbytes <= FEW_BYTES or _is_aligned(part)):
         return part
     batch = _new_batch((size, *part.shape[1:]), dtype) if buffer is None else buffer()
     if part.dtype == dtype:
@@ -380,6 +388,19 @@ def _filled(
         with np.errstate(over="ignore"):
             batch[: len(part)] = part
     batch[len(part) :] = 0
+    return batch
+
+
+def _filled_columns(
+    part: np.ndarray, size: int, dtype: str, buffer: Callable[[], np.ndarray] | None = None
+) -> np.ndarray:
+    """As `_filled`, of rows [n, features] as columns [features, size]."""
+    columns = part.T
+    if len(part) == size and part.dtype == dtype and _is_aligned(columns):
+        return columns
+    batch = _new_batch((len(columns), size), dtype) if buffer is None else buffer()
+    batch[:, : len(part)] = columns
+    batch[:, len(part) :] = 0
     return batch
 
 

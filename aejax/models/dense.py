@@ -71,6 +71,17 @@ class DenseAutoencoder(layers.Autoencoder):
             layers.keep_state(self, f"decoder_{index}", latent)
         return self.output_layer(latent).reshape(-1, *self.shape)
 
+    @property
+    def takes_columns(self) -> bool:
+        """Whether `reconstruct_columns` gives what `__call__` does."""
+        return len(self.shape) == 1 and not self.batch_norm
+
+    def reconstruct_columns(self, x: jax.Array) -> jax.Array:
+        """Reconstructions of rows that lie side by side, float32 [features, B]; not in training."""
+        for layer in (*self.encoder_layers, *self.decoder_layers):
+            x = layers.ACTIVATIONS[self.activation](layer(x, by_column=True))
+        return layers.ACTIVATIONS[self.output](self.output_layer(x, by_column=True))
+
     def _hidden(
         self,
         layer: layers.Dense,

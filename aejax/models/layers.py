@@ -120,11 +120,13 @@ class Dense(nn.Module):
     precision: Precision = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map float32 [..., in] to float32 [..., features]."""
-        shape = (x.shape[-1], self.features)
+    def __call__(self, x: jax.Array, by_column: bool = False) -> jax.Array:
+        """Map float32 [..., in] to [..., features]; `by_column`, [in, B] to [features, B]."""
+        shape = (x.shape[0 if by_column else -1], self.features)
         kernel = parameter(self, "kernel", nn.initializers.glorot_uniform(), shape)
         bias = parameter(self, "bias", nn.initializers.zeros, (self.features,))
+        if by_column:
+            return product(kernel.T, x, self.precision) + bias[:, None]
         return product(x, kernel, self.precision) + bias
 
 

@@ -104,6 +104,15 @@ class Network(abc.ABC):
         """What training compares with the rows; as `apply`, of networks that add no noise."""
         return self.apply(variables, x, train=train, mask=mask, key=key)
 
+    @property
+    def takes_columns(self) -> bool:
+        """Whether `apply_columns` is there."""
+        return False
+
+    def apply_columns(self, variables: Variables, x: jax.Array) -> jax.Array:
+        """Reconstructions of scaled rows that lie side by side, float32 [features, B] both."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def call(self, method: str, variables: Variables, *args: Any) -> Any:
         """What one of the network's other functions gives: "encode", "decode" or its own."""
@@ -214,6 +223,16 @@ class LinenNetwork(Network):
     def _how(self, train: bool, mask: jax.Array | None) -> dict[str, Any]:
         given = {"train": train, "training": train, "deterministic": not train, "mask": mask}
         return {name: value for name, value in given.items() if name in self._takes}
+
+    @property
+    def takes_columns(self) -> bool:
+        """Whether the module of the package has such a method."""
+        return not self.is_own and bool(getattr(self.module, "takes_columns", False))
+
+    def apply_columns(self, variables: Variables, x: jax.Array) -> jax.Array:
+        """As `Network.apply_columns`."""
+        found: jax.Array = self.call("reconstruct_columns", variables, x)
+        return found
 
     def call(self, method: str, variables: Variables, *args: Any) -> Any:
         """What a method of the module gives; nothing in it is random or in training."""

@@ -52,6 +52,16 @@ class Job:
         batch_bytes = self.batch_size * schema.features * np.dtype(schema.dtype).itemsize
         return max(1, BLOCK_BYTES // batch_bytes) * self.batch_size * self.devices
 
+    @property
+    def by_column(self) -> bool:
+        """Whether a program takes the rows as files of columns have them.
+
+        Where they are also explained, or states are asked for, other programs take them as rows.
+        """
+        only_scored = not self.top_features and self.layer is None
+        takes = self.detector.groups is None and self.detector.scoring.takes_columns
+        return only_scored and takes and self.detector.schema.offset is None
+
     def blocks(self, rows: Rows, start: int, *, file: int, first_row: int) -> Generator[Block]:
         """Blocks of rows to score, cut where parts end; of a series each with what is around it.
 
@@ -64,7 +74,12 @@ class Job:
         series = self.detector.schema.series
         if series is None:
             return rows.blocks(
-                self.block_rows, start, file=file, first_row=first_row, cut=self.part_rows
+                self.block_rows,
+                start,
+                file=file,
+                first_row=first_row,
+                cut=self.part_rows,
+                by_column=self.by_column,
             )
         around = series.length - 1
         return with_context(
@@ -92,7 +107,9 @@ class Job:
         x = detector.less_offset(block.x, members)
         features = errors = states = cells = None
         if not self.top_features:
-            scores = detector.score_rows(x, members=members, batch_size=batch_size)
+            scores = detector.score_rows(
+                x, members=members, batch_size=batch_size, by_column=block.by_column
+            )
         else:
             scores, features, errors = detector.explain_rows(
                 x, members=members, top=self.top_features, batch_size=batch_size

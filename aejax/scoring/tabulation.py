@@ -117,6 +117,7 @@ class Tabulator:
         self.p_values = gives_p_values(detector)
         self.usual = detector.usual_point_values
         self.deciles = known_deciles(detector.threshold)
+        self.scores_tell = detector.scores_tell
         # Of a series, scores are of points.
         self.schema = detector.schema.table
         features = range(self.schema.features) if top_features else ()
@@ -133,7 +134,8 @@ class Tabulator:
         count, threshold = len(scores), self.detector.threshold
         wrong = ~np.isfinite(scores)
         if self.schema.columns is None:
-            wrong |= ~finite_rows(block.x)
+            if not self.scores_tell:
+                wrong |= ~finite_rows(block.x)
         else:
             # A missing cell is fine; a number beyond float32's range may have been clipped.
             wrong |= np.isinf(block.x).any(axis=1)
@@ -217,7 +219,9 @@ class Tabulator:
         if self.usual is None:
             return None
         some = evenly(len(x), ROWS_OF_A_BLOCK)
-        return bin_counts(self.usual.edges, x[some][~wrong[some]])
+        # A copy in the order that the rows have in memory: a mask makes one that is turned.
+        few, bad = x[some].copy(order="K"), wrong[some]
+        return bin_counts(self.usual.edges, few[~bad] if bad.any() else few)
 
     def _refusals(self, scored: Scored, positions: np.ndarray) -> list[Refusal]:
         """Why the rows at these positions have no score."""
