@@ -115,16 +115,16 @@ def parse(arguments: Sequence[str]) -> Any:
         raise InputError(_mistyped(name, arguments[1:]) or said) from None
 
 
-def _mistyped(name: str, given: Sequence[str]) -> str | None:
+def _mistyped(name: str, arguments: Sequence[str]) -> str | None:
     """What to say of the first flag that a command doesn't have; None where it has all."""
-    kinds = {**COMMANDS, "train": _training_for([name, *given])}
+    kinds = {**COMMANDS, "train": _training_for([name, *arguments])}
     if name not in kinds:
         return None
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         tyro.cli(kinds[name], args=["--help"], config=_CONVENTIONS, registry=_FLAGS)
     known = set(re.findall(r"--[a-z0-9][a-z0-9.-]*", printed.getvalue()))
-    for one in given:
+    for one in arguments:
         flag = one.partition("=")[0].replace("_", "-")
         if re.fullmatch(r"--[a-z0-9][a-z0-9.-]*", flag) and flag not in known:
             near = difflib.get_close_matches(flag, sorted(known), n=1)

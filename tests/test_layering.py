@@ -272,6 +272,22 @@ def test_words_are_those_of_the_field() -> None:
     assert [line for path in texts for line in private_words(path)] == []
 
 
+def test_a_name_says_what_it_holds() -> None:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        # What a row holds, where that differs from what is expected, is a field of reasons.
+        fields = {id(node.target) for node in nodes if isinstance(node, ast.AnnAssign)}
+        names = [getattr(node, "id", getattr(node, "arg", None)) for node in nodes]
+        vague = [
+            node.lineno
+            for node, name in zip(nodes, names, strict=True)
+            if isinstance(node, ast.Name | ast.arg)
+            and name in ("found", "given")
+            and id(node) not in fields
+        ]
+        assert vague == [], path
+
+
 def test_a_first_line_says_what_is_returned_or_done() -> None:
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for path in sorted(PACKAGE.rglob("*.py")):

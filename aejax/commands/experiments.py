@@ -24,7 +24,7 @@ class Recipes:
         """Find every recipe."""
         from aejax import recipes
 
-        found = [recipes.find(name) for name in recipes.NAMES]
+        known = [recipes.find(name) for name in recipes.NAMES]
         return {
             recipe.name: {
                 "title": recipe.title,
@@ -32,7 +32,7 @@ class Recipes:
                 "time": recipe.time,
                 "published": dict(recipe.published),
             }
-            for recipe in found
+            for recipe in known
         }
 
     @staticmethod

@@ -184,12 +184,12 @@ class Explain:
             f"{'error':>12}{'usual error':>14}",
         ]
         note = "(errors are in scaled units, as the model sees them)"
-        for fact, found, expected in facts:
+        for fact, value, expected in facts:
             usual = "" if fact["usual_error"] is None else f"{fact['usual_error']:.4g}"
             if isinstance(fact["found"], str):
                 note = "(errors are in scaled units, of categories in nats)"
             lines.append(
-                f"{fact['feature']:24}{found:>{width}}{expected:>{width}}"
+                f"{fact['feature']:24}{value:>{width}}{expected:>{width}}"
                 f"{fact['error']:>12.4g}{usual:>14}"
             )
         lines.append(note)

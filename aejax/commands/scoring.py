@@ -303,7 +303,7 @@ class Evaluate:
         from aejax.scoring.evaluation import judged, labelled
 
         labels = self.labels[0] if len(self.labels) == 1 else self.labels
-        found = labelled(
+        rows = labelled(
             self.scores,
             labels or None,
             selection=shared.selection(self),
@@ -311,11 +311,11 @@ class Evaluate:
             buffer=self.buffer,
             merge_gap=self.merge_gap,
         )
-        result = judged(found)
+        result = judged(rows)
         if self.report is not None:
             from aejax.reporting.scores_page import write_scores_report
 
-            page = write_scores_report(self.scores, self.report, labels=found)
+            page = write_scores_report(self.scores, self.report, labels=rows)
             result["report"] = str(page)
         return result
 

@@ -59,10 +59,10 @@ def parse_bytes(text: str, name: str) -> int:
         >>> parse_bytes("1.5 KiB", "memory_limit")
         1536
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    if found is None or found[2].upper() not in UNITS:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].upper() not in UNITS:
         raise InputError(f"{name} is {text!r}; allowed: bytes, as in 500MB, 2 GiB or 1048576")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,12 +220,12 @@ class Training:
         if self.group_column is not None:
             from aejax.recipes.own_groups import train_groups_on_file
 
-            for flag, given in (
+            for flag, setting in (
                 ("ensemble", self.ensemble),
                 ("tensorboard", self.tensorboard),
                 ("window", config.window),
             ):
-                if given is not None:
+                if setting is not None:
                     raise InputError(f"--{flag} is given with --group-column; allowed: one of them")
             with shared.StopOnSigterm() as should_stop:
                 return train_groups_on_file(

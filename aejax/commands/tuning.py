@@ -57,7 +57,7 @@ class Tune:
         from aejax.recipes.tune import refit, search_for
 
         # The search keeps nothing that a stop could save, so SIGTERM just ends it.
-        found = search_for(
+        search = search_for(
             self.input,
             self.space,
             self.out,
@@ -74,7 +74,7 @@ class Tune:
         )
         with shared.StopOnSigterm() as should_stop:
             return refit(
-                found,
+                search,
                 self.out,
                 overwrite=self.overwrite,
                 progress=not self.quiet,

@@ -83,8 +83,8 @@ class Columns:
     def __post_init__(self) -> None:
         check_choices(self)
         for field in ("categories", "keep"):
-            given = getattr(self, field)
-            names = isinstance(given, tuple) and all(isinstance(name, str) for name in given)
+            value = getattr(self, field)
+            names = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
             check(self, field, "a tuple of names of columns", names)
         parts = isinstance(self.date_parts, tuple) and len(self.date_parts) > 0
         parts = parts and all(part in DATE_PARTS for part in self.date_parts)

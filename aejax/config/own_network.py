@@ -164,10 +164,10 @@ def own_network(value: object) -> OwnNetwork:
         function = value.make or value.apply
         name = value.name or _name(function)
         return _wrapped(value, kind, name)
-    found = _kind_of_module(type(value))
-    if found is None:
+    module_kind = _kind_of_module(type(value))
+    if module_kind is None:
         raise InputError(f"Config.model is {in_one_line(value)}; allowed: {ALLOWED}")
-    return _wrapped(value, found, _name(type(value)))
+    return _wrapped(value, module_kind, _name(type(value)))
 
 
 def named_network(place: str, settings: Iterable[str]) -> Any:

@@ -113,8 +113,8 @@ def expected_above(rule: Any, rows: int) -> float | None:
     expected = getattr(rule, "expected", None)
     if not callable(expected) or not rows:
         return None
-    found = expected(rows)
-    return found if is_number(found) else None
+    share = expected(rows)
+    return share if is_number(share) else None
 
 
 def needs_split(rule: Any) -> bool:
@@ -160,14 +160,14 @@ def check_is_rule(value: Any, field: str) -> None:
                 "allowed: an object with fit(scores) or fit(scores, is_anomaly)"
             ) from None
     for name, default, allowed, valid in (
-        ("needs_labels", False, "True, False", lambda found: isinstance(found, bool)),
-        ("normal_rows", True, "True, False", lambda found: isinstance(found, bool)),
-        ("needs_split", False, "True, False", lambda found: isinstance(found, bool)),
+        ("needs_labels", False, "True, False", lambda value: isinstance(value, bool)),
+        ("normal_rows", True, "True, False", lambda value: isinstance(value, bool)),
+        ("needs_split", False, "True, False", lambda value: isinstance(value, bool)),
         ("least", 1, "a whole number, at least 0", _is_whole),
     ):
-        found = getattr(value, name, default)
-        if not valid(found):
-            raise InputError(f"{field}.{name} is {in_one_line(found)}; allowed: {allowed}")
+        said = getattr(value, name, default)
+        if not valid(said):
+            raise InputError(f"{field}.{name} is {in_one_line(said)}; allowed: {allowed}")
 
 
 def _is_whole(value: Any) -> bool:

@@ -123,15 +123,15 @@ def from_dict(written: Mapping[str, Any], kind: type[Settings] = Config) -> Sett
     if not isinstance(written, Mapping):
         raise InputError(f"{kind.__name__} is {written!r}; allowed: a JSON object")
     hints = _hints(kind)  # type: ignore[arg-type]
-    given = {name: value for name, value in written.items() if name != "kind_name"}
+    settings = {name: value for name, value in written.items() if name != "kind_name"}
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for name in given:
+    for name in settings:
         if name not in names:
             raise InputError(f"{kind.__name__} has no field {name!r}; {suggest(name, names)}")
     return kind(
         **{
             name: _read(value, hints[name], f"{kind.__name__}.{name}")
-            for name, value in given.items()
+            for name, value in settings.items()
         }
     )
 

@@ -113,14 +113,14 @@ def row_losses(name: Error, variables: Variables, x: jax.Array, y: jax.Array) ->
     if isinstance(name, str):
         return row_mean(masks.weighted(variables, feature_error(name, x, y)))
     require_here(name, "Train.loss", "a loss that is here")
-    found = name(x, of_shape(y, x.shape))
-    if getattr(found, "shape", None) == x.shape:
-        return row_mean(masks.weighted(variables, of_shape(found, x.shape, "Train.loss gives")))
+    losses = name(x, of_shape(y, x.shape))
+    if getattr(losses, "shape", None) == x.shape:
+        return row_mean(masks.weighted(variables, of_shape(losses, x.shape, "Train.loss gives")))
     if "weights" in variables:
         raise InputError(
             "Train.loss gives one value a row; allowed with Vary.features: one a feature"
         )
-    return of_shape(found, x.shape[:1], "Train.loss gives")
+    return of_shape(losses, x.shape[:1], "Train.loss gives")
 
 
 def row_error(

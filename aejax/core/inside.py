@@ -83,8 +83,8 @@ def output_rows(
     scorer: Scorer, variables: dict[str, Any], scaler: Scaler, x: jax.Array
 ) -> jax.Array:
     """What the model gives for every row of one model, as it is: a classifier's logits, say."""
-    found: Any = scorer.model.apply(variables, scaling.apply(scaler, x))
-    return found
+    outputs: Any = scorer.model.apply(variables, scaling.apply(scaler, x))
+    return outputs
 
 
 def state_rows(
@@ -138,31 +138,31 @@ def explain_rows(
                 return each, mixed.expected(scorer.heads, y)
             return each, masks.seen(variables, scaled, y)
 
-        found: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
-        return found
+        explained: tuple[jax.Array, jax.Array] = jax.lax.map(one, (variables, scaler, before))
+        return explained
 
     features = math.prod(x.shape[1:])
     usual = variables.get("normal", {}).get("error", jnp.ones((1, features)))
     weight = jax.lax.rsqrt(jnp.mean(usual, axis=0))
 
-    def weighted(each: jax.Array, found: jax.Array) -> jax.Array:
-        return jnp.where(found, -jnp.inf, jnp.mean(each, axis=0) * weight)
+    def weighted(each: jax.Array, named: jax.Array) -> jax.Array:
+        return jnp.where(named, -jnp.inf, jnp.mean(each, axis=0) * weight)
 
     def search(
         carried: tuple[jax.Array, jax.Array, jax.Array], _: None
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
-        found, y, each = carried
-        worst = jnp.argmax(weighted(each, found), axis=1)
-        found = found | (jnp.arange(features) == worst[:, None])
-        each, y = errors_of(found, y)
-        return (found, y, each), worst
+        named, y, each = carried
+        worst = jnp.argmax(weighted(each, named), axis=1)
+        named = named | (jnp.arange(features) == worst[:, None])
+        each, y = errors_of(named, y)
+        return (named, y, each), worst
 
     none = jnp.zeros((x.shape[0], features), bool)
     members = jax.tree.leaves(variables)[0].shape[0]
     first, y = errors_of(none, jnp.zeros((members, *x.shape), jnp.float32))
     replaced = min(top - 1, MOST_REPLACED)
-    (found, _, each), worst = jax.lax.scan(search, (none, y, first), length=replaced)
-    _, others = jax.lax.top_k(weighted(each, found), top - replaced)
+    (named, _, each), worst = jax.lax.scan(search, (none, y, first), length=replaced)
+    _, others = jax.lax.top_k(weighted(each, named), top - replaced)
     named = jnp.concatenate([worst.T, others], axis=1).astype(jnp.int32)
     # The first is the largest of all; what was found behind it is listed by its size in the row
     # as it is, as people read a list.

@@ -146,13 +146,13 @@ def one_copy(tree: object) -> Any:
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
-def _chosen(found: list[jax.Device], devices: int | None) -> list[jax.Device]:
-    if devices is not None and not 1 <= devices <= len(found):
+def _chosen(present: list[jax.Device], devices: int | None) -> list[jax.Device]:
+    if devices is not None and not 1 <= devices <= len(present):
         raise InputError(
-            f"devices is {devices}; allowed: 1 to {len(found)}, "
-            f"the {found[0].platform} devices of this process"
+            f"devices is {devices}; allowed: 1 to {len(present)}, "
+            f"the {present[0].platform} devices of this process"
         )
-    return found[:devices]
+    return present[:devices]
 
 
 def _over(devices: list[jax.Device]) -> Placement:

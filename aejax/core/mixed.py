@@ -32,8 +32,8 @@ def feature_error(heads: tuple[Head, ...], name: object, x: jax.Array, y: jax.Ar
         there = ~jnp.isnan(x[:, columns])
         # Without this, what is done to NaN would reach the gradient.
         value = jnp.where(there, x[:, columns], 0)
-        found = _error(run, heads[columns], value, _outputs(run, y), name == "absolute")
-        parts.append(jnp.where(there, found, 0))
+        each = _error(run, heads[columns], value, _outputs(run, y), name == "absolute")
+        parts.append(jnp.where(there, each, 0))
     return jnp.concatenate(parts, axis=1)
 
 
@@ -53,18 +53,18 @@ def expected(heads: tuple[Head, ...], y: jax.Array) -> jax.Array:
     """
     parts = []
     for run in runs_of(heads):
-        found = _outputs(run, y)
+        outputs = _outputs(run, y)
         match run.head.kind:
             case "category":
-                found = jnp.argmax(found, axis=1, keepdims=True).astype(jnp.float32)
+                outputs = jnp.argmax(outputs, axis=1, keepdims=True).astype(jnp.float32)
             case "boolean":
-                found = jax.nn.sigmoid(found)
+                outputs = jax.nn.sigmoid(outputs)
             case "cycle":
-                sine, cosine = jnp.split(found, 2, axis=1)
+                sine, cosine = jnp.split(outputs, 2, axis=1)
                 angle = jnp.arctan2(sine, cosine)
                 angle = jnp.where(angle < 0, angle + 2 * jnp.pi, angle)
-                found = angle / turns(heads[run.first : run.first + run.columns])
-        parts.append(found)
+                outputs = angle / turns(heads[run.first : run.first + run.columns])
+        parts.append(outputs)
     return jnp.concatenate(parts, axis=1)
 
 

@@ -97,8 +97,8 @@ def row_losses(
     if own is not None:
         losses, changed = own
     else:
-        found = network.restore(variables, seen, train=train, mask=fed.mask, key=fed.key)
-        y, changed = found if train else (found, {})
+        output = network.restore(variables, seen, train=train, mask=fed.mask, key=fed.key)
+        y, changed = output if train else (output, {})
         if heads is not None:
             losses = errors.row_error(objective.loss, target, y, heads)
         else:

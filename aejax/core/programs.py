@@ -141,17 +141,17 @@ def lower_network(
     def lowered(function: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
         return _lowered(function, None, arrays, structure, shape, "float32", PLATFORMS)
 
-    found = {"apply": lowered(network.apply, shape)}
+    programs = {"apply": lowered(network.apply, shape)}
     if not network.has("encode"):
-        return found
-    found["encode"] = lowered(functools.partial(network.call, "encode"), shape)
+        return programs
+    programs["encode"] = lowered(functools.partial(network.call, "encode"), shape)
     if network.has("decode"):
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), own)
         rows = jax.ShapeDtypeStruct((1, *shape), "float32")
         latent = shapes_of(functools.partial(network.call, "encode"), like, rows)
         decode = functools.partial(network.call, "decode")
-        found["decode"] = lowered(decode, latent.shape[1:])
-    return found
+        programs["decode"] = lowered(decode, latent.shape[1:])
+    return programs
 
 
 def lower_own_score(
@@ -276,8 +276,8 @@ class ProgramError:
 
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """Error of every feature of rows and their reconstructions, float32 [B, ...]."""
-        found: jax.Array = self.run({}, jnp.stack([x, y], axis=1))
-        return found
+        errors: jax.Array = self.run({}, jnp.stack([x, y], axis=1))
+        return errors
 
     def __hash__(self) -> int:
         return hash(self.content)

@@ -58,13 +58,13 @@ def quantiles(blocks: Iterable[np.ndarray], ranks: np.ndarray) -> np.ndarray:
         for digest, column in zip(digests, columns, strict=True):
             # Sorted, because the digest sorts what it is given, in small pieces and more slowly.
             digest.update(np.sort(column[~np.isnan(column)]))
-    found = [
+    parts = [
         np.full(len(ranks), np.nan)
         if digest.is_empty()
         else np.array([digest.get_quantile(rank) for rank in ranks])
         for digest in digests
     ]
-    return np.maximum.accumulate(np.stack(found, axis=1)).reshape(len(ranks), *shape)
+    return np.maximum.accumulate(np.stack(parts, axis=1)).reshape(len(ranks), *shape)
 
 
 def spread_evenly(knots: jax.Array, x: jax.Array) -> jax.Array:
@@ -297,7 +297,7 @@ def _fit_columns(scale: Scale, blocks: Iterable[np.ndarray], heads: tuple[Head, 
     if scale.kind == "none":
         return Scaler(None, None, limit)
     if scale.kind in ("robust", "quantile"):
-        found = _fit_ranks(scale, _some(blocks), limit)
+        fitted = _fit_ranks(scale, _some(blocks), limit)
     else:
         count = np.zeros(len(heads))
         total, squares = np.zeros(len(heads)), np.zeros(len(heads))
@@ -320,14 +320,14 @@ def _fit_columns(scale: Scale, blocks: Iterable[np.ndarray], heads: tuple[Head, 
         spread = np.sqrt(squares / few) if standard else np.where(count > 0, high - shift, 1)
         if standard:
             spread = np.where(spread <= _CONSTANT * np.abs(shift), np.maximum(spread, 1), spread)
-        found = Scaler(np.float32(shift), _factor(spread), limit)
-    if found.knots is not None:
-        knots = np.where(numbers, np.asarray(found.knots), np.float32(np.nan))
-        return found._replace(knots=knots)
-    known = numbers & np.isfinite(np.asarray(found.shift))
-    return found._replace(
-        shift=np.where(known, np.asarray(found.shift), np.float32(0)),
-        factor=np.where(known, np.asarray(found.factor), np.float32(1)),
+        fitted = Scaler(np.float32(shift), _factor(spread), limit)
+    if fitted.knots is not None:
+        knots = np.where(numbers, np.asarray(fitted.knots), np.float32(np.nan))
+        return fitted._replace(knots=knots)
+    known = numbers & np.isfinite(np.asarray(fitted.shift))
+    return fitted._replace(
+        shift=np.where(known, np.asarray(fitted.shift), np.float32(0)),
+        factor=np.where(known, np.asarray(fitted.factor), np.float32(1)),
     )
 
 

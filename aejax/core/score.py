@@ -131,17 +131,17 @@ def _shared(
     if not hasattr(scorer.score, "shared"):
         return None
     first = jax.tree.map(lambda leaf: leaf[0], scaler)
-    found: Any = _called(
+    parts: Any = _called(
         scorer, scorer.score.shared, x=scaling.apply(first, x), learnt=learnt_of(variables)
     )
-    return found
+    return parts
 
 
 def _joined(scorer: Scorer, scores: jax.Array, shared: object) -> jax.Array:
     if not hasattr(scorer.score, "shared"):
         return scores
-    found: Any = _called(scorer, scorer.score.join, scores=scores, shared=shared)
-    return errors.of_shape(found, scores.shape, _what(scorer, "join"))
+    joined: Any = _called(scorer, scorer.score.join, scores=scores, shared=shared)
+    return errors.of_shape(joined, scores.shape, _what(scorer, "join"))
 
 
 def _score_one(
@@ -153,7 +153,7 @@ def _score_one(
 def score_scaled(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     """What a score's `apply` gives for scaled rows by one member, float32 [B]."""
     require_apply(scorer.score)
-    found = _called(
+    scores = _called(
         scorer,
         scorer.score.apply,
         network=scorer.model,
@@ -162,7 +162,7 @@ def score_scaled(scorer: Scorer, variables: dict[str, Any], x: jax.Array) -> jax
         learnt=learnt_of(variables),
         error=FeatureErrors(scorer, variables),
     )
-    return errors.of_shape(found, x.shape[:1], _what(scorer, "apply"))
+    return errors.of_shape(scores, x.shape[:1], _what(scorer, "apply"))
 
 
 def _what(scorer: Scorer, function: str) -> str:

@@ -57,10 +57,10 @@ def _evaluated(program: ClosedJaxpr, arguments: Sequence[Array]) -> list[Array]:
     for step in reversed(steps):
         inputs = [value(one) for one in step.invars]
         if (inner := step.params.get("jaxpr")) is not None and step.primitive.name in _CALLS:
-            found = _evaluated(inner, inputs)
+            outputs = _evaluated(inner, inputs)
         else:
-            found = [_OPERATIONS[step.primitive.name](step.params, *inputs)]
-        known.update(zip(map(id, step.outvars), found, strict=True))
+            outputs = [_OPERATIONS[step.primitive.name](step.params, *inputs)]
+        known.update(zip(map(id, step.outvars), outputs, strict=True))
     return [value(out) for out in jaxpr.outvars]
 
 

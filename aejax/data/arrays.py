@@ -180,9 +180,9 @@ def _rows_name(path: Path, names: list[str], label: str | None) -> str:
             return name
     others = [name for name in names if name != label]
     if len(others) != 1:
-        found = ", ".join(map(repr, names)) or "none"
+        held = ", ".join(map(repr, names)) or "none"
         raise InputError(
-            f"{path} holds the arrays {found}; allowed: one named 'X' or 'x', or only one"
+            f"{path} holds the arrays {held}; allowed: one named 'X' or 'x', or only one"
         )
     return others[0]
 

@@ -71,8 +71,8 @@ def read_cells(
 
 
 def _floats(cells: pa.Array) -> np.ndarray:
-    found: np.ndarray = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return found
+    values: np.ndarray = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return values
 
 
 def _codes(cells: pa.Array, column: Column) -> np.ndarray:

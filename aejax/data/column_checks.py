@@ -83,34 +83,34 @@ class Numbers:
     last: float = np.nan
     values: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
-    def add(self, found: np.ndarray) -> None:
+    def add(self, numbers: np.ndarray) -> None:
         """Look at some more values, int64 or float64 [n]; NaN and infinite ones don't count."""
-        if found.dtype.kind == "f":
-            found = found[np.isfinite(found)]
-        if not len(found):
+        if numbers.dtype.kind == "f":
+            numbers = numbers[np.isfinite(numbers)]
+        if not len(numbers):
             return
         if not self.whole:
-            found = found.astype(np.float64)
+            numbers = numbers.astype(np.float64)
         if not self.count:
-            self.first = self.last = found[0]
-        steps = np.diff(found, prepend=np.asarray(self.last, found.dtype))
+            self.first = self.last = numbers[0]
+        steps = np.diff(numbers, prepend=np.asarray(self.last, numbers.dtype))
         self.rises += int((steps > 0).sum())
         self.falls += int((steps < 0).sum())
-        self.count, self.last = self.count + len(found), found[-1]
-        self.low, self.high = min(self.low, found.min()), max(self.high, found.max())
+        self.count, self.last = self.count + len(numbers), numbers[-1]
+        self.low, self.high = min(self.low, numbers.min()), max(self.high, numbers.max())
         if self.whole:
-            self.whole = found.dtype.kind == "i" or bool((found == np.floor(found)).all())
+            self.whole = numbers.dtype.kind == "i" or bool((numbers == np.floor(numbers)).all())
         if self.whole and max(abs(int(self.low)), abs(int(self.high))) < 1 << 62:
-            self._remember(found.astype(np.int64))
+            self._remember(numbers.astype(np.int64))
 
-    def _remember(self, found: np.ndarray) -> None:
-        self.step = int(np.gcd.reduce(found - int(self.first), initial=self.step))
+    def _remember(self, numbers: np.ndarray) -> None:
+        self.step = int(np.gcd.reduce(numbers - int(self.first), initial=self.step))
         if self.remembered >= MOST_REMEMBERED or self.often:
             return
-        different = np.unique(found)
+        different = np.unique(numbers)
         again = np.isin(different, self.values, assume_unique=True)
-        self.repeats += len(found) - len(different) + int(again.sum())
-        self.remembered += len(found)
+        self.repeats += len(numbers) - len(different) + int(again.sum())
+        self.remembered += len(numbers)
         self.values = np.concatenate([self.values, different[~again]])
 
     @property
@@ -179,15 +179,15 @@ def counting(x: np.ndarray) -> dict[int, str]:
     rises, falls = (steps > 0).sum(axis=0), (steps < 0).sum(axis=0)
     one_way = (np.minimum(rises, falls) < (1 - ORDERED) * len(head)) & (rises + falls > 0)
     whole = (head == np.floor(head)).all(axis=0) & (rises + falls > len(head) / 2)
-    found = {}
+    reasons = {}
     for feature in np.flatnonzero(one_way | whole):
         numbers = Numbers()
         numbers.add(x[:, feature].astype(np.float64))
         if why := numbers.identifies():
-            found[int(feature)] = why
+            reasons[int(feature)] = why
         elif numbers.rising():
-            found[int(feature)] = ONE_WAY
-    return found
+            reasons[int(feature)] = ONE_WAY
+    return reasons
 
 
 def check_array(x: Stored) -> None:
@@ -209,9 +209,9 @@ def check_array(x: Stored) -> None:
             f"all {len(x)} training rows are the same, feature[0] is {first[0, 0]:g} in all of "
             "them; allowed: at least 1 feature that varies"
         )
-    if found := counting(x[:EXAMINED_ROWS]):
-        few = [f"feature[{at}] ({why})" for at, why in found.items()][:NAMED_AT_MOST]
-        more = f" and {len(found) - len(few)} more" if len(found) > len(few) else ""
+    if reasons := counting(x[:EXAMINED_ROWS]):
+        few = [f"feature[{at}] ({why})" for at, why in reasons.items()][:NAMED_AT_MOST]
+        more = f" and {len(reasons) - len(few)} more" if len(reasons) > len(few) else ""
         said = "; ".join(few) + more
         logger.warning("aejax: look at: %s. All columns of an array are features", said)
 
@@ -224,10 +224,10 @@ class Texts:
     values: Counter[str] = dataclasses.field(default_factory=Counter)
     more: int = 0
 
-    def add(self, found: pa.Array) -> None:
+    def add(self, cells: pa.Array) -> None:
         """Count values, text, null where missing."""
-        self.count += len(found) - found.null_count
-        counted = found.drop_null().value_counts()
+        self.count += len(cells) - cells.null_count
+        counted = cells.drop_null().value_counts()
         for value, count in zip(*counted.flatten(), strict=True):
             word = value.as_py()
             if word in self.values or len(self.values) < MOST_COUNTED:

@@ -120,9 +120,9 @@ class Column:
     def from_dict(written: Mapping[str, Any]) -> Column:
         """The column that `to_dict` wrote; raises InputError where it isn't one."""
         try:
-            given = dict(written)
-            given["categories"] = tuple(map(str, given.get("categories", ())))
-            column = Column(**given)
+            fields = dict(written)
+            fields["categories"] = tuple(map(str, fields.get("categories", ())))
+            column = Column(**fields)
         except (TypeError, ValueError) as error:
             raise InputError(f"column is {str(written)[:80]!r}; {error}") from None
         if not isinstance(column.zone, str) or (column.zone and column.part is None):

@@ -192,24 +192,24 @@ def is_name(text: str) -> bool:
 def open_named(text: str, selection: Selection, expected: Schema | None) -> Part:
     """One split of a published data set; its labels are a column "label", for keys and labels."""
     name, _, split = text.partition(":")
-    found = load(name, split)
-    if expected is not None and found.schema.shape != expected.shape:
+    opened = load(name, split)
+    if expected is not None and opened.schema.shape != expected.shape:
         raise InputError(
-            f"{text} has rows of shape {found.schema.shape}; allowed: {expected.shape}"
+            f"{text} has rows of shape {opened.schema.shape}; allowed: {expected.shape}"
         )
-    schema, path = expected or found.schema, Path(text)
+    schema, path = expected or opened.schema, Path(text)
     for column in (*selection.key_columns, selection.label_column or LABEL):
         if column != LABEL:
             raise InputError(f"{text} has no column {column!r}; {suggest(column, [LABEL])}")
 
     def chunks(start: int, size: int) -> Iterator[Block]:
-        for first in range(start, len(found.x), size):
-            labels = found.y[first : first + size]
+        for first in range(start, len(opened.x), size):
+            labels = opened.y[first : first + size]
             y = keys = None
             if selection.label_column is not None:
                 values, positions = np.unique(labels, return_inverse=True)
                 y = labels_to_flags(values.tolist(), positions, selection, path, LABEL, first)
-            block = array_block(found.x[first : first + size], schema, path, first, selection, y)
+            block = array_block(opened.x[first : first + size], schema, path, first, selection, y)
             if selection.key_columns:
                 import pyarrow as pa
 
@@ -220,10 +220,10 @@ def open_named(text: str, selection: Selection, expected: Schema | None) -> Part
     return Part(
         path=path,
         schema=schema,
-        rows=len(found.x),
+        rows=len(opened.x),
         chunks=chunks,
         name=text,
-        digest=lambda: hashlib.sha256(np.ascontiguousarray(found.x).data).hexdigest(),
+        digest=lambda: hashlib.sha256(np.ascontiguousarray(opened.x).data).hexdigest(),
     )
 
 

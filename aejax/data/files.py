@@ -318,8 +318,8 @@ def read(
         raise InputError(
             f"{path} does not fit in memory: {error}; it can be streamed in blocks"
         ) from error
-    given = [flags for flags in labels if flags is not None]
-    y = np.concatenate(given) if given else None
+    parts = [flags for flags in labels if flags is not None]
+    y = np.concatenate(parts) if parts else None
     if y is not None and selection is not None:
         check_normal(y, selection, path)
     return x, y, opened.schema

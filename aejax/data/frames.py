@@ -68,10 +68,10 @@ def _as_arrow(
     if isinstance(x, pa.RecordBatch):
         return pa.Table.from_batches([x])
     if named or columns:
-        found = [(name, x[name]) for name in x.dtype.names] if named else list(x.items())
-        for name, cells in found[1:]:
-            check_order(found[0][1], cells, f"rows: columns {found[0][0]!r} and {name!r}")
-        return _of_columns([(str(name), cells) for name, cells in found], bad)
+        pairs = [(name, x[name]) for name in x.dtype.names] if named else list(x.items())
+        for name, cells in pairs[1:]:
+            check_order(pairs[0][1], cells, f"rows: columns {pairs[0][0]!r} and {name!r}")
+        return _of_columns([(str(name), cells) for name, cells in pairs], bad)
     if hasattr(kind, "columns") and hasattr(kind, "to_arrow"):
         return _converted(x.to_arrow)
     if hasattr(kind, "columns") and hasattr(kind, "to_numpy"):
@@ -84,8 +84,8 @@ def _as_arrow(
         try:
             return pa.Table.from_pandas(x, preserve_index=False)
         except _NO_ONE_TYPE:
-            found = [(labels[at], x.iloc[:, place]) for place, at in enumerate(once)]
-            return _of_columns(found, bad)
+            pairs = [(labels[at], x.iloc[:, place]) for place, at in enumerate(once)]
+            return _of_columns(pairs, bad)
     if streams or single:
         return _of_structs(_converted(lambda: pa.chunked_array(x if streams else [pa.array(x)])))
     call = "collect" if hasattr(kind, "collect") else "compute"
@@ -308,15 +308,15 @@ def rows_by_name(
 
 
 def _places(
-    found: tuple[str, ...], names: Sequence[str] | None
+    there: tuple[str, ...], names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], list[int]]:
     """The names of the columns wanted, and where these are."""
-    wanted = tuple(found if names is None else names)
-    check_once(found, "rows have", wanted)
+    wanted = tuple(there if names is None else names)
+    check_once(there, "rows have", wanted)
     for name in wanted:
-        if name not in found:
-            raise InputError(f"rows have no column {name!r}; found: {', '.join(found)}")
-    return wanted, [found.index(name) for name in wanted]
+        if name not in there:
+            raise InputError(f"rows have no column {name!r}; found: {', '.join(there)}")
+    return wanted, [there.index(name) for name in wanted]
 
 
 def schema_of_frame(frame: Any, settings: Columns) -> Schema | None:
@@ -375,9 +375,9 @@ def named_features(x: Any, columns: Columns) -> tuple[Any, Schema | None]:
         return (x if hasattr(type(x), "to_numpy") else table), schema_of_frame(table, columns)
     check_container(x)
     schema = schema_of_frame(x, columns)
-    given = unmasked(x)
-    if given.dtype.kind in "biuf":
-        check_array(given)
+    array = unmasked(x)
+    if array.dtype.kind in "biuf":
+        check_array(array)
     return x, schema
 
 

@@ -35,15 +35,15 @@ def group_positions(groups: Any, rows: int) -> tuple[tuple[str, ...], np.ndarray
     Raises:
         InputError: if there are too few or too many.
     """
-    given = unmasked(groups)
-    if given.shape != (rows,):
-        raise InputError(f"groups have shape {given.shape}; allowed: ({rows},), one a row")
+    values = unmasked(groups)
+    if values.shape != (rows,):
+        raise InputError(f"groups have shape {values.shape}; allowed: ({rows},), one a row")
     # Distinct first: text is slow to compare, and there are few groups and many rows.
     try:
-        distinct, positions = np.unique(given, return_inverse=True)
+        distinct, positions = np.unique(values, return_inverse=True)
     except TypeError:
         known: dict[Any, int] = {}
-        positions = np.array([known.setdefault(value, len(known)) for value in given], int)
+        positions = np.array([known.setdefault(value, len(known)) for value in values], int)
         distinct = np.fromiter(known, object, len(known))
     texts = _texts(distinct)
     names = sorted({text for text in texts if text})
@@ -159,8 +159,8 @@ def read_groups(
         x.append(block.x)
         labels.append(block.y)
         names.append(texts.to_numpy(zero_copy_only=False))
-    given = [flags for flags in labels if flags is not None]
-    y = np.concatenate(given) if given else None
+    parts = [flags for flags in labels if flags is not None]
+    y = np.concatenate(parts) if parts else None
     if y is not None:
         check_normal(y, selection, path)
     return np.concatenate(x), y, np.concatenate(names), opened.schema
@@ -172,7 +172,7 @@ def _loses_digits(opened: files.Rows, column: str) -> bool:
     if block is None or block.keys is None:
         return False
     texts, _ = positions_of(block.keys, column, ())
-    given = texts.fill_null("").to_numpy(zero_copy_only=False)
-    names, positions = group_positions(given, len(block.x))
+    written = texts.fill_null("").to_numpy(zero_copy_only=False)
+    names, positions = group_positions(written, len(block.x))
     offsets, _ = offsets_of_groups(block.x, rows_of_groups(positions, len(names)))
     return bool(offsets.any())

@@ -75,11 +75,11 @@ def infer_schema(
         raise InputError(f"{where} has 0 normal rows; allowed: at least 1")
     dates = [name for name, one in seen.items() if one.kind == "date"]
     parts = [f"{name}.{part}" for name in dates for part in settings.date_parts]
-    for field, given, known in (
+    for field, wanted, known in (
         ("categories", settings.categories if mixed else (), list(seen)),
         ("keep", settings.keep, [*seen, *parts]),
     ):
-        for name in given:
+        for name in wanted:
             if name not in known:
                 raise InputError(f"Columns.{field} names {name!r}; {suggest(name, known)}")
     columns: list[Column] = []
@@ -97,8 +97,8 @@ def infer_schema(
         elif one.kind == "other" or (one.kind == "category" and not mixed):
             wrong[name] = one.dtype
         elif one.kind == "date":
-            found, out = _parts_of(one, settings)
-            columns, dropped = [*columns, *found], {**dropped, **out}
+            inferred, out = _parts_of(one, settings)
+            columns, dropped = [*columns, *inferred], {**dropped, **out}
         else:
             columns.append(_column(one, settings))
     if wrong:

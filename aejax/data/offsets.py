@@ -111,11 +111,11 @@ def with_offset(schema: Schema, blocks: Iterable[np.ndarray]) -> tuple[Schema, l
     lost = np.flatnonzero(held < LEAST_HELD * different)
     if schema.offset is None and (offset.any() or len(lost)):
         schema = schema.with_offset(tuple(offset.tolist()))
-    found = []
+    alarms = []
     if len(lost):
         worst = int(lost[np.argmin(held[lost] / different[lost])])
         others = f" ({len(lost) - 1} more features likewise)" if len(lost) > 1 else ""
-        found.append(
+        alarms.append(
             f"{schema.feature_name(worst)} has {different[worst]:,} different values in the first "
             f"{len(head):,} rows, of which float32 holds {held[worst]:,}{others}: they differ too "
             "little beside how far apart others lie"
@@ -125,12 +125,12 @@ def with_offset(schema: Schema, blocks: Iterable[np.ndarray]) -> tuple[Schema, l
         values = np.unique(head[np.isfinite(head[:, beyond]), beyond])
         if len(values) > 1 and np.median(np.diff(values)) <= 2 * np.spacing(most[beyond]):
             name = schema.feature_name(beyond)
-            found.append(
+            alarms.append(
                 f"{name} holds numbers beyond 2 ** 53, where float64 holds every other one or "
                 "fewer: leave it out, or take it for text"
             )
             break
-    return schema, found
+    return schema, alarms
 
 
 def centres(head: np.ndarray) -> np.ndarray:
@@ -199,8 +199,8 @@ def _centre(ordered: np.ndarray) -> np.ndarray:
 
     def at(share: float) -> np.ndarray:
         place = np.floor(share * np.maximum(count - 1, 0)).astype(np.int64)
-        found: np.ndarray = np.take_along_axis(ordered, place[None], axis=0)[0]
-        return found
+        centre: np.ndarray = np.take_along_axis(ordered, place[None], axis=0)[0]
+        return centre
 
     lowest, low, middle, high, highest = map(at, (0, 0.25, 0.5, 0.75, 1))
     size = np.abs(middle)
@@ -234,15 +234,15 @@ def _different(ordered: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.
 
 def _first_values(blocks: Iterable[np.ndarray], features: int) -> np.ndarray:
     """The first rows, float64 [n, features], until every feature had a value or many had none."""
-    found: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     missing = np.ones(features, bool)
     for number, block in enumerate(blocks):
         rows = np.asarray(block[: head_rows(features)], np.float64).reshape(-1, features)
         missing &= ~np.isfinite(rows).any(axis=0)
         if number == 0 or np.isfinite(rows).any():
-            found.append(rows)
+            parts.append(rows)
         if not missing.any() or number == MOST_HEADS:
             break
-    if len(found) == 1:
-        return found[0]
-    return np.concatenate([np.empty((0, features)), *found])
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.empty((0, features)), *parts])

@@ -72,7 +72,7 @@ class Finder:
         None stands for a row that is no longer there; so do all where the files can't be read.
         """
         wanted = [np.asarray(positions, np.int64) for positions in (normal, anomalous)]
-        found: list[dict[int, Place]] = [{}, {}]
+        sides: list[dict[int, Place]] = [{}, {}]
         with contextlib.suppress(InputError):
             seen = [0, 0]
             for good, y, places in self._blocks():
@@ -82,13 +82,13 @@ class Finder:
                     here = np.unique(wanted[side] - seen[side])
                     here = here[(here >= 0) & (here < len(at))]
                     for position in here.tolist():
-                        found[side][seen[side] + position] = places(int(at[position]))
+                        sides[side][seen[side] + position] = places(int(at[position]))
                     seen[side] += len(at)
-                if all(len(one) == len(np.unique(w)) for one, w in zip(found, wanted, strict=True)):
+                if all(len(one) == len(np.unique(w)) for one, w in zip(sides, wanted, strict=True)):
                     break
         of_normal, of_anomalous = (
             [one.get(position) for position in w.tolist()]
-            for one, w in zip(found, wanted, strict=True)
+            for one, w in zip(sides, wanted, strict=True)
         )
         return of_normal, of_anomalous
 

@@ -146,10 +146,10 @@ def _check_raw_files(folder: Path | None, wanted: Mapping[str, Any]) -> list[str
             missing.append(url)
             continue
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != info.checksum:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != info.checksum:
             raise InputError(
-                f"{path} has sha256 {found}; allowed: {info.checksum}, the file at {url}"
+                f"{path} has sha256 {digest}; allowed: {info.checksum}, the file at {url}"
             )
     return missing
 

@@ -117,13 +117,13 @@ def labels_to_flags(
         InputError: naming the first row whose label is empty or not allowed.
     """
 
-    def refuse(found: str, position: int) -> InputError:
+    def refuse(label: str, position: int) -> InputError:
         row = first_row + int(np.argmax(positions == position))
         allowed = "a label in every row"
         if selection.normal_label is None:
             allowed = "0 (normal) and 1 (anomaly), or any labels with --normal-label"
         return InputError(
-            f"{path}: label column {column!r} holds {found} in row {row}; allowed: {allowed}"
+            f"{path}: label column {column!r} holds {label} in row {row}; allowed: {allowed}"
         )
 
     if np.any(positions < 0):

@@ -71,16 +71,16 @@ class Seen:
             self.missing += parsed.null_count - column.null_count - len(bad)
             self.wrong += len(bad)
         elif self.kind in ("number", "boolean"):
-            found = _numbers(column.drop_null())
-            there = found[~np.isnan(found)] if found.dtype.kind == "f" else found
-            self.missing += len(found) - len(there)
+            values = _numbers(column.drop_null())
+            there = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+            self.missing += len(values) - len(there)
             if there.dtype.kind == "f":
                 # A cell that is no number is infinite here, see `training_tables`.
                 self.wrong += int(np.isposinf(there).sum())
                 there = there[np.isfinite(there)]
             if (left := HEAD_ROWS - sum(map(len, self.head))) > 0:
                 self.head.append(there[:left].astype(np.float64))
-            self.numbers.add(found)
+            self.numbers.add(values)
 
     @property
     def offset(self) -> float:
@@ -172,7 +172,7 @@ def _numbers(column: pa.Array) -> np.ndarray:
     if types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     whole = types.is_integer(column.type)
-    found: np.ndarray = column.cast(pa.int64() if whole else pa.float64(), safe=False).to_numpy(
+    numbers: np.ndarray = column.cast(pa.int64() if whole else pa.float64(), safe=False).to_numpy(
         zero_copy_only=False
     )
-    return found
+    return numbers

@@ -226,8 +226,8 @@ def scores_of_picked(scores: np.ndarray, starts: np.ndarray, series: Series) -> 
     whole[places] = True
     of_all = np.zeros(len(whole), np.float32)
     of_all[places] = scores
-    found = _to_points(of_all, whole, series)
-    return found[~np.isnan(found)]
+    points = _to_points(of_all, whole, series)
+    return points[~np.isnan(points)]
 
 
 def _to_points(scores: np.ndarray, whole: np.ndarray, series: Series) -> np.ndarray:

@@ -147,26 +147,28 @@ def find_sources(inputs: Input) -> tuple[list[Source], bool]:
         InputError: if there is no such file.
     """
     if not isinstance(inputs, (str, os.PathLike)):
-        found = [source for one in inputs for source in find_sources(one)[0]]
-        if not found:
+        sources = [source for one in inputs for source in find_sources(one)[0]]
+        if not sources:
             raise InputError("input names 0 files; allowed: at least 1")
-        names = [source.name for source in found]
+        names = [source.name for source in sources]
         if len(set(names)) < len(names):
             # The same name in two folders: the whole paths differ.
-            found = [dataclasses.replace(one, name=one.path.as_posix()) for one in found]
-        if len({source.path for source in found}) < len(found):
-            twice = next(one.path for one in found if [s.path for s in found].count(one.path) > 1)
+            sources = [dataclasses.replace(one, name=one.path.as_posix()) for one in sources]
+        if len({source.path for source in sources}) < len(sources):
+            twice = next(
+                one.path for one in sources if [s.path for s in sources].count(one.path) > 1
+            )
             raise InputError(f"{twice} is named twice; allowed: once")
-        return found, True
+        return sources, True
     copies = copies_of(os.fspath(inputs))
     if copies is not None:
         taken = [one for one in copies if len(copies) == 1 or _is_table(Path(one[1]).name)]
         if not taken:
             raise InputError(f"{inputs} holds no file of rows; allowed: files ending in {SAID}")
-        found = [
+        sources = [
             Source(path=path, name=name, partition=_partition(Path(name))) for path, name in taken
         ]
-        return sorted(found, key=lambda source: source.name), len(copies) > 1
+        return sorted(sources, key=lambda source: source.name), len(copies) > 1
     path = Path(inputs)
     if path.is_dir():
         return _in_folder(path), True
@@ -193,13 +195,13 @@ def is_table(inputs: Input) -> bool:
 
 
 def _in_folder(folder: Path) -> list[Source]:
-    found: list[Path] = []
+    paths: list[Path] = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        found += [Path(parent, name) for name in names if _is_table(name)]
-    clear = [path for path in found if not unpacked_name(path.name).endswith(VAGUE)]
-    found = clear or found
-    return _of_one_format(folder, folder, found)
+        paths += [Path(parent, name) for name in names if _is_table(name)]
+    clear = [path for path in paths if not unpacked_name(path.name).endswith(VAGUE)]
+    paths = clear or paths
+    return _of_one_format(folder, folder, paths)
 
 
 def _by_pattern(pattern: Path) -> list[Source]:
@@ -208,15 +210,15 @@ def _by_pattern(pattern: Path) -> list[Source]:
     while rest and (not glob.has_magic(rest[0]) or (fixed / rest[0]).exists()):
         fixed /= rest.pop(0)
     matches = glob.glob(os.path.join(*rest), root_dir=fixed, recursive=True)
-    found = [path for path in (fixed / match for match in matches) if not path.is_dir()]
-    return _of_one_format(pattern, fixed, found)
+    paths = [path for path in (fixed / match for match in matches) if not path.is_dir()]
+    return _of_one_format(pattern, fixed, paths)
 
 
-def _of_one_format(named: Path, root: Path, found: list[Path]) -> list[Source]:
-    if not found:
+def _of_one_format(named: Path, root: Path, paths: list[Path]) -> list[Source]:
+    if not paths:
         raise InputError(f"{named} holds no file of rows; allowed: files ending in {SAID}")
-    found = sorted(found)
-    formats = {format_by_name(path.name) or path.suffix: path for path in found}
+    paths = sorted(paths)
+    formats = {format_by_name(path.name) or path.suffix: path for path in paths}
     if len(formats) > 1:
         suffixes = sorted(path.name[len(path.stem) :] for path in formats.values())
         raise InputError(
@@ -224,7 +226,7 @@ def _of_one_format(named: Path, root: Path, found: list[Path]) -> list[Source]:
             f"allowed: one, or a pattern such as {root / ('*' + suffixes[0])}"
         )
     sources = []
-    for path in found:
+    for path in paths:
         inside = path.relative_to(root)
         sources.append(Source(path=path, name=inside.as_posix(), partition=_partition(inside)))
     return sorted(sources, key=lambda source: source.name)
@@ -239,8 +241,8 @@ def _partition(inside: Path) -> tuple[tuple[str, str | None], ...]:
     for folder in inside.parts[:-1]:
         name, equals, value = folder.partition("=")
         if equals and name:
-            given = unquote(value)
-            pairs.append((unquote(name), None if given == _NULL_PARTITION else given))
+            text = unquote(value)
+            pairs.append((unquote(name), None if text == _NULL_PARTITION else text))
     return tuple(pairs)
 
 
@@ -261,9 +263,9 @@ def partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
             )
     import pyarrow as pa
 
-    given = [dict(source.partition) for source in sources]
+    partitions = [dict(source.partition) for source in sources]
     whole = {
-        name: all(values[name] is None or _is_whole(str(values[name])) for values in given)
+        name: all(values[name] is None or _is_whole(str(values[name])) for values in partitions)
         for name in names
     }
     return [
@@ -273,7 +275,7 @@ def partition_values(sources: Sequence[Source]) -> list[dict[str, Any]]:
             else pa.scalar(value, pa.int64() if whole[name] else pa.string())
             for name, value in values.items()
         }
-        for values in given
+        for values in partitions
     ]
 
 

@@ -263,15 +263,15 @@ def numbers_of(
             is aligned and used again: fresh memory can take longer than what is written there.
     """
     rows, wanted = batch.num_rows, pa.from_numpy_dtype(dtype)
-    found = []
+    cells = []
     for name in features:
         column = batch.column(name)
-        found.append(column if column.type == wanted else column.cast(wanted, safe=False))
+        cells.append(column if column.type == wanted else column.cast(wanted, safe=False))
     if by_column:
-        numbers = pa.RecordBatch.from_arrays(found, list(features))
+        numbers = pa.RecordBatch.from_arrays(cells, list(features))
         turned: np.ndarray = numbers.to_tensor(null_to_nan=True, row_major=False).to_numpy()
         return turned
-    columns = [floats_of(column, dtype) for column in found]
+    columns = [floats_of(column, dtype) for column in cells]
     # Through a buffer that stays in the cache, and turned square by square there: otherwise
     # every value would be fetched from memory by itself.
     x = np.empty((rows, len(features)), dtype)

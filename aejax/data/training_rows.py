@@ -188,9 +188,9 @@ def read_training(
 
     fits = not large and opened.rows is not None
     if not fits and (folder / SPOOL).exists():
-        found = _reopened(folder, schema, identity())
-        if found is not None:
-            return found
+        kept = _reopened(folder, schema, identity())
+        if kept is not None:
+            return kept
     if large and (there := _in_place(opened, folder)) is not None:
         seen = SeenRows(opened, selection)
         if all(_all_good(seen, block, after_block) for block in _blocks(opened, row_bytes)):
@@ -270,9 +270,9 @@ class _Sink:
             )
         described = None if left_out is None else dataclasses.asdict(left_out)
         self.writer.commit({"identity": identity(), "left_out": described})
-        found = _reopened(self.folder, schema, identity())
-        assert found is not None
-        return found
+        kept = _reopened(self.folder, schema, identity())
+        assert kept is not None
+        return kept
 
     def __exit__(self, *how: Any) -> None:
         if self.writer is not None:
@@ -285,10 +285,10 @@ def _blocks(opened: Rows, row_bytes: int) -> Any:
 
 def _reopened(folder: Path, schema: Schema, identity: dict[str, Any]) -> TrainingRows | None:
     """The rows of a spool that was copied from the same input in the same way."""
-    found = open_spool(folder, schema)
-    if found is None or found[0].get("identity") != identity:
+    opened = open_spool(folder, schema)
+    if opened is None or opened[0].get("identity") != identity:
         return None
-    described, rows = found
+    described, rows = opened
     left_out = described.get("left_out")
     return TrainingRows(
         normal=rows[NORMAL],

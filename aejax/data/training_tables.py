@@ -168,9 +168,9 @@ def _csv(
     mixed = settings.kinds == "mixed"
     try:
         file = csv_file(path, selection)
-        found = file.types(LEAST_SHARE if mixed else LEAST_NUMBERS, codes=mixed)
+        types = file.types(LEAST_SHARE if mixed else LEAST_NUMBERS, codes=mixed)
         there = list(file.names)
-        types_of = dict(zip(there, found, strict=True))
+        types_of = dict(zip(there, types, strict=True))
         columns = chosen(there)
         # As it is written: no digit is lost, and no cell is of a wrong type.
         wanted = {
@@ -186,7 +186,7 @@ def _csv(
 
 
 def _cells(
-    batch: pa.RecordBatch, file: CsvFile, found: Mapping[str, pa.DataType], settings: Columns
+    batch: pa.RecordBatch, file: CsvFile, types_of: Mapping[str, pa.DataType], settings: Columns
 ) -> pa.RecordBatch:
     """Columns that were read as they are written, as what the file's first rows show them to be."""
     read = {}
@@ -194,7 +194,7 @@ def _cells(
         if column.type != pa.binary():  # The label's.
             read[name] = column
             continue
-        text, dtype = text_of_bytes(column), found[name]
+        text, dtype = text_of_bytes(column), types_of[name]
         if name in settings.categories:
             read[name] = file.tidy(text)
         elif cells.is_date(dtype) and settings.kinds == "mixed":

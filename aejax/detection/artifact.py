@@ -215,8 +215,8 @@ def read_arrays(path: Path, like: object, name: str = "") -> Any:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     tree = jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
     allowed = name or path.name
-    if (found := _name_of(allowed.partition("-")[0], tree)) != allowed:
-        raise InputError(f"{path}: content is {found}; allowed: {allowed} (damaged?)")
+    if (content := _name_of(allowed.partition("-")[0], tree)) != allowed:
+        raise InputError(f"{path}: content is {content}; allowed: {allowed} (damaged?)")
     return tree
 
 

@@ -43,9 +43,9 @@ def assemble(
     # Another network has no use for the score of the default's.
     score: Any = None if base.score == LEVELS else base.score
     config = dataclasses.replace(base, model=network, scale=scale, score=score)
-    given = training_rows(x_normal, schema, config.columns)
-    schema = given.schema
-    rows = as_stored(given.rows, schema)
+    normal = training_rows(x_normal, schema, config.columns)
+    schema = normal.schema
+    rows = as_stored(normal.rows, schema)
     check_finite(rows, schema)
     if not len(rows):
         raise InputError("x_normal has 0 rows; allowed: at least 1")

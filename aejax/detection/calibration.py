@@ -71,8 +71,8 @@ def scores_of_points(detector: Detector, windows: WindowRows) -> np.ndarray:
 
 
 def _with(detector: Detector, threshold: Threshold, scores: np.ndarray) -> Detector:
-    found = [*alarms_of_scores(scores, None), *unchecked(threshold.rule, threshold.rows)]
-    alarms = [alarm.sentence for alarm in found]
+    raised = [*alarms_of_scores(scores, None), *unchecked(threshold.rule, threshold.rows)]
+    alarms = [alarm.sentence for alarm in raised]
     kept = record(detector.provenance, alarms)
     return dataclasses.replace(detector, threshold=threshold, provenance=kept)
 

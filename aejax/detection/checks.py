@@ -265,18 +265,18 @@ def few_steps(detector: Detector, scaled: Sequence[Stored]) -> list[list[Alarm]]
     didn't show it.
     """
     schema, scaler = detector.schema, detector.scaler
-    found: list[list[Alarm]] = [[] for _ in scaled]
+    alarms: list[list[Alarm]] = [[] for _ in scaled]
     if schema.dtype == "uint8" or scaler.shift is None or scaler.factor is None:
-        return found
+        return alarms
     shift, factor = np.asarray(scaler.shift), np.asarray(scaler.factor)
     if detector.groups is None:
         shift, factor = shift[None], factor[None]
     if shift.ndim < 2:
-        return found
+        return alarms
     # Steps of float32 from one number to the next, in units of the spread.
     step = np.abs(shift * factor).reshape(len(scaled), -1) * np.finfo(np.float32).eps
     for at, worst in np.argwhere(step > 1 / LEAST_STEPS).tolist():
-        if found[at]:
+        if alarms[at]:
             continue
         rows = scaled[at]
         few = rows[evenly(len(rows), MOST_SCALED_ROWS)].reshape(-1, schema.features)[:, worst]
@@ -288,8 +288,8 @@ def few_steps(detector: Detector, scaled: Sequence[Stored]) -> list[list[Alarm]]
             f"{schema.feature_name(worst)} lies around {shift[at].ravel()[worst]:.6g}, where "
             f"float32 holds {len(different)} different values of its range"
         )
-        found[at] = [Alarm(kind="few steps", size=float(step[at, worst]), text=text)]
-    return found
+        alarms[at] = [Alarm(kind="few steps", size=float(step[at, worst]), text=text)]
+    return alarms
 
 
 def rows_seen_in_training(training: Stored, test: np.ndarray) -> list[str]:
@@ -297,10 +297,10 @@ def rows_seen_in_training(training: Stored, test: np.ndarray) -> list[str]:
     if training.dtype != test.dtype:
         return []
     hashes = row_hashes(test)
-    found = np.zeros(len(hashes), bool)
+    is_seen = np.zeros(len(hashes), bool)
     for block in in_blocks(training):
-        found |= np.isin(hashes, row_hashes(block))
-    seen = int(found.sum())
+        is_seen |= np.isin(hashes, row_hashes(block))
+    seen = int(is_seen.sum())
     if not seen:
         return []
     return [

@@ -65,7 +65,7 @@ class Judged(NamedTuple):
     means: tuple[np.ndarray, np.ndarray] | None
 
 
-def cross_fits(config: Config, rows: int, *, on_disk: bool = False, **given: Any) -> bool:
+def cross_fits(config: Config, rows: int, *, on_disk: bool = False, **settings: Any) -> bool:
     """Whether a threshold is set on scores by networks that are trained on other folds.
 
     Args:
@@ -79,7 +79,7 @@ def cross_fits(config: Config, rows: int, *, on_disk: bool = False, **given: Any
     """
     if config.calibration == "held-out":
         return False
-    why = _why_not(config, rows, on_disk, given)
+    why = _why_not(config, rows, on_disk, settings)
     if config.calibration == "auto":
         return why is None and rows <= MOST_ROWS
     if why is not None:
@@ -87,9 +87,9 @@ def cross_fits(config: Config, rows: int, *, on_disk: bool = False, **given: Any
     return True
 
 
-def _why_not(config: Config, rows: int, on_disk: bool, given: Mapping[str, Any]) -> str | None:
+def _why_not(config: Config, rows: int, on_disk: bool, settings: Mapping[str, Any]) -> str | None:
     rule, score = config.rule, score_object(config)
-    for name, value in given.items():
+    for name, value in settings.items():
         if value is not None:
             return f"{name} is given"
     if config.model.learns_classes:
@@ -118,11 +118,11 @@ def folds_of(config: Config, rows: np.ndarray) -> list[Fold]:
         config: its settings.
         rows: positions of its rows.
     """
-    found = []
+    folds = []
     for at in split_folds(len(rows), FOLDS, config.train.seed):
         member = Member(config=config, training=np.delete(rows, at), validation=rows[:0])
-        found.append(Fold(at=at, held=rows[at], member=member))
-    return found
+        folds.append(Fold(at=at, held=rows[at], member=member))
+    return folds
 
 
 def by_network(
@@ -193,9 +193,9 @@ def judge(
         if one.groups is not None:
             members = np.repeat(np.arange(len(held), dtype=np.int32), list(map(len, held)))
         rows = np.concatenate([part[:] for part in held])
-        found = one.score_rows(rows, members=members, batch_size=size, check=True)
+        held_scores = one.score_rows(rows, members=members, batch_size=size, check=True)
         ends = np.cumsum(list(map(len, held)))[:-1]
-        for own, fold, part in zip(scores, of_fold, np.split(found, ends), strict=True):
+        for own, fold, part in zip(scores, of_fold, np.split(held_scores, ends), strict=True):
             own[fold.at] = part
     return Judged(
         scores=scores,
@@ -259,8 +259,8 @@ class JudgedVotes:
         if ensemble.combine == "rank":
             apart = np.empty((rows, ensemble.members), np.float32)
             for fold, one in zip(self.folds, of_folds, strict=True):
-                found = unranked(one).member_score_rows(x[fold.held], batch_size=size)
-                apart[fold.at] = found
+                held_votes = unranked(one).member_score_rows(x[fold.held], batch_size=size)
+                apart[fold.at] = held_votes
             ensemble = with_ranks(ensemble, x[:0], apart)
             ranks = {"calibration": ensemble.variables["calibration"]}
             of_folds = [
@@ -301,10 +301,10 @@ def judge_votes(
         ]
     means = None
     if judged_by_error(config):
-        found = [
+        apart = [
             mean_errors(one.apart, [Picked(x, fold.held)] * len(seeds), seeds, batch_size=size)
             for one, fold in zip(each, folds, strict=True)
         ]
-        trained, untrained = np.average(found, axis=0, weights=shares)
+        trained, untrained = np.average(apart, axis=0, weights=shares)
         means = (trained, untrained)
     return JudgedVotes(votes=votes.with_usual(usual), each=each, folds=folds, means=means)

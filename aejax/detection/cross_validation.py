@@ -55,12 +55,12 @@ def fold_interval(values: Sequence[float]) -> tuple[float, float]:
     """
     from scipy.stats import t
 
-    found = np.asarray(values, np.float64)
-    k = len(found)
+    numbers = np.asarray(values, np.float64)
+    k = len(numbers)
     # 1 / k for the mean, and the ratio of held-out to training rows for their overlap.
-    spread = float(found.std(ddof=1)) * math.sqrt(1 / k + 1 / (k - 1))
+    spread = float(numbers.std(ddof=1)) * math.sqrt(1 / k + 1 / (k - 1))
     half = float(t.ppf((1 + INTERVAL_LEVEL) / 2, k - 1)) * spread
-    return float(found.mean()) - half, float(found.mean()) + half
+    return float(numbers.mean()) - half, float(numbers.mean()) + half
 
 
 def cross_validate(
@@ -134,7 +134,7 @@ def member_scores(
     # Folds differ by a row; the next power of two is one shape for all of them.
     most = 1 << (len(rows) - 1).bit_length()
     batch_size = min(default_batch_size(schema, config), most)
-    found = []
+    parts = []
     for first in range(0, len(members), size):
         chosen = list(members[first : first + size])
         filled = [*chosen, *[chosen[-1]] * (size - len(chosen))]
@@ -149,8 +149,8 @@ def member_scores(
         held = jax.device_put((detector.variables, detector.scaler))
         score = functools.partial(_by_row, detector.scoring, *held)
         (scores,) = map_batches(score, rows, batch_size, schema.device_dtype)
-        found.append(scores.T[: len(chosen)])
-    return np.concatenate(found)
+        parts.append(scores.T[: len(chosen)])
+    return np.concatenate(parts)
 
 
 def _scores_alone(
@@ -234,13 +234,13 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; numbers that aren't there are None."""
-        found = bool(self.folds)
+        scored = bool(self.folds)
         return {
             "number": self.number,
             "settings": self.drawn.settings,
-            "mean": self.mean if found else None,
-            "low": self.interval[0] if found else None,
-            "high": self.interval[1] if found else None,
+            "mean": self.mean if scored else None,
+            "low": self.interval[0] if scored else None,
+            "high": self.interval[1] if scored else None,
             "folds": list(self.folds),
             self.unit: self.length,
             "rung": self.rung,

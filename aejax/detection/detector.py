@@ -228,8 +228,8 @@ class Detector(ExplainedModel):
         Raises:
             InputError: as `p_values` does, and if `rate` is not in (0, 1).
         """
-        found = self.p_values(x, groups=groups, batch_size=batch_size)
-        return p_values.discoveries(found, rate)
+        p = self.p_values(x, groups=groups, batch_size=batch_size)
+        return p_values.discoveries(p, rate)
 
     def calibrate(
         self,
@@ -405,8 +405,8 @@ class Detector(ExplainedModel):
             InputError: if the detector is none of groups, or has no thresholds.
         """
         if self.groups is None or self.threshold is None:
-            found = "has no groups" if self.groups is None else "has no thresholds"
-            raise InputError(f"the detector {found}; allowed: one of groups that was calibrated")
+            lack = "has no groups" if self.groups is None else "has no thresholds"
+            raise InputError(f"the detector {lack}; allowed: one of groups that was calibrated")
         return self.groups, typing.cast(GroupThresholds, self.threshold)
 
     def _required_threshold(self) -> Threshold | GroupThresholds:

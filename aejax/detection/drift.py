@@ -87,8 +87,8 @@ def known_deciles(threshold: Threshold | GroupThresholds | None) -> Floats | Non
     deciles = None if threshold is None else threshold.deciles
     if deciles is None:
         return None
-    found = np.array(deciles, np.float64)
-    return found if found.ndim > 1 or tell_apart(found) else None
+    edges = np.array(deciles, np.float64)
+    return edges if edges.ndim > 1 or tell_apart(edges) else None
 
 
 def bins_of(
@@ -180,15 +180,17 @@ def feature_stability(
     rows = int(counts[:, 0].sum())
     if rows < LEAST_ROWS_FOR_DRIFT:
         return {}
-    found = population_stability(counts.T, usual.shares.T)
-    order = np.argsort(-found, kind="stable")
+    stability = population_stability(counts.T, usual.shares.T)
+    order = np.argsort(-stability, kind="stable")
     least = float(least_drift(rows, min(calibrated, MOST_ROWS)))
-    drifted = int(np.sum(found > least))
+    drifted = int(np.sum(stability > least))
     return {
-        "feature_stability": {schema.feature_name(int(i)): float(found[i]) for i in order[:SHOWN]},
+        "feature_stability": {
+            schema.feature_name(int(i)): float(stability[i]) for i in order[:SHOWN]
+        },
         "features_drifted": drifted,
         "feature_alarms": _alarms(
-            drifted, schema.feature_name(int(order[0])), found[order[0]], least
+            drifted, schema.feature_name(int(order[0])), stability[order[0]], least
         ),
     }
 

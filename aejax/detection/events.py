@@ -87,11 +87,13 @@ def events(
     flags = np.ma.filled(threshold, False) if np.ma.isMaskedArray(threshold) else flags
     if flags.ndim == 0:
         flags = scores > flags
-    for name, given in (("flags", flags), ("times", times), ("series", series)):
-        if given is not None and len(given) != len(scores):
-            raise InputError(f"{name} has length {len(given)}; allowed: {len(scores)}, one a score")
+    for name, values in (("flags", flags), ("times", times), ("series", series)):
+        if values is not None and len(values) != len(scores):
+            raise InputError(
+                f"{name} has length {len(values)}; allowed: {len(scores)}, one a score"
+            )
     at = np.flatnonzero(flags)
-    found = runs_of(
+    runs = runs_of(
         at,
         scores[at],
         times=None if times is None else np.asarray(times)[at],
@@ -99,7 +101,7 @@ def events(
         channels=None if channels is None else [channels[row] for row in at.tolist()],
         merge_gap=merge_gap,
     )
-    return [event for event in found if event.length >= least_length]
+    return [event for event in runs if event.length >= least_length]
 
 
 def check_merging(merge_gap: int, least_length: int) -> None:
@@ -151,16 +153,16 @@ def runs_of(
         )
 
 
-def joined(found: Iterable[Event], *, merge_gap: int, least_length: int) -> Iterator[Event]:
+def joined(parts: Iterable[Event], *, merge_gap: int, least_length: int) -> Iterator[Event]:
     """Events of pieces that follow each other, those across a cut as one; short ones left out.
 
     Args:
-        found: as `runs_of` gives them for each piece.
+        parts: as `runs_of` gives them for each piece.
         merge_gap: as in `events`.
         least_length: likewise.
     """
     open_one: Event | None = None
-    for event in found:
+    for event in parts:
         if open_one is None:
             open_one = event
         elif event.series == open_one.series and event.first - open_one.last <= merge_gap + 1:

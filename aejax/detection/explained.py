@@ -40,11 +40,11 @@ class ExplainedModel(FittedModel):
                 `top` is not from 1 to the number of features.
         """
         table = None
-        x, given = self._with_members(x, groups)
+        x, names = self._with_members(x, groups)
         if self.schema.columns is not None:
             # Once: a stream has its rows only once.
             table = as_table(x, self.schema.sources)
-        rows, members = self._finite_rows(x if table is None else table, given)
+        rows, members = self._finite_rows(x if table is None else table, names)
         _, features, errors = self.explain_rows(
             rows, members=members, top=top, batch_size=batch_size
         )
@@ -248,10 +248,10 @@ class ExplainedModel(FittedModel):
         variables, scaler = self.variables, self.scaler
         if self.groups is not None:
             variables, scaler = jax.tree.map(lambda leaf: leaf[0], (variables, scaler))
-        found = shapes_of(
+        shapes = shapes_of(
             lambda x: steps.state_rows(self.scoring, variables, scaler, x), self._one_row
         )
-        return {name: state.shape[1:] for name, state in found.items()}
+        return {name: state.shape[1:] for name, state in shapes.items()}
 
     @property
     def _one_row(self) -> jax.ShapeDtypeStruct:

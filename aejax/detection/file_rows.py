@@ -334,12 +334,12 @@ def _of_memory(
     config: Config, window: Window, clock: Clock | None, x: Any, schema: Schema | None
 ) -> _Read:
     features, cells = without_columns(x, columns_of(window))
-    given = training_rows(features, schema, config.columns)
+    read = training_rows(features, schema, config.columns)
     clock = clock or training_clock(cells, window)
-    rows = as_stored(given.rows, given.schema)
+    rows = as_stored(read.rows, read.schema)
     when = followed(cells, window, clock, len(rows))
     none = np.zeros(len(rows), bool)
-    return _Read(rows, when, clock, given.schema, {}, none, given.alarms, True)
+    return _Read(rows, when, clock, read.schema, {}, none, read.alarms, True)
 
 
 def _of_files(

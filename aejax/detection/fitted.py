@@ -162,9 +162,9 @@ class FittedModel:
             )
         if self.groups is None and groups is None:
             return as_rows(x, self.schema)[0], None
-        x, given = self._with_members(x, groups)
+        x, names = self._with_members(x, groups)
         rows = as_rows(x, self.schema)[0]
-        members = self._positions(given, len(rows))
+        members = self._positions(names, len(rows))
         return self.less_group_offset(rows, members), members
 
     def _finite_rows(self, x: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -260,11 +260,11 @@ class FittedModel:
             scores, reasons = score_series(self, x, batch_size=batch_size, tolerant=tolerant)
             return scores, None, reasons
         bad: dict[int, str] = {}
-        x, given = self._with_members(x, groups)
+        x, names = self._with_members(x, groups)
         rows, _ = as_rows(x, self.schema, bad)
         members = None
         if self.groups is not None:
-            members = self.groups.places(given, len(rows), bad)
+            members = self.groups.places(names, len(rows), bad)
             rows = self.less_group_offset(rows, members)
         scores = self.score_rows(rows, members=members, batch_size=batch_size)
         return without_bad(scores, rows, self.schema, bad), members, bad

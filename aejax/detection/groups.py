@@ -262,10 +262,12 @@ def spread_of_losses(histories: Sequence[Sequence[Mapping[str, Any]]]) -> list[d
     losses = {}
     for name in LOSSES:
         if all(name in history[0] for history in histories):
-            found = np.full((len(histories), last), np.nan)
+            losses_of = np.full((len(histories), last), np.nan)
             for at, history in enumerate(histories):
-                found[at, : len(history)] = [row[name] for row in history]
-            losses[name] = np.quantile(np.take_along_axis(found, places, axis=1), QUANTILES, axis=0)
+                losses_of[at, : len(history)] = [row[name] for row in history]
+            losses[name] = np.quantile(
+                np.take_along_axis(losses_of, places, axis=1), QUANTILES, axis=0
+            )
     longest = histories[int(lengths.argmax())]
     kept = np.unique(np.linspace(0, last - 1, min(last, MOST_EPOCHS)).round().astype(int))
     return [

@@ -120,16 +120,16 @@ def kinds(configs: Sequence[Config]) -> list[list[int]]:
 
 def kinds_of_members(members: Sequence[Member]) -> list[list[int]]:
     """As `kinds`, of members, of which those that lack parts have programs of their own."""
-    found = _kinds([member.config for member in members])
-    return _alike([(kind, one.mask is not None) for kind, one in zip(found, members, strict=True)])
+    kinds = _kinds([member.config for member in members])
+    return _alike([(kind, one.mask is not None) for kind, one in zip(kinds, members, strict=True)])
 
 
 def _kinds(configs: Sequence[Config]) -> list[Any]:
     """What tells programs apart, of each configuration."""
     # Thousands of groups have one configuration, and finding its kind takes a millisecond.
     known = {id(config): config for config in configs}
-    found = {number: _kind(config) for number, config in known.items()}
-    return [found[id(config)] for config in configs]
+    kinds = {number: _kind(config) for number, config in known.items()}
+    return [kinds[id(config)] for config in configs]
 
 
 def _alike(keys: Sequence[Any]) -> list[list[int]]:
@@ -316,7 +316,7 @@ def random_parts(vary: Vary, model: object, features: int, members: int, seed: i
         raise InputError(
             f"Vary asks for parts of a {type(model).__name__}; allowed: of a Dense model"
         )
-    found = []
+    parts = []
     for member in range(members):
         random = batches.host_random(seed, "parts", member)
         kept = None
@@ -330,7 +330,7 @@ def random_parts(vary: Vary, model: object, features: int, members: int, seed: i
             hidden = _fewer(random, model.hidden, vary.units)
             if model.decoder is not None:
                 decoder = _fewer(random, model.decoder, vary.units)
-        found.append(
+        parts.append(
             Parts(
                 features=kept,
                 hidden=hidden,
@@ -339,7 +339,7 @@ def random_parts(vary: Vary, model: object, features: int, members: int, seed: i
                 seed=int(random.integers(1 << 32)),
             )
         )
-    return found
+    return parts
 
 
 def _fewer(random: np.random.Generator, widths: tuple[int, ...], share: float) -> tuple[int, ...]:

@@ -218,12 +218,12 @@ def _resample(random: np.random.Generator, counts: Counts, replicas: int) -> Cou
 
 def _areas(positives: Counts, negatives: Counts) -> tuple[Floats, Floats]:
     """AUROC and average precision [replicas] of counts [replicas, cells], highest scores first."""
-    found, alarms = np.cumsum(positives, axis=1), np.cumsum(negatives, axis=1)
-    all_positives, all_negatives = found[:, -1:], alarms[:, -1:]
+    hits, alarms = np.cumsum(positives, axis=1), np.cumsum(negatives, axis=1)
+    all_positives, all_negatives = hits[:, -1:], alarms[:, -1:]
     below = all_negatives - alarms + negatives / 2
     share = positives / all_positives
     auroc = (share * below).sum(axis=1) / all_negatives[:, 0]
-    precision = found / np.maximum(found + alarms, 1)
+    precision = hits / np.maximum(hits + alarms, 1)
     return auroc, (share * precision).sum(axis=1)
 
 
@@ -330,15 +330,15 @@ def mean_interval(
         >>> mean_interval([0.90, 0.92, 0.94]).text()
         '0.920 [0.870, 0.970]'
     """
-    found = np.asarray(values, np.float64)
-    if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
-        raise InputError(f"values are {found}; allowed: at least one finite number, [n]")
-    mean, repeats = float(found.mean()), len(found)
+    numbers = np.asarray(values, np.float64)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+        raise InputError(f"values are {numbers}; allowed: at least one finite number, [n]")
+    mean, repeats = float(numbers.mean()), len(numbers)
     if repeats == 1:
         return Interval(mean, None, None, repeats)
     from scipy.stats import t
 
-    half = float(t.ppf((1 + INTERVAL_LEVEL) / 2, repeats - 1) * found.std(ddof=1))
+    half = float(t.ppf((1 + INTERVAL_LEVEL) / 2, repeats - 1) * numbers.std(ddof=1))
     low, high = mean - half / math.sqrt(repeats), mean + half / math.sqrt(repeats)
     if within is not None:
         low, high = max(low, within[0]), min(high, within[1])

@@ -174,10 +174,10 @@ def most_rows(score: Any, rows: int) -> slice:
 def scaled(scaler: Scaler, rows: Stored, most: int) -> np.ndarray:
     """At most so many rows, evenly spread and scaled, float32 [n, ...]."""
     few = rows[evenly(len(rows), most)]
-    found: np.ndarray = jax.device_get(
+    scaled_rows: np.ndarray = jax.device_get(
         steps.compiled_scale(*mesh.ONE_DEVICE.everywhere((scaler, few)))
     )
-    return found
+    return scaled_rows
 
 
 def what_is_learnt(score: Any, known: Known) -> dict[str, Any]:

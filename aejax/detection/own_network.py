@@ -63,24 +63,24 @@ def own_programs(
         "apply", "encode" and "decode" of a network, "error", "score"; {} of built-in ones.
     """
     network, score = scorer.model, scorer.score
-    found: dict[str, bytes] = {}
+    programs: dict[str, bytes] = {}
     if isinstance(network, ProgramNetwork):
-        found |= network.contents
+        programs |= network.contents
     elif network.is_own:
         settings: Any = config.model
-        found |= _tried(settings.name, lambda: lower_network(network, variables, shape))
+        programs |= _tried(settings.name, lambda: lower_network(network, variables, shape))
     error: Any = config.error
     if isinstance(error, ProgramError):
-        found[ERROR] = error.content
+        programs[ERROR] = error.content
     elif not isinstance(error, str | Own):
-        found |= _tried(describe(error).own, lambda: {ERROR: lower_error(error, shape)})
+        programs |= _tried(describe(error).own, lambda: {ERROR: lower_error(error, shape)})
     if isinstance(score, ProgramScore):
-        found[SCORE] = score.content
+        programs[SCORE] = score.content
     elif not (is_built_in(score) or isinstance(score, Own)):
-        found |= _tried(
+        programs |= _tried(
             describe(score).own, lambda: {SCORE: lower_own_score(scorer, variables, shape)}
         )
-    return found
+    return programs
 
 
 def _tried(name: str, lower: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
@@ -187,7 +187,7 @@ def check_same_network(detector: Detector, programs: Mapping[str, bytes], folder
         return
     schema: Schema = detector.schema
     saved = read_network(_of_network(programs), schema.shape, folder)
-    given = build(detector.config.model, schema)
+    own = build(detector.config.model, schema)
     one = detector.variables
     if detector.is_stacked:
         one = jax.tree.map(lambda leaf: leaf[0], one)
@@ -196,7 +196,7 @@ def check_same_network(detector: Detector, programs: Mapping[str, bytes], folder
     name: str = detector.config.model.name  # type: ignore[union-attr]
     theirs, ours = (
         np.asarray(network.apply(variables, x))
-        for network, variables in ((saved, flat(one)), (given, one))
+        for network, variables in ((saved, flat(one)), (own, one))
     )
     apart = float(np.max(np.abs(ours - theirs)) / max(float(np.max(np.abs(theirs))), 1e-12))
     if not apart <= TOLERANCE:

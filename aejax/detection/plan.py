@@ -104,8 +104,8 @@ def plan_alike(
         raise InputError(
             "Config.window is set; allowed where several configurations are trained: None"
         )
-    given, schema, lost = training_rows(x_train, schema, configs[0].columns)
-    stored = [as_stored(given, schema)]
+    read, schema, lost = training_rows(x_train, schema, configs[0].columns)
+    stored = [as_stored(read, schema)]
     for more in (x_validation, x_scale):
         none = stored[0][:0]
         stored.append(none if more is None else as_stored(as_rows(more, schema)[0], schema))
@@ -201,29 +201,29 @@ def plan_groups(
     offsets = None
     sentences: list[str] = []
     if config.columns.kinds == "mixed":
-        given, schema, sentences = training_rows(x, schema, config.columns)
-        names, positions = group_positions(groups, len(given))
+        rows, schema, sentences = training_rows(x, schema, config.columns)
+        names, positions = group_positions(groups, len(rows))
         check_grouped(positions)
-        there = ~np.isnan(given).all(axis=1)
-        given, positions = given[there], positions[there]
+        there = ~np.isnan(rows).all(axis=1)
+        rows, positions = rows[there], positions[there]
         lost = np.zeros(len(names), bool)
     else:
         if schema is None:
             x, schema = named_features(x, config.columns)
         # Each group has an offset of its own.
-        given, schema = as_rows(x, None if schema is None else schema.with_offset(None))
-        names, positions = group_positions(groups, len(given))
+        rows, schema = as_rows(x, None if schema is None else schema.with_offset(None))
+        names, positions = group_positions(groups, len(rows))
         check_grouped(positions)
         lost = np.zeros(len(names), bool)
-    if not len(given):
+    if not len(rows):
         raise InputError("training rows: found 0; allowed: at least 1")
     rows_of = rows_of_groups(positions, len(names))
-    if schema.columns is None and is_wide(given.dtype) and schema.dtype != "uint8":
-        shifts, lost = offsets_of_groups(given, rows_of)
+    if schema.columns is None and is_wide(rows.dtype) and schema.dtype != "uint8":
+        shifts, lost = offsets_of_groups(rows, rows_of)
         if shifts.any():
             offsets, schema = shifts, dataclasses.replace(schema, dtype="float64")
-            given = less_each(given, offsets, positions)
-    stored = as_stored(given, schema)
+            rows = less_each(rows, offsets, positions)
+    stored = as_stored(rows, schema)
     check_finite(stored, schema)
     members, numbers, skipped = _members(config, names, rows_of, least_rows)
     total = hashlib.sha256("\x00".join(names).encode())

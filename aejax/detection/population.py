@@ -183,7 +183,7 @@ def fit_population(
         for member, own in zip(plan.members, plan.folds, strict=True)
         for fold in own
     ]
-    found = train_members(
+    trained = train_members(
         [*plan.members, *of_folds],
         plan.x,
         plan.schema,
@@ -191,10 +191,10 @@ def fit_population(
         group_size=group_size,
         progress=progress,
     )
-    found, left_of = found[: len(configs)], by_network(plan.folds, found[len(configs) :])
-    found = [
+    trained, left_of = trained[: len(configs)], by_network(plan.folds, trained[len(configs) :])
+    trained = [
         dataclasses.replace(member, problem=member.problem or problem_of(left))
-        for member, left in zip(found, left_of, strict=True)
+        for member, left in zip(trained, left_of, strict=True)
     ]
     seconds = round((time.monotonic() - started) / len(configs), 3)
     facts: list[dict[str, Any]] = [
@@ -210,14 +210,16 @@ def fit_population(
         for number, member in enumerate(plan.members)
     ]
     judged: dict[int, np.ndarray] = {}
-    detectors = detectors_of(plan, found, facts, left_of=left_of, judged=judged)
+    detectors = detectors_of(plan, trained, facts, left_of=left_of, judged=judged)
     for number, detector in enumerate(detectors):
         if number in judged and detector is not None:
             detectors[number] = detector.calibrate_by(judged[number])
         elif detector is not None:
             normal = plan.x[plan.calibrating[number]]
             detectors[number] = calibrate(detector, normal if plan.set_on is None else plan.set_on)
-    problems = {at: member.problem for at, member in enumerate(found) if member.problem is not None}
+    problems = {
+        at: member.problem for at, member in enumerate(trained) if member.problem is not None
+    }
     return Population(detectors=tuple(detectors), problems=problems)
 
 
@@ -238,7 +240,7 @@ def _in_one_order(plan: Plan) -> Plan:
 
 def detectors_of(
     plan: Plan,
-    found: Sequence[TrainedMember],
+    trained: Sequence[TrainedMember],
     facts: Sequence[Mapping[str, Any]],
     *,
     check: bool = True,
@@ -249,7 +251,7 @@ def detectors_of(
 
     Args:
         plan: what was trained.
-        found: what that left.
+        trained: what that left.
         facts: of each detector's provenance.
         check: whether to tell what is wrong with them, and to choose their precision.
         left_of: what training left of the networks of each one's folds, where there are any.
@@ -258,16 +260,16 @@ def detectors_of(
     Returns:
         A detector for each member; None for one that diverged.
     """
-    detectors: list[Detector | None] = [None] * len(found)
+    detectors: list[Detector | None] = [None] * len(trained)
     alike: dict[Any, list[int]] = {}
-    for at, (member, left) in enumerate(zip(plan.members, found, strict=True)):
+    for at, (member, left) in enumerate(zip(plan.members, trained, strict=True)):
         if left.problem is None:
             crossed = bool(left_of and left_of[at])
             key = (scoring_settings(member.config), member.mask is not None, crossed)
             alike.setdefault(key, []).append(at)
     for numbers in alike.values():
         config = plan.members[numbers[0]].config
-        together = side_by_side(config, plan.schema, [found[at] for at in numbers])
+        together = side_by_side(config, plan.schema, [trained[at] for at in numbers])
         normal = plan.normal(numbers)
         learnt = learn_normal(together, normal, plan.trained_on(numbers))
         means = None
@@ -305,10 +307,10 @@ def detectors_of(
             one = Detector(
                 config=plan.members[at].config,
                 schema=plan.schema,
-                scaler=found[at].scaler,
-                variables=found[at].variables,
-                history=found[at].history,
-                provenance=record({**facts[at], "best_epoch": found[at].best_epoch}, sentences),
+                scaler=trained[at].scaler,
+                variables=trained[at].variables,
+                history=trained[at].history,
+                provenance=record({**facts[at], "best_epoch": trained[at].best_epoch}, sentences),
             )
             one = with_normal(one, known, usual_values(rows, plan.schema))
             detectors[at] = choose_precision(one, rows) if check else one

@@ -31,8 +31,8 @@ def peak_signal_to_noise(
     Raises:
         InputError: if these are no images of the same shape.
     """
-    found, expected = _pairs(images, truth)
-    error = np.mean(np.square(found - expected), axis=(1, 2, 3))
+    shown, expected = _pairs(images, truth)
+    error = np.mean(np.square(shown - expected), axis=(1, 2, 3))
     with np.errstate(divide="ignore"):
         return np.asarray(10 * np.log10(value_range**2 / error))
 
@@ -53,10 +53,10 @@ def structural_similarity(images: npt.ArrayLike, truth: npt.ArrayLike) -> Floats
     Raises:
         InputError: if these are no images of the same shape, or too small.
     """
-    found, expected = _pairs(images, truth)
-    if min(found.shape[1:3]) < WINDOW:
+    shown, expected = _pairs(images, truth)
+    if min(shown.shape[1:3]) < WINDOW:
         raise InputError(
-            f"images have {found.shape[1]} x {found.shape[2]} pixels; "
+            f"images have {shown.shape[1]} x {shown.shape[2]} pixels; "
             f"allowed: at least {WINDOW} x {WINDOW}"
         )
     with extra("recipes"):
@@ -72,16 +72,16 @@ def structural_similarity(images: npt.ArrayLike, truth: npt.ArrayLike) -> Floats
             use_sample_covariance=False,
             channel_axis=-1,
         )
-        for image, right in zip(found, expected, strict=True)
+        for image, right in zip(shown, expected, strict=True)
     ]
     return np.asarray(values, np.float64)
 
 
 def _pairs(images: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Floats, Floats]:
-    found, expected = np.asarray(images, np.float64), np.asarray(truth, np.float64)
-    if found.ndim != 4 or found.shape != expected.shape:
+    shown, expected = np.asarray(images, np.float64), np.asarray(truth, np.float64)
+    if shown.ndim != 4 or shown.shape != expected.shape:
         raise InputError(
-            f"images have shape {found.shape} and their truth {expected.shape}; "
+            f"images have shape {shown.shape} and their truth {expected.shape}; "
             "allowed: both [n, height, width, channels]"
         )
-    return found, expected
+    return shown, expected

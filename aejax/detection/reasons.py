@@ -45,12 +45,12 @@ class Cells(NamedTuple):
     def of(self, row: int, feature: int) -> tuple[Cell, Cell]:
         """What a row holds and what was expected there: numbers, or texts of a mixed table."""
         offset = float((self.offset if self.offset.ndim == 1 else self.offset[row])[feature])
-        found, expected = float(self.found[row, feature]), float(self.expected[row, feature])
+        value, expected = float(self.found[row, feature]), float(self.expected[row, feature])
         if self.schema.columns is None:
-            return _number(found, offset), _number(expected, offset)
+            return _number(value, offset), _number(expected, offset)
         column = self.schema.columns[feature]
-        text = _text(column, found, offset)
-        unknown = column.kind == "category" and found == len(column.categories)
+        text = _text(column, value, offset)
+        unknown = column.kind == "category" and value == len(column.categories)
         if unknown and self.table is not None:
             quoted = str(self.table.column(column.source)[row].as_py())[:_SHOWN]
             text = f"{quoted} ({column.unseen.removeprefix('a value ')})"
@@ -65,8 +65,8 @@ class Cells(NamedTuple):
             at = np.arange(len(features))[:, None]
             offset = self.offset[features] if self.offset.ndim == 1 else self.offset[at, features]
             dtype = np.float64 if self.offset.any() else np.float32
-            found, expected = self.found[at, features], self.expected[at, features]
-            return (found + offset).astype(dtype), (expected + offset).astype(dtype)
+            value, expected = self.found[at, features], self.expected[at, features]
+            return (value + offset).astype(dtype), (expected + offset).astype(dtype)
         both = [[self.of(row, at) for at in own] for row, own in enumerate(features.tolist())]
         cells = np.array(both, object).reshape(*features.shape, 2)
         return cells[..., 0], cells[..., 1]

@@ -60,5 +60,7 @@ def scores(detector: Detector, x: Any, members: Any = None) -> jax.Array:
     if members is None:
         return steps.score_rows(scorer, variables, scaler, x)
     one = tiled(steps.score_rows)
-    found: jax.Array = one(scorer, variables, scaler, x[:, None], members, side_by_side=scorer.maps)
-    return found[:, 0]
+    by_row: jax.Array = one(
+        scorer, variables, scaler, x[:, None], members, side_by_side=scorer.maps
+    )
+    return by_row[:, 0]

@@ -120,7 +120,7 @@ def series_events(
         order = np.argsort(-(errors if usual is None else errors / usual), axis=1, kind="stable")
         names = [series.points.feature_name(channel) for channel in range(channels)]
         worst = [[names[channel] for channel in row] for row in order[:, :top]]
-    found = runs_of(
+    runs = runs_of(
         at,
         scores[at],
         times=own.get(series.window.time or ""),
@@ -128,7 +128,7 @@ def series_events(
         channels=worst,
         merge_gap=merge_gap,
     )
-    return [event for event in found if event.length >= least_length]
+    return [event for event in runs if event.length >= least_length]
 
 
 def score_points(
@@ -206,8 +206,8 @@ def in_units(detector: FittedModel, x: Any) -> InUnits:
 def whole_windows(detector: FittedModel, x: Any) -> np.ndarray:
     """All whole windows of a series, [n, length, channels], as the detector's methods take them."""
     # With its offset still: whoever takes the windows subtracts it.
-    found = in_units(detector, x)
-    return found.windows(found.ends, _series_of(detector).length)
+    points = in_units(detector, x)
+    return points.windows(points.ends, _series_of(detector).length)
 
 
 class SeriesState(NamedTuple):

@@ -113,7 +113,7 @@ def evaluate_series(
         np.zeros(len(scores), int) if series is None else np.unique(series, return_inverse=True)[1]
     )
     cuts = [0, *(np.flatnonzero(np.diff(of_series)) + 1).tolist(), len(scores)]
-    found: list[Volumes] = []
+    areas: list[Volumes] = []
     stretched = hit = events = held = 0
     delays: list[int] = []
     for begin, end in itertools.pairwise(cuts):
@@ -121,7 +121,7 @@ def evaluate_series(
         first, last = stretches(own)
         stretched += len(first)
         if buffer is not None and own.any() and not own.all():
-            found.append(volumes(values, own, buffer))
+            areas.append(volumes(values, own, buffer))
         if threshold is None:
             continue
         flags = values > threshold
@@ -134,8 +134,8 @@ def evaluate_series(
             events += 1
             held += bool(own[event.first : event.last + 1].any())
     result: dict[str, Any] = {"stretches": stretched}
-    if found:
-        roc, pr = np.mean(found, axis=0).tolist()
+    if areas:
+        roc, pr = np.mean(areas, axis=0).tolist()
         result |= {"vus_roc": roc, "vus_pr": pr, "buffer": buffer}
     if threshold is not None:
         result |= {
@@ -165,13 +165,13 @@ def _areas(
     true = hits + near
     positives = labels.sum() + near / 2
     recall = np.minimum(true / positives, 1)
-    found = np.array(
+    peaks = np.array(
         [
             scores[start : stop + 1].max()
             for start, stop in _widened(first, last, margin, len(labels))
         ]
     )
-    true_rate = recall * (found >= thresholds[:, None]).mean(axis=1)
+    true_rate = recall * (peaks >= thresholds[:, None]).mean(axis=1)
     false_rate = (flagged - true) / (len(labels) - positives)
     up = np.concatenate([[0], true_rate, [1]])
     right = np.concatenate([[0], false_rate, [1]])

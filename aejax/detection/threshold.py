@@ -174,11 +174,11 @@ class GroupThresholds:
             InputError: if a rule keeps no calibration scores; a conformal one does.
         """
         members, values = _required(members), np.asarray(scores)
-        found = np.full(len(values), np.nan)
+        p = np.full(len(values), np.nan)
         for at in np.unique(members[members >= 0]).tolist():
             own = members == at
-            found[own] = self.each[at].p_values(values[own])
-        return found
+            p[own] = self.each[at].p_values(values[own])
+        return p
 
     def to_dict(self) -> list[dict[str, Any]]:
         """The thresholds as a JSON-ready list."""
@@ -357,19 +357,21 @@ def _fitted(
 ) -> tuple[float, Calibration | None]:
     """What a rule finds, checked."""
     try:
-        found = own.call(fit, scores, **optional)
+        result = own.call(fit, scores, **optional)
     except Exception as error:
         if rules.is_built_in(rule):
             raise
         reason = f"{type(error).__name__}: {own.in_one_line(error, str)}"
         raise InputError(f"rule {config.rule_text(rule)} failed ({reason})") from error
-    value, calibration = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    value, calibration = (
+        result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    )
     number = _as_number(value)
     if not math.isfinite(number) or not (
         calibration is None or isinstance(calibration, Calibration)
     ):
         raise InputError(
-            f"rule {config.rule_text(rule)} gives {own.in_one_line(found)}; "
+            f"rule {config.rule_text(rule)} gives {own.in_one_line(result)}; "
             "allowed: one finite number, or a pair of it and a Calibration"
         )
     return number, calibration

@@ -78,7 +78,8 @@ def ask_and_tell(
         while len(trials) < min(BATCH, configurations - len(done)):
             proposal = study.ask()
             settings = {
-                name: _suggested(proposal, name, found) for name, found in space.searched.items()
+                name: _suggested(proposal, name, dimension)
+                for name, dimension in space.searched.items()
             }
             try:
                 config = space.config({**settings, "train.seed": seed})
@@ -196,7 +197,7 @@ def tune(
     parts = split_folds(len(rows), folds, seed)
 
     def judge(trials: Sequence[Trial]) -> list[Trial]:
-        found = cross_validate(
+        results = cross_validate(
             [trial.config for trial in trials],
             parts,
             rows,
@@ -207,7 +208,7 @@ def tune(
         )
         return [
             dataclasses.replace(trial, folds=one.folds, problem=one.problem)
-            for trial, one in zip(trials, found, strict=True)
+            for trial, one in zip(trials, results, strict=True)
         ]
 
     if search == "optuna":

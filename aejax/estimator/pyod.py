@@ -288,8 +288,8 @@ class PyODAutoEncoder(PyODNames):
             InputError: if `method` is another one.
         """
         scores = self._scores(X)
-        found = core.probabilities(self.decision_scores_, scores, method)
-        return (found, self._confidence(scores)) if return_confidence else found
+        proba = core.probabilities(self.decision_scores_, scores, method)
+        return (proba, self._confidence(scores)) if return_confidence else proba
 
     def predict_confidence(self, X: Any) -> Floats:
         """Probability that other training rows would lead to the same prediction, [n]."""
@@ -334,7 +334,7 @@ class PyODAutoEncoder(PyODNames):
     ) -> list[float]:
         """Expected rate of rejection, its bound, and the bound of the cost of a row."""
         check_is_fitted(self)
-        found = core.rejection_statistics(
+        statistics = core.rejection_statistics(
             len(self.decision_scores_),
             self._share,
             strictness=T,
@@ -343,7 +343,7 @@ class PyODAutoEncoder(PyODNames):
             cost_miss=c_fn,
             cost_rejection=self._share if c_r < 0 else c_r,
         )
-        return list(found)
+        return list(statistics)
 
     @property
     def history_(self) -> dict[str, list[float]]:
@@ -382,8 +382,8 @@ class PyODAutoEncoder(PyODNames):
         return (scores > self.threshold_).astype(np.int64)
 
     def _confidence(self, scores: Floats) -> Floats:
-        found = core.outlier_confidence(self.decision_scores_, scores, self._share)
-        return np.where(self._flagged(scores) == 1, found, 1 - found)
+        confidence = core.outlier_confidence(self.decision_scores_, scores, self._share)
+        return np.where(self._flagged(scores) == 1, confidence, 1 - confidence)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -143,13 +143,13 @@ def export(
         )
     out = Path(folder)
     with new_folder(out, overwrite=overwrite) as aside:
-        found = _write(detector, aside, wanted)
+        parity = _write(detector, aside, wanted)
         if metrics is not None:
             write_file(aside / METRICS, json.dumps(metrics, indent=2) + "\n")
         write_card = write_model_card if detector.groups is None else write_group_card
         write_card(detector, metrics, aside)
         files = {entry.name: entry.stat().st_size for entry in sorted(aside.iterdir())}
-    return {"export": str(out), "parity": found, "files": files}
+    return {"export": str(out), "parity": parity, "files": files}
 
 
 def read_metrics(run: Path) -> dict[str, Any] | None:
@@ -202,8 +202,8 @@ def _write(detector: Detector, aside: Path, formats: tuple[Format, ...]) -> dict
         with written_aside(aside / ONNX) as file:
             file.write(onnx)
     artifact.write(aside, {**described, artifact.EXPORT: about}, arrays)
-    found: dict[str, Any] = about["parity"]
-    return found
+    differences: dict[str, Any] = about["parity"]
+    return differences
 
 
 def _checked(detector: Detector) -> list[str | None]:

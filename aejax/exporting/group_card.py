@@ -96,8 +96,8 @@ def _groups(groups: Groups) -> str:
         ("groups without one", f"{len(groups.skipped):,}"),
         ("rows of a group", spread_of(rows)),
     ]
-    if found := spread_of(left):
-        lines.append(("error left, as a share of an untrained network's", found))
+    if spread := spread_of(left):
+        lines.append(("error left, as a share of an untrained network's", spread))
     return f"## Groups\n\n{facts_table(lines)}"
 
 

@@ -225,7 +225,7 @@ def _interval(value: object, label: str) -> list[tuple[str, str]]:
 def _thresholds(detector: Detector) -> str:
     if detector.threshold is None and not detector.thresholds:
         return "## Thresholds\n\nNone: it was not calibrated."
-    found = [("in use", detector.threshold), *detector.thresholds.items()]
+    thresholds = [("in use", detector.threshold), *detector.thresholds.items()]
     lines = [
         (
             name,
@@ -233,7 +233,7 @@ def _thresholds(detector: Detector) -> str:
             f"on {counted(kept.rows, 'score')}"
             + (f"; of normal rows, {promise.text}" if (promise := promise_of(kept)) else ""),
         )
-        for name, several in found
+        for name, several in thresholds
         for kept in (() if several is None else several.each)
     ]
     return f"## Thresholds\n\n{facts_table(lines)}"

@@ -118,8 +118,8 @@ class Graph:
         """
         with default_settings():
             traced = jax.make_jaxpr(function)(rows)
-            given = Tensor(self.rows, rows.shape)
-            (result,) = self._inline(traced.jaxpr, traced.consts, [given])
+            tensor = Tensor(self.rows, rows.shape)
+            (result,) = self._inline(traced.jaxpr, traced.consts, [tensor])
         return self.whole(result)
 
     def _inline(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
@@ -152,8 +152,8 @@ class Graph:
         out = equation.outvars[0].aval
         static = all(isinstance(size, int) for size in out.shape)
         if static and not any(isinstance(value, Tensor) for value in inputs):
-            found = equation.primitive.bind(*jax.device_put(inputs), **params)
-            return [_known(part) for part in (found if isinstance(found, list) else [found])]
+            outputs = equation.primitive.bind(*jax.device_put(inputs), **params)
+            return [_known(part) for part in (outputs if isinstance(outputs, list) else [outputs])]
         if kind in _SAME:
             name = self.node(_SAME[kind], [self.name(value) for value in inputs])
             return [self.like(name, equation, inputs)]

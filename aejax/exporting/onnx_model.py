@@ -128,13 +128,13 @@ def _gather(graph: Graph, equation: Any, x: Value, places: Value) -> Tensor:
             "know; allowed: --format stablehlo"
         )
     front = graph.node("Transpose", [graph.whole(x)], perm=[*picked, *others])
-    found = graph.node("GatherND", [front, graph.constant(np.asarray(places, np.int64))])
+    gathered = graph.node("GatherND", [front, graph.constant(np.asarray(places, np.int64))])
     # The places come first here; there, the axes of slices stand where offset_dims says.
     rank = len(equation.outvars[0].aval.shape)
     first = iter(range(rank - len(others)))
     slices = iter(range(rank - len(others), rank))
     order = [next(slices if axis in numbers.offset_dims else first) for axis in range(rank)]
-    return graph.result(graph.node("Transpose", [found], perm=order), equation)
+    return graph.result(graph.node("Transpose", [gathered], perm=order), equation)
 
 
 def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
@@ -325,8 +325,8 @@ def to_onnx(detector: Detector) -> Any:
         graph.node("Greater", [exact, graph.constant(np.float64(detector.threshold_value))])
         graph.nodes[-1].output[0] = FLAG
         outputs.append(helper.make_tensor_value_info(FLAG, TensorProto.BOOL, [ROWS]))
-    given = schema.device_dtype if schema.offset is None else "float64"
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(given))
+    dtype = schema.device_dtype if schema.offset is None else "float64"
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,

@@ -149,7 +149,7 @@ def _mixed_rows(detector: Detector, columns: tuple[Column, ...]) -> tuple[np.nda
 def check(
     what: str,
     live: np.ndarray,
-    found: np.ndarray,
+    exported: np.ndarray,
     names: list[str],
     *,
     tolerance: float = TOLERANCE,
@@ -160,7 +160,7 @@ def check(
     Args:
         what: gave `found`, for messages.
         live: scores of the detector, float32 [n].
-        found: scores of the export, float32 [n].
+        exported: scores of the export, float32 [n].
         names: of the rows.
         tolerance: largest relative difference allowed.
         slack: absolute difference allowed besides, float64 [n]; see `rounding`.
@@ -168,10 +168,10 @@ def check(
     Raises:
         InputError: at a larger difference, or where one score is a number and the other isn't.
     """
-    if live.shape != found.shape:
-        raise InputError(f"{what} gives scores {found.shape}; allowed: {live.shape}")
+    if live.shape != exported.shape:
+        raise InputError(f"{what} gives scores {exported.shape}; allowed: {live.shape}")
     numbers = np.isfinite(live)
-    exact, got = live.astype(np.float64), found.astype(np.float64)
+    exact, got = live.astype(np.float64), exported.astype(np.float64)
     with np.errstate(all="ignore"):
         difference = np.abs(got - exact)
         relative = difference / np.abs(exact)
@@ -184,8 +184,8 @@ def check(
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"{what} scores row {row} ({names[row]}) {found[row]!s}, the detector {live[row]!s}; "
-            f"allowed: a relative difference of {tolerance:g}. Nothing was exported"
+            f"{what} scores row {row} ({names[row]}) {exported[row]!s}, the detector "
+            f"{live[row]!s}; allowed: a relative difference of {tolerance:g}. Nothing was exported"
         )
     return float(relative.max(initial=0.0))
 

@@ -72,8 +72,8 @@ class ClassifierNetwork(LinenNetwork):
         beta: jax.Array,
     ) -> tuple[jax.Array, Variables]:
         """Cross-entropy of every row's class, float32 [B], in nats; `target` is int32 [B]."""
-        found = self.apply(variables, x, train=train, mask=mask, key=key)
-        logits, changed = found if train else (found, {})
+        output = self.apply(variables, x, train=train, mask=mask, key=key)
+        logits, changed = output if train else (output, {})
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)
         return -chosen[:, 0], changed
 

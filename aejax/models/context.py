@@ -102,8 +102,8 @@ class ContextPredictor(nn.Module):
         hidden = jnp.sum(jnp.where(inside, self.embedding[around], 0), axis=1)
         if self.positions:
             near = slice(self.window - self.positions, self.window + self.positions)
-            found = self.near[jnp.arange(2 * self.positions), around[:, near]]
-            hidden = hidden + jnp.sum(jnp.where(inside[:, near], found, 0), axis=1)
+            own = self.near[jnp.arange(2 * self.positions), around[:, near]]
+            hidden = hidden + jnp.sum(jnp.where(inside[:, near], own, 0), axis=1)
         if self.combine == "mean":
             hidden = hidden / jnp.maximum(jnp.sum(inside, axis=1), 1)
         for index, layer in enumerate(self.hidden_layers):
@@ -169,8 +169,8 @@ class ContextNetwork(LinenNetwork):
         beta: jax.Array,
     ) -> tuple[jax.Array, Variables]:
         """Surprise of every window's middle, in nats, or its estimate by negative sampling."""
-        found = self.apply(variables, x, train=train, mask=mask, key=key)
-        return found if train else (found, {})
+        output = self.apply(variables, x, train=train, mask=mask, key=key)
+        return output if train else (output, {})
 
 
 def network(settings: config.Context, schema: Schema, precision: Precision) -> ContextNetwork:

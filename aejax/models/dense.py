@@ -115,10 +115,10 @@ def autoencoder(
     """The module of settings, for rows of one shape."""
     mirrored = settings.hidden[-2::-1]
     decoder = mirrored if settings.decoder is None else settings.decoder
-    given = {**vars(settings), "decoder": decoder}
+    fields = {**vars(settings), "decoder": decoder}
     # A number of the training: networks that differ in it share their programs.
-    del given["dropout"]
-    return DenseAutoencoder(shape=shape, precision=precision, **given)
+    del fields["dropout"]
+    return DenseAutoencoder(shape=shape, precision=precision, **fields)
 
 
 def latent_shape(settings: config.Dense, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -74,8 +74,8 @@ def rates(model: nn.Module, rate: jax.Array | float) -> dict[str, Any]:
         model: as `build` gives it.
         rate: share of hidden units that are dropped, float32 scalar, traced or not.
     """
-    found = {"drop": {"rate": rate}}
-    return {"dropout": {"network": found} if hasattr(model, "network") else found}
+    drops = {"drop": {"rate": rate}}
+    return {"dropout": {"network": drops} if hasattr(model, "network") else drops}
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -236,16 +236,16 @@ class BatchNorm(nn.Module):
             return _normalised(x, scale, bias, known, rows, x.ndim - 1, self.epsilon)
 
         def batch_last(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
-            y, *found = _normalised(_batch_last(x), scale, bias, known, mask, 2, self.epsilon)
-            return _batch_first(y), *found
+            y, *statistics = _normalised(_batch_last(x), scale, bias, known, mask, 2, self.epsilon)
+            return _batch_first(y), *statistics
 
         if x.ndim in (4, 6):
-            found = lax.platform_dependent(x, scale, bias, cpu=batch_last, default=batch_first)
+            statistics = lax.platform_dependent(x, scale, bias, cpu=batch_last, default=batch_first)
         else:
-            found = batch_first(x, scale, bias)
-        y: jax.Array = found[0]
+            statistics = batch_first(x, scale, bias)
+        y: jax.Array = statistics[0]
         if train and not self.is_initializing():
-            for kept, new in ((mean, found[1]), (variance, found[2])):
+            for kept, new in ((mean, statistics[1]), (variance, statistics[2])):
                 kept.value = self.momentum * kept.value + (1 - self.momentum) * new
         return y
 

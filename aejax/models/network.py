@@ -217,12 +217,12 @@ class LinenNetwork(Network):
         if not train:
             return self.module.apply(variables, *args, method=method, **how)
         changing = [name for name in variables if name not in ("params", *KEPT_BESIDE)]
-        found: Any = self.module.apply(variables, *args, method=method, mutable=changing, **how)
-        return found[0], dict(found[1])
+        outputs: Any = self.module.apply(variables, *args, method=method, mutable=changing, **how)
+        return outputs[0], dict(outputs[1])
 
     def _how(self, train: bool, mask: jax.Array | None) -> dict[str, Any]:
-        given = {"train": train, "training": train, "deterministic": not train, "mask": mask}
-        return {name: value for name, value in given.items() if name in self._takes}
+        keywords = {"train": train, "training": train, "deterministic": not train, "mask": mask}
+        return {name: value for name, value in keywords.items() if name in self._takes}
 
     @property
     def takes_columns(self) -> bool:
@@ -231,8 +231,8 @@ class LinenNetwork(Network):
 
     def apply_columns(self, variables: Variables, x: jax.Array) -> jax.Array:
         """As `Network.apply_columns`."""
-        found: jax.Array = self.call("reconstruct_columns", variables, x)
-        return found
+        output: jax.Array = self.call("reconstruct_columns", variables, x)
+        return output
 
     def call(self, method: str, variables: Variables, *args: Any) -> Any:
         """What a method of the module gives; nothing in it is random or in training."""

@@ -44,7 +44,7 @@ def _checked(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
     if settings.kind == "network":
         return made
     try:
-        found = shapes_of(_output(made, shape), jax.random.key(0))
+        output = shapes_of(_output(made, shape), jax.random.key(0))
     except InputError:
         raise
     except Exception as error:
@@ -54,9 +54,9 @@ def _checked(settings: OwnNetwork, shape: tuple[int, ...]) -> Network:
             "allowed: a network that takes them"
         ) from error
     wanted = (2, *shape)
-    given = getattr(found, "shape", None)
-    if given != wanted or not jnp.issubdtype(found.dtype, jnp.floating):
-        said = f"a {type(found).__name__}" if given is None else f"{found.dtype}{list(given)}"
+    got = getattr(output, "shape", None)
+    if got != wanted or not jnp.issubdtype(output.dtype, jnp.floating):
+        said = f"a {type(output).__name__}" if got is None else f"{output.dtype}{list(got)}"
         raise InputError(
             f"Config.model: {settings.name} gives {said} for rows float32{list(wanted)}; "
             "allowed: the shape of its rows, floating-point"
@@ -83,10 +83,10 @@ def _output(made: Network, shape: tuple[int, ...]) -> Callable[[jax.Array], Any]
     return output
 
 
-def _pair(found: Any, train: bool) -> Any:
+def _pair(output: Any, train: bool) -> Any:
     """What a function gave, as `Network.apply` gives it."""
-    is_pair = isinstance(found, tuple) and len(found) == 2
-    y, changed = found if is_pair else (found, {})
+    is_pair = isinstance(output, tuple) and len(output) == 2
+    y, changed = output if is_pair else (output, {})
     return (y, dict(changed)) if train else y
 
 
@@ -140,8 +140,8 @@ class FunctionNetwork(Network):
         if function is None:
             return None
         how = {"train": False, "mask": None, "key": None, **how}
-        found = function(self._own(variables), x, target, **taken(function, how))
-        pair = _pair(found, True)
+        output = function(self._own(variables), x, target, **taken(function, how))
+        pair = _pair(output, True)
         return pair if how["train"] else (pair[0], {})
 
 
@@ -157,10 +157,10 @@ class OwnLinenNetwork(LinenNetwork):
         if not self.has("losses"):
             return None
         train = how["train"]
-        found = self._run(
+        output = self._run(
             variables, x, target, train=train, mask=how["mask"], key=how["key"], method="losses"
         )
-        return found if train else (found, {})
+        return output if train else (output, {})
 
     def dropping(self, variables: Variables, rate: jax.Array) -> Variables:
         """As they are: what it drops is its own affair."""
@@ -242,19 +242,19 @@ class NnxNetwork(ModuleNetwork):
         module = self._module(variables, how["key"])
         (module.train if train else module.eval)()
         function = getattr(module, method)
-        found = function(*args, **taken(function, how))
+        output = function(*args, **taken(function, how))
         if not train:
-            return found
+            return output
         parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
         changed = nnx.to_pure_dict(parts[-1])
-        return found, ({STATE: changed} if changed else {})
+        return output, ({STATE: changed} if changed else {})
 
     def losses(self, variables: Variables, x: jax.Array, target: object, **how: Any) -> Any:
         """As `Network.losses`, by the module's method of that name, if it has one."""
         if not self.has("losses"):
             return None
-        found = self._run("losses", variables, x, target, how=how)
-        return found if how["train"] else (found, {})
+        output = self._run("losses", variables, x, target, how=how)
+        return output if how["train"] else (output, {})
 
     def call(self, method: str, variables: Variables, *args: Any) -> Any:
         """What a method of the module gives, in `eval()` mode."""
@@ -316,12 +316,12 @@ class EquinoxNetwork(ModuleNetwork):
         module = self._module(variables, train)
         key = how.pop("key", None)
         function = type(module).__call__
-        given = taken(function, {"train": train})
+        keywords = taken(function, {"train": train})
         if key is None or not accepts(function, "key"):
-            y = jax.vmap(lambda row: module(row, **given))(x)
+            y = jax.vmap(lambda row: module(row, **keywords))(x)
         else:
             keys = jax.random.split(key, x.shape[0])
-            y = jax.vmap(lambda row, own: module(row, key=own, **given))(x, keys)
+            y = jax.vmap(lambda row, own: module(row, key=own, **keywords))(x, keys)
         return (y, {}) if train else y
 
     def call(self, method: str, variables: Variables, *args: Any) -> Any:

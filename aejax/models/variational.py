@@ -176,8 +176,8 @@ class VariationalNetwork(LinenNetwork):
         dimensions (Kingma and Welling 2014, equation 10).
         """
         how: dict[str, Any] = {"train": train, "mask": mask if train else None, "key": key}
-        found = self._run(variables, x, method="negative_elbo", target=target, **how)
-        terms, changed = found if train else (found, {})
+        output = self._run(variables, x, method="negative_elbo", target=target, **how)
+        terms, changed = output if train else (output, {})
         reconstruction, divergence = terms
         return reconstruction + beta * divergence, changed
 
@@ -188,6 +188,6 @@ def network(
     """The network of settings."""
     refuse_mixed(settings, schema)
     around, body = inner(settings.network, schema.shape, precision)
-    given = {**vars(settings), "network": around}
-    module = VariationalAutoencoder(body=body, precision=precision, **given)
+    fields = {**vars(settings), "network": around}
+    module = VariationalAutoencoder(body=body, precision=precision, **fields)
     return VariationalNetwork(module=module, precision=precision)

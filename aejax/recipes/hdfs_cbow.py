@@ -321,14 +321,14 @@ def _faults(
     numbers = numbers[(numbers != BEGIN) & (numbers != END)]
     sound = _combined(surprise, held, window)
     labels = np.repeat([0, 1], len(held))
-    found = {}
+    faults = {}
     for name in FAULTS:
         faulty = _combined(surprise, with_fault(name, held, numbers, seed), window)
-        found[name] = {
+        faults[name] = {
             way: float(roc_auc_score(labels, np.concatenate([sound[way], faulty[way]])))
             for way in COMBINED
         }
-    return found
+    return faults
 
 
 def _counted(
@@ -357,12 +357,12 @@ def _scores(
 
 def _auroc(pair: tuple[np.ndarray, np.ndarray], unseen: np.ndarray) -> tuple[Any, Any]:
     """Against all normal blocks, and against those not seen in training; with intervals."""
-    found = []
+    areas = []
     for normal in (pair[0], pair[0][unseen]):
         scores = np.concatenate([normal, pair[1]]).astype(np.float64)
         labels = np.repeat([0, 1], [len(normal), len(pair[1])])
-        found.append(evaluate(scores, labels, None)["auroc"])
-    return found[0], found[1]
+        areas.append(evaluate(scores, labels, None)["auroc"])
+    return areas[0], areas[1]
 
 
 RECIPE = Study(

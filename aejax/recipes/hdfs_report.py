@@ -118,8 +118,8 @@ def fault_table(faults: Mapping[str, Mapping[str, float]]) -> Table:
         title="AUROC of faults put into held-out normal blocks; the best mean was chosen",
         head=("Fault", *ways),
         lines=[
-            (name, *(f"{found[way]:.4f}" for way in ways))
-            for name, found in {**faults, "mean": mean}.items()
+            (name, *(f"{areas[way]:.4f}" for way in ways))
+            for name, areas in {**faults, "mean": mean}.items()
         ],
     )
 

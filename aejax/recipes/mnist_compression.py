@@ -131,8 +131,8 @@ def component_codec(x_train: np.ndarray, width: int) -> Codec:
 
     def codec(images: np.ndarray) -> tuple[float, np.ndarray]:
         code = kept.write(model.transform(flat(images)))
-        found = np.clip(model.inverse_transform(kept.read(code)), 0, 1)
-        return code.shape[1], found.reshape(images.shape)
+        restored = np.clip(model.inverse_transform(kept.read(code)), 0, 1)
+        return code.shape[1], restored.reshape(images.shape)
 
     return codec
 
@@ -146,8 +146,8 @@ def jpeg(images: np.ndarray, *, quality: int) -> tuple[float, np.ndarray]:
         pixels = np.asarray(opened, np.float32) / TOP
     columns = pixels.shape[1] // images.shape[2]
     tiles = pixels.reshape(-1, images.shape[1], columns, images.shape[2])
-    found = tiles.transpose(0, 2, 1, 3).reshape(-1, *images.shape[1:])[: len(images)]
-    return len(written) / len(images), found
+    restored = tiles.transpose(0, 2, 1, 3).reshape(-1, *images.shape[1:])[: len(images)]
+    return len(written) / len(images), restored
 
 
 def picture_bytes(images: np.ndarray, kind: str, quality: int = 75) -> int:
@@ -173,12 +173,12 @@ def picture_file(images: np.ndarray, kind: str, quality: int) -> bytes:
 
 def judge(codec: Codec, images: np.ndarray, judged: int) -> Point:
     """Size over all images, quality over the first ones."""
-    size, found = codec(images)
+    size, restored = codec(images)
     truth = images[:judged] / TOP
     return Point(
         size=float(size),
-        psnr=float(peak_signal_to_noise(found[:judged], truth).mean()),
-        ssim=float(structural_similarity(found[:judged], truth).mean()),
+        psnr=float(peak_signal_to_noise(restored[:judged], truth).mean()),
+        ssim=float(structural_similarity(restored[:judged], truth).mean()),
     )
 
 
@@ -197,7 +197,7 @@ def find(run: StudyRun) -> Findings:
     qualities = QUALITIES[::4] if run.quick else QUALITIES
     jpegs = {quality: functools.partial(jpeg, quality=quality) for quality in qualities}
     judged = 100 if run.quick else 1_000
-    found = {
+    of_sets = {
         name: {
             "autoencoder": [judge(codec, x, judged) for codec in autoencoders.values()],
             "principal components": [judge(codec, x, judged) for codec in components.values()],
@@ -206,30 +206,30 @@ def find(run: StudyRun) -> Findings:
         for name, x in tested.items()
     }
     exact = [judge(unquantised(d), tested["mnist"], judged).psnr for d in detectors.values()]
-    lost = np.subtract(exact, [point.psnr for point in found["mnist"]["autoencoder"]])
+    lost = np.subtract(exact, [point.psnr for point in of_sets["mnist"]["autoencoder"]])
     lossless = picture_bytes(tested["mnist"], "PNG") / len(tested["mnist"])
     single = float(np.mean([picture_bytes(x[None], "JPEG", 1) for x in tested["mnist"][:judged]]))
     sizes = {width: decoder_bytes(detector) for width, detector in detectors.items()}
     return Findings(
         conclusions=(
-            *(conclusion(found[name], SETS[name]) for name in SETS),
-            payback(found["mnist"], sizes),
+            *(conclusion(of_sets[name], SETS[name]) for name in SETS),
+            payback(of_sets["mnist"], sizes),
             f"Keeping a latent value as one byte costs at most {max(0.01, lost.max()):.2f} dB. "
             f"Without loss, PNG keeps a digit in {lossless:.0f} bytes where all are one picture; "
             f"a JPEG file of a single digit takes {single:.0f} bytes at the lowest quality, most "
             "of it tables.",
         ),
-        measured=measured(found),
-        tables=(*(quality_table(found[name], SETS[name]) for name in SETS), size_table(sizes)),
+        measured=measured(of_sets),
+        tables=(*(quality_table(of_sets[name], SETS[name]) for name in SETS), size_table(sizes)),
         figures=draw(
-            found, tested["mnist"], autoencoders[SHOWN_WIDTH], components[SHOWN_WIDTH], jpegs
+            of_sets, tested["mnist"], autoencoders[SHOWN_WIDTH], components[SHOWN_WIDTH], jpegs
         ),
         details={
             name: {
                 codec: [dict(point._asdict()) for point in points]
                 for codec, points in curves.items()
             }
-            for name, curves in found.items()
+            for name, curves in of_sets.items()
         }
         | {
             "decoder_bytes": {str(width): size for width, size in sizes.items()},
@@ -318,10 +318,10 @@ def payback(curves: Curves, sizes: Mapping[int, int]) -> str:
     return ("; ".join(parts) or "No decoder ever pays for itself against JPEG") + "."
 
 
-def measured(found: Mapping[str, Curves]) -> dict[str, float]:
+def measured(of_sets: Mapping[str, Curves]) -> dict[str, float]:
     """The quality at every width, and JPEG's beside it."""
     numbers: dict[str, float] = {}
-    for name, curves in found.items():
+    for name, curves in of_sets.items():
         for own, linear in zip(curves["autoencoder"], curves["principal components"], strict=True):
             place = f"{name}_{own.size:.0f}_bytes"
             numbers |= {
@@ -357,7 +357,7 @@ def size_table(sizes: Mapping[int, int]) -> Table:
 
 
 def draw(
-    found: Mapping[str, Curves],
+    of_sets: Mapping[str, Curves],
     images: np.ndarray,
     own: Codec,
     linear: Codec,
@@ -386,7 +386,7 @@ def draw(
             strips_figure(strips),
         )
     ]
-    for name, curves in found.items():
+    for name, curves in of_sets.items():
         lines = {
             codec: Curve(x=[p.size for p in points], y=[p.psnr for p in points])
             for codec, points in curves.items()

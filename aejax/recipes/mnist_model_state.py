@@ -152,13 +152,13 @@ def compare(run: StudyRun, size: Size, classifier: Detector, seed: int) -> Resul
     is_anomaly = np.arange(len(tested)) >= half
     noisy_tested = {noise: add_noise(tested[half:], noise, random) for noise in NOISES}
     noisy_seen = {noise: add_noise(seen[seen_half:], noise, random) for noise in NOISES}
-    found: dict[Place, dict[str, float]] = {}
+    results: dict[Place, dict[str, float]] = {}
 
     def judge(place: Place, scores: np.ndarray) -> None:
         # No more than the share is above it, ties or not.
         limit = np.quantile(scores[:half], 1 - FALSE_ALARMS, method="higher")
         quality = evaluate(scores, is_anomaly, float(limit), bootstrap=0)
-        found[place] = {
+        results[place] = {
             "auroc": quality["auroc"]["value"],
             "found": quality["anomaly_positive"]["recall"],
         }
@@ -180,7 +180,7 @@ def compare(run: StudyRun, size: Size, classifier: Detector, seed: int) -> Resul
             anomalous = look(classifier, noisy_seen[noise], view)
             supervised = train_supervised(run, size, normal[:seen_half], anomalous, seed)
             judge(("supervised", view, noise), supervised.score(rows[noise]))
-    return found
+    return results
 
 
 def add_noise(images: np.ndarray, deviation: float, random: np.random.Generator) -> np.ndarray:
@@ -307,8 +307,8 @@ def conclusion(results: Sequence[Result], noise: float) -> str:
     for detector in DETECTORS:
         views = winners(results, detector, noise, "auroc")
         best = summary(results, (detector, views[0], noise))
-        found = summary(results, (detector, views[0], noise), "found")
-        shown = f"{views[0]} (AUROC {best.text()}, {found.mean:.1%} found at 1 % false alarms)"
+        share = summary(results, (detector, views[0], noise), "found")
+        shown = f"{views[0]} (AUROC {best.text()}, {share.mean:.1%} found at 1 % false alarms)"
         if len(views) > 1:
             shown += f", not distinguishable from {' and '.join(views[1:])}"
         parts.append(f"{detector}: {shown}")

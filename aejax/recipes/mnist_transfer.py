@@ -103,7 +103,7 @@ def find(run: StudyRun) -> Findings:
     for one in tried:
         seeds = repeat_seeds(run.seed, one.subsets)
         each = [train_in_all_ways(run, encoder, one, seed) for seed in seeds]
-        accuracies[one.labels] = {way: [found[way] for found in each] for way in WAYS}
+        accuracies[one.labels] = {way: [accuracy[way] for accuracy in each] for way in WAYS}
     return Findings(
         conclusions=tuple(conclusion(accuracies[one.labels], one.labels) for one in tried),
         measured={
@@ -164,8 +164,8 @@ def train_in_all_ways(
         TUNED: classifier(one.epochs, frozen.variables),
     }
     return {
-        way: float(np.mean(found.classify(test.x).argmax(axis=1) == test.y))
-        for way, found in trained.items()
+        way: float(np.mean(detector.classify(test.x).argmax(axis=1) == test.y))
+        for way, detector in trained.items()
     }
 
 

@@ -118,14 +118,14 @@ def draw(detector: Detector, experiment: Experiment) -> Figures:
     from aejax.reporting.pictures import grid_figure, strips_figure
 
     x = experiment.x_test[:COLUMNS]
-    scaled, found = detector.reconstruct(x)
+    scaled, reconstructed = detector.reconstruct(x)
     count = GENERATED * COLUMNS
     return (
         (
             "Reconstructions",
             f"The first {len(x)} test digits, and what the model makes of the means of their "
             "posteriors.",
-            strips_figure({"digits": scaled, "reconstructed": found}),
+            strips_figure({"digits": scaled, "reconstructed": reconstructed}),
         ),
         (
             "Digits that never were",

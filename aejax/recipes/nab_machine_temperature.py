@@ -72,11 +72,11 @@ def measure(
 ) -> dict[str, float]:
     """Volumes, stretches, events and delay."""
     scores, threshold = detector.score(experiment.x_test), detector.threshold_value
-    found = evaluate_series(
+    measures = evaluate_series(
         scores, experiment.is_anomaly, threshold, buffer=LENGTH, merge_gap=MERGE_GAP
     )
-    del found["buffer"]
-    return {**found, "auroc": metrics["auroc"]["value"]}
+    del measures["buffer"]
+    return {**measures, "auroc": metrics["auroc"]["value"]}
 
 
 def draw(detector: Detector, experiment: Experiment) -> Figures:
@@ -89,7 +89,7 @@ def draw(detector: Detector, experiment: Experiment) -> Figures:
     rows = np.arange(WEEK, WEEK + len(scores))
     times = load_nab(FILE).times[rows]
     written = np.char.replace(times.astype(str), "T", " ")
-    found = events(scores, detector.threshold_value, times=written, merge_gap=MERGE_GAP)
+    alarms = events(scores, detector.threshold_value, times=written, merge_gap=MERGE_GAP)
     course = course_of(
         dataclasses.replace(
             detector.schema.series,
@@ -102,9 +102,9 @@ def draw(detector: Detector, experiment: Experiment) -> Figures:
         threshold=detector.threshold_value,
         events=[
             dataclasses.replace(one, first=one.first + WEEK, last=one.last + WEEK)
-            for one in sorted(found, key=lambda event: -event.score)
+            for one in sorted(alarms, key=lambda event: -event.score)
         ],
-        found=len(found),
+        found=len(alarms),
         stretches=[
             (int(first) + WEEK, int(last) + WEEK)
             for first, last in zip(*stretches(experiment.is_anomaly), strict=True)
@@ -113,7 +113,7 @@ def draw(detector: Detector, experiment: Experiment) -> Figures:
         channels=["temperature"],
     )
     plots = {"Scores over time": overview(course)}
-    if found:
+    if alarms:
         plots["The worst events"] = worst_events(course)
     return tuple((title, plot.caption, plot.figure) for title, plot in plots.items())
 

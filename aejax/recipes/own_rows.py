@@ -196,8 +196,8 @@ def places(
         anomalous: of the anomalous ones behind them, positions among all anomalous ones.
     """
     is_normal = at < len(normal)
-    found = finder.find(normal[at[is_normal]], anomalous[at[~is_normal] - len(normal)])
-    both = {True: iter(found[0]), False: iter(found[1])}
+    sides = finder.find(normal[at[is_normal]], anomalous[at[~is_normal] - len(normal)])
+    both = {True: iter(sides[0]), False: iter(sides[1])}
     return [next(both[bool(side)]) for side in is_normal]
 
 

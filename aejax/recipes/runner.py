@@ -322,28 +322,28 @@ def run_study(study: Study, run: StudyRun, *, overwrite: bool = False) -> dict[s
         data["words"] = list(run.words)
     claim(run.out, None, None, data, overwrite=overwrite)
     compiling, clock = compile_seconds(), time.monotonic()
-    found = study.find(run)
+    findings = study.find(run)
     seconds = {
-        **found.seconds,
+        **findings.seconds,
         "total": time.monotonic() - clock,
         "compile": compile_seconds() - compiling,
     }
-    found = dataclasses.replace(
-        found,
+    findings = dataclasses.replace(
+        findings,
         title=study.title,
         subtitle=study.subtitle(run.seed, run.quick),
         published=study.published,
         seconds=seconds,
         environment=versions(),
     )
-    page = write_findings(found, run.out)
+    page = write_findings(findings, run.out)
     return {
         "recipe": study.name,
         "seed": run.seed,
         "quick": run.quick,
         "published": dict(study.published),
-        "measured": dict(found.measured),
-        "conclusions": list(found.conclusions),
+        "measured": dict(findings.measured),
+        "conclusions": list(findings.conclusions),
         "seconds": seconds,
         "report": str(page),
     }

@@ -95,7 +95,10 @@ def run_seeds(
         measured={name: facts["median"] for name, facts in summary.items()},
         tables=(_table(summary), _every(measured)),
         figures=tuple(_figures(measured, recipe.published)),
-        details={"seeds": {str(seed): dict(found) for seed, found in measured.items()}, **summary},
+        details={
+            "seeds": {str(seed): dict(numbers) for seed, numbers in measured.items()},
+            **summary,
+        },
         environment=versions(),
     )
     page = write_findings(findings, out)
@@ -122,8 +125,8 @@ def _train_together(
         schema=experiment.schema,
         progress=progress,
     )
-    found = zip(seeds, population.detectors, strict=True)
-    return {seed: detector for seed, detector in found if detector is not None}
+    pairs = zip(seeds, population.detectors, strict=True)
+    return {seed: detector for seed, detector in pairs if detector is not None}
 
 
 def _measured(
@@ -133,14 +136,14 @@ def _measured(
     if done.is_file():
         if isinstance(recipe, Recipe):
             check_config(folder, seeded(recipe, seed, quick))
-        found = read_json(done, 16 << 20).get("measured")
+        numbers = read_json(done, 16 << 20).get("measured")
     else:
-        found = run_any(recipe, folder, seed=seed, quick=quick, **how)["measured"]
-    if not isinstance(found, dict):
-        raise InputError(f"{done}: measured is {found!r}; allowed: a JSON object")
+        numbers = run_any(recipe, folder, seed=seed, quick=quick, **how)["measured"]
+    if not isinstance(numbers, dict):
+        raise InputError(f"{done}: measured is {numbers!r}; allowed: a JSON object")
     return {
         name: float(value)
-        for name, value in found.items()
+        for name, value in numbers.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
 

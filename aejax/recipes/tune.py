@@ -244,7 +244,7 @@ def search_for(
 
 
 def refit(
-    found: Found,
+    search: Found,
     out: Path,
     *,
     overwrite: bool = False,
@@ -254,7 +254,7 @@ def refit(
     """Train the winner on all normal rows of the search, and judge it once.
 
     Args:
-        found: what `search_for` returned.
+        search: what `search_for` returned.
         out: the run's folder.
         overwrite: replace the run that the folder holds.
         progress: whether to draw a progress bar on stderr.
@@ -263,7 +263,7 @@ def refit(
     Returns:
         The winner's settings and objective, and what `metrics.json` holds.
     """
-    tuning, task = found.tuning, found.task
+    tuning, task = search.tuning, search.task
     best = tuning.best
     objective = f"cross_validated_{tuning.objective.replace('-', '_')}"
     story = Story(
@@ -273,7 +273,7 @@ def refit(
         f"cross-validation, trained on all {len(task.experiment.x_train):,} normal rows of the "
         f"search; judged once, on {len(task.experiment.x_test):,} rows that the search never saw.",
         published=dict(task.published),
-        identity=found.identity,
+        identity=search.identity,
         tuning=tuning,
     )
 
@@ -283,9 +283,9 @@ def refit(
         return {**task.measure(detector, experiment, metrics), objective: best.mean}
 
     # Claimed as `run_experiment` will, so that the search is kept whatever stops the training.
-    data = {**found.identity, **task.experiment.fingerprints}
+    data = {**search.identity, **task.experiment.fingerprints}
     claim(out, best.drawn.config, task.experiment.schema, data, overwrite=overwrite)
-    _write_json(out / "tuning.json", {"format": 1, **tuning.to_dict(), "seconds": found.seconds})
+    _write_json(out / "tuning.json", {"format": 1, **tuning.to_dict(), "seconds": search.seconds})
     result = run_experiment(
         best.drawn.config,
         lambda: task.experiment,
@@ -295,7 +295,7 @@ def refit(
         progress=progress,
         should_stop=should_stop,
     )
-    seconds = {"search": found.seconds, **result["seconds"]}
+    seconds = {"search": search.seconds, **result["seconds"]}
     diverged = {t.number: t.problem for t in tuning.trials if t.problem is not None}
     return {
         "run": str(out),

@@ -91,7 +91,7 @@ def find(run: StudyRun) -> Findings:
     vectors = np.asarray(detector.variables["params"]["embedding"])[UNKNOWN + 1 :]
     _write_vectors(run.out / "vectors.npz", vocabulary, vectors)
 
-    found = nearest(vocabulary, vectors, numbers, NEIGHBOURS)
+    neighbours = nearest(vocabulary, vectors, numbers, NEIGHBOURS)
     rates = [epoch["rows_per_second"] for epoch in detector.history]
     known = int(vocabulary.counts.sum())
     measured = {
@@ -104,7 +104,7 @@ def find(run: StudyRun) -> Findings:
         "held_out_surprise_by_frequency": _by_frequency(rows[picked], rows[held], vocabulary),
     }
     return Findings(
-        conclusions=_conclusions(found, measured, epochs),
+        conclusions=_conclusions(neighbours, measured, epochs),
         measured=measured,
         tables=(
             Table(
@@ -118,7 +118,7 @@ def find(run: StudyRun) -> Findings:
                             for word, value in zip(near.words, near.similarity, strict=True)
                         ),
                     )
-                    for near in found
+                    for near in neighbours
                 ],
             ),
         ),
@@ -126,7 +126,7 @@ def find(run: StudyRun) -> Findings:
         details={
             "nearest": {
                 near.word: dict(zip(near.words, near.similarity.tolist(), strict=True))
-                for near in found
+                for near in neighbours
             }
         },
     )
@@ -206,7 +206,9 @@ def _write_vectors(path: Path, vocabulary: Vocabulary, vectors: np.ndarray) -> N
         )
 
 
-def _conclusions(found: list[Near], measured: dict[str, float], epochs: int) -> tuple[str, ...]:
+def _conclusions(
+    neighbours: list[Near], measured: dict[str, float], epochs: int
+) -> tuple[str, ...]:
     less = measured["held_out_surprise_by_frequency"] - measured["held_out_surprise"]
     return (
         *(
@@ -216,7 +218,7 @@ def _conclusions(found: list[Near], measured: dict[str, float], epochs: int) -> 
                 for word, value in zip(near.words[:5], near.similarity, strict=False)
             )
             + "."
-            for near in found
+            for near in neighbours
         ),
         f"Held-out words surprise by {measured['held_out_surprise']:.3f} nats, "
         f"{abs(less):.3f} {'less' if less > 0 else 'more'} than their frequencies alone would.",

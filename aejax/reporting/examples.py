@@ -49,7 +49,7 @@ def report_on(
     most, least = apart(order, count, between), apart(order[::-1], count, between)
     listed = order[:MOST_ROWS_SHOWN]
     shown = np.unique(np.concatenate([most, least, listed]))
-    found = [] if places is None else places(shown)
+    names = [] if places is None else places(shown)
     ends: dict[str, Examples | None] = {"most": None, "least": None}
     if detector.scoring.reconstructs:
         ends = {
@@ -65,7 +65,7 @@ def report_on(
         schema=detector.schema,
         alarms=tuple(detector.provenance.get("alarms", ())),
         reasons=reasons(detector, x, listed),
-        places={int(row): place for row, place in zip(shown, found, strict=False) if place},
+        places={int(row): place for row, place in zip(shown, names, strict=False) if place},
         **{"config": to_dict(detector.config), **ends, **said},
     )
 

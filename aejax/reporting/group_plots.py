@@ -92,8 +92,8 @@ class GroupsReport:
 
     def numbers(self, name: str) -> Floats:
         """A number that each `Group` has, [groups]; NaN where it is None."""
-        found = [getattr(group, name) for group in self.groups]
-        return np.array([np.nan if value is None else value for value in found], np.float64)
+        values = [getattr(group, name) for group in self.groups]
+        return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def spread(

@@ -110,7 +110,7 @@ def _falling(values: Floats) -> list[int]:
     return [at for at in order if np.isfinite(values[at])]
 
 
-def notable_table(report: GroupsReport, found: list[Notable]) -> Markup:
+def notable_table(report: GroupsReport, notable: list[Notable]) -> Markup:
     """The groups that stand out, with a field that finds one by its name."""
     shares, areas = report.shares, report.areas
     left = report.numbers("error_left")
@@ -120,7 +120,7 @@ def notable_table(report: GroupsReport, found: list[Notable]) -> Markup:
     head += ["Validation loss"]
     head += ["AUROC"] if areas else []
     lines = []
-    for one in found:
+    for one in notable:
         group = report.groups[one.at]
         alarms = [alarm.text for alarm in group.alarms]
         cells: list[object] = [
@@ -134,7 +134,7 @@ def notable_table(report: GroupsReport, found: list[Notable]) -> Markup:
         cells += [number(group.validation_loss)]
         cells += [f"{areas[group.name]:.3f}" if group.name in areas else number(None)] * bool(areas)
         lines.append(cells)
-    caption = f"{len(found):,} of {len(report.groups):,} groups"
+    caption = f"{len(notable):,} of {len(report.groups):,} groups"
     search = element(
         "label",
         "Find by name ",
@@ -231,7 +231,7 @@ def _verdict(report: GroupsReport) -> str:
 
 
 def _notable(report: GroupsReport) -> Section:
-    found = notable_groups(report)
+    notable = notable_groups(report)
     lede = (
         "Groups with an alarm, and those far beyond the others (more than three quartile ranges "
         "above the upper quartile) in the error that training left, in what is flagged of their "
@@ -239,7 +239,7 @@ def _notable(report: GroupsReport) -> Section:
         "over a reason for its numbers. "
         f"All groups are in {report.table}, beside this page."
     )
-    content = notable_table(report, found) if found else element("p", "No group stands out.")
+    content = notable_table(report, notable) if notable else element("p", "No group stands out.")
     return Section(
         anchor="notable", heading="Groups that stand out", content=with_lede(lede, content)
     )
@@ -308,11 +308,11 @@ def _spread(report: GroupsReport) -> Section:
     ]
     plots = [plot for plot in drawn if plot is not None]
     quantiles = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-    shown = {name: found[np.isfinite(found)] for name, found in numbers.items()}
+    shown = {name: values[np.isfinite(values)] for name, values in numbers.items()}
     lines = [
-        (name, *map(number, np.quantile(found, quantiles).tolist()))
-        for name, found in shown.items()
-        if len(found)
+        (name, *map(number, np.quantile(values, quantiles).tolist()))
+        for name, values in shown.items()
+        if len(values)
     ]
     head = ("Over the groups", "lowest", "5%", "25%", "median", "75%", "95%", "highest")
     content = join(

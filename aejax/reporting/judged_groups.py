@@ -83,8 +83,8 @@ def judged_by(detector: Detector, scores: np.ndarray, members: np.ndarray, y: np
     for at in np.flatnonzero(anomalous).tolist():
         own = order[bounds[at] : bounds[at + 1]]
         if anomalous[at] < len(own):
-            found = evaluate(scores[own], y[own], None, bootstrap=0)
-            areas[of_groups.names[at]] = found["auroc"]["value"]
+            metrics = evaluate(scores[own], y[own], None, bootstrap=0)
+            areas[of_groups.names[at]] = metrics["auroc"]["value"]
     return Judged(
         rows=np.bincount(members, minlength=count) - anomalous,
         flagged=np.bincount(members[flags], minlength=count),

@@ -115,8 +115,8 @@ def _of_scores(scores: Any, asked: _Asked) -> Path:
     flags, numbers = None, {}
     values = np.asarray(scores, np.float64)
     if labels is not None:
-        found = labelled(values, labels, selection=asked.selection, threshold=threshold)
-        values, flags = found.scores, found.is_anomaly.astype(bool)
+        known = labelled(values, labels, selection=asked.selection, threshold=threshold)
+        values, flags = known.scores, known.is_anomaly.astype(bool)
         numbers = metrics.evaluate(values, flags, threshold)
     made = Report(
         title=asked.title or f"{len(values):,} scores",
@@ -141,8 +141,8 @@ def _of_detector(detector: Detector, asked: _Asked) -> Path:
     threshold = detector.threshold_value
     flags, numbers = None, {}
     if labels is not None:
-        found = labelled(scores, labels, selection=asked.selection, threshold=threshold)
-        flags = found.is_anomaly.astype(bool)
+        known = labelled(scores, labels, selection=asked.selection, threshold=threshold)
+        flags = known.is_anomaly.astype(bool)
         numbers = metrics.evaluate(scores, flags, threshold)
     made = report_on(
         detector,
@@ -167,7 +167,7 @@ def _of_series(detector: Detector, asked: _Asked) -> Path:
     x, labels = asked.x, asked.labels
     series = detector.schema.series
     assert series is not None
-    found, scores = in_units(detector, x), detector.score(x, on_bad_row="null")
+    points, scores = in_units(detector, x), detector.score(x, on_bad_row="null")
     flags, numbers = None, {}
     spans: list[tuple[int, int]] = []
     if labels is not None:
@@ -175,10 +175,10 @@ def _of_series(detector: Detector, asked: _Asked) -> Path:
         numbers = judged(known)
         flags = np.zeros(len(scores), bool)
         flags[known.rows] = known.is_anomaly == 1
-    times = found.when.times
-    if found.order is not None:
-        times = None if times is None else times[found.order]
-        scores, flags = scores[found.order], None if flags is None else flags[found.order]
+    times = points.when.times
+    if points.order is not None:
+        times = None if times is None else times[points.order]
+        scores, flags = scores[points.order], None if flags is None else flags[points.order]
     if flags is not None:
         spans = list(zip(*(ends.tolist() for ends in stretches(flags)), strict=True))
     rows = np.flatnonzero(np.isfinite(scores))
@@ -198,15 +198,15 @@ def _of_series(detector: Detector, asked: _Asked) -> Path:
         events=sorted(events, key=lambda event: -event.score),
         found=len(events),
         stretches=spans,
-        values=found.points.x[rows],
+        values=points.points.x[rows],
         channels=channels,
     )
     # Of windows one for each point: that which ends with it, or which it is in the middle of.
     around = 0 if series.window.scores == "causal" else series.length // 2
-    at = np.searchsorted(found.ends, rows + around).clip(0, len(found.ends) - 1)
+    at = np.searchsorted(points.ends, rows + around).clip(0, len(points.ends) - 1)
     made = report_on(
         detector,
-        lambda some: found.windows(found.ends[at[some]], series.length),
+        lambda some: points.windows(points.ends[at[some]], series.length),
         None if flags is None else flags[rows],
         scores[rows],
         places=lambda some: [Place("the series", int(rows[one])) for one in some],
@@ -227,8 +227,8 @@ def _of_groups(detector: Detector, groups: Any, asked: _Asked) -> Path:
     rows, _ = as_rows(x, detector.schema)
     flags = None
     if labels is not None:
-        found = labelled(np.zeros(len(rows)), labels, selection=asked.selection)
-        flags = found.is_anomaly
+        known = labelled(np.zeros(len(rows)), labels, selection=asked.selection)
+        flags = known.is_anomaly
     judged = judge_groups(detector, rows, np.asarray(names), flags)
     name = asked.title or f"{len(rows):,} rows"
     return write_groups(detector, judged, asked.out, name=name, seconds={}, environment={})

@@ -138,9 +138,9 @@ def _histogram_title(scores: Floats, is_anomaly: Bools | None, threshold: float 
     if is_anomaly is None or is_anomaly.all() or not is_anomaly.any():
         every = "rows" if is_anomaly is None else "anomalies" if is_anomaly.all() else "normal rows"
         return f"{percent(float(flagged.mean()))} of the {every} score above the threshold"
-    found = percent(float(flagged[is_anomaly].mean()))
+    hits = percent(float(flagged[is_anomaly].mean()))
     alarms = percent(float(flagged[~is_anomaly].mean()))
-    return f"Above the threshold: {found} of the anomalies, {alarms} of the normal rows"
+    return f"Above the threshold: {hits} of the anomalies, {alarms} of the normal rows"
 
 
 def roc(

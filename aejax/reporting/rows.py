@@ -129,13 +129,13 @@ def drawn_features(examples: Examples, index: int, count: int) -> npt.NDArray[np
 def row_description(examples: Examples, index: int, schema: Schema, place: str) -> str:
     """A row in a sentence, for those who cannot see it."""
     worst = int(drawn_features(examples, index, 1)[0])
-    found = number(float(np.ravel(examples.x[index])[worst]))
+    value = number(float(np.ravel(examples.x[index])[worst]))
     expected = number(float(np.ravel(examples.reconstruction[index])[worst]))
     if examples.words is not None:
-        found, expected = examples.words.found[index][0], examples.words.expected[index][0]
+        value, expected = examples.words.found[index][0], examples.words.expected[index][0]
     return (
         f"{place[:1].upper()}{place[1:]} as input and reconstruction; the largest error is at "
-        f"{shorten(schema.feature_name(worst), 80)}: {found} found, {expected} expected."
+        f"{shorten(schema.feature_name(worst), 80)}: {value} found, {expected} expected."
     )
 
 
@@ -238,8 +238,8 @@ def _draw_table(
     words: tuple[list[str], list[str]] | None,
     kept: npt.NDArray[np.intp],
 ) -> None:
-    found, expected = x[kept], y[kept]
-    peaks = np.maximum(np.abs(found), np.abs(expected))
+    own, expected = x[kept], y[kept]
+    peaks = np.maximum(np.abs(own), np.abs(expected))
     filled = peaks[peaks > 0]
     own_scale = len(filled) > 0 and float(filled.max() / filled.min()) > DIFFERENT_UNITS
     unit = (
@@ -248,7 +248,7 @@ def _draw_table(
         else np.full(len(kept), max(peaks.max(), 1e-30))
     )
     place = np.arange(len(kept))
-    bars = (("found", found, style.INK, -0.19), ("expected", expected, style.NORMAL, 0.19))
+    bars = (("found", own, style.INK, -0.19), ("expected", expected, style.NORMAL, 0.19))
     for bar, (name, values, colour, shift) in enumerate(bars):
         axes.barh(place + shift, values / unit, 0.34, color=colour, label=name)
         for row, (value, length) in enumerate(zip(values, values / unit, strict=True)):
@@ -271,7 +271,7 @@ def _draw_table(
     axes.set_yticks(place, names, color=style.INK)
     axes.grid(visible=False)
     axes.axvline(0, color=style.MUTED, linewidth=0.8)
-    lengths = np.concatenate([found / unit, expected / unit])
+    lengths = np.concatenate([own / unit, expected / unit])
     left, right = min(0.0, float(lengths.min())), max(0.0, float(lengths.max()))
     room = (0.32 if words is None else 0.6) * max(right - left, 1e-6)
     # What has no length (a category, a zero) is labelled on the right.

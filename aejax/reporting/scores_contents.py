@@ -131,15 +131,15 @@ def _files(folder: Path) -> list[dict[str, Any]]:
             lines = list(csv.DictReader(text))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    found = []
+    files = []
     for line in lines:
         of_file: dict[str, Any] = {"file": line["file"], "drifted": line["drifted"] == "True"}
         for name in ("run", "rows", "scored", "flagged"):
             of_file[name] = int(line[name])
         for name in ("flagged_rate", "population_stability"):
             of_file[name] = float(line[name]) if line[name] else None
-        found.append(of_file)
-    return found
+        files.append(of_file)
+    return files
 
 
 def _events(folder: Path) -> tuple[int, tuple[dict[str, str], ...]]:
@@ -158,7 +158,7 @@ def _course(
     folder: Path,
     scores: Scores,
     series: Series,
-    found: int,
+    count: int,
     worst: Sequence[dict[str, str]],
     labels: Labelled | None,
 ) -> Course:
@@ -190,7 +190,7 @@ def _course(
             )
             for one in worst
         ],
-        found=found,
+        found=count,
         stretches=spans,
     )
 
@@ -215,8 +215,8 @@ def _reasons(worst: pa.Table) -> list[str]:
     columns = [worst[name].to_pylist() for name in ("top_features", "top_found", "top_expected")]
     return [
         ", ".join(
-            f"{name} {_shown(found)} (expected {_shown(expected)})"
-            for name, found, expected in zip(*row, strict=True)
+            f"{name} {_shown(value)} (expected {_shown(expected)})"
+            for name, value, expected in zip(*row, strict=True)
         )
         for row in zip(*columns, strict=True)
     ]

@@ -140,7 +140,7 @@ def detection_section(report: Report) -> Section | None:
 def confusion(metrics: Mapping[str, Any]) -> Markup:
     """The four counts of a threshold's decisions, shaded by right and wrong."""
     view = metrics["anomaly_positive"]
-    found, missed = view["true_positives"], view["false_negatives"]
+    hits, missed = view["true_positives"], view["false_negatives"]
     alarms, passed = view["false_positives"], view["true_negatives"]
 
     def cell(count: int, whole: int, words: str, class_: str) -> Markup:
@@ -148,8 +148,8 @@ def confusion(metrics: Mapping[str, Any]) -> Markup:
         return element("td", element("strong", f"{count:,}"), element("span", share), class_=class_)
 
     lines = (
-        ("Anomalies", cell(found, found + missed, "found", "right"),
-         cell(missed, found + missed, "missed", "wrong")),
+        ("Anomalies", cell(hits, hits + missed, "found", "right"),
+         cell(missed, hits + missed, "missed", "wrong")),
         ("Normal rows", cell(alarms, alarms + passed, "false alarms", "wrong"),
          cell(passed, alarms + passed, "passed", "right")),
     )  # fmt: skip

@@ -220,7 +220,7 @@ def _rewrite(tag: str, name: str, used: frozenset[str]) -> str:
     )
     tag = re.sub(
         r' id="([^"]*)"',
-        lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",
+        lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "",
         tag,
     )
     tag = re.sub(r'(url\(|href=")#', rf"\g<1>#{name}-", tag)

@@ -313,7 +313,9 @@ def best_table(tuning: Tuning) -> Any:
 
 def space_table(tuning: Tuning) -> Any:
     """What was searched."""
-    lines = [(name, _dimension_text(found)) for name, found in tuning.space.to_dict().items()]
+    lines = [
+        (name, _dimension_text(dimension)) for name, dimension in tuning.space.to_dict().items()
+    ]
     search = {"random": "random search", "halving": "successive halving"}[tuning.search]
     return table(f"The space, drawn from by {search}", (), lines)
 
@@ -339,8 +341,8 @@ def _settings_text(trial: Trial) -> list[str]:
     return [f"{name} {value_text(value)}" for name, value in trial.drawn.settings.items()]
 
 
-def _dimension_text(found: Mapping[str, Any]) -> str:
-    if "values" in found:
-        return "; ".join(map(value_text, found["values"]))
-    scale = ", log scale" if found["log"] else ""
-    return f"{number(found['low'])} to {number(found['high'])}{scale}"
+def _dimension_text(dimension: Mapping[str, Any]) -> str:
+    if "values" in dimension:
+        return "; ".join(map(value_text, dimension["values"]))
+    scale = ", log scale" if dimension["log"] else ""
+    return f"{number(dimension['low'])} to {number(dimension['high'])}{scale}"

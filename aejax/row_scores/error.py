@@ -17,5 +17,5 @@ class Error:
 
     def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
         """Float32 [B]."""
-        found: jax.Array = error.mean(x, network.apply(variables, x))
-        return found
+        errors: jax.Array = error.mean(x, network.apply(variables, x))
+        return errors

@@ -31,7 +31,7 @@ def spacing_of(kept: np.ndarray) -> np.ndarray:
     centred = kept - kept.mean(axis=0)
     squared = np.einsum("ij,ij->i", centred, centred)
     count = min(COUNT, len(kept) - 1)
-    found = np.empty(len(kept), np.float32)
+    spacing = np.empty(len(kept), np.float32)
     for first in range(0, len(kept), BLOCK):
         x = centred[first : first + BLOCK]
         distance = squared - 2 * (x @ centred.T)
@@ -39,9 +39,9 @@ def spacing_of(kept: np.ndarray) -> np.ndarray:
         distance[np.arange(len(x)), first + np.arange(len(x))] = np.inf
         nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
         between = np.square(x[:, None, :] - centred[nearest]).mean(axis=2)
-        found[first : first + BLOCK] = between.mean(axis=1)
+        spacing[first : first + BLOCK] = between.mean(axis=1)
     tiny = np.finfo(np.float32).tiny
-    return np.maximum(found + np.float32(FLOOR) * found.mean(), tiny)
+    return np.maximum(spacing + np.float32(FLOOR) * spacing.mean(), tiny)
 
 
 def nearest_distance(kept: jax.Array, x: jax.Array, spacing: jax.Array | None = None) -> jax.Array:
@@ -111,5 +111,5 @@ def _nearest_of_groups(tiles: jax.Array, x: jax.Array) -> jax.Array:
         distance = squared - 2 * product
         return None, jnp.min(distance.reshape(x.shape[0], -1, GROUP), axis=2)
 
-    _, found = jax.lax.scan(nearest, None, tiles)
-    return jnp.moveaxis(found, 0, 1).reshape(x.shape[0], -1)
+    _, distances = jax.lax.scan(nearest, None, tiles)
+    return jnp.moveaxis(distances, 0, 1).reshape(x.shape[0], -1)

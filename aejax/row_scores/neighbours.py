@@ -91,8 +91,8 @@ class ErrorAndNeighbours:
 
     def apply(self, network: Any, variables: Any, x: jax.Array, error: Any) -> jax.Array:
         """The mean error, float32 [B]."""
-        found: jax.Array = error.mean(x, network.apply(variables, x))
-        return found
+        errors: jax.Array = error.mean(x, network.apply(variables, x))
+        return errors
 
     def join(self, scores: jax.Array, shared: jax.Array) -> jax.Array:
         """The geometric mean of an error and, twice, a distance."""

@@ -39,5 +39,5 @@ class Surprise:
 
     def apply(self, network: Any, variables: Any, x: jax.Array) -> jax.Array:
         """Float32 [B]."""
-        found: jax.Array = network.apply(variables, x)
-        return found
+        surprise: jax.Array = network.apply(variables, x)
+        return surprise

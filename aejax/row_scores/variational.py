@@ -41,10 +41,10 @@ def _sampled(network: Any, variables: Any, x: jax.Array) -> tuple[jax.Array, jax
     deviation = jnp.exp(0.5 * log_variance)
 
     def one(noise: jax.Array) -> jax.Array:
-        found: jax.Array = network.call(
+        terms: jax.Array = network.call(
             "negative_log_likelihood", variables, x, mean + deviation * noise
         )
-        return found
+        return terms
 
     # One seed for all rows and all runs: a score depends on the model and the row only. One
     # after the other: side by side, the decodings would leave the cache, and a program with

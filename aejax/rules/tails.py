@@ -50,8 +50,8 @@ def fit_tail(excesses: npt.ArrayLike) -> tuple[float, float]:
     best = float(slope @ softmax(likelihood))
     if abs(best) * y[-1] < _NO_SHAPE:
         return 0.0, float(y.mean())
-    found = float(np.log1p(-best * y).mean())
-    return found, -found / best
+    shape_at = float(np.log1p(-best * y).mean())
+    return shape_at, -shape_at / best
 
 
 def tail_threshold(largest: Floats, rows: int, *, risk: float, level: float) -> float:

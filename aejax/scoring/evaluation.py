@@ -98,7 +98,7 @@ def evaluate(
         >>> aejax.evaluate([0.1, 0.2, 0.9], [0, 0, 1], threshold=0.5)["auroc"]["value"]
         1.0
     """
-    found = labelled(
+    known = labelled(
         scores,
         labels,
         x=x,
@@ -109,15 +109,15 @@ def evaluate(
         buffer=buffer,
         merge_gap=merge_gap,
     )
-    return judged(found)
+    return judged(known)
 
 
-def judged(found: Labelled) -> dict[str, Any]:
+def judged(known: Labelled) -> dict[str, Any]:
     """What `evaluate` returns of labelled scores."""
-    result = {**metrics.evaluate(found.scores, found.is_anomaly, found.threshold), **found.facts}
-    if found.of_series is not None:
+    result = {**metrics.evaluate(known.scores, known.is_anomaly, known.threshold), **known.facts}
+    if known.of_series is not None:
         result["series"] = evaluate_series(
-            found.scores, found.is_anomaly, found.threshold, **found.of_series
+            known.scores, known.is_anomaly, known.threshold, **known.of_series
         )
     return result
 
@@ -265,20 +265,25 @@ def _with_labels(
         said = labels if isinstance(labels, (str, os.PathLike)) else ", ".join(map(str, labels))
         files = len(find_sources(labels)[0])
     else:
-        given = as_table(_with_index(labels))
-        if given is None:
-            given = as_table({column: labels})
-            assert given is not None
+        labelled_rows = as_table(_with_index(labels))
+        if labelled_rows is None:
+            labelled_rows = as_table({column: labels})
+            assert labelled_rows is not None
         own = None
-        if not (column in given.column_names or are_intervals(given.column_names, column)):
+        if not (
+            column in labelled_rows.column_names
+            or are_intervals(labelled_rows.column_names, column)
+        ):
             raise InputError(
-                f"labels has no column {column!r}; {suggest(column, given.column_names)}"
+                f"labels has no column {column!r}; {suggest(column, labelled_rows.column_names)}"
             )
-        theirs, said, files = given, "labels", 1
-        if column in given.column_names:
-            own = labels_of(given[column], selection, Path("labels"))
-            check_normal(own, selection, "labels", labels_in(given[column]))
-            theirs = given.select([name for name in wanted if name in given.column_names])
+        theirs, said, files = labelled_rows, "labels", 1
+        if column in labelled_rows.column_names:
+            own = labels_of(labelled_rows[column], selection, Path("labels"))
+            check_normal(own, selection, "labels", labels_in(labelled_rows[column]))
+            theirs = labelled_rows.select(
+                [name for name in wanted if name in labelled_rows.column_names]
+            )
     if own is None:
         window = None if series is None else series.window
         time = window.time if window is not None else keys.column_names[0] if key else None

@@ -155,11 +155,11 @@ def score_block(detector: Detector, block: Block, *, top_features: int, batch_si
             )
     features = errors = None
     if top_features:
-        found = channel_errors(detector, points, batch_size=batch_size)[own]
+        by_channel = channel_errors(detector, points, batch_size=batch_size)[own]
         usual = detector.usual_channel_errors
-        beside = found if usual is None else found / usual
+        beside = by_channel if usual is None else by_channel / usual
         features = np.argsort(-beside, axis=1, kind="stable")[:, :top_features].astype(np.int32)
-        errors = np.take_along_axis(found, features, axis=1)
+        errors = np.take_along_axis(by_channel, features, axis=1)
     return Scored(
         block=dataclasses.replace(block, x=x[own], before=None, after=None),
         scores=scores[own],

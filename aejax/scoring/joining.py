@@ -72,9 +72,9 @@ def match_labels(
         # Repeated keys do no harm here: each stands beside its own.
         return np.arange(len(table)), {"joined_by": by}
     label_of = np.full(max(matched.left.max(), matched.right.max(), 0) + 1, -1)
-    given = np.flatnonzero(matched.right >= 0)
-    label_of[matched.right[given][::-1]] = given[::-1]
-    other = given[flags[given] != flags[label_of[matched.right[given]]]]
+    matching = np.flatnonzero(matched.right >= 0)
+    label_of[matched.right[matching][::-1]] = matching[::-1]
+    other = matching[flags[matching] != flags[label_of[matched.right[matching]]]]
     if len(other):
         first = int(label_of[matched.right[other[0]]])
         raise InputError(

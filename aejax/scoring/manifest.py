@@ -275,10 +275,10 @@ def claim(
             return _new(folder, identity, files)
         written = read_description(folder)
         for name in sorted({*identity, *written["identity"]}):
-            found, wanted = written["identity"].get(name), identity.get(name)
-            if found != wanted:
+            held, wanted = written["identity"].get(name), identity.get(name)
+            if held != wanted:
                 raise InputError(
-                    f"{folder} holds scores of another job: {name} was {found!r} and is "
+                    f"{folder} holds scores of another job: {name} was {held!r} and is "
                     f"{wanted!r}; allowed: another folder, or --restart to start over"
                 )
         manifest = Manifest(
@@ -318,7 +318,7 @@ def _remove_unfinished(folder: Path) -> None:
 def _new_files(
     manifest: Manifest, files: Sequence[tuple[str, str]], *, append: bool
 ) -> list[tuple[str, str]]:
-    folder, given = manifest.folder, dict(files)
+    folder, digests = manifest.folder, dict(files)
     known = {name: digest for segment in manifest.segments for name, digest in segment["files"]}
     scored = {
         name for segment in manifest.segments if segment["done"] for name, _ in segment["files"]
@@ -326,9 +326,9 @@ def _new_files(
     allowed = "allowed: another folder, or --restart to start over"
     for name, digest in known.items():
         # A file that is scored and gone is no loss to who appends.
-        if name not in given and not (append and name in scored):
+        if name not in digests and not (append and name in scored):
             raise InputError(f"{folder} holds scores of {name}, which is not in --input; {allowed}")
-        if given.get(name, digest) != digest:
+        if digests.get(name, digest) != digest:
             raise InputError(
                 f"{folder} holds scores of {name} as it was: it has changed; {allowed}"
             )

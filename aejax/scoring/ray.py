@@ -147,10 +147,10 @@ class RayEngine:
         )
         try:
             for row in mapped.iter_rows():
-                found = json.loads(row["result"])
-                if "error" in found:
-                    raise InputError(found["error"])
-                yield found
+                result = json.loads(row["result"])
+                if "error" in result:
+                    raise InputError(result["error"])
+                yield result
         except ray.exceptions.RayError as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise InputError(

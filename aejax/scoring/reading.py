@@ -166,13 +166,13 @@ def keys_at(folder: Path, written: dict[str, Any], key: str, rows: np.ndarray) -
     """The cells of a key of some rows, by their numbers, ascending [n]."""
     identity = written["identity"]
     name = key_names(identity["key_columns"], names_files=identity["names_files"])[key]
-    found = []
+    parts = []
     for part in written["parts"]:
         first, stop = np.searchsorted(rows, [part["first_row"], part["first_row"] + part["rows"]])
         with pq.ParquetFile(folder / part["name"]) as file:
             own = file.read([name]).take(rows[first:stop] - part["first_row"])
-        found.append(_without_categories(own).rename_columns([key]))
-    return one_table(found)[key].combine_chunks()
+        parts.append(_without_categories(own).rename_columns([key]))
+    return one_table(parts)[key].combine_chunks()
 
 
 def _values(part: Path) -> np.ndarray:

@@ -84,9 +84,9 @@ class Checkpoints:
             InputError: if there are checkpoints but none can be read as `like`, or the newest
                 whose notes can be read is none to go on from.
         """
-        found = sorted(self._orbax.checkpoints, key=lambda checkpoint: checkpoint.step)
+        saved = sorted(self._orbax.checkpoints, key=lambda checkpoint: checkpoint.step)
         problem: Exception | None = None
-        for checkpoint in reversed(found):
+        for checkpoint in reversed(saved):
             try:
                 notes = dict(self._orbax.metadata(checkpoint.step).custom_metadata or {})
                 if (reason := why_not(notes)) is None:
@@ -101,7 +101,7 @@ class Checkpoints:
                 raise InputError(reason)
             # An older one fits, so newer ones are damaged; left there, they would keep the
             # steps that they stand for from being saved again.
-            for newer in found[found.index(checkpoint) + 1 :]:
+            for newer in saved[saved.index(checkpoint) + 1 :]:
                 self._orbax.delete(newer.step)
             return tree, notes
         if problem is not None:
@@ -149,10 +149,10 @@ def _empty(like: object) -> Any:
 
 
 def _check_shapes(tree: Any, like: Any) -> None:
-    def check(found: np.ndarray, wanted: Any) -> None:
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+    def check(array: np.ndarray, wanted: Any) -> None:
+        if array.shape != wanted.shape or array.dtype != wanted.dtype:
             raise InputError(
-                f"an array is {found.dtype}{list(found.shape)}; "
+                f"an array is {array.dtype}{list(array.shape)}; "
                 f"allowed: {np.dtype(wanted.dtype)}{list(wanted.shape)}"
             )
 

@@ -140,14 +140,14 @@ def plan(kind: Kind, group_size: int) -> list[tuple[list[int], list[bool]]]:
     order = np.argsort([steps_of(member) for member in kind.members], kind="stable").tolist()
     count = -(-len(order) // group_size)
     size = group_size if kind.fills else -(-len(order) // count)
-    found = []
+    plans = []
     for at in range(count):
         start = max(min(at * size, len(order) - size), 0)
         numbers = order[start : start + size]
         own = [start + place >= at * size for place in range(len(numbers))]
         missing = size - len(numbers)
-        found.append((numbers + numbers[-1:] * missing, own + [False] * missing))
-    return found
+        plans.append((numbers + numbers[-1:] * missing, own + [False] * missing))
+    return plans
 
 
 def begin(kind: Kind, device: jax.Device, numbers: list[int], own: list[bool]) -> Cohort:
@@ -199,14 +199,14 @@ def fit_scalers(
         x: rows of all of them.
         heads: of the columns of a mixed table, or None.
     """
-    found: dict[int, scaling.Scaler] = {}
+    fitted: dict[int, scaling.Scaler] = {}
     scalers = []
     for member in members:
         picked = member.training if member.scaling is None else member.scaling
         # The members keep the arrays, so an address stands for one of them.
-        if id(picked) not in found:
-            found[id(picked)] = scaling.fit(member.config.scale, [x[picked]], x.dtype, heads)
-        scalers.append(found[id(picked)])
+        if id(picked) not in fitted:
+            fitted[id(picked)] = scaling.fit(member.config.scale, [x[picked]], x.dtype, heads)
+        scalers.append(fitted[id(picked)])
     return scalers
 
 
@@ -263,7 +263,7 @@ def compact(kind: Kind, cohorts: list[Cohort]) -> list[Cohort]:
         for at, number in enumerate(cohort.numbers)
         if cohort.own[at]
     }
-    found = []
+    compacted = []
     # Devices as they were: those that held the cohorts before.
     devices = [cohort.device for cohort in cohorts]
     for start, device in zip(range(0, needed * size, size), devices, strict=False):
@@ -273,8 +273,8 @@ def compact(kind: Kind, cohorts: list[Cohort]) -> list[Cohort]:
         with jax.default_device(device):
             fed, per_epoch, ragged = _feed(kind, picked)
             states, best = jax.device_put(stack([member_at(*places[number]) for number in picked]))
-        found.append(Cohort(device, picked, own, done, states, best, fed, per_epoch, ragged))
-    return found
+        compacted.append(Cohort(device, picked, own, done, states, best, fed, per_epoch, ragged))
+    return compacted
 
 
 def _going(cohort: Cohort) -> Iterable[int]:

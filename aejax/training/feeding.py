@@ -90,10 +90,10 @@ class Validation:
                 (padded.x.reshape(*shape, *part.shape[1:]), padded.mask.reshape(shape))
             )
             before = self.place.everywhere(np.int32(first // self.size))
-            found = steps.compiled_validation_loss(
+            part_loss = steps.compiled_validation_loss(
                 self.program, variables, x, mask, self.scaler, self.values, before
             )
-            total += float(jax.device_get(found)) * len(part)
+            total += float(jax.device_get(part_loss)) * len(part)
         placed_mean: jax.Array = self.place.everywhere(np.float32(total / len(rows)))
         return placed_mean
 

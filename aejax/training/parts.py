@@ -64,12 +64,12 @@ class KeptParts:
         self._held: dict[str, Any] | None = None
         path = folder / PLAN
         if path.is_file():
-            self._held = found = read_json(path, MAX_BYTES)
-            if found.get("format") != FORMAT:
-                raise InputError(f"{path}: format is {found.get('format')!r}; allowed: {FORMAT}")
+            self._held = held = read_json(path, MAX_BYTES)
+            if held.get("format") != FORMAT:
+                raise InputError(f"{path}: format is {held.get('format')!r}; allowed: {FORMAT}")
             self._check("identity")
             for name in ("group_size", "part_size"):
-                self._plan[name] = size = found.get(name)
+                self._plan[name] = size = held.get(name)
                 if type(size) is not int or size < 1:
                     raise InputError(f"{path}: {name} is {size!r}; allowed: at least 1")
         self.group_size: int = self._plan["group_size"]
@@ -170,11 +170,11 @@ class KeptParts:
         tree = _nested(arrays)
         fields = dict.fromkeys(Scaler._fields) | tree.get("scaler", {})
         held = (tree["variables"], Scaler(**fields))
-        found = []
+        trained = []
         for at, facts in enumerate(notes["members"]):
             variables, scaler = jax.tree.map(lambda leaf, at=at: np.array(leaf[at]), held)
-            found.append(TrainedMember(variables=variables, scaler=scaler, **facts))
-        return found
+            trained.append(TrainedMember(variables=variables, scaler=scaler, **facts))
+        return trained
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
@@ -182,13 +182,13 @@ def _stacked(trees: Sequence[Any]) -> Any:
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    leaves: dict[str, np.ndarray] = {}
     for name, inner in tree.items():
         if isinstance(inner, Mapping):
-            found.update(_flat(inner, f"{above}{name}/"))
+            leaves.update(_flat(inner, f"{above}{name}/"))
         else:
-            found[above + name] = np.asarray(inner)
-    return found
+            leaves[above + name] = np.asarray(inner)
+    return leaves
 
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

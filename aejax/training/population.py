@@ -162,7 +162,7 @@ def train_populations(
             }
         )
     trained: dict[int, list[TrainedMember]] = {}
-    found: dict[int, Kind] = {}
+    kinds: dict[int, Kind] = {}
     for at, (members, model) in enumerate(populations):
         if shared_order and any(
             not np.array_equal(member.training, members[0].training) for member in members
@@ -172,7 +172,7 @@ def train_populations(
         if before is not None:
             trained[at] = before
             continue
-        found[at] = Kind(
+        kinds[at] = Kind(
             program=programs[at],
             members=members,
             scalers=cohorts.fit_scalers(members, x, model.heads),
@@ -190,10 +190,10 @@ def train_populations(
     ) as bar:
         # Rounds of all kinds are in step; if all began at once, none would end before the others.
         in_rounds = any(
-            kind.members[0].config.train.patience is not None for kind in found.values()
+            kind.members[0].config.train.patience is not None for kind in kinds.values()
         )
         at_once = LEAST_AT_ONCE * workers(list(rows)) if parts is not None and in_rounds else None
-        finished = _train(found, list(rows), group_size, at_once, bar.update, should_stop)
+        finished = _train(kinds, list(rows), group_size, at_once, bar.update, should_stop)
         for at, members_of_kind in finished:
             trained[at] = members_of_kind
             if parts is not None:
@@ -202,7 +202,7 @@ def train_populations(
 
 
 def _train(
-    found: Mapping[int, Kind],
+    kinds: Mapping[int, Kind],
     devices: Sequence[jax.Device],
     group_size: int,
     at_once: int | None,
@@ -212,7 +212,7 @@ def _train(
     """Round after round, until no member of any kind goes on; groups take devices in turn.
 
     Args:
-        found: kinds by number.
+        kinds: kinds by number.
         devices: that train.
         group_size: most members in one program.
         at_once: kinds are begun one by one, so that so many groups train; None begins all.
@@ -222,12 +222,12 @@ def _train(
     Yields:
         The number of a kind that is finished, and what its training left.
     """
-    records = {at: [Record() for _ in kind.members] for at, kind in found.items()}
+    records = {at: [Record() for _ in kind.members] for at, kind in kinds.items()}
 
     def one(work: _Work) -> Cohort | None:
         """A round, or all of them where none can stop early: the cohort, if it goes on."""
         at, make = work
-        kind, cohort = found[at], make()
+        kind, cohort = kinds[at], make()
         done = False
         while not done:
             if should_stop():
@@ -242,7 +242,7 @@ def _train(
         return None if done else cohort
 
     turns = itertools.cycle(devices)
-    waiting = iter(found.items())
+    waiting = iter(kinds.items())
     work: list[_Work] = []
     with ThreadPoolExecutor(workers(devices)) as pool:
         while True:
@@ -264,12 +264,12 @@ def _train(
                     left.setdefault(at, []).append(cohort)
                 elif not due[at] and at not in left:
                     of_kind = records.pop(at)
-                    yield at, [result(found[at], *known) for known in enumerate(of_kind)]
+                    yield at, [result(kinds[at], *known) for known in enumerate(of_kind)]
             work = []
             for at, going in left.items():
-                fewer = cohorts.compact(found[at], going)
+                fewer = cohorts.compact(kinds[at], going)
                 for cohort in going if fewer is not going else ():
-                    count(keep(found[at], records[at], cohort, only_stopped=True))
+                    count(keep(kinds[at], records[at], cohort, only_stopped=True))
                 work += [(at, functools.partial(_given, cohort)) for cohort in fewer]
 
 
@@ -306,10 +306,10 @@ def _shared_program(members: Sequence[Member], model: Network) -> steps.Program:
     for number, member in enumerate(members):
         train = member.config.train
         for name in ("epochs", "steps", "batch_size", "patience"):
-            found, wanted = getattr(train, name), getattr(first.train, name)
-            if found != wanted:
+            own, wanted = getattr(train, name), getattr(first.train, name)
+            if own != wanted:
                 raise InputError(
-                    f"members differ in Train.{name}: {wanted!r} of the first, {found!r} of "
+                    f"members differ in Train.{name}: {wanted!r} of the first, {own!r} of "
                     f"member {number}; allowed: one value"
                 )
         if program_of(member.config) != program or member.config.scale != first.scale:

@@ -121,8 +121,8 @@ def check_same(described: str) -> None:
     if jax.process_count() == 1:
         return
     digest = np.frombuffer(hashlib.sha256(described.encode()).digest(), np.uint8)
-    found = _gathered(digest)
-    others = [number for number, other in enumerate(found) if np.any(other != found[0])]
+    digests = _gathered(digest)
+    others = [number for number, other in enumerate(digests) if np.any(other != digests[0])]
     if others:
         raise InputError(
             f"process {others[0]} has other settings or rows than process 0; "

@@ -123,17 +123,17 @@ def _empty(folder: Path) -> None:
         marker.unlink()
 
 
-def difference(found: object, wanted: object, name: str = "") -> str | None:
+def difference(held: object, wanted: object, name: str = "") -> str | None:
     """Where two JSON-ready descriptions differ first, in words; None where they don't."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted({*found, *wanted}):
-            inner = difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        for key in sorted({*held, *wanted}):
+            inner = difference(held.get(key), wanted.get(key), f"{name}.{key}" if name else key)
             if inner is not None:
                 return inner
         return None
-    if found == wanted:
+    if held == wanted:
         return None
-    return f"{name} is {_short(found)} there and {_short(wanted)} here"
+    return f"{name} is {_short(held)} there and {_short(wanted)} here"
 
 
 def _short(value: object) -> str:

@@ -67,14 +67,14 @@ class Saving:
         Raises:
             InputError: if the checkpoints are those of another run.
         """
-        found = None
+        latest = None
         if self._checkpoints is not None:
-            found = self._checkpoints.latest({"state": state, "best": best}, self._why_not)
-        if found is None:
+            latest = self._checkpoints.latest({"state": state, "best": best}, self._why_not)
+        if latest is None:
             # Drops the lines of a run that left no checkpoint.
             self._history.resume(self._history.notes())
         else:
-            saved, notes = found
+            saved, notes = latest
             state, best = place.everywhere((saved["state"], saved["best"]))
             self._history.resume(notes)
         self._saved_at = time.monotonic()

@@ -113,7 +113,7 @@ class SearchSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """What is searched, JSON-ready."""
-        return {name: dataclasses.asdict(found) for name, found in self.searched.items()}
+        return {name: dataclasses.asdict(dimension) for name, dimension in self.searched.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,7 @@ def _proposals(space: SearchSpace, random: np.random.Generator) -> Iterator[dict
                 yield dict(zip(names, every[place], strict=True))
             return
     while True:
-        yield {name: found.draw(random) for name, found in space.searched.items()}
+        yield {name: each.draw(random) for name, each in space.searched.items()}
 
 
 def _listed(dimension: Dimension) -> tuple[Any, ...] | None:
@@ -301,12 +301,12 @@ def _choose_kind(described: dict[str, Any], nested: Mapping[str, Any], above: st
         inner = described.get(group)
         if not isinstance(part, Mapping) or isinstance(inner, JSON_VALUES):
             continue
-        given = part.get("kind_name")
-        found = inner.get("kind_name") if isinstance(inner, dict) else describe(inner).own
-        if isinstance(given, Mapping):
+        named = part.get("kind_name")
+        own = inner.get("kind_name") if isinstance(inner, dict) else describe(inner).own
+        if isinstance(named, Mapping):
             raise InputError(f"{above}{group}.kind_name is searched; allowed: one value")
-        if given not in (None, found) and found is not None:
-            described[group] = {"kind_name": given}
+        if named not in (None, own) and own is not None:
+            described[group] = {"kind_name": named}
             if group == "model" and described["score"] == LEVELS:
                 # Of the network that was there.
                 del described["score"]
@@ -314,7 +314,7 @@ def _choose_kind(described: dict[str, Any], nested: Mapping[str, Any], above: st
         if not isinstance(inner, dict):
             setting = next(iter(part), "kind_name")
             raise InputError(
-                f"{above}{group}.{setting} is set but {above}{group} is {found}; "
+                f"{above}{group}.{setting} is set but {above}{group} is {own}; "
                 f"allowed: {above}{group}.kind_name, of a built-in one"
             )
         if _choose_kind(inner, part, f"{above}{group}."):
@@ -331,7 +331,7 @@ def _leaves(nested: Mapping[str, Any], owner: object, above: str = "") -> Iterat
         if key == "kind_name" and above:
             continue
         if key not in hints:
-            every = [found for found, _ in _fields(owner, above)]
+            every = [setting for setting, _ in _fields(owner, above)]
             near = difflib.get_close_matches(name, every, n=1)
             said = f"did you mean {near[0]!r}? " if near else ""
             siblings = ", ".join(above + field for field in sorted(hints))
@@ -412,7 +412,7 @@ def _check_value(space: SearchSpace, name: str, value: object) -> None:
     random = np.random.default_rng(0)
     refused: InputError | None = None
     for _ in range(TRIES):
-        settings = {other: found.draw(random) for other, found in space.searched.items()}
+        settings = {other: dimension.draw(random) for other, dimension in space.searched.items()}
         try:
             space.config({**settings, name: value})
             return
