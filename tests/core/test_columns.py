@@ -89,7 +89,7 @@ def test_features_that_a_member_does_not_see_do_not_count() -> None:
     scaler = scaling.Scaler(None, None, None)
     x = rows()
     found = steps.compiled_score_columns(scorer, variables, scaler, np.ascontiguousarray(x.T))
-    y, _ = steps.compiled_reconstruct(scorer, variables, scaler, x)
+    _, y = steps.compiled_reconstruct(scorer, variables, scaler, x)
     seen = np.square(x - y)[:, 2:].mean(axis=1)
     np.testing.assert_allclose(found, seen, rtol=1e-5)
 
