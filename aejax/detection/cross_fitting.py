@@ -72,7 +72,7 @@ def cross_fits(config: Config, rows: int, *, on_disk: bool = False, **settings: 
         config: all settings.
         rows: that there are to train on.
         on_disk: whether they are there.
-        given: arguments of `fit` that go with rows held out, by name; None where they weren't.
+        settings: arguments of `fit` that go with rows held out, by name; None where they weren't.
 
     Raises:
         InputError: if the configuration asks for it and it can't be done.
