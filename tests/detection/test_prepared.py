@@ -56,6 +56,7 @@ def test_calls_trace_nothing_and_threads_may_share_it(monkeypatch: pytest.Monkey
     detector, x = single()
     score = detector.scorer()
     monkeypatch.setattr(steps.Compiled, "__call__", None)
+    monkeypatch.setattr(steps.Compiled, "on", None)
     monkeypatch.setattr(steps.compiled_score, "_function", None)
     started = threading.Barrier(4)
 

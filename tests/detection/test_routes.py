@@ -19,9 +19,9 @@ from scipy.stats import false_discovery_control
 import aejax
 from aejax import BestF1, Conformal, Quantile
 from aejax.config import Columns, Config, Dense, InputError, Scale, Train
-from aejax.core import steps
 from aejax.detection.detector import Detector
 from aejax.detection.threshold import fit_threshold
+from tests.compiled_calls import before_each
 from tests.plain import plain_config
 
 CONFIG = plain_config(
@@ -295,19 +295,17 @@ def test_batches_are_halved_when_memory_is_short(
     detector: Detector, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = detector.score(TEST, **own(route))
-    real = steps.Compiled.__call__
     sizes = []
 
-    def call(compiled: steps.Compiled, *args: Any, **kwargs: Any) -> Any:
+    def look(args: tuple[Any, ...]) -> None:
         tiles = args[-1].ndim == 1
         size = int(np.prod(args[-2 if tiles else -1].shape[: 2 if tiles else 1]))
         sizes.append(size)
         if size > 16:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return real(compiled, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps.Compiled, "__call__", call)
+        before_each(patch, look)
         small = dataclasses.replace(detector)
         found = small.score(TEST, **own(route), batch_size=64)
         assert max(sizes) > 16

@@ -15,11 +15,11 @@ import pytest
 
 import aejax
 from aejax.config import InputError
-from aejax.core import steps
 from aejax.detection.detector import Detector
 from aejax.scoring import manifest
 from aejax.scoring.stream import score_files
 from aejax.training.loop import Interrupted
+from tests.compiled_calls import before_each
 from tests.plain import plain_config
 
 ROWS = np.random.default_rng(0).normal(size=(1000, 6)).astype(np.float32)
@@ -43,18 +43,15 @@ class SmallDevice:
     def __init__(self, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.most = most
         self.sizes: list[int] = []
-        real = steps.Compiled.__call__
+        before_each(monkeypatch, self.look)
 
-        def call(compiled: steps.Compiled, *args: Any, **kwargs: Any) -> Any:
-            rows = args[-1].shape[0]
-            self.sizes.append(rows)
-            if rows > self.most:
-                raise jax.errors.JaxRuntimeError(
-                    "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes."
-                )
-            return real(compiled, *args, **kwargs)
-
-        monkeypatch.setattr(steps.Compiled, "__call__", call)
+    def look(self, args: tuple[Any, ...]) -> None:
+        rows = args[-1].shape[0]
+        self.sizes.append(rows)
+        if rows > self.most:
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes."
+            )
 
 
 def test_batches_are_halved_once_and_the_scores_are_the_same(
@@ -84,14 +81,12 @@ def test_memory_that_ends_half_way_costs_no_row(
 ) -> None:
     expected = trained.score(ROWS, batch_size=100)
     device = SmallDevice(1000, monkeypatch)
-    real = steps.Compiled.__call__
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def shrink(args: tuple[Any, ...]) -> None:
         if len(device.sizes) == 7:
             device.most = 50
-        return real(*args, **kwargs)
 
-    monkeypatch.setattr(steps.Compiled, "__call__", call)
+    before_each(monkeypatch, shrink)
     np.testing.assert_allclose(detector.score(ROWS, batch_size=100), expected, rtol=1e-6)
     assert set(device.sizes[8:]) == {50}
 
@@ -107,10 +102,10 @@ def test_a_row_that_does_not_fit_is_one_line(
 def test_other_failures_of_the_device_are_not_retried(
     detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: Any, **kwargs: Any) -> Any:
+    def fail(args: tuple[Any, ...]) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is lost")
 
-    monkeypatch.setattr(steps.Compiled, "__call__", fail)
+    before_each(monkeypatch, fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         detector.score(ROWS)
 
