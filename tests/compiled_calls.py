@@ -1,4 +1,4 @@
-"""Calls of compiled programs, looked at."""
+"""What compiled programs are called with."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from aejax.core import steps
 
 
 def before_each(patch: pytest.MonkeyPatch, look: Callable[[tuple[Any, ...]], None]) -> None:
-    """Have every compiled program's arguments looked at first; what `look` raises ends the call."""
+    """Have `look` see every compiled program's arguments first; what it raises ends the call."""
     call, on = steps.Compiled.__call__, steps.Compiled.on
 
-    def looked_at(compiled: steps.Compiled, *args: Any, **kwargs: Any) -> Any:
+    def watched(compiled: steps.Compiled, *args: Any, **kwargs: Any) -> Any:
         look(args)
         return call(compiled, *args, **kwargs)
 
-    def looked_at_on(compiled: steps.Compiled, *arrays: Any) -> Callable[..., Any]:
+    def watched_on(compiled: steps.Compiled, *arrays: Any) -> Callable[..., Any]:
         program = on(compiled, *arrays)
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -27,5 +27,5 @@ def before_each(patch: pytest.MonkeyPatch, look: Callable[[tuple[Any, ...]], Non
 
         return run
 
-    patch.setattr(steps.Compiled, "__call__", looked_at)
-    patch.setattr(steps.Compiled, "on", looked_at_on)
+    patch.setattr(steps.Compiled, "__call__", watched)
+    patch.setattr(steps.Compiled, "on", watched_on)
