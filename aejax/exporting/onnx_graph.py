@@ -141,7 +141,7 @@ class Graph:
         if kind in _INNER:
             inner = params[_INNER[kind]]
             return self._inline(inner.jaxpr, inner.consts, inputs)
-        if kind == "scan" and (unrolled := self._unrolled(params, inputs)) is not None:
+        if kind == "scan" and (unrolled := self._unrolled(equation, inputs)) is not None:
             return unrolled
         if kind == "platform_index":
             # The form that suits any platform, not the one for XLA on a CPU.
@@ -173,10 +173,13 @@ class Graph:
             )
         return [self.operations[kind](self, equation, *inputs)]
 
-    def _unrolled(self, params: Any, inputs: list[Value]) -> list[Value] | None:
+    def _unrolled(self, equation: Any, inputs: list[Value]) -> list[Value] | None:
         """What a loop over constants leaves, step by step; None of another loop."""
-        fixed, inner = params["num_consts"], params["jaxpr"]
-        first = fixed + params["num_carry"]
+        params, inner = equation.params, equation.params["jaxpr"]
+        # How many of each there are has other names from release to release: what is looped over,
+        # or stacked, has an axis more outside than in.
+        first = _as_inside(equation.invars, inner.in_avals)
+        fixed = first - _as_inside(equation.outvars, inner.out_avals)
         carried, over = inputs[fixed:first], inputs[first:]
         if any(isinstance(value, Tensor) for value in over) or len(inner.out_avals) > len(carried):
             return None
@@ -223,6 +226,12 @@ class Graph:
         if wanted.count(-1) > 1:
             raise InputError("the model reshapes rows into two unknown sizes; allowed: one")
         return self.node("Reshape", [name, self.constant(np.array(wanted, np.int64))])
+
+
+def _as_inside(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many of a loop's values have as many axes outside as in."""
+    pairs = zip(outside, inside, strict=True)
+    return sum(outer.aval.ndim == inner.ndim for outer, inner in pairs)
 
 
 def _known(value: Any) -> Any:
